@@ -1,0 +1,59 @@
+"""lrf_optuna: the Pareto front of low-rank factorizations of a trained Keras CNN, and one smaller model off it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrf_optuna.compress import compress
+    from lrf_optuna.decompositions import DECOMPOSITIONS
+    from lrf_optuna.errors import LrfError
+    from lrf_optuna.finetune import finetune
+    from lrf_optuna.layers import find_sites
+    from lrf_optuna.plan import Candidate, Choice, Plan
+    from lrf_optuna.proxy import Proxy
+    from lrf_optuna.result import Result
+    from lrf_optuna.search import choose, front, search
+    from lrf_optuna.surgery import materialise
+
+_ROOMS = {
+    "compress": "compress",
+    "DECOMPOSITIONS": "decompositions",
+    "LrfError": "errors",
+    "finetune": "finetune",
+    "find_sites": "layers",
+    "Candidate": "plan",
+    "Choice": "plan",
+    "Plan": "plan",
+    "Proxy": "proxy",
+    "Result": "result",
+    "choose": "search",
+    "front": "search",
+    "search": "search",
+    "materialise": "surgery",
+}
+__version__ = "0.1.0"
+__all__ = [
+    "DECOMPOSITIONS",
+    "Candidate",
+    "Choice",
+    "LrfError",
+    "Plan",
+    "Proxy",
+    "Result",
+    "choose",
+    "compress",
+    "find_sites",
+    "finetune",
+    "front",
+    "materialise",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, loaded when it is first used: `--help` must not wait for TensorFlow."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'lrf_optuna' has no attribute {name!r}")
+    return getattr(import_module(f"lrf_optuna.{_ROOMS[name]}"), name)

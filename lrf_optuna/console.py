@@ -1,0 +1,142 @@
+"""What a person sees in the terminal: progress bars, the closing tables, the front, the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lrf_optuna.plan import Candidate, Plan
+from lrf_optuna.progress import Step
+from lrf_optuna.result import LayerPart, Result, Standing
+
+BAR = 16
+
+
+class Bars:
+    """Progress as bars on a console; a line a task where the output is not a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
+        columns = (
+            TextColumn("{task.description:<22}"),
+            BarColumn(32),
+            MofNCompleteColumn() if total > 2 else TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task(label, total=total, completed=done, note="")
+
+            def step(n: float, note: str = "") -> None:
+                progress.update(task, advance=n, **({"note": note} if note else {}))  # type: ignore[arg-type]
+
+            yield step
+
+    def say(self, text: str) -> None:
+        self.console.print(text, style="cyan", highlight=False)
+
+
+def bar(share: float) -> str:
+    """A share as a bar of blocks; what is over one is cut."""
+    full = round(BAR * min(max(share, 0.0), 1.0))
+    return "█" * full + "░" * (BAR - full)
+
+
+def count(number: int) -> str:
+    """A count in the unit that reads best."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 10 * size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number:,}"
+
+
+def layers_table(parts: Sequence[LayerPart]) -> Table:
+    """What each layer got."""
+    table = Table(title="Layer by layer", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("layer", overflow="fold")
+    table.add_column("kind")
+    table.add_column("method (ranks)")
+    for name in ("parameters", "", "kept", "MACs kept"):
+        table.add_column(name, justify="right" if name else "left")
+    for part in (part for part in parts if part.macs_before):
+        ranks = f" ({', '.join(map(str, part.ranks))})" if part.ranks else ""
+        kept, macs = part.params_after / part.params_before, part.macs_after / part.macs_before
+        style = "dim" if part.method == "intact" else ""
+        change = f"{count(part.params_before)} → {count(part.params_after)}" if ranks else count(part.params_before)
+        method = part.method + ranks if not part.reason else f"intact: {part.reason}"
+        table.add_row(part.name, part.kind, method, change, bar(kept), f"{kept:.0%}", f"{macs:.0%}", style=style)
+    return table
+
+
+def standing_table(result: Result) -> Table:
+    """Original, built and tuned side by side."""
+    table = Table(title=f"Study {result.study}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    shown = [("original", result.original), ("built", result.built), ("tuned", result.tuned)]
+    there = [(name, standing) for name, standing in shown if standing]
+    for name, _ in there:
+        table.add_column(name, justify="right", style="bold green" if name == there[-1][0] else "")
+    rows: tuple[tuple[str, Callable[[Standing], str]], ...] = (
+        ("parameters", lambda s: f"{s.params:,}{share(s.params, result.original.params)}"),
+        ("MACs an image", lambda s: f"{count(s.macs)}{share(s.macs, result.original.macs)}"),
+        ("validation accuracy", lambda s: f"{s.val_accuracy:.2%}"),
+        ("test accuracy", lambda s: f"{s.test_accuracy:.2%}{points(s, result.original)}"),
+        ("file", lambda s: f"{s.file_bytes / 1024:,.0f} KiB"),
+    )
+    for label, cell in rows:
+        table.add_row(label, *(cell(standing) for _, standing in there))
+    return table
+
+
+def share(after: int, before: int) -> str:
+    """A share of the original, in brackets; nothing for the original itself."""
+    return "" if after == before else f" ({after / before:.1%})"
+
+
+def points(standing: Standing, original: Standing) -> str:
+    """The difference of test accuracy in points, in brackets; nothing for the original itself."""
+    gain = 100 * (standing.test_accuracy - original.test_accuracy)
+    return "" if standing is original else f" ({gain:+.2f})"
+
+
+def front_table(points: Sequence[Candidate], chosen: int | None = None) -> Table:
+    """The points of a front, the chosen one marked."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trial", justify="right")
+    for name in points[0].costs if points else ():
+        table.add_column(name, justify="right")
+    table.add_column("methods", overflow="fold")
+    for point in points:
+        mark = " ←" if point.trial == chosen else ""
+        style = "bold green" if mark else ""
+        cells = [f"{cost:.4f}" if name == "loss" else f"{cost:.1%}" for name, cost in point.costs.items()]
+        table.add_row(str(point.trial), *cells, methods(point.plan) + mark, style=style)
+    return table
+
+
+def methods(plan: Plan) -> str:
+    """How many layers each method has, the most used first."""
+    names = [choice.method for _, choice in plan]
+    return ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names), key=lambda n: (-names.count(n), n)))
+
+
+def inventory_table(rows: Sequence[dict[str, object]]) -> Table:
+    """Every layer of a model: what it is, what it holds, whether it can be factorized or why not."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("layer", "kind", "parameters", "share", "MACs", "share", "factorized by, or the reason why not"):
+        table.add_column(name, justify="right" if name in ("parameters", "share", "MACs") else "left", overflow="fold")
+    for row in rows:
+        shares = [f"{row[name]:.1%}" if row[name] else "" for name in ("params_share", "macs_share")]
+        numbers = [count(int(str(row[name]))) if row[name] else "" for name in ("params", "macs")]
+        text = str(row["methods"] or row["reason"])
+        cells = (numbers[0], shares[0], numbers[1], shares[1])
+        table.add_row(str(row["layer"]), str(row["kind"]), *cells, text, style="" if row["methods"] else "dim")
+    return table

@@ -1,0 +1,54 @@
+"""What a decomposition is (its laws) and the table of those there are.
+
+A new one is a file here and a name in `DECOMPOSITIONS`; the laws are then tested on it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lrf_optuna.decompositions.cp import CP, CP3
+from lrf_optuna.decompositions.intact import Intact
+from lrf_optuna.decompositions.svd import SVD, ChannelSVD
+from lrf_optuna.decompositions.tt import TT
+from lrf_optuna.decompositions.tucker import Tucker2
+from lrf_optuna.plan import Choice
+from lrf_optuna.stages import Array, Chain, Conv
+
+
+class Decomposition(Protocol):
+    """Which chain stands for a layer, and with which stage kernels. It reads no Keras and keeps no state.
+
+    Laws, tested over the whole table:
+    the chain of `ranks(op, keep)` has at most `keep * op.params` weights, or every rank is 1; its weights grow with
+    `keep`; its stages join from `op.cin` to `op.cout`, its strides multiply to `op.strides`, along each axis at most
+    one stage has a window; `factorise` returns one kernel a stage, of that stage's `kernel_shape` and the input's
+    dtype; a kernel that a chain composed is recovered; the error does not rise with the ranks; equal input gives
+    equal output; arguments are left as they are.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word that plans and study files use."""
+
+    def applies(self, op: Conv) -> bool:
+        """Whether this operation can be decomposed so."""
+
+    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
+        """The largest ranks whose chain has at most the share `keep` of the operation's weights."""
+
+    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
+        """The stages, from shapes alone."""
+
+    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        """The stage kernels that approximate `kernel` (`op.kernel_shape`) in the Frobenius norm."""
+
+
+DECOMPOSITIONS: dict[str, Decomposition] = {
+    d.name: d for d in (Intact(), SVD(), ChannelSVD(), Tucker2(), CP(), CP3(), TT())
+}
+
+
+def chain_of(op: Conv, choice: Choice) -> Chain:
+    """The chain that a choice puts in the place of `op`."""
+    return DECOMPOSITIONS[choice.method].chain(op, choice.ranks)

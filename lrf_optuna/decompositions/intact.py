@@ -1,0 +1,26 @@
+"""The layer as it is: an ordinary choice, so that the search can leave a layer alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lrf_optuna.stages import Array, Chain, Conv
+
+
+@dataclass(frozen=True, slots=True)
+class Intact:
+    """The one-stage chain of the layer itself."""
+
+    name: str = "intact"
+
+    def applies(self, op: Conv) -> bool:
+        return True
+
+    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
+        return ()
+
+    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
+        return Chain((op,))
+
+    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        return (kernel.copy(),)

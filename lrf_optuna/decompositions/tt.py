@@ -1,0 +1,71 @@
+"""Tensor train (TT) of a convolution kernel in the order cin, window axes, cout (Oseledets 2011)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+
+from lrf_optuna.decompositions.budget import fraction, largest
+from lrf_optuna.decompositions.cp import axes
+from lrf_optuna.stages import Array, Chain, Conv, along, pointwise
+
+
+@dataclass(frozen=True, slots=True)
+class TT:
+    """Tensor train: 1 x 1, a full stage along each axis of the window, 1 x 1; every bond at one fraction."""
+
+    name: str = "tt"
+
+    def applies(self, op: Conv) -> bool:
+        return not op.pointwise and op.groups == 1
+
+    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
+        full = bonds(op)
+        most = max(full)
+
+        def at(t: int) -> tuple[int, ...]:
+            return clipped(op, [fraction(t, most, size) for size in full])
+
+        return at(largest(lambda t: self.chain(op, at(t)).params, most, keep * op.params))
+
+    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
+        middle = [along(op, axis, a, b) for axis, (a, b) in zip(axes(op), pairwise(ranks), strict=True)]
+        return Chain((pointwise(op, op.cin, ranks[0]), *middle, pointwise(op, ranks[-1], op.cout)))
+
+    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        from tensorly.decomposition import tensor_train
+
+        tensor = np.moveaxis(kernel, -2, 0).reshape(modes(op))
+        cores = list(tensor_train(tensor, rank=[1, *ranks, 1]).factors)
+        kernels = []
+        for axis, core in zip(axes(op), cores[1:-1], strict=True):
+            window = [1] * len(op.window)
+            window[axis] = op.window[axis]
+            kernels.append(np.moveaxis(core, 1, 0).reshape(*window, core.shape[0], core.shape[2]))
+        ones = (1,) * len(op.window)
+        first, last = cores[0].reshape(*ones, op.cin, -1), cores[-1].reshape(*ones, -1, op.cout)
+        return first, *kernels, last
+
+
+def modes(op: Conv) -> tuple[int, ...]:
+    """The sizes of the tensor: cin, the window's axes, cout."""
+    return (op.cin, *(op.window[axis] for axis in axes(op)), op.cout)
+
+
+def bonds(op: Conv) -> list[int]:
+    """The largest rank of each bond: the smaller side of the cut, and inside the window no more than the channels."""
+    sizes, channels = modes(op), max(op.cin, op.cout)
+    return [min(channels, prod(sizes[:cut]), prod(sizes[cut:])) for cut in range(1, len(sizes))]
+
+
+def clipped(op: Conv, ranks: list[int]) -> tuple[int, ...]:
+    """The ranks, none larger than its neighbour times the mode between them can feed."""
+    sizes, ranks = modes(op), list(ranks)
+    for i in range(1, len(ranks)):
+        ranks[i] = min(ranks[i], ranks[i - 1] * sizes[i])
+    for i in reversed(range(len(ranks) - 1)):
+        ranks[i] = min(ranks[i], ranks[i + 1] * sizes[i + 1])
+    return tuple(ranks)

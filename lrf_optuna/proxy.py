@@ -1,0 +1,202 @@
+"""Scoring a plan without surgery: compose each chain, put the kernels into one compiled pass, compare feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from cachetools import LRUCache
+
+from lrf_optuna.allocate import Option, Table
+from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
+from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.layers import Inventory, counts, find_sites, kernel_of, walk
+from lrf_optuna.network import Network, deep_taps
+from lrf_optuna.objectives import OBJECTIVES, Measured
+from lrf_optuna.plan import INTACT, Choice, Plan
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.refit import MOST_ROWS, Gathering, Moment, error, fit
+from lrf_optuna.similarity import SIMILARITIES
+from lrf_optuna.stages import Array
+
+SCORED = 128
+"""Images that a plan is scored on, where calibration has at least four times as many."""
+PROBED_KEEPS = (0.15, 0.4)
+"""Budgets at which each layer is compressed alone, to see how much its error hurts the network."""
+GATHER_BYTES = 2**28
+
+
+class Proxy:
+    """Plan -> costs, on calibration images, without building or training anything.
+
+    `images` `(n, H, W, C)` are preprocessed; a quarter of them, at most `SCORED`, score plans, and the others say
+    what each layer's inputs look like, so that a fit is never judged on the images it was made on. Kernels are kept
+    in at most `memory` bytes. Raises LrfError where nothing in the model can be factorized.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        images: Array,
+        *,
+        inventory: Inventory | None = None,
+        methods: Sequence[str] | None = None,
+        objectives: Sequence[str] = ("loss", "params", "macs"),
+        similarity: str = "cosine",
+        refit: bool = True,
+        memory: int = 2**29,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.inventory = inventory or find_sites(model, images.shape[1:])
+        self.sites = {site.name: site for site in self.inventory.sites}
+        if not self.sites:
+            reasons = "; ".join(sorted({f"{row.kind}: {row.reason}" for row in self.inventory.rows if row.params}))
+            raise LrfError(f"nothing in this model can be factorized ({reasons})")
+        self.methods = tuple(methods or DECOMPOSITIONS)
+        for name in self.methods:
+            lookup(DECOMPOSITIONS, name, "method")
+        self.objectives = {name: lookup(OBJECTIVES, name, "objective") for name in objectives}
+        self.similar = lookup(SIMILARITIES, similarity, "similarity")
+        layers = dict(walk(model))
+        found = {name: layers[name] for name in self.sites}
+        taps = deep_taps(model, list(layers.items()), images.shape[1:])
+        self.network = Network(model, found, {name: kernel_of(layer) for name, layer in found.items()}, taps)
+        self.kernels = {name: np.asarray(kernel_of(layer).numpy(), np.float32) for name, layer in found.items()}
+        count = min(SCORED, max(1, len(images) // 4))
+        self.scored = np.ascontiguousarray(images[:count])
+        self.fitted: LRUCache[tuple[str, Choice], tuple[Array, ...]] = LRUCache(memory // 2, getsizeof=nbytes)
+        self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(
+            memory // 2, getsizeof=lambda kernel: kernel.nbytes
+        )
+        self.known: dict[Plan, Measured] = {}
+        self.pixels = self.network.held(self.scored)
+        self.reference = self.network.run(self.pixels, {})
+        self.moments = self.gathered(images[count:], progress) if refit else {}
+
+    def gathered(self, images: Array, progress: Progress) -> dict[str, Moment]:
+        """The second moment of every site's inputs over `images`."""
+        calls = {name: len(site.maps) for name, site in self.sites.items()}
+        rows = max(1, MOST_ROWS // len(images))
+        adding = {name: Gathering(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
+        each = sum(4 * site.op.cin * int(np.prod(shape)) for site in self.sites.values() for shape in site.maps)
+        batch = int(np.clip(GATHER_BYTES // max(each, 1), 1, 128))
+        with progress.task("what each layer sees", len(images) + len(self.sites)) as step:
+            for i in range(0, len(images), batch):
+                for name, maps in self.network.inputs(images[i : i + batch]).items():
+                    for one in maps:
+                        adding[name].add(one)
+                step(len(images[i : i + batch]))
+            moments = {}
+            for name, sums in adding.items():
+                moments[name] = sums.moment()
+                step(1)
+        return moments
+
+    def choice(self, site: str, method: str, keep: float) -> Choice:
+        """What (method, keep) means for a site: exact ranks, or intact where the chain has no fewer parameters."""
+        op, decomposition = self.sites[site].op, DECOMPOSITIONS[method]
+        ranks = decomposition.ranks(op, keep)
+        return Choice(method, ranks) if decomposition.chain(op, ranks).params < op.params else INTACT
+
+    def methods_of(self, site: str) -> tuple[str, ...]:
+        """The methods that this study allows for a site, `intact` first."""
+        op = self.sites[site].op
+        return ("intact", *(m for m in self.methods if m != "intact" and DECOMPOSITIONS[m].applies(op)))
+
+    def stages(self, site: str, choice: Choice) -> tuple[Array, ...]:
+        """The stage kernels of a choice, fitted to the site's inputs."""
+        key = (site, choice)
+        if key not in self.fitted:
+            kernels = fit(self.sites[site].op, choice, self.kernels[site], self.moments.get(site))
+            keep(self.fitted, key, kernels)
+            return kernels
+        return self.fitted[key]
+
+    def dense(self, site: str, choice: Choice) -> Array:
+        """The kernel that a choice composes to, in the layer's own shape."""
+        key = (site, choice)
+        if key not in self.composed:
+            kernel = np.ascontiguousarray(chain_of(self.sites[site].op, choice).compose(self.stages(site, choice)))
+            keep(self.composed, key, kernel)
+            return kernel
+        return self.composed[key]
+
+    def swaps(self, plan: Plan) -> dict[str, Array]:
+        """Site -> composed kernel, for the sites that the plan changes."""
+        return {site: self.dense(site, choice) for site, choice in plan if choice != INTACT}
+
+    def measure(self, plan: Plan) -> Measured:
+        """What one forward pass over the scored images says of a plan; remembered by plan."""
+        if plan not in self.known:
+            maps = self.network.run(self.pixels, self.swaps(plan))
+            params, macs = counts(self.inventory, plan)
+            alike = {tap: finite(self.similar(self.reference[tap], maps[tap])) for tap in self.reference}
+            shares = params / self.inventory.params, macs / self.inventory.macs
+            self.known[plan] = Measured(alike, params, macs, *shares)
+        return self.known[plan]
+
+    def costs(self, plan: Plan) -> dict[str, float]:
+        """Objective name -> cost of a plan."""
+        measured = self.measure(plan)
+        return {name: cost(measured) for name, cost in self.objectives.items()}
+
+    def logits(self, plan: Plan, images: Array) -> Array:
+        """The compressed network's outputs for preprocessed images `(n, H, W, C)`."""
+        return self.network.logits(images, self.swaps(plan))
+
+    def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> Table:
+        """Every option of every site: its costs, and its data-aware error times how much the site's error hurts."""
+        table = {}
+        with progress.task("a table of errors", len(self.sites)) as step:
+            for name in self.sites:
+                table[name] = self.options(name, keeps)
+                step(1)
+        return table
+
+    def options(self, name: str, keeps: Sequence[float]) -> list[Option]:
+        """The distinct options of one site."""
+        site = self.sites[name]
+        found: dict[Choice, Option] = {}
+        weight = self.sensitivity(name)
+        for method in self.methods_of(name):
+            for share in (max(keeps),) if method == "intact" else keeps:
+                choice = self.choice(name, method, share)
+                if choice in found:
+                    continue
+                chain = chain_of(site.op, choice)
+                lost = 0.0 if choice == INTACT else weight * self.error(name, choice)
+                costs = chain.params / self.inventory.params, site.macs(chain) / self.inventory.macs
+                found[choice] = Option(method, share, choice, lost, *costs)
+        return list(found.values())
+
+    def error(self, site: str, choice: Choice) -> float:
+        """Relative squared error of the site's outputs under a choice."""
+        return error(self.kernels[site], self.dense(site, choice), self.moments.get(site))
+
+    def sensitivity(self, site: str) -> float:
+        """How much the network's loss rises for each unit of this site's error, with the site compressed alone."""
+        ratios = []
+        for share in PROBED_KEEPS:
+            choices = {self.choice(site, method, share) for method in self.methods_of(site)} - {INTACT}
+            if choices:
+                best = min(choices, key=lambda choice: self.error(site, choice))
+                alike = self.measure(Plan.of({site: best})).similarity.values()
+                ratios.append((1 - np.mean(list(alike)) + 1e-6) / (self.error(site, best) + 1e-6))
+        return float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
+
+
+def keep(cache: LRUCache[Any, Any], key: tuple[str, Choice], value: Any) -> None:
+    """Remember a value unless it alone is larger than the whole cache."""
+    if cache.getsizeof(value) <= cache.maxsize:
+        cache[key] = value
+
+
+def nbytes(kernels: tuple[Array, ...]) -> int:
+    """Bytes of a tuple of arrays."""
+    return sum(kernel.nbytes for kernel in kernels)
+
+
+def finite(value: float) -> float:
+    """A similarity of maps that are not finite is none at all."""
+    return value if np.isfinite(value) else 0.0

@@ -1,0 +1,199 @@
+"""Fitting stage kernels to the layer's real inputs instead of to its weights.
+
+With X the input patches (rows), S = X'X / n and W the dense kernel as a (window x cin) by cout matrix, the error of a
+chain that composes to V is |X (W - V)|^2 = tr (W - V)' S (W - V). Two steps make every decomposition minimise it:
+the part of S that the first stage sees whitens the kernel before it is factorised (exact for SVDs), and the last
+stage is then solved for in closed form under the whole of S.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from lrf_optuna.decompositions import DECOMPOSITIONS
+from lrf_optuna.plan import Choice
+from lrf_optuna.stages import Array, Chain, Conv, Index
+
+RIDGE = 1e-3
+"""Of the mean eigenvalue of S: pulls the fit towards the plain weights where the data say nothing."""
+MOST_ROWS = 65536
+"""Patches that a layer's moment is taken from, spread evenly over the images."""
+
+
+def patches(maps: Array, op: Conv, positions: int, seed: int = 0) -> Array:
+    """Input patches of `op` from `maps` `(images, *map, cin)`: rows of `window x cin`, at most `positions` an image.
+
+    Where a map has more positions, the same random ones are taken from every image.
+    """
+    if not op.window:
+        rows = maps.reshape(len(maps), -1, op.cin)
+        return np.ascontiguousarray(rows[:, chosen(rows.shape[1], positions, seed)]).reshape(-1, op.cin)
+    padded = np.pad(maps, ((0, 0), *op.pads(maps.shape[1:-1]), (0, 0)))
+    spans = tuple((k - 1) * d + 1 for k, d in zip(op.window, op.dilation, strict=True))
+    axes = tuple(range(1, 1 + len(spans)))
+    strided: tuple[slice, ...] = (slice(None), *(slice(None, None, s) for s in op.strides))
+    dilated: tuple[Any, ...] = (..., *(slice(None, None, d) for d in op.dilation))
+    view: Array = sliding_window_view(padded, spans, axis=axes)[strided][dilated]
+    out = view.shape[1 : 1 + len(spans)]
+    at = np.unravel_index(chosen(prod(out), positions, seed), out)
+    picked: tuple[Any, ...] = (slice(None), *at)
+    found: Array = np.moveaxis(view[picked], 2, -1)  # (images, positions, *window, cin)
+    return found.reshape(-1, prod(op.window) * op.cin)
+
+
+def chosen(there: int, most: int, seed: int) -> Index:
+    """`most` of `there` positions, in order; all of them where there are no more."""
+    if there <= most:
+        return np.arange(there)
+    return np.sort(np.random.default_rng(seed).choice(there, most, replace=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """S = vectors diag(values) vectors', with a ridge; `window` says how its rows are laid out (then cin)."""
+
+    window: tuple[int, ...]
+    vectors: Array
+    values: Array
+    ridge: float
+
+    @classmethod
+    def of(cls, window: tuple[int, ...], second: Array) -> Moment:
+        """From the second moment itself, `(d, d)`."""
+        values, vectors = np.linalg.eigh(second)
+        values = np.maximum(values, 0)
+        return cls(window, vectors.astype(np.float32), values.astype(np.float32), RIDGE * float(values.mean()) or 1e-12)
+
+    @classmethod
+    def of_rows(cls, window: tuple[int, ...], rows: Array) -> Moment:
+        """From fewer rows than they are wide, without ever forming S."""
+        values, left = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))
+        alive = values > 1e-9 * max(float(values[-1]), 1e-30)
+        values, left = values[alive], left[:, alive]
+        vectors = rows.T @ (left / np.sqrt(values * len(rows))).astype(np.float32)
+        ridge = RIDGE * float(values.sum()) / rows.shape[1] or 1e-12
+        return cls(window, vectors, values.astype(np.float32), ridge)
+
+    def root(self, matrix: Array) -> Array:
+        """R M with R'R = S: distances between its columns are distances between layer outputs."""
+        out: Array = np.sqrt(self.values)[:, None] * (self.vectors.T @ matrix)
+        return out
+
+    def whiten(self, matrix: Array, inverse: bool = False) -> Array:
+        """(S + ridge)^(1/2) M, or its inverse applied to M."""
+        base = np.sqrt(self.ridge)
+        scale = np.sqrt(self.values + self.ridge)
+        scale, base = (1 / scale, 1 / base) if inverse else (scale, base)
+        out: Array = self.vectors @ ((scale - base)[:, None] * (self.vectors.T @ matrix)) + base * matrix
+        return out
+
+    def seen_by(self, stage: Conv) -> Moment:
+        """The moment of what a first stage with a smaller window sees: S averaged over where that window stands."""
+        if stage.window == self.window:
+            return self
+        whole = self.vectors.reshape(*self.window, stage.cin, -1) * np.sqrt(self.values)
+        alone = [axis for axis, size in enumerate(stage.window) if size == 1 and self.window[axis] > 1]
+        whole = np.moveaxis(whole, alone, range(len(alone)))
+        flat = whole.reshape(prod(self.window[axis] for axis in alone), prod(stage.window) * stage.cin, -1)
+        second = np.einsum("oik,ojk->ij", flat, flat, optimize=True) / len(flat)
+        return Moment.of(stage.window, second)
+
+
+@dataclass(slots=True)
+class Gathering:
+    """Adds up a layer's second moment from batches of its input maps."""
+
+    op: Conv
+    positions: int
+    second: Array | None = None
+    rows: list[Array] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, maps: Array) -> None:
+        """Take in `(images, *map, cin)`."""
+        found = patches(maps, self.op, self.positions, seed=self.count).astype(np.float32, copy=False)
+        self.rows.append(found)
+        self.count += len(found)
+        if self.count >= found.shape[1]:
+            batch = sum((rows.T @ rows for rows in self.rows), start=np.zeros((), np.float32))
+            self.second = batch.astype(np.float64) if self.second is None else self.second + batch
+            self.rows.clear()
+
+    def moment(self) -> Moment:
+        """The moment of everything added."""
+        if self.second is None:
+            return Moment.of_rows(self.op.window, np.concatenate(self.rows))
+        rest = sum((rows.T @ rows for rows in self.rows), start=np.zeros((), np.float32))
+        return Moment.of(self.op.window, (self.second + rest) / self.count)
+
+
+def fit(op: Conv, choice: Choice, kernel: Array, moment: Moment | None) -> tuple[Array, ...]:
+    """Stage kernels of `choice` for `kernel` `(*window, cin, cout)`, fitted to the inputs that `moment` describes.
+
+    Without a moment, the plain factorization in the Frobenius norm.
+    """
+    method = DECOMPOSITIONS[choice.method]
+    chain = method.chain(op, choice.ranks)
+    if len(chain.stages) == 1 or moment is None:
+        return balanced(chain, method.factorise(op, kernel, choice.ranks))
+    first = chain.stages[0]
+    local = moment.seen_by(first)
+    kernels = method.factorise(op, on_inputs(local, first, kernel), choice.ranks)
+    kernels = (on_inputs(local, first, kernels[0], inverse=True), *kernels[1:])
+    return balanced(chain, refit_last(chain, kernels, kernel, moment))
+
+
+def on_inputs(moment: Moment, first: Conv, kernel: Array, inverse: bool = False) -> Array:
+    """The whitening of what the first stage sees, applied to those axes of a kernel (any window that contains them)."""
+    window = kernel.shape[:-2]
+    outside = [axis for axis, size in enumerate(first.window) if size == 1 and window[axis] > 1]
+    moved = np.moveaxis(kernel, outside, range(len(outside)))
+    blocks = moved.reshape(-1, prod(first.window) * first.cin, kernel.shape[-1])
+    blocks = np.stack([moment.whiten(block, inverse) for block in blocks]).astype(kernel.dtype)
+    return np.ascontiguousarray(np.moveaxis(blocks.reshape(moved.shape), range(len(outside)), outside))
+
+
+def refit_last(chain: Chain, kernels: tuple[Array, ...], kernel: Array, moment: Moment) -> tuple[Array, ...]:
+    """The same kernels with the last one, a pointwise stage, solved for: B = (A'SA + ridge)^-1 A'SW."""
+    last = kernels[-1]
+    a = Chain(chain.stages[:-1]).compose(kernels[:-1]).reshape(-1, last.shape[-2])
+    w = kernel.reshape(-1, kernel.shape[-1])
+    ra, rw = moment.root(a), moment.root(w)
+    gram = (ra.T @ ra + moment.ridge * (a.T @ a)).astype(np.float64)
+    right = (ra.T @ rw + moment.ridge * (a.T @ w)).astype(np.float64)
+    gram += (1e-7 * np.trace(gram) / len(gram) + 1e-30) * np.eye(len(gram))
+    return *kernels[:-1], np.linalg.solve(gram, right).astype(kernel.dtype).reshape(last.shape)
+
+
+def balanced(chain: Chain, kernels: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The same composed kernel with equal norms on both sides of every inner channel, so that fine-tuning is stable."""
+    out = list(kernels)
+    for i, following in enumerate(chain.stages[1:]):
+        if chain.stages[i].groups > 1 and following.groups > 1 and not following.depthwise:
+            continue
+        axis = -1 if following.depthwise else -2
+        before = channel_norms(out[i], -1)
+        scale = np.sqrt(np.maximum(channel_norms(out[i + 1], axis), 1e-20) / np.maximum(before, 1e-20))
+        out[i] = (out[i] * scale).astype(kernels[i].dtype)
+        inverse = 1 / scale
+        out[i + 1] = (out[i + 1] * (inverse if axis == -1 else inverse[:, None])).astype(kernels[i].dtype)
+    return tuple(out)
+
+
+def channel_norms(kernel: Array, axis: int) -> Array:
+    """The norm of a kernel's slice for each channel on `axis`."""
+    out: Array = np.linalg.norm(np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1), axis=1)
+    return out
+
+
+def error(kernel: Array, composed: Array, moment: Moment | None) -> float:
+    """Relative squared error of the layer's outputs, |X (W - V)|^2 / |X W|^2; of its weights without a moment."""
+    w, v = (k.reshape(-1, kernel.shape[-1]) for k in (kernel, composed))
+    if moment is not None:
+        w, v = moment.root(w), moment.root(v)
+    return float(np.sum((w - v) ** 2) / max(float(np.sum(w**2)), 1e-30))

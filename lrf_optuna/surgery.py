@@ -1,0 +1,73 @@
+"""From a plan to a model: plain Keras layers in the place of the factorized ones; the original stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from lrf_optuna.decompositions import chain_of
+from lrf_optuna.errors import LrfError
+from lrf_optuna.layers import LAYERS, set_kernel, walk
+from lrf_optuna.plan import INTACT, Choice, Plan
+from lrf_optuna.stages import Array, Conv
+
+
+def materialise(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]) -> Any:
+    """A new model with the chains of `plan` built as plain Keras layers that carry `kernels` (site -> stage kernels).
+
+    A factorized layer becomes a `Sequential` of its name, whose last layer has the bias and the activation. All other
+    layers are copied with their weights. Raises LrfError where the plan names a layer that the model does not have.
+    """
+    layers = dict(walk(model))
+    factorized = {name: choice for name, choice in plan if choice != INTACT}
+    for name in factorized:
+        if name not in layers:
+            raise LrfError(
+                f"the plan factorizes {name!r}, which this model does not have: is it a plan of another model?"
+            )
+    paths = {id(layer): name for name, layer in layers.items()}
+    made: dict[int, Any] = {}
+
+    def clone(layer: Any) -> Any:
+        if id(layer) not in made:
+            name = paths.get(id(layer), "")
+            if name in factorized:
+                made[id(layer)] = chained(layer, factorized[name])
+            else:
+                made[id(layer)] = type(layer).from_config(layer.get_config())
+        return made[id(layer)]
+
+    built = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    for name, layer in layers.items():
+        if name in factorized:
+            fill(layer, made[id(layer)], kernels[name])
+        elif layer.weights and id(layer) in made:
+            made[id(layer)].set_weights(layer.get_weights())
+    return built
+
+
+def chained(layer: Any, choice: Choice) -> Any:
+    """The unfilled `Sequential` of a choice in the place of a layer."""
+    kind = LAYERS.get(type(layer).__name__)
+    if kind is None or kind.read is None or kind.write is None:
+        raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
+    stages = chain_of(kind.read(layer), choice).stages
+    made = [written(kind.write, layer, stage, i, len(stages)) for i, stage in enumerate(stages)]
+    chain = keras.Sequential(made, name=layer.name)
+    chain.trainable = layer.trainable
+    return chain
+
+
+def written(write: Any, layer: Any, stage: Conv, i: int, count: int) -> Any:
+    """The layer of the i-th stage."""
+    return write(layer, stage, f"{layer.name}_{i + 1}", i == count - 1)
+
+
+def fill(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
+    """Put the stage kernels and the original's bias into a built chain."""
+    for made, kernel in zip(chain.layers, kernels, strict=True):
+        set_kernel(made, kernel)
+    if getattr(layer, "use_bias", False):
+        chain.layers[-1].bias.assign(layer.bias)

@@ -1,0 +1,193 @@
+"""A study file says what it means, and a wrong one says where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from lrf_optuna.config import KEEP, Augment, StudySpec, embedded_study, find_study, name_for
+from lrf_optuna.data import AUGMENTATIONS
+from lrf_optuna.errors import LrfError
+
+MINIMAL = 'name = "x"\n[model]\npath = "m.keras"\n[data]\npath = "c.npz"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_minimal_study_has_the_documented_defaults(tmp_path: Path) -> None:
+    spec = StudySpec.from_toml(written(tmp_path, MINIMAL))
+    assert (spec.search.trials, spec.search.population, spec.search.calibration) == (300, 50, 512)
+    assert spec.search.methods is None
+    assert spec.search.keep == KEEP
+    assert (spec.tune.epochs, spec.tune.rate, spec.tune.batch) == (5, "auto", 128)
+    assert (spec.data.divide, spec.data.mean, spec.data.std, spec.data.augment) == (1.0, (0.0,), (1.0,), "none")
+
+
+def test_relative_files_are_taken_from_the_study_files_folder(tmp_path: Path) -> None:
+    spec = StudySpec.from_toml(written(tmp_path, MINIMAL))
+    assert spec.model.path == str(tmp_path.resolve() / "m.keras")
+    assert spec.data.path == str(tmp_path.resolve() / "c.npz")
+
+
+@pytest.mark.parametrize("name", ["zoo:lenet5", "keras:ResNet50", "nets.mine:build"])
+def test_named_models_are_not_made_into_files(tmp_path: Path, name: str) -> None:
+    assert StudySpec.from_toml(written(tmp_path, MINIMAL.replace("m.keras", name))).model.path == name
+
+
+@pytest.mark.parametrize("name", ["digits", "keras:cifar10"])
+def test_named_data_are_not_made_into_files(tmp_path: Path, name: str) -> None:
+    assert StudySpec.from_toml(written(tmp_path, MINIMAL.replace("c.npz", name))).data.path == name
+
+
+def test_keep_is_ascending_and_holds_each_value_once(tmp_path: Path) -> None:
+    spec = StudySpec.from_toml(written(tmp_path, MINIMAL + "[search]\nkeep = [0.3, 0.1, 0.3]"))
+    assert spec.search.keep == (0.1, 0.3)
+
+
+WRONG = {
+    "[search]\ntrails = 3": "unknown key in [search]: 'trails' (did you mean 'trials'?); there is: calibration",
+    "[tune]\ntrials = 3": "unknown key in [tune]: 'trials'; there is: batch, distil, epochs, optimizer, rate; it",
+    "[serch]\ntrials = 3": "unknown key 'serch' (did you mean 'search'?)",
+    "[search]\ntrials = 0": "[search] trials should be greater than or equal to 1, but got 0",
+    "[search]\ntrials = 'many'": "[search] trials should be a valid integer, but got 'many'",
+    "[search]\ntrials = true": "[search] trials should be a valid integer, but got True",
+    "[search]\ncalibration = 15": "[search] calibration should be greater than or equal to 16, but got 15",
+    "[search]\npopulation = 1": "[search] population should be greater than or equal to 2, but got 1",
+    "[search]\nkeep = [0.5, 1.0]": "[search] keep should be less than 1, but got 1.0",
+    "[search]\nkeep = []": "[search] keep should not be empty",
+    "[search]\nmax_drop = nan": "[search] max_drop should be a finite number, but got nan",
+    "[search]\ntargets = { parms = 0.4 }": "[search] targets should be 'params' or 'macs', but got 'parms'",
+    "[search]\ntargets = { params = 1.5 }": "[search] targets should be less than or equal to 1, but got 1.5",
+    "[tune]\nepochs = -1": "[tune] epochs should be greater than or equal to 0, but got -1",
+    "[tune]\nrate = 'fast'": "[tune] rate should be a valid number or should be 'auto', but got 'fast'",
+    "[tune]\nrate = 0": "[tune] rate should be greater than 0",
+    "[tune]\noptimizer = 'lion'": "[tune] optimizer should be 'adamw' or 'sgd', but got 'lion'",
+    "divide = 0": "[data] divide should be greater than 0, but got 0",
+    "std = [0.0]": "[data] std should be greater than 0, but got 0.0",
+    "mean = [0.1, 0.2, 0.3]\nstd = [1.0, 1.0]": " std should have as many numbers as mean (3), but got [1.0, 1.0]",
+    "augment = 'spin'": "[data] augment should be 'none', 'flip', 'crop' or 'flip-crop', but got 'spin'",
+    "validation = 1.0": "[data] validation should be less than 1, but got 1.0",
+    "[tune\n": "is not a TOML file: Expected ']' at the end of a table declaration (at line 6",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_study_says_file_key_and_value_in_one_line(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, MINIMAL + text)
+    with pytest.raises(LrfError) as caught:
+        StudySpec.from_toml(path)
+    assert str(path) in str(caught.value)
+    assert WRONG[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("trials = 3\n" + MINIMAL, "unknown key 'trials'; there is: data, model, name, search, tune; it belongs in"),
+        ("tune = 3\n" + MINIMAL, "tune should be a section of its own, [tune], but got 3"),
+        ('name = "x"\n[model]\npath = "m.keras"', "data is missing"),
+        ('name = "x"\n[model]\n[data]\npath = "digits"', "[model] path is missing"),
+        (MINIMAL.replace('"x"', '"../x"'), "name should be a plain folder name"),
+        (MINIMAL.replace('"x"', '".."'), "name should be a plain folder name"),
+    ],
+)
+def test_a_wrong_frame_of_a_study_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(LrfError) as caught:
+        StudySpec.from_toml(written(tmp_path, text))
+    assert words in str(caught.value)
+
+
+def test_a_missing_study_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LrfError, match=r"cannot read the study file .*none\.toml: No such file"):
+        StudySpec.from_toml(tmp_path / "none.toml")
+
+
+def test_an_override_changes_what_it_names_and_nothing_else() -> None:
+    before = StudySpec.default()
+    after = before.override({"search.trials": 7, "search.keep": [0.5, 0.2], "tune.epochs": None, "name": "mine"})
+    assert (after.search.trials, after.search.keep, after.name) == (7, (0.2, 0.5), "mine")
+    assert (after.model, after.data, after.tune) == (before.model, before.data, before.tune)
+    assert before == StudySpec.default()
+
+
+def test_targets_can_be_overridden_one_by_one() -> None:
+    spec = StudySpec.default().override({"search.targets.params": 0.4, "search.targets.macs": None})
+    assert spec.search.targets == {"params": 0.4}
+
+
+def test_an_overridden_file_is_taken_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = StudySpec.default().override({"model.path": Path("x.keras")})
+    assert spec.model.path == str(Path.cwd() / "x.keras")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"search.trials": 0}, "--trials should be greater than or equal to 1, but got 0"),
+        ({"search.max_drop": -1.0}, "--max-drop should be greater than or equal to 0, but got -1.0"),
+        ({"model.path": ""}, "--model should not be empty"),
+        ({"search.trails": 3}, "unknown key in [search]: 'trails' (did you mean 'trials'?)"),
+    ],
+)
+def test_a_wrong_option_is_named_as_it_is_typed(options: dict[str, object], words: str) -> None:
+    with pytest.raises(LrfError) as caught:
+        StudySpec.default().override(options)
+    assert words in str(caught.value)
+
+
+def test_json_holds_the_whole_study() -> None:
+    spec = StudySpec.default().override({"search.targets": {"macs": 0.5}, "tune.rate": 0.01, "search.methods": ["svd"]})
+    assert StudySpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"name": 3}'])
+def test_json_of_no_study_is_one_line(text: str) -> None:
+    with pytest.raises(LrfError, match=r"the stored study cannot be read: [^\n]+$"):
+        StudySpec.from_json(text)
+
+
+@pytest.mark.parametrize("path", sorted(embedded_study("digits").parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_embedded_study_is_valid_and_named_as_its_file(path: Path) -> None:
+    assert StudySpec.from_toml(path).name == path.stem == find_study(path.stem).stem
+
+
+def test_an_unknown_study_lists_those_there_are() -> None:
+    with pytest.raises(LrfError, match=r"unknown embedded study 'digit' \(did you mean 'digits'\?\)"):
+        embedded_study("digit")
+    with pytest.raises(LrfError, match=r"no such study file: nowhere\.toml; embedded studies: cnn_fashion, digits"):
+        find_study("nowhere.toml")
+
+
+def test_a_path_wins_over_an_embedded_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits").write_text(MINIMAL, encoding="utf-8")
+    assert find_study("digits") == Path("digits")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "name"),
+    [
+        ("nets/resnet20_cifar10.keras", "cifar10.npz", "resnet20_cifar10"),
+        ("keras:ResNet50", "photos", "ResNet50"),
+        ("pkg.mod:fn", "digits", "fn"),
+        ("my nets/net (2).keras", "digits", "net_2_"),
+        ("runs/model.keras", "data/cifar10.npz", "cifar10-model"),
+    ],
+)
+def test_a_study_is_named_after_its_model(model: str, data: str, name: str) -> None:
+    assert name_for(model, data) == name
+    assert StudySpec.default().override({"name": name}).name == name
+
+
+def test_every_augmentation_of_the_data_can_be_asked_for() -> None:
+    assert set(get_args(Augment)) == set(AUGMENTATIONS)
