@@ -53,17 +53,18 @@ def figures(candidates: Sequence[Candidate], points: Sequence[Candidate], result
 def template(*, dark: bool = False) -> go.layout.Template:
     """The look of a figure on a light or a dark page."""
     ink, paper, grid = ("#d8dce3", "#15181d", "#323842") if dark else ("#2a2f38", "#ffffff", "#e3e6eb")
+    font = {"family": "system-ui, sans-serif", "size": 13, "color": ink}
     axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "automargin": True, "title": {"standoff": 8}}
     room = {"backgroundcolor": paper, "gridcolor": grid, "linecolor": grid, "zerolinecolor": grid}
     return go.layout.Template(
         layout={
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": ink},
+            "font": font,
             "title": {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10}},
             "paper_bgcolor": paper,
             "plot_bgcolor": paper,
-            "hoverlabel": {"bgcolor": paper, "bordercolor": grid, "font": {"color": ink}, "align": "left"},
+            "hoverlabel": {"bgcolor": paper, "bordercolor": MUTED, "font": font, "align": "left"},
             "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemsizing": "constant"},
-            "margin": {"l": 10, "r": 10, "t": 90, "b": 20},
+            "margin": {"l": 10, "r": 10, "t": 90, "b": 30},
             "xaxis": axis,
             "yaxis": axis,
             "scene": {"xaxis": room, "yaxis": room, "zaxis": room},
@@ -242,7 +243,7 @@ def standing(result: Result) -> go.Figure:
             figure.add_bar(x=shares, y=labels, name=name, marker_color=colour, orientation="h", texttemplate="%{x:.1%}")
     over = "%{x:.2%}<extra>%{fullData.name}</extra>"
     figure.update_traces(textposition="outside", cliponaxis=False, hovertemplate=over)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1.12], dtick=0.2)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.25], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticklabelstandoff=6)
     return figure.update_layout(template=template(), title="Original, built, tuned", height=400, bargap=0.25)
 

@@ -32,7 +32,13 @@ CAPTIONS = {
     "layers": "The pale bar is the layer as it was, the full bar what is left of it.",
 }
 
-CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
+"""Plotly's settings, without its buttons that lead to a server."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #2a2f38; --soft: #667080; --paper: #fff; --rule: #e3e6eb; --mark: #c8431f; }
@@ -201,10 +207,11 @@ def drawing(drawn: Mapping[str, go.Figure], name: str) -> str:
     if name not in drawn:
         return ""
     figure = go.Figure(drawn[name])
-    words, height = figure.layout.title.text, figure.layout.height - 20
-    figure.update_layout(title=None, height=height, margin_t=70)
+    words, pixels = figure.layout.title.text, figure.layout.height - 20
+    figure.update_layout(title=None, height=None, margin_t=70)
+    height = f"min({pixels}px, 100vw)" if name == "front-3d" else f"{pixels}px"
     plot = plotly.io.to_html(
-        figure, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, default_height=f"{height}px"
+        figure, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, default_height=height
     )
     room = ' class="roomy"' if name == "layers" else ""
     return (

@@ -1,7 +1,7 @@
 """Canonical polyadic (CP) decompositions of a convolution kernel: `cp` and `cp3`.
 
 Alternating least squares with a small ridge: the ridge bounds the components, so that none diverges against another
-(Phan et al. 2020) and fine-tuning starts from well-conditioned stages.
+(Phan et al. 2020), and fine-tuning starts from well-conditioned stages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from lrf_optuna.decompositions.budget import largest
 from lrf_optuna.stages import Array, Chain, Conv, along, pointwise, spatial
 
-SWEEPS = 50
+SWEEPS = 30
 RIDGE = 1e-6
 """Of the mean diagonal of the normal equations."""
 TOLERANCE = 1e-5
@@ -84,44 +84,73 @@ def most_terms(op: Conv) -> int:
 def als(tensor: Array, rank: int) -> list[Array]:
     """CP factors, one `(size, rank)` matrix a mode, of `tensor` by alternating least squares.
 
+    Sweeps are extrapolated with Nesterov's momentum, restarted when the error rises (Mitchell, Ye and De Sterck 2020).
     The columns of all factors but the last have unit norm. Deterministic.
     """
-    unfolded = [
-        np.ascontiguousarray(np.moveaxis(tensor, mode, 0).reshape(size, -1)) for mode, size in enumerate(tensor.shape)
-    ]
-    factors = [start(matrix, rank) for matrix in unfolded]
-    grams = [factor.T @ factor for factor in factors]
-    squared = float(np.vdot(tensor, tensor)) or 1.0
-    before = np.inf
+    factors = [start(unfolded(tensor, mode), rank) for mode in range(tensor.ndim)]
+    best, least, momentum = factors, np.inf, 0
     for _ in range(SWEEPS):
-        for mode, matrix in enumerate(unfolded):
-            others = [i for i in range(tensor.ndim) if i != mode]
-            normal: Array = reduce(np.multiply, [grams[i] for i in others])
-            normal = normal + RIDGE * np.trace(normal) / rank * np.eye(rank, dtype=tensor.dtype)
-            target = matrix @ reduce(khatri_rao, [factors[i] for i in others])
-            factors[mode] = np.linalg.solve(normal, target.T).T
-            if mode < tensor.ndim - 1:
-                factors[mode] = factors[mode] / np.maximum(np.linalg.norm(factors[mode], axis=0), 1e-30)
-            grams[mode] = factors[mode].T @ factors[mode]
-        # |T - T'|^2 = |T|^2 - 2 <T, T'> + |T'|^2, all from the last mode's products
-        error = 1 + (np.sum(normal * grams[-1]) - 2 * np.vdot(target, factors[-1])) / squared
-        if before - error < TOLERANCE:
-            break
-        before = float(error)
-    return factors
+        swept, error = sweep(tensor, factors)
+        if error > least:
+            factors, least, momentum = best, np.inf, 0
+            continue
+        if least - error < TOLERANCE:
+            return swept
+        weight = momentum / (momentum + 3)
+        factors = [new + weight * (new - old) for new, old in zip(swept, best, strict=True)]
+        best, least, momentum = swept, error, momentum + 1
+    return best
 
 
-def start(unfolded: Array, rank: int) -> Array:
+def sweep(tensor: Array, factors: list[Array]) -> tuple[list[Array], float]:
+    """One least-squares update of every factor, and the squared error relative to the tensor's norm.
+
+    The last mode, the longest, is contracted once for all the others; what is left are elementwise products.
+    """
+    factors, rank = list(factors), factors[0].shape[1]
+    *sizes, last = tensor.shape
+    matrix = tensor.reshape(-1, last)
+    contracted = (matrix @ factors[-1]).reshape(*sizes, rank)
+    grams = [factor.T @ factor for factor in factors]
+    for mode in range(len(sizes)):
+        others = [i for i in range(len(sizes)) if i != mode]
+        target = reduce(np.multiply, [spread(factors[i], i, len(sizes)) for i in others], contracted).sum(tuple(others))
+        found = solved(reduce(np.multiply, [grams[i] for i in (*others, -1)]), target)
+        factors[mode] = found / np.maximum(np.linalg.norm(found, axis=0), 1e-30)
+        grams[mode] = factors[mode].T @ factors[mode]
+    joined = reduce(np.multiply, [spread(factor, i, len(sizes)) for i, factor in enumerate(factors[:-1])])
+    target, normal = matrix.T @ joined.reshape(-1, rank), reduce(np.multiply, grams[:-1])
+    factors[-1] = solved(normal, target)
+    # |T - T'|^2 = |T|^2 - 2 <T, T'> + |T'|^2
+    apart = np.sum(normal * (factors[-1].T @ factors[-1])) - 2 * np.vdot(target, factors[-1])
+    return factors, 1 + float(apart) / (float(np.vdot(tensor, tensor)) or 1.0)
+
+
+def solved(normal: Array, target: Array) -> Array:
+    """target (normal + ridge)^-1: the ridge bounds the components."""
+    rank = len(normal)
+    ridge = (RIDGE * np.trace(normal) / rank + 1e-30) * np.eye(rank, dtype=normal.dtype)
+    out: Array = np.linalg.solve(normal + ridge, target.T).T
+    return out
+
+
+def spread(factor: Array, mode: int, modes: int) -> Array:
+    """A `(size, rank)` factor as an array of all modes and the rank, to be broadcast."""
+    shape = [1] * modes
+    shape[mode] = len(factor)
+    return factor.reshape(*shape, -1)
+
+
+def unfolded(tensor: Array, mode: int) -> Array:
+    """The tensor as a matrix with one mode as its rows."""
+    return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
+
+
+def start(matrix: Array, rank: int) -> Array:
     """The leading left singular vectors, and where the rank exceeds the mode's size, fixed random unit columns."""
-    size = len(unfolded)
-    vectors = np.linalg.eigh(unfolded @ unfolded.T)[1][:, ::-1][:, :rank]
+    size = len(matrix)
+    vectors = np.linalg.eigh(matrix @ matrix.T)[1][:, ::-1][:, :rank]
     if rank > size:
         more = np.random.default_rng(rank).standard_normal((size, rank - size))
         vectors = np.concatenate([vectors, more / np.linalg.norm(more, axis=0)], axis=1)
-    return vectors.astype(unfolded.dtype)
-
-
-def khatri_rao(left: Array, right: Array) -> Array:
-    """Column-wise Kronecker product: `(m, r), (n, r) -> (m n, r)`."""
-    out: Array = (left[:, None] * right[None]).reshape(-1, left.shape[1])
-    return out
+    return vectors.astype(matrix.dtype)
