@@ -100,7 +100,7 @@ class TuneSpec(Section):
     epochs: int = Field(default=5, ge=0)
     rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     batch: int = Field(default=128, ge=1)
-    distil: float = Field(default=1.0, ge=0)
+    distil: float = Field(default=5.0, ge=0)
     optimizer: Literal["adamw", "sgd"] = "adamw"
 
 

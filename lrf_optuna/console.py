@@ -13,7 +13,7 @@ from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import Step
 from lrf_optuna.result import LayerPart, Result, Standing
 
-BAR = 16
+BAR = 10
 
 
 class Bars:
@@ -52,10 +52,10 @@ def bar(share: float) -> str:
 
 def count(number: int) -> str:
     """A count in the unit that reads best."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= 10 * size:
-            return f"{number / size:,.1f} {unit}"
-    return f"{number:,}"
+    if number < 10_000:
+        return f"{number:,}"
+    unit, size = next((unit, size) for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if number >= size)
+    return f"{number / size:.4g} {unit}"
 
 
 def layers_table(parts: Sequence[LayerPart]) -> Table:
@@ -64,8 +64,8 @@ def layers_table(parts: Sequence[LayerPart]) -> Table:
     table.add_column("layer", overflow="fold")
     table.add_column("kind")
     table.add_column("method (ranks)")
-    for name in ("parameters", "", "kept", "MACs kept"):
-        table.add_column(name, justify="right" if name else "left")
+    for name in ("parameters", "", "kept", "MACs"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True, min_width=4 if name else BAR)
     for part in (part for part in parts if part.macs_before):
         ranks = f" ({', '.join(map(str, part.ranks))})" if part.ranks else ""
         kept, macs = part.params_after / part.params_before, part.macs_after / part.macs_before

@@ -39,6 +39,8 @@ CONFIG = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 """Plotly's settings, without its buttons that lead to a server."""
+CARD_ROWS = 13
+"""The layers that a card of the dashboard has room for: it is 450 pixels high and cuts what is higher."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #2a2f38; --soft: #667080; --paper: #fff; --rule: #e3e6eb; --mark: #c8431f; }
@@ -92,7 +94,17 @@ def save_to_study(study: optuna.Study, figures: Mapping[str, go.Figure]) -> None
     from optuna_dashboard import save_plotly_graph_object
 
     for name, figure in figures.items():
-        save_plotly_graph_object(study, figure, graph_object_id=name)
+        save_plotly_graph_object(study, on_card(figure), graph_object_id=name)
+
+
+def on_card(figure: go.Figure) -> go.Figure:
+    """The figure for a card of the dashboard: as high as the card, and a long list of layers is moved by dragging."""
+    card = go.Figure(figure).update_layout(height=None)
+    rows = len(figure.layout.yaxis.tickvals or ())
+    if rows > CARD_ROWS:
+        card.update_yaxes(range=[CARD_ROWS - 0.4, -0.6]).update_xaxes(fixedrange=True)
+        card.update_layout(dragmode="pan", title_text=f"{figure.layout.title.text}: drag to see all {rows}")
+    return card
 
 
 def page(candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> str:

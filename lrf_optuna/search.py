@@ -107,7 +107,7 @@ def fixed_share(proxy: Proxy) -> dict[str, float]:
 def seeds(
     table: Table, keeps: Sequence[float], count: int, targets: Mapping[str, float], fixed: Mapping[str, float]
 ) -> list[Picks]:
-    """`count` good first plans: near the targets, uniform keeps, and the Lagrangian sweep evenly from large to small."""
+    """`count` good first plans: near the targets, uniform keeps, the Lagrangian sweep from large to small."""
     near = []
     for share in NEAR if targets else ():
         budget = {cost: share * target - fixed[cost] for cost, target in targets.items()}

@@ -31,6 +31,7 @@ class Conv:
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:
+        """`(*window, cin // groups, cout)`."""
         return (*self.window, self.cin // self.groups, self.cout)
 
     @property

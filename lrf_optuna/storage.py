@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -101,7 +102,9 @@ class Record:
                 check_question(study, question)
             else:
                 study = optuna.create_study(study_name=name, storage=storage, directions=["minimize"] * len(objectives))
-                study.set_metric_names(list(objectives))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    study.set_metric_names(list(objectives))
                 study.set_user_attr(QUESTION, dict(question))
             study.set_user_attr(SPEC, spec)
         return cls(study, url)
@@ -169,8 +172,9 @@ def check_question(study: optuna.Study, question: Mapping[str, str]) -> None:
         )
     other = sorted(word for word in {*asked, *question} if asked.get(word) != question.get(word))
     if other:
+        words = " and another ".join(other)
         raise LrfError(
-            f"the study {study.study_name!r} has {len(study.trials)} trials with another {' and another '.join(other)}: "
+            f"the study {study.study_name!r} has {len(study.trials)} trials with another {words}: "
             "give another --name, or delete the study to start again"
         )
     log.info("resuming %s: %s", study.study_name, json.dumps(dict(question)))

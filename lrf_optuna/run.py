@@ -1,0 +1,378 @@
+"""The whole road for one study: prepare, search, choose, build, tune; every step leaves its files in the run folder.
+
+A step that is already done is not repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrf_optuna.allocate import Table
+from lrf_optuna.batchnorm import reestimate
+from lrf_optuna.config import StudySpec
+from lrf_optuna.data import Data, augmented, load_data
+from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
+from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.finetune import accuracy, finetune
+from lrf_optuna.layers import Inventory, counts, find_sites
+from lrf_optuna.network import OUTPUT
+from lrf_optuna.objectives import OBJECTIVES
+from lrf_optuna.plan import Candidate
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.report import figures, save_to_study, write_report
+from lrf_optuna.result import LayerPart, Result, Standing
+from lrf_optuna.search import choose, front, search
+from lrf_optuna.similarity import SIMILARITIES
+from lrf_optuna.storage import Record
+from lrf_optuna.study import default_url, keep_choice, write_text
+from lrf_optuna.surgery import materialise
+from lrf_optuna.zoo import describe_input, load_model
+
+log = logging.getLogger(__name__)
+BN_BATCHES, BN_BATCH = 8, 128
+DROP_IMAGES = 2000
+"""Validation images at most on which `max_drop` measures points of the front."""
+EQUAL = 1e-4
+"""Most that a built network's logits may differ from the scored ones, relative to the largest."""
+
+
+@dataclass
+class Run:
+    """One study with its model, data and folder; steps are methods, what they need is made on first use."""
+
+    spec: StudySpec
+    folder: Path
+    model: Any
+    data: Data
+    progress: Progress = SILENT
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("prepare", "search", "build", "tune"), 0.0)
+    )
+
+    @classmethod
+    def open(
+        cls, spec: StudySpec, folder: Path, *, model: Any = None, data: Data | None = None, progress: Progress = SILENT
+    ) -> Run:
+        """The run of `spec` in `folder`; model and data are loaded where they are not given.
+
+        Raises LrfError for whatever does not exist or does not fit, before anything is written.
+        """
+        check_names(spec)
+        path, seed = spec.model.path, spec.search.seed
+        if path.startswith("zoo:") and model is None:
+            data = data or load_data(spec.data, seed)
+            model = trained(path, folder, data, seed, progress)
+        elif model is None:
+            model = load_model(path)
+        shape, classes = describe_input(model)
+        data = data or load_data(spec.data, seed, shape, classes)
+        for note in data.notes:
+            progress.say(note)
+        return cls(spec, folder, model, data, progress)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """Every layer of the model."""
+        return find_sites(self.model, tuple(self.data.train.pixels.shape[1:]))
+
+    @cached_property
+    def calibration(self) -> np.ndarray[Any, Any]:
+        """Raw calibration images: of the training part, by seed."""
+        return self.data.calibration(self.spec.search.calibration, self.spec.search.seed).pixels
+
+    @cached_property
+    def proxy(self) -> Proxy:
+        """The proxy, fitted to the calibration images."""
+        asked = self.spec.search
+        with self.timed("prepare"):
+            return Proxy(
+                self.model,
+                self.data.preprocess(self.calibration),
+                inventory=self.inventory,
+                methods=asked.methods,
+                objectives=asked.objectives,
+                similarity=asked.similarity,
+                progress=self.progress,
+            )
+
+    @cached_property
+    def table(self) -> Table:
+        """The options of every layer."""
+        proxy = self.proxy
+        with self.timed("prepare"):
+            return proxy.table(self.spec.search.keep, self.progress)
+
+    @cached_property
+    def record(self) -> Record:
+        """The study on disk, new or resumed."""
+        return Record.open(
+            self.url,
+            self.spec.name,
+            objectives=self.spec.search.objectives,
+            question=self.question(),
+            spec=self.spec.model_dump_json(),
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the study is."""
+        return self.spec.search.storage or default_url(self.folder)
+
+    def question(self) -> dict[str, str]:
+        """What the study is about: a digest a word. A study of the same name with another one is refused."""
+        asked, methods = self.spec.search, self.spec.search.methods or tuple(DECOMPOSITIONS)
+        space = [methods, asked.keep, [(site.name, site.op) for site in self.inventory.sites]]
+        weights = [str(self.model.get_config()), *self.model.get_weights()]
+        return {
+            "model": digest(*weights),
+            "data": digest(self.calibration, str(self.data.preprocess)),
+            "space": digest(str(space)),
+            "objectives": ", ".join(asked.objectives),
+            "similarity": asked.similarity,
+            "seed": str(asked.seed),
+        }
+
+    def search(self) -> list[Candidate]:
+        """Every candidate, after as many further trials as the spec asks for."""
+        asked = self.spec.search
+        found = self.record.candidates()
+        if len(found) >= asked.trials:
+            return found
+        if found:
+            self.progress.say(f"{len(found)} of {asked.trials} trials are there: going on")
+        proxy, table = self.proxy, self.table
+        with self.timed("search"):
+            return search(
+                proxy,
+                table,
+                trials=asked.trials,
+                keeps=asked.keep,
+                population=asked.population,
+                seed=asked.seed,
+                targets=asked.wanted,
+                record=self.record,
+                progress=self.progress,
+            )
+
+    def choose(self, points: Sequence[Candidate]) -> tuple[Candidate, str]:
+        """One point off the front, and why, as the spec asks."""
+        asked = self.spec.search
+        most = asked.max_drop
+        return choose(points, targets=asked.wanted, max_drop=most, drop=None if most is None else self.drop)
+
+    def drop(self, candidate: Candidate) -> float:
+        """Points of validation accuracy that a candidate loses before tuning."""
+        images = self.data.val.take(slice(DROP_IMAGES))
+        pixels = self.data.preprocess(images.pixels)
+        right = self.proxy.network.logits(pixels, {}).argmax(axis=1) == images.labels
+        still = self.proxy.logits(candidate.plan, pixels).argmax(axis=1) == images.labels
+        return 100 * float(right.mean() - still.mean())
+
+    def build(self, chosen: Candidate) -> Any:
+        """The chosen point as a model: it equals what was scored; then BatchNorm is re-estimated where that helps."""
+        import keras
+
+        proxy = self.proxy
+        with self.timed("build"), self.progress.task("building", 3) as step:
+            keras.utils.set_random_seed(self.spec.search.seed)
+            kernels = {site: proxy.stages(site, choice) for site, choice in chosen.plan}
+            built = materialise(self.model, chosen.plan, kernels)
+            step(1)
+            self.check_equal(built, chosen)
+            step(1)
+            rng = np.random.default_rng(self.spec.search.seed)
+            unscored = self.calibration[len(proxy.scored) :][: BN_BATCHES * BN_BATCH]
+            parts = np.array_split(unscored, max(1, len(unscored) // BN_BATCH))
+            shown = (self.data.preprocess(augmented(part, self.data.augment, rng)) for part in parts)
+            kept, before, after = reestimate(built, shown, proxy.scored, proxy.reference[OUTPUT])
+            log.info("BatchNorm re-estimated: cosine %.5f -> %.5f, %s", before, after, "kept" if kept else "taken back")
+            step(1)
+        return built
+
+    def check_equal(self, built: Any, chosen: Candidate) -> None:
+        """A built network that is not what was scored is a bug: say so instead of going on."""
+        proxy = self.proxy
+        scored = proxy.logits(chosen.plan, proxy.scored)
+        found = proxy.network.comparable(built, proxy.scored)
+        apart = float(np.abs(found - scored).max() / max(np.abs(scored).max(), 1e-30))
+        params = counts(self.inventory, chosen.plan)[0]
+        log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)
+        if apart > EQUAL or built.count_params() != params:
+            raise RuntimeError(
+                f"built differs from scored: {apart=:.2e}, {built.count_params()} of {params} parameters"
+            )
+
+    def tune(self, built: Any) -> tuple[Any, int]:
+        """The model after one fine-tune, in place, and the number of passes."""
+        with self.timed("tune"):
+            tuned = finetune(
+                built, self.model, self.data, self.spec.tune, seed=self.spec.search.seed, progress=self.progress
+            )
+        log.info("fine-tuned at the rate %g: validation accuracy %s", tuned.rate, tuned.val_accuracy)
+        return tuned.model, tuned.epochs
+
+    def standing(self, model: Any, macs: int, file: Path | None = None, epochs: int | None = None) -> Standing:
+        """A network's size and accuracies."""
+        with self.progress.task("measuring", 2) as step:
+            val = accuracy(model, self.data, self.data.val)
+            step(1)
+            test = accuracy(model, self.data, self.data.test)
+            step(1)
+        return Standing(int(model.count_params()), macs, val, test, file.stat().st_size if file else 0, epochs)
+
+    def parts(self, chosen: Candidate) -> list[LayerPart]:
+        """What every layer with weights gets."""
+        found = []
+        for row in self.inventory.rows:
+            if not row.params:
+                continue
+            choice = chosen.plan[row.path]
+            params, macs = row.params, row.macs
+            if row.site:
+                chain = chain_of(row.site.op, choice)
+                params, macs = params + chain.params - row.site.op.params, row.site.macs(chain)
+            found.append(
+                LayerPart(
+                    row.path, row.kind, choice.method, choice.ranks, row.params, params, row.macs, macs, row.reason
+                )
+            )
+        return found
+
+    def made_by(self, chosen: Candidate) -> str:
+        """A digest of all that decides what `model.keras` is."""
+        return digest(chosen.plan.to_json(), str(self.question()))
+
+    def finish(self, candidates: Sequence[Candidate], choice: tuple[Candidate, str] | None = None) -> Result:
+        """Build and tune the given choice, or else the one that the spec asks for, and write what a run leaves.
+
+        Where the folder has just that model already, nothing is made again.
+        """
+        points = front(candidates)
+        chosen, why = choice or self.choose(points)
+        self.progress.say(f"trial {chosen.trial}: {why}")
+        earlier = self.earlier(chosen)
+        if earlier and earlier.trials == len(candidates) and (earlier.tuned or not self.spec.tune.epochs):
+            self.progress.say("nothing to do: the model of this point is there")
+            return earlier
+        keep_choice(self.folder, self.spec.name, chosen, why)
+        result = self.result(candidates, chosen, why)
+        macs = counts(self.inventory, chosen.plan)[1]
+        if earlier and not earlier.tuned:
+            built, result.built = load_model(str(self.folder / "model.keras")), earlier.built
+        else:
+            built = self.build(chosen)
+            result.built = self.standing(built, macs, save(built, self.folder / "model.keras"))
+        if self.spec.tune.epochs:
+            tuned, epochs = self.tune(built)
+            result.tuned = self.standing(tuned, macs, save(tuned, self.folder / "model.keras"), epochs)
+        result.seconds = dict(self.seconds)
+        self.leave(candidates, points, result)
+        return result
+
+    def earlier(self, chosen: Candidate) -> Result | None:
+        """The result of an earlier run that built this point, if its model is there."""
+        try:
+            result = Result.read(self.folder / "result.json")
+        except LrfError:
+            return None
+        there = (self.folder / "model.keras").exists()
+        return result if there and result.made_by == self.made_by(chosen) else None
+
+    def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
+        """The result so far, before anything is built."""
+        original = self.standing(self.model, self.inventory.macs, save(self.model, self.folder / ".original.keras"))
+        (self.folder / ".original.keras").unlink()
+        distinct = len({candidate.plan for candidate in candidates})
+        count = len(self.calibration)
+        return Result(
+            self.spec.name,
+            len(candidates),
+            distinct,
+            count,
+            dict(self.seconds),
+            original,
+            chosen,
+            why,
+            layers=self.parts(chosen),
+            made_by=self.made_by(chosen),
+        )
+
+    def leave(self, candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> None:
+        """Write result.json, the report, and the figures into the study."""
+        write_text(self.folder / "result.json", result.to_json())
+        with self.progress.task("report", 2) as step:
+            write_report(self.folder / "report.html", candidates, points, result)
+            step(1)
+            save_to_study(self.record.study, figures(candidates, points, result))
+            step(1)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the block's seconds to a step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - start
+
+
+def choose_from(record: Record, spec: StudySpec, folder: Path, progress: Progress = SILENT) -> tuple[Candidate, str]:
+    """One point off a recorded study's front, and why; model and data are only loaded where accuracy is asked for."""
+    points = front(record.candidates())
+    if spec.search.max_drop is None:
+        return choose(points, targets=spec.search.wanted)
+    return Run.open(spec, folder, progress=progress).choose(points)
+
+
+def check_names(spec: StudySpec) -> None:
+    """Names that the tables do not have are refused before anything is loaded."""
+    for method in spec.search.methods or ():
+        lookup(DECOMPOSITIONS, method, "method")
+    for objective in spec.search.objectives:
+        lookup(OBJECTIVES, objective, "objective")
+    lookup(SIMILARITIES, spec.search.similarity, "similarity")
+    for target in spec.search.targets:
+        if target not in spec.search.objectives:
+            raise LrfError(
+                f"a target for {target!r} needs it among the objectives ({', '.join(spec.search.objectives)})"
+            )
+
+
+def trained(path: str, folder: Path, data: Data, seed: int, progress: Progress) -> Any:
+    """A small net of the zoo, trained on first use and kept in the run folder."""
+    with progress.task(f"training {path}", 1) as step:
+        state = {"done": 0.0}
+
+        def tell(epoch: int, epochs: int, share: float) -> None:
+            step(epoch / epochs - state["done"], note=f"{share:.1%}")  # type: ignore[arg-type]
+            state["done"] = epoch / epochs
+
+        return load_model(path, cache=folder, data=data, seed=seed, fit_progress=tell)
+
+
+def digest(*parts: Any) -> str:
+    """A short digest of texts and arrays."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes())
+    return total.hexdigest()[:16]
+
+
+def save(model: Any, path: Path) -> Path:
+    """Save a model as a whole file or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    model.save(part)
+    part.replace(path)
+    return path
