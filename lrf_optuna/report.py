@@ -103,7 +103,7 @@ def on_card(figure: go.Figure) -> go.Figure:
     rows = len(figure.layout.yaxis.tickvals or ())
     if rows > CARD_ROWS:
         card.update_yaxes(range=[CARD_ROWS - 0.4, -0.6]).update_xaxes(fixedrange=True)
-        card.update_layout(dragmode="pan", title_text=f"{figure.layout.title.text}: drag to see all {rows}")
+        card.update_layout(dragmode="pan", title_text=f"Layers: drag to see all {rows}")
     return card
 
 

@@ -106,6 +106,7 @@ class Record:
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     study.set_metric_names(list(objectives))
                 study.set_user_attr(QUESTION, dict(question))
+                log.info("new study %s: %s", name, json.dumps(dict(question)))
             study.set_user_attr(SPEC, spec)
         return cls(study, url)
 

@@ -77,7 +77,7 @@ def logged(folder: Path) -> Iterator[None]:
 
 
 class LogFile(logging.Handler):
-    """Appends to a file once something has made its folder; a run that is refused leaves no file."""
+    """Appends to a file from the first thing on that was done; a run that is refused leaves no file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.waiting.append(self.format(record))
-        if self.path.parent.is_dir():
+        if self.path.exists() or (record.levelno == logging.INFO and self.path.parent.is_dir()):
             with self.path.open("a") as file:
                 file.writelines(line + "\n" for line in self.waiting)
             self.waiting.clear()
