@@ -126,10 +126,10 @@ def trainer(model: Any, teacher: Any, recipe: TuneSpec, rate: Any) -> Callable[[
 def found_rate(
     model: Any, teacher: Any, data: Data, recipe: TuneSpec, seed: int, steps: int, step: Callable[..., None]
 ) -> float:
-    """The rate that lowers the validation loss most in a few steps from the model's weights, which stay as they are."""
+    """The rate that lowers the validation loss most in a short run from the model's weights, which stay as they are."""
     start, judged = model.get_weights(), {}
     for rate in RATES[recipe.optimizer]:
-        train = trainer(model, teacher, recipe, rate)
+        train = trainer(model, teacher, recipe, schedule(rate, steps))
         for x, y in stream(data, recipe.batch, seed, -1, steps):
             train(x, y)
             step(1, note=f"trying the rate {rate:g}")

@@ -133,9 +133,9 @@ class Run:
         """What the study is about: a digest a word. A study of the same name with another one is refused."""
         asked, methods = self.spec.search, self.spec.search.methods or tuple(DECOMPOSITIONS)
         space = [methods, asked.keep, [(site.name, site.op) for site in self.inventory.sites]]
-        weights = [str(self.model.get_config()), *self.model.get_weights()]
+        layers = [(row.path, row.kind, row.params, row.macs) for row in self.inventory.rows]
         return {
-            "model": digest(*weights),
+            "model": digest(str(layers), *self.model.get_weights()),
             "data": digest(self.calibration, str(self.data.preprocess)),
             "space": digest(str(space)),
             "objectives": ", ".join(asked.objectives),
