@@ -17,7 +17,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parent.parent / "shared"
 CASES = {
-    "resnet20 untuned": ("resnet20_cifar10", "cifar10", ["--target", "params=0.55", "--target", "macs=0.6", "--no-tune"]),
+    "resnet20 untuned": (
+        "resnet20_cifar10",
+        "cifar10",
+        ["--target", "params=0.55", "--target", "macs=0.6", "--no-tune"],
+    ),
     "resnet20 tuned": ("resnet20_cifar10", "cifar10", ["--target", "params=0.4", "--epochs", "5"]),
     "lenet5": ("lenet5_mnist", "mnist", ["--epochs", "5"]),
     "lenet300100": ("lenet300100_mnist", "mnist", ["--epochs", "5"]),

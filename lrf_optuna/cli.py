@@ -181,11 +181,11 @@ def front(
     from rich.console import Console
 
     from lrf_optuna.console import front_table, methods
-    from lrf_optuna.search import front as best
+    from lrf_optuna.search import front as pareto
     from lrf_optuna.study import chosen_in, locate
 
     found = locate(name, storage, out)
-    points = best(found.record.candidates())
+    points = pareto(found.record.candidates())
     if as_json:
         print(json.dumps([{"trial": p.trial, **p.costs, "plan": p.plan.to_dict()} for p in points], indent=2))
     elif as_csv:
@@ -210,17 +210,25 @@ def select(
     out: Out = None,
 ) -> None:
     """Choose one point off the front, say why, and keep it in plan.json."""
+    from lrf_optuna.search import choose
+    from lrf_optuna.search import front as pareto
     from lrf_optuna.study import locate
 
     found = locate(name, storage, out)
     spec = choosing(found.spec, target, max_drop, knee)
-    with console(found.folder) as shown:
+    with console(found.folder, loads=spec.search.max_drop is not None) as shown:
         from lrf_optuna.console import front_table
-        from lrf_optuna.run import choose_from
         from lrf_optuna.study import keep_choice
 
-        chosen, why = choose_from(found.record, spec, found.folder, shown)
+        points = pareto(found.record.candidates())
+        if spec.search.max_drop is None:
+            chosen, why = choose(points, targets=spec.search.wanted)
+        else:
+            from lrf_optuna.run import Run
+
+            chosen, why = Run.open(spec, found.folder, progress=shown).choose(points)
         keep_choice(found.folder, found.record.name, chosen, why)
+        shown.say(f"trial {chosen.trial}: {why}")
         shown.console.print(front_table([chosen], chosen.trial))
 
 

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.objectives import OBJECTIVES
 from lrf_optuna.plan import Candidate
-from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import LayerPart, Result, Standing
@@ -69,6 +69,7 @@ class Run:
         Raises LrfError for whatever does not exist or does not fit, before anything is written.
         """
         check_names(spec)
+        Record.check(spec.search.storage or default_url(folder), spec.name, words_of(spec))
         path, seed = spec.model.path, spec.search.seed
         if path.startswith("zoo:") and model is None:
             data = data or load_data(spec.data, seed)
@@ -121,7 +122,7 @@ class Run:
             self.spec.name,
             objectives=self.spec.search.objectives,
             question=self.question(),
-            spec=self.spec.model_dump_json(),
+            spec=self.spec.model_dump_json(exclude={"search": {"storage"}}),
         )
 
     @property
@@ -131,16 +132,13 @@ class Run:
 
     def question(self) -> dict[str, str]:
         """What the study is about: a digest a word. A study of the same name with another one is refused."""
-        asked, methods = self.spec.search, self.spec.search.methods or tuple(DECOMPOSITIONS)
-        space = [methods, asked.keep, [(site.name, site.op) for site in self.inventory.sites]]
+        space = [(site.name, site.op) for site in self.inventory.sites]
         layers = [(row.path, row.kind, row.params, row.macs) for row in self.inventory.rows]
         return {
             "model": digest(str(layers), *self.model.get_weights()),
             "data": digest(self.calibration, str(self.data.preprocess)),
-            "space": digest(str(space)),
-            "objectives": ", ".join(asked.objectives),
-            "similarity": asked.similarity,
-            "seed": str(asked.seed),
+            "set of sites": digest(str(space)),
+            **words_of(self.spec),
         }
 
     def search(self) -> list[Candidate]:
@@ -327,12 +325,17 @@ class Run:
             self.seconds[step] += time.perf_counter() - start
 
 
-def choose_from(record: Record, spec: StudySpec, folder: Path, progress: Progress = SILENT) -> tuple[Candidate, str]:
-    """One point off a recorded study's front, and why; model and data are only loaded where accuracy is asked for."""
-    points = front(record.candidates())
-    if spec.search.max_drop is None:
-        return choose(points, targets=spec.search.wanted)
-    return Run.open(spec, folder, progress=progress).choose(points)
+def words_of(spec: StudySpec) -> dict[str, str]:
+    """What a study is about, as far as the specification alone says: checked before model and data are loaded."""
+    asked = spec.search
+    return {
+        "set of methods": ", ".join(asked.methods or DECOMPOSITIONS),
+        "keep grid": ", ".join(map(str, asked.keep)),
+        "set of objectives": ", ".join(asked.objectives),
+        "similarity": asked.similarity,
+        "seed": str(asked.seed),
+        "calibration": str(asked.calibration),
+    }
 
 
 def check_names(spec: StudySpec) -> None:
@@ -351,12 +354,13 @@ def check_names(spec: StudySpec) -> None:
 
 def trained(path: str, folder: Path, data: Data, seed: int, progress: Progress) -> Any:
     """A small net of the zoo, trained on first use and kept in the run folder."""
-    with progress.task(f"training {path}", 1) as step:
-        state = {"done": 0.0}
+    with ExitStack() as stack:
+        shown: list[Step] = []
 
         def tell(epoch: int, epochs: int, share: float) -> None:
-            step(epoch / epochs - state["done"], note=f"{share:.1%}")  # type: ignore[arg-type]
-            state["done"] = epoch / epochs
+            if not shown:
+                shown.append(stack.enter_context(progress.task(f"training {path}", epochs)))
+            shown[0](1, note=f"{share:.1%}")
 
         return load_model(path, cache=folder, data=data, seed=seed, fit_progress=tell)
 

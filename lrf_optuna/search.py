@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -14,8 +15,10 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.objectives import Measured
 from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.proxy import Proxy
 from lrf_optuna.storage import PLAN, Record, candidate_of
+
+if TYPE_CHECKING:
+    from lrf_optuna.proxy import Proxy
 
 log = logging.getLogger(__name__)
 NEAR = (1.0, 0.97, 0.92)

@@ -111,6 +111,18 @@ class Record:
         return cls(study, url)
 
     @classmethod
+    def check(cls, url: str, name: str, question: Mapping[str, str]) -> None:
+        """Refuse, where a study of this name is there and is about something else, as far as these words say."""
+        path = sqlite_file(url)
+        if path is not None and not path.exists():
+            return
+        storage = connect(url)
+        with plain_errors(url):
+            if name in optuna.study.get_all_study_names(storage):
+                study = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.NSGAIISampler())
+                check_question(study, study.user_attrs.get(QUESTION, {}) | dict(question))
+
+    @classmethod
     def read(cls, url: str, name: str | None = None) -> Record:
         """An existing study, the only one where no name is given. Raises LrfError, and creates nothing, without one."""
         path = sqlite_file(url)

@@ -39,14 +39,15 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def console(folder: Path) -> Iterator[Any]:
+def console(folder: Path, loads: bool = True) -> Iterator[Any]:
     """Progress bars on the terminal, and log.txt in the run folder once there is one."""
     from rich.console import Console
 
     from lrf_optuna.console import Bars
 
-    with quiet():
-        import lrf_optuna.compress  # noqa: F401  TensorFlow's greetings are not for the user
+    if loads:
+        with quiet():
+            import lrf_optuna.run  # noqa: F401  TensorFlow's greetings are not for the user
     with logged(folder):
         yield Bars(Console())
 
