@@ -2,8 +2,8 @@
 
     python benchmarks/networks.py [NAME...] [--models DIR] [--data DIR] [--work DIR]
 
-Runs `python -m lrf_optuna run` for every case (or the named ones) and writes benchmarks/networks.md. The models and data
-sets stand beside the project (../shared); the data sets are unpacked once into the work folder.
+Runs `python -m lrf_optuna run` for every case (or the named ones) and writes benchmarks/networks.md. The models and
+data sets stand beside the project (../shared); the data sets are unpacked once into the work folder.
 """
 
 from __future__ import annotations
