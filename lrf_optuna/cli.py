@@ -226,7 +226,7 @@ def select(
         else:
             from lrf_optuna.run import Run
 
-            chosen, why = Run.open(spec, found.folder, progress=shown).choose(points)
+            chosen, why = Run.resume(found, spec, shown).choose(points)
         keep_choice(found.folder, found.record.name, chosen, why)
         shown.say(f"trial {chosen.trial}: {why}")
         shown.console.print(front_table([chosen], chosen.trial))
@@ -287,7 +287,7 @@ def made(found: Found, options: dict[str, object]) -> None:
         from lrf_optuna.run import Run
         from lrf_optuna.study import chosen_in
 
-        work = Run.open(found.spec.override(options), found.folder, progress=shown)
+        work = Run.resume(found, found.spec.override(options), shown)
         result = work.finish(work.record.candidates(), chosen_in(found.folder))
         shown.console.print("", layers_table(result.layers), "", standing_table(result), sep="\n")
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.data import Data, data_from_arrays
+from lrf_optuna.errors import LrfError
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.result import Result
 from lrf_optuna.run import Run
 from lrf_optuna.zoo import describe_input, load_model
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
 
 
 def compress(
@@ -37,26 +40,38 @@ def compress(
     keywords are keys of [search]. Gives the smaller Keras model and the `Result`; files are in `out`, else
     runs/`name`. Raises LrfError for whatever does not fit.
     """
-    named = isinstance(model, str)
-    spec = StudySpec(
-        name=name,
-        model=ModelSpec(path=model if named else "keras.Model"),
-        data=DataSpec(path=str(data) if isinstance(data, (str, Path)) else "arrays", **(preprocess or {})),
-    ).override(
-        {f"search.{key}": value for key, value in search.items()}
-        | {
-            "search.trials": trials,
-            "search.targets": dict(target or {}),
-            "search.max_drop": max_drop,
-            "search.seed": seed,
-        }
-        | {"tune.epochs": None if tune is True else int(tune)}
+    named = isinstance(model, (str, Path))
+    plain = StudySpec(
+        name="notebook",
+        model=ModelSpec(path=str(model) if named else "keras.Model"),
+        data=DataSpec(path="arrays"),
     )
-    network = load_model(model) if named else model
+    options: dict[str, object] = {
+        "name": name,
+        "data.path": str(data) if isinstance(data, (str, Path)) else None,
+        "search.trials": trials,
+        "search.targets": dict(target or {}),
+        "search.max_drop": max_drop,
+        "search.seed": seed,
+        "tune.epochs": {True: None, False: 0}[tune] if isinstance(tune, bool) else tune,
+    }
+    options |= {f"data.{key}": value for key, value in (preprocess or {}).items()}
+    spec = plain.override(options | {f"search.{key}": value for key, value in search.items()})
+    in_zoo = named and str(model).startswith("zoo:")
+    network = None if in_zoo else load_model(spec.model.path) if named else model
     if isinstance(data, Mapping):
-        shape, classes = describe_input(network)
-        data = data_from_arrays(**data, spec=spec.data, seed=seed, input_shape=shape, classes=classes)
+        shape, classes = (None, None) if network is None else describe_input(network)
+        data = data_from_arrays(**named_arrays(data), spec=spec.data, seed=seed, input_shape=shape, classes=classes)
     folder = Path(out) if out else Path("runs") / name
     run = Run.open(spec, folder, model=network, data=data if isinstance(data, Data) else None, progress=progress)
     result = run.finish(run.search())
     return load_model(str(folder / "model.keras")), result
+
+
+def named_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays by their names. Raises LrfError where one is missing or unknown."""
+    missing, unknown = sorted(set(ARRAYS[:4]) - data.keys()), sorted(map(str, data.keys() - set(ARRAYS)))
+    if missing or unknown:
+        what = f"lack {', '.join(missing)}" if missing else f"have unknown names: {', '.join(unknown)}"
+        raise LrfError(f"the data {what}; they should be {', '.join(ARRAYS[:4])}, and {', '.join(ARRAYS[4:])} if any")
+    return dict(data)

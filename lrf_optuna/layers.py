@@ -117,14 +117,21 @@ def open_shape(model: Any) -> Shape:
     return shape[1:]
 
 
-def walk(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`(path, layer)` of every layer, those of nested models under the name of the nest."""
-    layer: Any
-    for layer in model.layers:
-        if isinstance(layer, (Functional, keras.Sequential)):
-            yield from walk(layer, f"{prefix}{layer.name}/")
-        else:
-            yield prefix + layer.name, layer
+def walk(model: Any) -> Iterator[tuple[str, Any]]:
+    """`(path, layer)` of every layer, once; those of nested models under the name of the nest."""
+    seen: set[int] = set()
+
+    def inside(nest: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for layer in nest.layers:
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            if isinstance(layer, (Functional, keras.Sequential)):
+                yield from inside(layer, f"{prefix}{layer.name}/")
+            else:
+                yield prefix + layer.name, layer
+
+    yield from inside(model, "")
 
 
 def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:

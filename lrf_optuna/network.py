@@ -6,8 +6,9 @@ listened to while the model runs. So it works for sequential, functional and nes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import keras
@@ -15,12 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.stages import Array
+from lrf_optuna.stages import Array, Site
 
 Shape = tuple[int, ...]
 Calls = dict[str, list[tuple[Any, Any]]]
 OUTPUT = "logits"
 """The tap that is the model's output."""
+HEARD_BYTES = 2**28
+"""Layer inputs that are held at a time."""
 
 
 @contextmanager
@@ -104,9 +107,10 @@ class Network:
         maps = {name: tf.cast(found[-1][1], tf.float32) for name, found in calls.items()}
         return maps | {OUTPUT: logits_of(tf.cast(out, tf.float32), self.probabilities)}
 
-    def listened(self, x: Any) -> dict[str, list[Any]]:
+    def listened(self, kernels: list[Any], x: Any) -> dict[str, list[Any]]:
         """What goes into each layer, call by call."""
-        with listening(self.layers) as calls:
+        swaps = list(zip(self.variables.values(), kernels, strict=True))
+        with keras.StatelessScope(state_mapping=swaps), listening(self.layers) as calls:
             self.model(x, training=False)
         return {name: [tf.cast(inputs, tf.float32) for inputs, _ in found] for name, found in calls.items()}
 
@@ -116,13 +120,23 @@ class Network:
 
     def run(self, x: Any, kernels: Mapping[str, Array]) -> dict[str, Array]:
         """Maps at the taps and `logits`, for images `(n, ...)`, with `kernels` in the named layers."""
-        taken = [kernels.get(name, own) for name, own in self.own.items()]
-        return {name: value.numpy() for name, value in self.compiled(taken, x).items()}
+        return {name: value.numpy() for name, value in self.compiled(self.taken(kernels), x).items()}
 
-    def inputs(self, x: Array) -> dict[str, list[Array]]:
-        """What goes into each layer, call by call, for images `(n, ...)` with the model's own kernels."""
-        heard = self.heard(tf.constant(x))
-        return {name: [maps.numpy() for maps in calls] for name, calls in heard.items()}
+    def taken(self, kernels: Mapping[str, Array]) -> list[Any]:
+        """A kernel for every layer: the given one, else its own."""
+        return [kernels.get(name, own) for name, own in self.own.items()]
+
+    def kernel(self, name: str) -> Array:
+        """A layer's own kernel."""
+        own: Array = self.own[name].numpy()
+        return own
+
+    def inputs(
+        self, x: Array, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
+    ) -> dict[str, list[Array]]:
+        """What goes into each (named) layer, call by call, for images `(n, ...)` with `kernels` in their layers."""
+        heard = self.heard(self.taken(kernels or {}), tf.constant(x))
+        return {name: [maps.numpy() for maps in heard[name]] for name in names or heard}
 
     def logits(self, x: Array, kernels: Mapping[str, Array], batch: int = 256) -> Array:
         """Outputs for many images, in batches."""
@@ -132,6 +146,13 @@ class Network:
     def comparable(self, model: Any, x: Array) -> Array:
         """Another model's outputs for images `(n, ...)` as logits like this one's."""
         return np.asarray(logits_of(tf.cast(model(x, training=False), tf.float32), self.probabilities))
+
+
+def in_batches(images: Array, sites: Iterable[Site]) -> list[Array]:
+    """Images in batches of which the inputs of all sites together stay within `HEARD_BYTES`, 128 at most."""
+    each = sum(4 * site.op.cin * prod(shape) for site in sites for shape in site.maps)
+    size = int(np.clip(HEARD_BYTES // max(each, 1), 1, 128))
+    return [images[i : i + size] for i in range(0, len(images), size)]
 
 
 def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shape: Shape) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lrf_optuna.allocate import Option, Table
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.layers import Inventory, counts, find_sites, kernel_of, walk
-from lrf_optuna.network import Network, deep_taps
+from lrf_optuna.network import Network, deep_taps, in_batches
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -24,7 +24,6 @@ SCORED = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
 PROBED_KEEPS = (0.15, 0.4)
 """Budgets at which each layer is compressed alone, to see how much its error hurts the network."""
-GATHER_BYTES = 2**28
 
 
 class Proxy:
@@ -79,14 +78,12 @@ class Proxy:
         calls = {name: len(site.maps) for name, site in self.sites.items()}
         rows = max(1, MOST_ROWS // len(images))
         adding = {name: Gathering(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
-        each = sum(4 * site.op.cin * int(np.prod(shape)) for site in self.sites.values() for shape in site.maps)
-        batch = int(np.clip(GATHER_BYTES // max(each, 1), 1, 128))
         with progress.task("what each layer sees", len(images) + len(self.sites)) as step:
-            for i in range(0, len(images), batch):
-                for name, maps in self.network.inputs(images[i : i + batch]).items():
-                    for one in maps:
-                        adding[name].add(one)
-                step(len(images[i : i + batch]))
+            for batch in in_batches(images, self.sites.values()):
+                for name, calls_maps in self.network.inputs(batch).items():
+                    for maps in calls_maps:
+                        adding[name].add(maps)
+                step(len(batch))
             moments = {}
             for name, sums in adding.items():
                 moments[name] = sums.moment()

@@ -21,6 +21,7 @@ from lrf_optuna.stages import Array, Chain, Conv, Index
 
 RIDGE = 1e-3
 """Of the mean eigenvalue of S: pulls the fit towards the plain weights where the data say nothing."""
+BALANCINGS = 20
 MOST_ROWS = 65536
 """Patches that a layer's moment is taken from, spread evenly over the images."""
 
@@ -164,24 +165,31 @@ def refit_last(chain: Chain, kernels: tuple[Array, ...], kernel: Array, moment: 
     a = Chain(chain.stages[:-1]).compose(kernels[:-1]).reshape(-1, last.shape[-2])
     w = kernel.reshape(-1, kernel.shape[-1])
     ra, rw = moment.root(a), moment.root(w)
-    gram = (ra.T @ ra + moment.ridge * (a.T @ a)).astype(np.float64)
-    right = (ra.T @ rw + moment.ridge * (a.T @ w)).astype(np.float64)
+    gram, right = ra.T @ ra + moment.ridge * (a.T @ a), ra.T @ rw + moment.ridge * (a.T @ w)
+    return *kernels[:-1], solved(gram, right).astype(kernel.dtype).reshape(last.shape)
+
+
+def solved(gram: Array, right: Array) -> Array:
+    """gram^-1 right in double precision, with as little on the diagonal as keeps a singular gram solvable."""
+    gram = gram.astype(np.float64)
     gram += (1e-7 * np.trace(gram) / len(gram) + 1e-30) * np.eye(len(gram))
-    return *kernels[:-1], np.linalg.solve(gram, right).astype(kernel.dtype).reshape(last.shape)
+    out: Array = np.linalg.solve(gram, right.astype(np.float64))
+    return out
 
 
 def balanced(chain: Chain, kernels: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The same composed kernel with equal norms on both sides of every inner channel, so that fine-tuning is stable."""
+    """The same composed kernel with equal norms on both sides of every inner channel, so that fine-tuning is stable.
+
+    A stage between two others has its norms changed from both sides, so the balance is found by going through again.
+    """
     out = list(kernels)
-    for i, following in enumerate(chain.stages[1:]):
-        if chain.stages[i].groups > 1 and following.groups > 1 and not following.depthwise:
-            continue
-        axis = -1 if following.depthwise else -2
-        before = channel_norms(out[i], -1)
-        scale = np.sqrt(np.maximum(channel_norms(out[i + 1], axis), 1e-20) / np.maximum(before, 1e-20))
-        out[i] = (out[i] * scale).astype(kernels[i].dtype)
-        inverse = 1 / scale
-        out[i + 1] = (out[i + 1] * (inverse if axis == -1 else inverse[:, None])).astype(kernels[i].dtype)
+    for _ in range(BALANCINGS if len(out) > 2 else 1):
+        for i, following in enumerate(chain.stages[1:]):
+            axis = -1 if following.depthwise else -2
+            before, after = channel_norms(out[i], -1), channel_norms(out[i + 1], axis)
+            scale = np.sqrt(np.maximum(after, 1e-20) / np.maximum(before, 1e-20)).astype(kernels[i].dtype)
+            out[i] = out[i] * scale
+            out[i + 1] = out[i + 1] / (scale if axis == -1 else scale[:, None])
     return tuple(out)
 
 

@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.allocate import Table
-from lrf_optuna.batchnorm import reestimate
+from lrf_optuna.build import build
 from lrf_optuna.config import StudySpec
-from lrf_optuna.data import Data, augmented, load_data
+from lrf_optuna.data import Data, load_data
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
-from lrf_optuna.network import OUTPUT
 from lrf_optuna.objectives import OBJECTIVES
 from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress, Step
@@ -34,17 +33,13 @@ from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import LayerPart, Result, Standing
 from lrf_optuna.search import choose, front, search
 from lrf_optuna.similarity import SIMILARITIES
-from lrf_optuna.storage import Record
-from lrf_optuna.study import default_url, keep_choice, write_text
-from lrf_optuna.surgery import materialise
+from lrf_optuna.storage import Record, sqlite_file
+from lrf_optuna.study import Found, check_folder, default_url, keep_choice, write_text
 from lrf_optuna.zoo import describe_input, load_model
 
 log = logging.getLogger(__name__)
-BN_BATCHES, BN_BATCH = 8, 128
 DROP_IMAGES = 2000
 """Validation images at most on which `max_drop` measures points of the front."""
-EQUAL = 1e-4
-"""Most that a built network's logits may differ from the scored ones, relative to the largest."""
 
 
 @dataclass
@@ -69,10 +64,14 @@ class Run:
         Raises LrfError for whatever does not exist or does not fit, before anything is written.
         """
         check_names(spec)
-        Record.check(spec.search.storage or default_url(folder), spec.name, words_of(spec))
-        path, seed = spec.model.path, spec.search.seed
+        url, path, seed = spec.search.storage or default_url(folder), spec.model.path, spec.search.seed
+        database = sqlite_file(url)
+        for place in (folder, database.parent) if database else (folder,):
+            check_folder(place)
+        Record.check(url, spec.name, words_of(spec))
         if path.startswith("zoo:") and model is None:
             data = data or load_data(spec.data, seed)
+            Record.check(url, spec.name, data_word(spec, data))  # before the net of other images is replaced
             model = trained(path, folder, data, seed, progress)
         elif model is None:
             model = load_model(path)
@@ -81,6 +80,17 @@ class Run:
         for note in data.notes:
             progress.say(note)
         return cls(spec, folder, model, data, progress)
+
+    @classmethod
+    def resume(cls, found: Found, spec: StudySpec, progress: Progress = SILENT) -> Run:
+        """The run of a study that is there, with `spec` for now: the study keeps the one that it was searched with.
+
+        Raises LrfError where its model or data are no longer what they were.
+        """
+        work = cls.open(spec, found.folder, progress=progress)
+        Record.check(found.record.url, found.record.name, work.question())
+        work.record = found.record
+        return work
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -136,7 +146,7 @@ class Run:
         layers = [(row.path, row.kind, row.params, row.macs) for row in self.inventory.rows]
         return {
             "model": digest(str(layers), *self.model.get_weights()),
-            "data": digest(self.calibration, str(self.data.preprocess)),
+            **data_word(self.spec, self.data),
             "set of sites": digest(str(space)),
             **words_of(self.spec),
         }
@@ -178,38 +188,10 @@ class Run:
         return 100 * float(right.mean() - still.mean())
 
     def build(self, chosen: Candidate) -> Any:
-        """The chosen point as a model: it equals what was scored; then BatchNorm is re-estimated where that helps."""
-        import keras
-
-        proxy = self.proxy
-        with self.timed("build"), self.progress.task("building", 3) as step:
-            keras.utils.set_random_seed(self.spec.search.seed)
-            kernels = {site: proxy.stages(site, choice) for site, choice in chosen.plan}
-            built = materialise(self.model, chosen.plan, kernels)
-            step(1)
-            self.check_equal(built, chosen)
-            step(1)
-            rng = np.random.default_rng(self.spec.search.seed)
-            unscored = self.calibration[len(proxy.scored) :][: BN_BATCHES * BN_BATCH]
-            parts = np.array_split(unscored, max(1, len(unscored) // BN_BATCH))
-            shown = (self.data.preprocess(augmented(part, self.data.augment, rng)) for part in parts)
-            kept, before, after = reestimate(built, shown, proxy.scored, proxy.reference[OUTPUT])
-            log.info("BatchNorm re-estimated: cosine %.5f -> %.5f, %s", before, after, "kept" if kept else "taken back")
-            step(1)
-        return built
-
-    def check_equal(self, built: Any, chosen: Candidate) -> None:
-        """A built network that is not what was scored is a bug: say so instead of going on."""
-        proxy = self.proxy
-        scored = proxy.logits(chosen.plan, proxy.scored)
-        found = proxy.network.comparable(built, proxy.scored)
-        apart = float(np.abs(found - scored).max() / max(np.abs(scored).max(), 1e-30))
-        params = counts(self.inventory, chosen.plan)[0]
-        log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)
-        if apart > EQUAL or built.count_params() != params:
-            raise RuntimeError(
-                f"built differs from scored: {apart=:.2e}, {built.count_params()} of {params} parameters"
-            )
+        """The chosen point as a model."""
+        proxy, seed = self.proxy, self.spec.search.seed
+        with self.timed("build"):
+            return build(self.model, proxy, chosen.plan, self.data, self.calibration, seed, self.progress)
 
     def tune(self, built: Any) -> tuple[Any, int]:
         """The model after one fine-tune, in place, and the number of passes."""
@@ -247,9 +229,11 @@ class Run:
             )
         return found
 
-    def made_by(self, chosen: Candidate) -> str:
-        """A digest of all that decides what `model.keras` is."""
-        return digest(chosen.plan.to_json(), str(self.question()))
+    def made_by(self, chosen: Candidate, tuned: bool) -> str:
+        """A digest of all that decides what `model.keras` is, tuned or only built."""
+        labels = [part.labels for part in (self.data.train, self.data.val, self.data.test)]
+        recipe = self.spec.tune.model_dump_json() if tuned else ""
+        return digest(chosen.plan.to_json(), str(self.question()), self.data.augment, recipe, *labels)
 
     def finish(self, candidates: Sequence[Candidate], choice: tuple[Candidate, str] | None = None) -> Result:
         """Build and tune the given choice, or else the one that the spec asks for, and write what a run leaves.
@@ -259,33 +243,39 @@ class Run:
         points = front(candidates)
         chosen, why = choice or self.choose(points)
         self.progress.say(f"trial {chosen.trial}: {why}")
-        earlier = self.earlier(chosen)
-        if earlier and earlier.trials == len(candidates) and (earlier.tuned or not self.spec.tune.epochs):
+        keep_choice(self.folder, self.spec.name, chosen, why)
+        earlier = self.earlier(chosen, tuned=bool(self.spec.tune.epochs))
+        if earlier and earlier.trials == len(candidates):
             self.progress.say("nothing to do: the model of this point is there")
             return earlier
-        keep_choice(self.folder, self.spec.name, chosen, why)
         result = self.result(candidates, chosen, why)
         macs = counts(self.inventory, chosen.plan)[1]
-        if earlier and not earlier.tuned:
-            built, result.built = load_model(str(self.folder / "model.keras")), earlier.built
+        untuned = self.earlier(chosen, tuned=False)
+        if untuned:
+            built, result.built = load_model(str(self.folder / "model.keras")), untuned.built
         else:
             built = self.build(chosen)
-            result.built = self.standing(built, macs, save(built, self.folder / "model.keras"))
+            result.built = self.standing(built, macs, self.keep_model(built))
         if self.spec.tune.epochs:
             tuned, epochs = self.tune(built)
-            result.tuned = self.standing(tuned, macs, save(tuned, self.folder / "model.keras"), epochs)
+            result.tuned = self.standing(tuned, macs, self.keep_model(tuned), epochs)
         result.seconds = dict(self.seconds)
         self.leave(candidates, points, result)
         return result
 
-    def earlier(self, chosen: Candidate) -> Result | None:
-        """The result of an earlier run that built this point, if its model is there."""
+    def earlier(self, chosen: Candidate, tuned: bool) -> Result | None:
+        """The result of an earlier run that made just this model, if it is there."""
         try:
             result = Result.read(self.folder / "result.json")
         except LrfError:
             return None
         there = (self.folder / "model.keras").exists()
-        return result if there and result.made_by == self.made_by(chosen) else None
+        return result if there and result.made_by == self.made_by(chosen, tuned) else None
+
+    def keep_model(self, model: Any) -> Path:
+        """Write model.keras; a result.json about the one before goes first, whatever stops the run in between."""
+        (self.folder / "result.json").unlink(missing_ok=True)
+        return save(model, self.folder / "model.keras")
 
     def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
         """The result so far, before anything is built."""
@@ -303,17 +293,17 @@ class Run:
             chosen,
             why,
             layers=self.parts(chosen),
-            made_by=self.made_by(chosen),
+            made_by=self.made_by(chosen, tuned=bool(self.spec.tune.epochs)),
         )
 
     def leave(self, candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> None:
-        """Write result.json, the report, and the figures into the study."""
-        write_text(self.folder / "result.json", result.to_json())
+        """Write the report, the figures into the study, and last result.json, which says that all is there."""
         with self.progress.task("report", 2) as step:
             write_report(self.folder / "report.html", candidates, points, result)
             step(1)
             save_to_study(self.record.study, figures(candidates, points, result))
             step(1)
+        write_text(self.folder / "result.json", result.to_json())
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -336,6 +326,12 @@ def words_of(spec: StudySpec) -> dict[str, str]:
         "seed": str(asked.seed),
         "calibration": str(asked.calibration),
     }
+
+
+def data_word(spec: StudySpec, data: Data) -> dict[str, str]:
+    """What a study's images are, as far as they decide what a plan costs."""
+    calibration = data.calibration(spec.search.calibration, spec.search.seed).pixels
+    return {"data": digest(calibration, str(data.preprocess))}
 
 
 def check_names(spec: StudySpec) -> None:

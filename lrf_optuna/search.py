@@ -51,7 +51,8 @@ def search(
     study.add_trials(done)
     for picks in seeds(table, keeps, population, targets or {}, fixed_share(proxy))[len(done) :]:
         study.enqueue_trial(parameters(picks))
-    best = min((trial.values[0] for trial in done), default=1.0)
+    found = [candidate_of(trial, objectives) for trial in done]
+    best = front(found)
     with progress.task("trials", trials, done=min(trials, len(done))) as step:
         for _ in range(len(done), trials):
             trial = study.ask()
@@ -62,9 +63,10 @@ def search(
             finished = study.tell(trial, [costs[name] for name in objectives])
             if record:
                 record.add(finished)
-            best = min(best, finished.values[0])
-            step(1, note=summary(study, objectives) if finished.number % 10 == 0 else "")
-    return [candidate_of(trial, objectives) for trial in study.get_trials(deepcopy=False)[:]]
+            found.append(Candidate(finished.number, plan, costs))
+            best = front([*best, found[-1]])
+            step(1, note=f"{len(best)} on the front")
+    return found
 
 
 def stream(seed: int, done: int) -> int:
@@ -89,15 +91,6 @@ def describe(trial: optuna.Trial, plan: Plan, measured: Measured) -> None:
     trial.set_user_attr("macs", measured.macs)
     for tap, value in measured.similarity.items():
         trial.set_user_attr(f"similarity {tap}", round(value, 6))
-
-
-def summary(study: optuna.Study, objectives: Sequence[str]) -> str:
-    """How the search stands, in a few words."""
-    points = [candidate_of(trial, objectives) for trial in study.get_trials(deepcopy=False, states=DONE)]
-    return f"front {len(front(points))}"
-
-
-DONE = (optuna.trial.TrialState.COMPLETE,)
 
 
 def fixed_share(proxy: Proxy) -> dict[str, float]:

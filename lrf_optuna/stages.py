@@ -66,11 +66,11 @@ class Conv:
         """Zeros before and after each axis of an input map of spatial `shape`, as Keras pads."""
         if self.padding == "valid":
             return ((0, 0),) * len(self.window)
+        if self.padding == "causal":
+            return tuple(((k - 1) * d, 0) for k, d in zip(self.window, self.dilation, strict=True))
         out = self.out_map(shape)
         pairs = zip(shape, out, self.window, self.strides, self.dilation, strict=True)
         total = [max(0, (o - 1) * s + (k - 1) * d + 1 - n) for n, o, k, s, d in pairs]
-        if self.padding == "causal":
-            return tuple((t, 0) for t in total)
         return tuple((t // 2, t - t // 2) for t in total)
 
 
@@ -121,6 +121,12 @@ def pointwise(op: Conv, cin: int, cout: int) -> Conv:
     """A 1 x 1 stage of a chain for `op`: channels only, no stride."""
     ones = (1,) * len(op.window)
     return Conv(ones, cin, cout, ones, ones)
+
+
+def entering(op: Conv, cout: int) -> Conv:
+    """The 1 x 1 stage that opens a chain of stages `along` axes: it has the strides of the axes without a window."""
+    strides = tuple(s if size == 1 else 1 for size, s in zip(op.window, op.strides, strict=True))
+    return replace(pointwise(op, op.cin, cout), strides=strides)
 
 
 def spatial(op: Conv, cin: int, cout: int, groups: int = 1) -> Conv:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,15 @@ class Found:
 def default_url(folder: Path) -> str:
     """The database of a run folder."""
     return f"sqlite:///{folder / DATABASE}"
+
+
+def check_folder(folder: Path) -> None:
+    """Raises LrfError where a folder can neither be made nor written to."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise LrfError(f"cannot write to {folder}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise LrfError(f"cannot write to {folder}: no permission to write in {there}")
 
 
 def locate(name: str, storage: str | None = None, out: Path | None = None) -> Found:

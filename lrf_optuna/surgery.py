@@ -36,7 +36,7 @@ def materialise(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]
             if name in factorized:
                 made[id(layer)] = chained(layer, factorized[name])
             else:
-                made[id(layer)] = type(layer).from_config(layer.get_config())
+                made[id(layer)] = copied(layer)
         return made[id(layer)]
 
     built = keras.models.clone_model(model, clone_function=clone, recursive=True)
@@ -48,6 +48,14 @@ def materialise(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]
     return built
 
 
+def copied(layer: Any) -> Any:
+    """A new layer of the same configuration; a Lambda's function is Python, which does not pass through one."""
+    if isinstance(layer, keras.layers.Lambda):
+        kept = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
+        return keras.layers.Lambda(layer.function, layer._output_shape, layer.mask, layer.arguments, **kept)
+    return type(layer).from_config(layer.get_config())
+
+
 def chained(layer: Any, choice: Choice) -> Any:
     """The unfilled `Sequential` of a choice in the place of a layer."""
     kind = LAYERS.get(type(layer).__name__)
@@ -55,7 +63,9 @@ def chained(layer: Any, choice: Choice) -> Any:
         raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
     stages = chain_of(kind.read(layer), choice).stages
     made = [written(kind.write, layer, stage, i, len(stages)) for i, stage in enumerate(stages)]
-    chain = keras.Sequential(made, name=layer.name)
+    *_, channels = shape = layer.get_build_config()["input_shape"]
+    anywhere = keras.Input((*(None for _ in shape[1:-1]), channels), dtype=layer.compute_dtype)
+    chain = keras.Sequential([anywhere, *made], name=layer.name)
     chain.trainable = layer.trainable
     return chain
 

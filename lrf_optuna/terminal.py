@@ -34,6 +34,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
+        except OSError as reason:  # a full disk, a folder that is not ours
+            typer.secho(f"error: {reason.filename or 'the system'}: {reason.strerror or reason}", err=True, fg="red")
+            raise typer.Exit(2) from None
 
     return run
 

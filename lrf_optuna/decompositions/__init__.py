@@ -12,6 +12,7 @@ from lrf_optuna.decompositions.intact import Intact
 from lrf_optuna.decompositions.svd import SVD, ChannelSVD
 from lrf_optuna.decompositions.tt import TT
 from lrf_optuna.decompositions.tucker import Tucker2
+from lrf_optuna.errors import lookup
 from lrf_optuna.plan import Choice
 from lrf_optuna.stages import Array, Chain, Conv
 
@@ -51,4 +52,4 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
 
 def chain_of(op: Conv, choice: Choice) -> Chain:
     """The chain that a choice puts in the place of `op`."""
-    return DECOMPOSITIONS[choice.method].chain(op, choice.ranks)
+    return lookup(DECOMPOSITIONS, choice.method, "method").chain(op, choice.ranks)

@@ -12,7 +12,7 @@ from functools import reduce
 import numpy as np
 
 from lrf_optuna.decompositions.budget import largest
-from lrf_optuna.stages import Array, Chain, Conv, along, pointwise, spatial
+from lrf_optuna.stages import Array, Chain, Conv, along, entering, pointwise, spatial
 
 SWEEPS = 30
 RIDGE = 1e-6
@@ -36,7 +36,7 @@ class CP:
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         (r,) = ranks
         middle = [along(op, axis, r, r, groups=r) for axis in axes(op)]
-        return Chain((pointwise(op, op.cin, r), *middle, pointwise(op, r, op.cout)))
+        return Chain((entering(op, r), *middle, pointwise(op, r, op.cout)))
 
     def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         (r,) = ranks

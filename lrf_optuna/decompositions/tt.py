@@ -10,7 +10,7 @@ import numpy as np
 
 from lrf_optuna.decompositions.budget import fraction, largest
 from lrf_optuna.decompositions.cp import axes
-from lrf_optuna.stages import Array, Chain, Conv, along, pointwise
+from lrf_optuna.stages import Array, Chain, Conv, along, entering, pointwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class TT:
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         middle = [along(op, axis, a, b) for axis, (a, b) in zip(axes(op), pairwise(ranks), strict=True)]
-        return Chain((pointwise(op, op.cin, ranks[0]), *middle, pointwise(op, ranks[-1], op.cout)))
+        return Chain((entering(op, ranks[0]), *middle, pointwise(op, ranks[-1], op.cout)))
 
     def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         from tensorly.decomposition import tensor_train

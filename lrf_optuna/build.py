@@ -1,0 +1,66 @@
+"""From the chosen plan to the best untuned model: what was scored, then two corrections on trial.
+
+Both are kept only if they bring the logits for images that they have not seen closer to the original's.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import keras
+import numpy as np
+
+from lrf_optuna.asymmetric import refit_in_order
+from lrf_optuna.batchnorm import alike, reestimate
+from lrf_optuna.data import Array as Pixels
+from lrf_optuna.data import Data, augmented
+from lrf_optuna.layers import counts
+from lrf_optuna.network import OUTPUT
+from lrf_optuna.plan import Plan
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.surgery import materialise
+
+log = logging.getLogger(__name__)
+BN_BATCHES, BN_BATCH = 8, 128
+EQUAL = 1e-4
+"""Most that a built network's logits may differ from the scored ones, relative to the largest."""
+
+
+def build(
+    model: Any, proxy: Proxy, plan: Plan, data: Data, calibration: Pixels, seed: int = 0, progress: Progress = SILENT
+) -> Any:
+    """The model of a plan: what was scored, then refitted in layer order, then with BatchNorm statistics re-estimated.
+
+    `calibration`: the raw images that `proxy` was made from. Raises RuntimeError where what is built is not what was
+    scored: that would be a bug.
+    """
+    keras.utils.set_random_seed(seed)
+    kernels = {site: proxy.stages(site, choice) for site, choice in plan}
+    built = materialise(model, plan, kernels)
+    check_equal(built, proxy, plan)
+    reference = proxy.reference[OUTPUT]
+    unscored = calibration[len(proxy.scored) :]
+    fitted = refit_in_order(proxy.network, proxy.sites, plan, kernels, data.preprocess(unscored), progress)
+    other = materialise(model, plan, fitted)
+    before, after = alike(built, proxy.scored, reference), alike(other, proxy.scored, reference)
+    log.info("refitted in order: cosine %.5f -> %.5f, %s", before, after, "kept" if after > before else "taken back")
+    built = other if after > before else built
+    rng = np.random.default_rng(seed)
+    parts = np.array_split(unscored[: BN_BATCHES * BN_BATCH], max(1, min(BN_BATCHES, len(unscored) // BN_BATCH)))
+    shown = (data.preprocess(augmented(part, data.augment, rng)) for part in parts)
+    kept, before, after = reestimate(built, shown, proxy.scored, reference)
+    log.info("BatchNorm re-estimated: cosine %.5f -> %.5f, %s", before, after, "kept" if kept else "taken back")
+    return built
+
+
+def check_equal(built: Any, proxy: Proxy, plan: Plan) -> None:
+    """A built network that is not what was scored is a bug: say so instead of going on."""
+    scored = proxy.logits(plan, proxy.scored)
+    found = proxy.network.comparable(built, proxy.scored)
+    apart = float(np.abs(found - scored).max() / max(np.abs(scored).max(), 1e-30))
+    params = counts(proxy.inventory, plan)[0]
+    log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)
+    if apart > EQUAL or built.count_params() != params:
+        raise RuntimeError(f"built differs from scored: {apart=:.2e}, {built.count_params()} of {params} parameters")
