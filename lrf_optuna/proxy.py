@@ -31,7 +31,7 @@ class Proxy:
 
     `images` `(n, H, W, C)` are preprocessed; a quarter of them, at most `SCORED`, score plans, and the others say
     what each layer's inputs look like, so that a fit is never judged on the images it was made on. Kernels are kept
-    in at most `memory` bytes. Raises LrfError where nothing in the model can be factorized.
+    in at most `memory` bytes. Raises LrfError where nothing in the model can be factorized, or for a single image.
     """
 
     def __init__(
@@ -47,6 +47,10 @@ class Proxy:
         memory: int = 2**29,
         progress: Progress = SILENT,
     ) -> None:
+        if len(images) < 2:
+            raise LrfError(
+                f"plans are scored on some images and fitted to others: give 2 or more, but got {len(images)}"
+            )
         self.inventory = inventory or find_sites(model, images.shape[1:])
         self.sites = {site.name: site for site in self.inventory.sites}
         if not self.sites:
