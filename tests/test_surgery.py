@@ -171,7 +171,7 @@ def test_a_built_chain_keeps_how_the_layer_was_made(kind: str, method: str, how:
     *inner, last = chain.layers
     assert [layer.name for layer in chain.layers] == [f"one_{i}" for i in range(1, len(chain.layers) + 1)]
     assert all(layer.dtype_policy.name == original.dtype_policy.name for layer in chain.layers)
-    assert bool(built.trainable_variables) == original.trainable
+    assert bool(built.trainable_variables) == chain.trainable == original.trainable
     assert last.activation is original.activation
     assert last.use_bias == original.use_bias
     if original.use_bias:
