@@ -42,7 +42,7 @@ def build(
     check_equal(built, proxy, plan)
     reference = proxy.reference[OUTPUT]
     unscored = calibration[len(proxy.scored) :]
-    fitted = refit_in_order(proxy.network, proxy.sites, plan, kernels, data.preprocess(unscored), progress)
+    fitted = refit_in_order(proxy, plan, kernels, data.preprocess(unscored), progress)
     other = materialise(model, plan, fitted)
     before, after = alike(built, proxy.scored, reference), alike(other, proxy.scored, reference)
     log.info("refitted in order: cosine %.5f -> %.5f, %s", before, after, "kept" if after > before else "taken back")
