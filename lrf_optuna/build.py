@@ -13,13 +13,13 @@ import numpy as np
 
 from lrf_optuna.asymmetric import refit_in_order
 from lrf_optuna.batchnorm import alike, reestimate
-from lrf_optuna.data import Array as Pixels
 from lrf_optuna.data import Data, augmented
 from lrf_optuna.layers import counts
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
+from lrf_optuna.sources import Array as Pixels
 from lrf_optuna.surgery import materialise
 
 log = logging.getLogger(__name__)

@@ -32,6 +32,7 @@ from lrf_optuna.proxy import Proxy
 from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import LayerPart, Result, Standing
 from lrf_optuna.search import choose, front, search
+from lrf_optuna.separable import unseparated
 from lrf_optuna.similarity import SIMILARITIES
 from lrf_optuna.storage import Record, sqlite_file
 from lrf_optuna.study import Found, check_folder, default_url, keep_choice, write_text
@@ -75,6 +76,7 @@ class Run:
             model = trained(path, folder, data, seed, progress)
         elif model is None:
             model = load_model(path)
+        model = unseparated(model)
         shape, classes = describe_input(model)
         data = data or load_data(spec.data, seed, shape, classes)
         for note in data.notes:
