@@ -203,11 +203,11 @@ def _images(arrays: Arrays, part: str, input_shape: Shape | None) -> Images:
         raise LrfError(f"x_{part} and y_{part} go together, but there is only one: give both or neither")
     pixels, labels = arrays[f"x_{part}"], _whole_labels(arrays[f"y_{part}"], part)
     rank = 4 if input_shape is None else len(input_shape) + 1
-    if pixels.ndim == rank - 1 and (input_shape is None or input_shape[-1] in (1, None)):
+    if pixels.ndim == rank - 1 and (rank == 4 or (input_shape and input_shape[-1] == 1)):
         pixels = pixels[..., None]
     if pixels.ndim != rank or not pixels.size:
-        wanted = f"(N, {', '.join(map(str, input_shape))})" if input_shape else "(N, H, W, C) or (N, H, W)"
-        raise LrfError(f"x_{part} should have the shape {wanted}, but got {pixels.shape}")
+        wanted = "images of the shape (N, H, W, C) or (N, H, W)" if rank == 4 else f"the shape (N, *{input_shape})"
+        raise LrfError(f"x_{part} should have {wanted}, but got {pixels.shape}")
     if any(want not in (None, have) for want, have in zip(input_shape or (), pixels.shape[1:], strict=False)):
         raise LrfError(f"the model takes {input_shape}, the images of x_{part} are {pixels.shape[1:]}")
     if len(pixels) != len(labels):
