@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -257,6 +258,8 @@ def tune(
     from lrf_optuna.study import locate
 
     found = locate(name, storage, out)
+    if epochs is not None and epochs < 1:
+        raise LrfError(f"--epochs should be 1 or more, but got {epochs}: to leave a model untuned, build it")
     made(found, {"tune.epochs": epochs or found.spec.tune.epochs or 5, "tune.rate": rate_of(rate)})
 
 
@@ -267,7 +270,7 @@ def dashboard(
     storage: Storage = None,
     out: Out = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
 ) -> None:
     """Start Optuna Dashboard on a study."""
     from lrf_optuna.study import locate
@@ -276,9 +279,10 @@ def dashboard(
     from optuna_dashboard import run_server
 
     try:
-        run_server(url, host=host, port=port)
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as reason:
         raise LrfError(f"cannot listen on {host}:{port} ({reason.strerror}): give another --port") from None
+    run_server(url, host=host, port=port)
 
 
 def made(found: Found, options: dict[str, object]) -> None:
@@ -289,7 +293,10 @@ def made(found: Found, options: dict[str, object]) -> None:
         from lrf_optuna.study import chosen_in
 
         work = Run.resume(found, found.spec.override(options), shown)
-        result = work.finish(work.record.candidates(), chosen_in(found.folder))
+        candidates, choice = work.record.candidates(), chosen_in(found.folder)
+        if choice and choice[0] not in candidates:
+            raise LrfError(f"the choice in {found.folder} is no trial of this study: choose again with select")
+        result = work.finish(candidates, choice)
         shown.console.print("", layers_table(result.layers), "", standing_table(result), sep="\n")
 
 

@@ -110,7 +110,7 @@ def open_shape(model: Any) -> Shape:
     """The model's input shape without the batch axis. Raises LrfError where the model leaves it open."""
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or any(size is None for size in shape[1:]):
-        raise LrfError(f"the model takes inputs of shape {shape}: give data, whose images settle the open sizes")
+        raise LrfError(f"the model takes inputs of shape {shape}: say which, as input_shape or --size")
     return shape[1:]
 
 

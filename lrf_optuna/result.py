@@ -13,7 +13,7 @@ from lrf_optuna.plan import Candidate, Plan
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A network's size (absolute counts), accuracies (fractions) and file size (bytes; not in result.json)."""
+    """A network's size (absolute counts), accuracies (fractions) and file size (bytes; 0 where there is no file)."""
 
     params: int
     macs: int

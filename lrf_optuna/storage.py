@@ -49,14 +49,13 @@ def plain_errors(url: str) -> Iterator[None]:
     """Errors of the database as one line."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error) as reason:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error, OSError) as reason:
         cause = reason.__cause__ or reason
         shown = make_url(url).render_as_string(hide_password=True)
         raise LrfError(f"the database {shown} cannot be used: {str(cause).splitlines()[0]}") from reason
-    except ModuleNotFoundError as reason:
-        raise LrfError(
-            f"the database {url.split('://')[0]} needs the package {reason.name!r}: pip install it"
-        ) from None
+    except ImportError as reason:
+        missing = getattr(reason.__cause__ or reason, "name", None)
+        raise LrfError(f"the database {url.split('://')[0]} needs the package {missing!r}: pip install it") from None
 
 
 def connect(url: str) -> optuna.storages.RDBStorage:

@@ -1,0 +1,119 @@
+"""Allocations against brute force over every combination of options."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrf_optuna.allocate import MIXES, Option, Picks, Table, fitting, lagrangian, plan_of, sweep, uniform, within
+from lrf_optuna.plan import INTACT, Choice
+
+KEEPS = (0.2, 0.5, 0.8)
+
+
+def random_table(seed: int, sites: int = 3) -> Table:
+    """Options whose loss falls with what is kept; each site holds a random share of the network."""
+    rng = np.random.default_rng(seed)
+    table = {}
+    for i in range(sites):
+        params, macs = rng.uniform(0.1, 0.4, 2)
+        options = [Option("intact", max(KEEPS), INTACT, 0.0, params, macs)]
+        for method in ("a", "b"):
+            losses = sorted(rng.uniform(0, 0.3, len(KEEPS)), reverse=True)
+            for rank, (keep, loss) in enumerate(zip(KEEPS, losses, strict=True), 1):
+                sizes = keep * params * rng.uniform(0.9, 1), keep * macs * rng.uniform(0.7, 1)
+                options.append(Option(method, keep, Choice(method, (rank,)), loss, *sizes))
+        table[f"site{i}"] = options
+    return table
+
+
+def every(table: Table) -> list[Picks]:
+    return [dict(zip(table, picked, strict=True)) for picked in product(*table.values())]
+
+
+def total(picks: Picks, cost: str) -> float:
+    return sum(getattr(option, cost) for option in picks.values())
+
+
+tables = st.integers(0, 1000).map(random_table)
+
+
+@given(tables, st.floats(1e-4, 100), st.floats(0, 1))
+@settings(max_examples=30)
+def test_lagrangian_picks_have_the_least_price_of_all_combinations(table: Table, multiplier: float, mix: float) -> None:
+    def price(picks: Picks) -> float:
+        return total(picks, "loss") + multiplier * (mix * total(picks, "params") + (1 - mix) * total(picks, "macs"))
+
+    assert price(lagrangian(table, multiplier, mix)) == pytest.approx(min(map(price, every(table))))
+
+
+@given(tables)
+@settings(max_examples=15)
+def test_a_sweep_goes_once_through_distinct_plans_from_the_original_down_to_the_smallest(table: Table) -> None:
+    picks = sweep(table)
+    sizes = [total(p, "params") + total(p, "macs") for p in picks]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len({plan_of(p) for p in picks}) == len(picks)
+    assert total(picks[0], "loss") == 0
+    assert sizes[-1] == pytest.approx(min(total(p, "params") + total(p, "macs") for p in every(table)), rel=0.02)
+
+
+@given(tables)
+@settings(max_examples=15)
+def test_no_combination_beats_a_swept_one_in_every_way(table: Table) -> None:
+    everything = np.array([[total(p, cost) for cost in ("loss", "params", "macs")] for p in every(table)])
+    for picks in sweep(table):
+        own = np.array([total(picks, cost) for cost in ("loss", "params", "macs")])
+        assert not np.any(np.all(everything < own - 1e-12, axis=1))
+
+
+@given(tables, st.floats(0.3, 1.0), st.floats(0.3, 1.0))
+@settings(max_examples=30)
+def test_fitting_picks_are_within_the_budget_and_near_the_least_loss(table: Table, params: float, macs: float) -> None:
+    budget = {
+        "params": params * sum(o[0].params for o in table.values()),
+        "macs": macs * sum(o[0].macs for o in table.values()),
+    }
+    possible = [picks for picks in every(table) if within(picks, budget)]
+    found = fitting(table, budget)
+    assert len(found) <= len(MIXES)
+    losses = [total(picks, "loss") for picks in found]
+    assert losses == sorted(losses)
+    for picks in found:
+        assert total(picks, "params") <= budget["params"]
+        assert total(picks, "macs") <= budget["macs"]
+    if possible and found:  # a Lagrangian relaxation is short of the optimum by no more than one layer's step
+        largest = max(option.loss for options in table.values() for option in options)
+        assert losses[0] <= min(total(p, "loss") for p in possible) + largest
+
+
+def test_a_budget_that_nothing_meets_is_fitted_by_nothing() -> None:
+    assert fitting(random_table(0), {"params": 0.001}) == []
+
+
+def test_a_budget_of_everything_is_fitted_by_the_original() -> None:
+    assert total(fitting(random_table(0), {"params": 10.0})[0], "loss") == 0
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_uniform_picks_have_one_keep_and_the_mildest_method(keep: float) -> None:
+    table = random_table(3)
+    for site, option in uniform(table, keep).items():
+        rivals = [o for o in table[site] if o.keep == keep]
+        assert option.keep == keep
+        assert option.loss == min(o.loss for o in rivals)
+
+
+def test_a_site_without_the_keep_is_left_as_its_first_option() -> None:
+    table = random_table(3)
+    assert uniform(table, 0.123) == {site: options[0] for site, options in table.items()}
+
+
+def test_the_plan_of_picks_names_every_site() -> None:
+    table = random_table(1)
+    picks = uniform(table, 0.5)
+    assert dict(plan_of(picks)) == {site: option.choice for site, option in picks.items()}
