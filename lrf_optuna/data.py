@@ -13,10 +13,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from lrf_optuna import sources
 from lrf_optuna.config import DataSpec
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.sources import PARTS, Array, Arrays, Shape
+from lrf_optuna.sources import PARTS, Array, Arrays, Shape, digits, folder, keras_dataset, npz, stratified_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +77,7 @@ class Data:
 
     def calibration(self, count: int, seed: int) -> Images:
         """`count` training images, or all if there are fewer; every prefix holds the classes in about their shares."""
-        return self.train.take(sources.stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
+        return self.train.take(stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
 
 
 class Augmentation(NamedTuple):
@@ -144,13 +143,13 @@ def load_data(spec: DataSpec, seed: int, input_shape: Shape | None = None, class
     Raises an LrfError for files that are missing or broken and for images and labels that do not fit.
     """
     if spec.path == "digits":
-        arrays = sources.digits(seed)
+        arrays = digits(seed)
     elif spec.path.startswith("keras:"):
-        arrays = sources.keras_dataset(spec.path.removeprefix("keras:"))
+        arrays = keras_dataset(spec.path.removeprefix("keras:"))
     elif Path(spec.path).is_dir():
-        arrays = sources.folder(Path(spec.path), input_shape, classes)
+        arrays = folder(Path(spec.path), input_shape, classes)
     else:
-        arrays = sources.npz(Path(spec.path))
+        arrays = npz(Path(spec.path))
     return _assembled(arrays, spec, seed, input_shape, classes)
 
 
@@ -252,5 +251,5 @@ def _split(images: Images, share: float, seed: int) -> tuple[Images, Images]:
     count = max(1, round(share * len(images)))
     if count >= len(images):
         raise LrfError(f"{len(images)} image(s) cannot be split: {share:.0%} of them would leave none to train on")
-    order = sources.stratified_order(images.labels, np.random.default_rng(seed))
+    order = stratified_order(images.labels, np.random.default_rng(seed))
     return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import keras
@@ -20,6 +21,10 @@ from lrf_optuna.stages import Array, Chain, Conv, Site
 
 Functional: Any = type(keras.Model(dummy := keras.Input((1,)), dummy))
 """The class of models that are a graph of layers; Keras has no public name for it."""
+
+
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+TWO_IN_ONE = "two layers in one: split it first, as run does (lrf_optuna.separable.unseparated)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +142,17 @@ def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
     kind = LAYERS.get(name) if type(layer).__module__.startswith("keras.") else None
     params = int(layer.count_params()) if layer.built else 0
     reason = why_not(layer, kind, calls)
+    if name in SEPARABLE and calls:
+        both = prod(layer.depthwise_kernel.shape) + prod(layer.pointwise_kernel.shape)
+        return LayerRow(path, name, params, sum(prod(after[:-1]) * both for _, after in calls), None, TWO_IN_ONE)
     if kind is None or not layer.built:
         return LayerRow(path, name, params, 0, None, reason)
     try:
         op = kind.read(layer)
     except LrfError as why:
         return LayerRow(path, name, params, 0, None, str(why))
-    maps = tuple(before[:-1] for before, _ in calls)
+    first = getattr(layer, "data_format", None) == "channels_first"
+    maps = tuple(before[1:] if first else before[:-1] for before, _ in calls)
     macs = sum(op.macs(shape) for shape in maps)
     reason = reason or nothing_saves(op)
     return LayerRow(path, name, params, macs, None if reason else Site(path, op, maps), reason)

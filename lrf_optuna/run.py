@@ -56,6 +56,9 @@ class Run:
         default_factory=lambda: dict.fromkeys(("prepare", "search", "build", "tune"), 0.0)
     )
 
+    made: Any = None
+    """The model that `finish` built or tuned; None where there was nothing to do."""
+
     @classmethod
     def open(
         cls, spec: StudySpec, folder: Path, *, model: Any = None, data: Data | None = None, progress: Progress = SILENT
@@ -277,6 +280,7 @@ class Run:
     def keep_model(self, model: Any) -> Path:
         """Write model.keras; a result.json about the one before goes first, whatever stops the run in between."""
         (self.folder / "result.json").unlink(missing_ok=True)
+        self.made = model
         return save(model, self.folder / "model.keras")
 
     def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-KINDS = {"SeparableConv1D": "1D", "SeparableConv2D": "2D"}
+from lrf_optuna.layers import SEPARABLE
 
 
 def unseparated(model: Any) -> Any:
@@ -17,15 +17,15 @@ def unseparated(model: Any) -> Any:
     made: list[tuple[Any, Any]] = []
 
     def clone(layer: Any) -> Any:
-        new = halves(layer) if type(layer).__name__ in KINDS else type(layer).from_config(layer.get_config())
+        new = halves(layer) if type(layer).__name__ in SEPARABLE else type(layer).from_config(layer.get_config())
         made.append((layer, new))
         return new
 
-    if not any(type(layer).__name__ in KINDS for layer in model._flatten_layers()):
+    if not any(type(layer).__name__ in SEPARABLE for layer in model._flatten_layers()):
         return model
     split = keras.models.clone_model(model, clone_function=clone, recursive=True)
     for layer, new in made:
-        if type(layer).__name__ in KINDS:
+        if type(layer).__name__ in SEPARABLE:
             new.layers[0].set_weights([layer.depthwise_kernel])
             new.layers[1].set_weights([layer.pointwise_kernel, *([layer.bias] if layer.use_bias else [])])
         elif layer.weights:
@@ -35,7 +35,7 @@ def unseparated(model: Any) -> Any:
 
 def halves(layer: Any) -> Any:
     """The unfilled `Sequential` of a separable convolution's two parts."""
-    config, dims = layer.get_config(), KINDS[type(layer).__name__]
+    config, dims = layer.get_config(), type(layer).__name__[-2:]
     shared = {key: config[key] for key in ("trainable", "dtype")}
     window = {key: config[key] for key in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
     depthwise = {key: config[key] for key in config if key.startswith("depth")}
