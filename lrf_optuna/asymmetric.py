@@ -8,16 +8,18 @@ B = argmin |P B - Y|^2 + pull |P (B - B0)|^2.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from lrf_optuna.decompositions import chain_of
-from lrf_optuna.network import Network, in_batches
+from lrf_optuna.decompositions import DECOMPOSITIONS, compose
+from lrf_optuna.network import in_batches
 from lrf_optuna.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.refit import MOST_ROWS, patches, solved
-from lrf_optuna.stages import Array, Chain, Site
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.refit import MOST_ROWS, before_last, by_group, patches, solved
+from lrf_optuna.stages import Array, Chain, Site, joined, split
 
 PULL = 0.05
 MOST_MACS = 2e13
@@ -27,44 +29,66 @@ FEWEST = 64
 Kernels = dict[str, tuple[Array, ...]]
 
 
-def refit_in_order(
-    network: Network, sites: dict[str, Site], plan: Plan, kernels: Kernels, images: Array, progress: Progress = SILENT
-) -> Kernels:
-    """The same stage kernels with the last one of every chain refitted, layer after layer.
+def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, progress: Progress = SILENT) -> Kernels:
+    """The same stage kernels (site -> kernels) with the last one of every chain refitted, layer after layer.
 
-    `sites` in the model's order, `kernels` site -> stage kernels, `images` preprocessed `(n, H, W, C)`.
+    `images`: preprocessed, `(n, H, W, C)`.
     """
-    chosen = {name: choice for name, choice in plan if choice != INTACT}
-    macs = sum(site.macs(Chain((site.op,))) for site in sites.values())
-    count = int(np.clip(MOST_MACS / max(1, macs * len(chosen)), FEWEST, len(images)))
-    images = images[:count]
-    positions = max(1, MOST_ROWS // (2 * count))
-    fitted, whole = (
-        dict(kernels),
-        {name: chain_of(sites[name].op, chosen[name]).compose(kernels[name]) for name in chosen},
-    )
-    batches = in_batches(images, sites.values())
-    with progress.task("refit in order", len(batches) + len(chosen)) as step:
-        goals: dict[str, list[Array]] = {name: [] for name in chosen}
+    network, chosen = proxy.network, {name: choice for name, choice in plan if choice != INTACT}
+    sites = {name: site for name, site in proxy.sites.items() if name in chosen}
+    macs = sum(site.macs(Chain((site.op,))) for site in proxy.sites.values())
+    images = images[: int(np.clip(MOST_MACS / max(1, macs * len(sites)), FEWEST, len(images)))]
+    positions = max(1, MOST_ROWS // (2 * len(images)))
+    batches = in_batches(images, proxy.sites.values())
+    fitted, whole = dict(kernels), proxy.swaps(plan)
+    with progress.task("refit in order", len(batches) + len(sites)) as step:
+        goals: dict[str, list[Array]] = {name: [] for name in sites}
         for turn, x in enumerate(batches):
-            for name, maps in network.inputs(x, names=list(chosen)).items():
-                goals[name].append(seen(maps, sites[name], positions, turn) @ flat(network.kernel(name)))
+            for name, maps in network.inputs(x, names=list(sites)).items():
+                own = split(proxy.kernels[name], sites[name].op.groups)
+                rows = by_group(seen(maps, sites[name], positions, turn), sites[name].op)
+                goals[name].append(np.stack([r @ flat(part) for r, part in zip(rows, own, strict=True)]))
             step(1)
-        for name in (name for name in sites if name in chosen):
-            chain = chain_of(sites[name].op, chosen[name])
-            a = flat(Chain(chain.stages[:-1]).compose(fitted[name][:-1]))
-            gram, right = np.zeros((a.shape[1],) * 2), np.zeros((a.shape[1], sites[name].op.cout))
+        for name, site in sites.items():
+            chain = DECOMPOSITIONS[chosen[name].method].chain(site.op.part, chosen[name].ranks)
+            parts: list[tuple[Array, ...]] = list(
+                zip(*(split(kernel, site.op.groups) for kernel in fitted[name]), strict=True)
+            )
+            before = [before_last(chain, part) for part in parts]
+            sums = [Sums.empty(a.shape[1], site.op.part.cout) for a in before]
             for turn, x in enumerate(batches):
-                inputs = seen(network.inputs(x, whole, [name])[name], sites[name], positions, turn) @ a
-                gram += inputs.T @ inputs
-                right += inputs.T @ goals[name][turn]
-            last = fitted[name][-1]
-            found = solved((1 + PULL) * gram, right + PULL * gram @ flat(last)).astype(last.dtype)
-            fitted[name] = (*fitted[name][:-1], found.reshape(last.shape))
-            whole[name] = chain.compose(fitted[name])
+                rows = by_group(seen(network.inputs(x, whole, [name])[name], site, positions, turn), site.op)
+                for total, r, a, goal in zip(sums, rows, before, goals[name][turn], strict=True):
+                    total.add(r @ a, goal)
+            last = joined([total.solution(part[-1]) for total, part in zip(sums, parts, strict=True)])
+            fitted[name] = (*fitted[name][:-1], last)
+            whole[name] = proxy.theirs(name, compose(site.op, chosen[name], fitted[name]))
             goals.pop(name)
             step(1)
     return fitted
+
+
+@dataclass(slots=True)
+class Sums:
+    """P'P and P'Y over batches."""
+
+    gram: Array
+    right: Array
+
+    @classmethod
+    def empty(cls, inputs: int, outputs: int) -> Sums:
+        """Nothing added yet."""
+        return cls(np.zeros((inputs, inputs)), np.zeros((inputs, outputs)))
+
+    def add(self, inputs: Array, goal: Array) -> None:
+        """Take in rows of P and of Y."""
+        self.gram += inputs.T @ inputs
+        self.right += inputs.T @ goal
+
+    def solution(self, kernel: Array) -> Array:
+        """B, where `kernel` is B0, in its shape."""
+        found = solved((1 + PULL) * self.gram, self.right + PULL * self.gram @ flat(kernel))
+        return found.astype(kernel.dtype).reshape(kernel.shape)
 
 
 def seen(calls: list[Array], site: Site, positions: int, seed: int) -> Array:

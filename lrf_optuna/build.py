@@ -13,13 +13,13 @@ import numpy as np
 
 from lrf_optuna.asymmetric import refit_in_order
 from lrf_optuna.batchnorm import alike, reestimate
-from lrf_optuna.data import Array as Pixels
 from lrf_optuna.data import Data, augmented
 from lrf_optuna.layers import counts
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
+from lrf_optuna.sources import Array as Pixels
 from lrf_optuna.surgery import materialise
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def build(
     check_equal(built, proxy, plan)
     reference = proxy.reference[OUTPUT]
     unscored = calibration[len(proxy.scored) :]
-    fitted = refit_in_order(proxy.network, proxy.sites, plan, kernels, data.preprocess(unscored), progress)
+    fitted = refit_in_order(proxy, plan, kernels, data.preprocess(unscored), progress)
     other = materialise(model, plan, fitted)
     before, after = alike(built, proxy.scored, reference), alike(other, proxy.scored, reference)
     log.info("refitted in order: cosine %.5f -> %.5f, %s", before, after, "kept" if after > before else "taken back")

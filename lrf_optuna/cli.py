@@ -155,9 +155,10 @@ def layers(
     with quiet():
         from lrf_optuna.console import inventory_table
         from lrf_optuna.layers import described, find_sites
+        from lrf_optuna.separable import unseparated
         from lrf_optuna.zoo import ZOO, load_model
     network = ZOO[model[4:]]() if model[4:] in ZOO and model.startswith("zoo:") else load_model(model)  # type: ignore[call-arg]
-    found = find_sites(network, tuple(int(n) for n in numbers("--size", size) or ()) or None)
+    found = find_sites(unseparated(network), tuple(int(n) for n in numbers("--size", size) or ()) or None)
     rows = described(found)
     if as_json:
         print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))

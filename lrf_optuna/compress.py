@@ -65,7 +65,7 @@ def compress(
     folder = Path(out) if out else Path("runs") / name
     run = Run.open(spec, folder, model=network, data=data if isinstance(data, Data) else None, progress=progress)
     result = run.finish(run.search())
-    return load_model(str(folder / "model.keras")), result
+    return run.made or load_model(str(folder / "model.keras")), result
 
 
 def named_arrays(data: Mapping[str, Any]) -> dict[str, Any]:

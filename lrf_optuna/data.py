@@ -5,10 +5,9 @@ Pixels stay raw (uint8 where they were) until a batch is made, so that a data se
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,17 +15,13 @@ from numpy.typing import NDArray
 
 from lrf_optuna.config import DataSpec
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.sources import PARTS, Array, Arrays, Shape, digits, folder, keras_dataset, npz, stratified_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Array = NDArray[Any]
-Shape = tuple[int | None, ...]  # (H, W, C); None is "any"
-Arrays = dict[str, Array]  # x_train, y_train, x_test, y_test, and perhaps x_val, y_val
 
-PARTS = ("train", "test", "val")
 TEST_SHARE = 0.2  # of a folder without test images
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 NO_TEST = "There were no test images: {share:.0%} of the training images were split off as test images."
 NO_VALIDATION = (
     "Validation images were split off the training images ({share:.0%} of them): "
@@ -58,10 +53,10 @@ class Preprocess:
     std: tuple[float, ...] = (1.0,)
 
     def __call__(self, pixels: Array) -> NDArray[np.float32]:
-        """The network's input (N, H, W, C), float32, of raw `pixels` (N, H, W, C)."""
-        count, height, width, channels = pixels.shape
-        mean, std = np.resize(self.mean, width * channels), np.resize(self.std, width * channels)
-        rows = pixels.astype(np.float32).reshape(count, height, width * channels)  # 5 times faster than by pixel
+        """The network's input, float32, of raw `pixels`: (N, H, W, C), or any other shape with channels last."""
+        wide = pixels.shape[-1] * (pixels.shape[-2] if pixels.ndim > 2 else 1)  # rows are 5 times faster than pixels
+        mean, std = np.resize(self.mean, wide), np.resize(self.std, wide)
+        rows = pixels.astype(np.float32).reshape(-1, wide)
         rows *= (1 / (self.divide * std)).astype(np.float32)
         rows -= (mean / std).astype(np.float32)
         return rows.reshape(pixels.shape)
@@ -82,7 +77,7 @@ class Data:
 
     def calibration(self, count: int, seed: int) -> Images:
         """`count` training images, or all if there are fewer; every prefix holds the classes in about their shares."""
-        return self.train.take(_stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
+        return self.train.take(stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
 
 
 class Augmentation(NamedTuple):
@@ -103,6 +98,8 @@ AUGMENTATIONS = {
 def augmented(pixels: Array, how: str, rng: np.random.Generator) -> Array:
     """Randomly flipped and shifted copies of raw `pixels` (N, H, W, C); what a shift lays bare is black (zero)."""
     flip, crop = lookup(AUGMENTATIONS, how, "augmentation")
+    if (flip or crop) and pixels.ndim != 4:
+        raise LrfError(f"augment {how!r} is for images (N, H, W, C), but the inputs are {pixels.shape}: give none")
     if crop:
         pixels = _cropped(pixels, rng)
     if flip:
@@ -146,13 +143,13 @@ def load_data(spec: DataSpec, seed: int, input_shape: Shape | None = None, class
     Raises an LrfError for files that are missing or broken and for images and labels that do not fit.
     """
     if spec.path == "digits":
-        arrays = _digits(seed)
+        arrays = digits(seed)
     elif spec.path.startswith("keras:"):
-        arrays = _keras_dataset(spec.path.removeprefix("keras:"))
+        arrays = keras_dataset(spec.path.removeprefix("keras:"))
     elif Path(spec.path).is_dir():
-        arrays = _folder(Path(spec.path), input_shape, classes)
+        arrays = folder(Path(spec.path), input_shape, classes)
     else:
-        arrays = _npz(Path(spec.path))
+        arrays = npz(Path(spec.path))
     return _assembled(arrays, spec, seed, input_shape, classes)
 
 
@@ -204,10 +201,12 @@ def _images(arrays: Arrays, part: str, input_shape: Shape | None) -> Images:
     if f"x_{part}" not in arrays or f"y_{part}" not in arrays:
         raise LrfError(f"x_{part} and y_{part} go together, but there is only one: give both or neither")
     pixels, labels = arrays[f"x_{part}"], _whole_labels(arrays[f"y_{part}"], part)
-    if pixels.ndim == 3:
+    rank = 4 if input_shape is None else len(input_shape) + 1
+    if pixels.ndim == rank - 1 and (rank == 4 or (input_shape and input_shape[-1] == 1)):
         pixels = pixels[..., None]
-    if pixels.ndim != 4 or not pixels.size:
-        raise LrfError(f"x_{part} should have images of the shape (N, H, W, C) or (N, H, W), but got {pixels.shape}")
+    if pixels.ndim != rank or not pixels.size:
+        wanted = "images of the shape (N, H, W, C) or (N, H, W)" if rank == 4 else f"the shape (N, *{input_shape})"
+        raise LrfError(f"x_{part} should have {wanted}, but got {pixels.shape}")
     if any(want not in (None, have) for want, have in zip(input_shape or (), pixels.shape[1:], strict=False)):
         raise LrfError(f"the model takes {input_shape}, the images of x_{part} are {pixels.shape[1:]}")
     if len(pixels) != len(labels):
@@ -247,112 +246,10 @@ def _preprocess(spec: DataSpec, channels: int) -> Preprocess:
     return Preprocess(spec.divide, spec.mean, spec.std)
 
 
-def _stratified_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random order of which every prefix holds the classes in about their shares.
-
-    The k-th of a class with n members, in random order, comes at a random place in [k / n, (k + 1) / n).
-    """
-    shuffled = rng.permutation(len(labels))
-    grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    sizes = np.bincount(labels)
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    place = (rank + rng.random(len(labels))) / np.repeat(sizes, sizes)
-    return grouped[np.argsort(place)]
-
-
 def _split(images: Images, share: float, seed: int) -> tuple[Images, Images]:
     """The images without a stratified `share` of them, and that share; both in their old order."""
     count = max(1, round(share * len(images)))
     if count >= len(images):
         raise LrfError(f"{len(images)} image(s) cannot be split: {share:.0%} of them would leave none to train on")
-    order = _stratified_order(images.labels, np.random.default_rng(seed))
+    order = stratified_order(images.labels, np.random.default_rng(seed))
     return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))
-
-
-def _digits(seed: int) -> Arrays:
-    """scikit-learn's 1,797 digits, 8 x 8 pixels of 0..16: 70 % train, 15 % validation, 15 % test."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    everything = Images(bunch.images[..., None].astype(np.float32), bunch.target.astype(np.int64))
-    rest, test = _split(everything, 0.15, seed)
-    train, val = _split(rest, 0.15 / 0.85, seed)
-    parts = {"train": train, "val": val, "test": test}
-    return {f"x_{n}": p.pixels for n, p in parts.items()} | {f"y_{n}": p.labels for n, p in parts.items()}
-
-
-def _keras_dataset(name: str) -> Arrays:
-    from keras import datasets
-
-    known = {n: getattr(datasets, n) for n in ("mnist", "fashion_mnist", "cifar10", "cifar100")}
-    module = lookup(known, name, "Keras data set")
-    try:
-        (x_train, y_train), (x_test, y_test) = module.load_data()
-    except Exception as error:  # Keras raises a plain Exception where a download fails
-        raise LrfError(f"could not download keras:{name} ({error}); give an .npz file instead") from error
-    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-
-
-def _npz(path: Path) -> Arrays:
-    if not path.exists():
-        raise LrfError(f"no such data: {path}; give an .npz file, a folder of class folders, keras:NAME or digits")
-    if not zipfile.is_zipfile(path):
-        raise LrfError(f"{path} is not an .npz file; write one with numpy.savez(x_train=, y_train=, x_test=, y_test=)")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = [f"{kind}_{part}" for part in PARTS for kind in "xy"]
-            missing = [name for name in wanted[:4] if name not in file]
-            if missing:
-                raise LrfError(f"{path} lacks {', '.join(missing)}; it holds: {', '.join(file) or 'nothing'}")
-            arrays = {name: file[name] for name in wanted if name in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise LrfError(f"{path} cannot be read: {error}") from error
-    return arrays
-
-
-def _folder(folder: Path, input_shape: Shape | None, classes: int | None) -> Arrays:
-    """The images of class folders, or of train/, test/ and perhaps val/ with class folders in each; held in memory."""
-    places = {"train": folder / "train", "test": folder / "test", "val": folder / "val"}
-    if (folder / "validation").is_dir():
-        places["val"] = folder / "validation"
-    if not places["train"].is_dir():
-        places = {"train": folder}
-    names = sorted(path.name for path in places["train"].glob("[!.]*") if path.is_dir())
-    if not names or (classes and len(names) != classes):
-        wanted = f" ({classes} outputs)" if classes else ""
-        raise LrfError(
-            f"{places['train']} should hold one folder a class{wanted}, but holds {len(names)}: {names[:10]}"
-        )
-    arrays: Arrays = {}
-    for part, place in places.items():
-        if place.is_dir():
-            files, labels = _listed(place, names)
-            arrays[f"x_{part}"], arrays[f"y_{part}"] = _decoded(files, input_shape), labels
-    return arrays
-
-
-def _listed(place: Path, names: list[str]) -> tuple[list[Path], Array]:
-    """The image files in the class folders of `place`, and their classes as indices into `names`."""
-    files = sorted(path for path in place.glob("[!.]*/[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    unknown = sorted({path.parent.name for path in files} - set(names))
-    if unknown or not files:
-        what = f"holds classes that are not in train: {', '.join(unknown)}" if unknown else "holds no images"
-        raise LrfError(f"{place} {what}; it should have folders such as {names[0]} with {'/'.join(IMAGE_SUFFIXES)}")
-    return files, np.array([names.index(path.parent.name) for path in files])
-
-
-def _decoded(files: list[Path], input_shape: Shape | None) -> Array:
-    """(N, H, W, C): the image files, bilinearly resized to the model's size (the first one's if it takes any)."""
-    from PIL import Image
-
-    height, width, channels = input_shape or (None, None, None)
-    mode = lookup({"1": "L", "3": "RGB", "4": "RGBA"}, str(channels or 3), "number of channels for image files")
-    decoded = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                height, width = height or image.height, width or image.width
-                decoded.append(np.asarray(image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise LrfError(f"cannot read the image {file}: {error}") from error
-    return np.stack(decoded)

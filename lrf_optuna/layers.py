@@ -6,36 +6,40 @@ A new layer kind is one row of `LAYERS`: how its operation is read, how a stage 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import keras
 import numpy as np
 
-from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
+from lrf_optuna.decompositions import applicable, chain_of, choice_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.network import Shape, called_shapes
-from lrf_optuna.plan import Plan
+from lrf_optuna.plan import INTACT, Plan
 from lrf_optuna.stages import Array, Chain, Conv, Site
 
 Functional: Any = type(keras.Model(dummy := keras.Input((1,)), dummy))
 """The class of models that are a graph of layers; Keras has no public name for it."""
 
 
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+TWO_IN_ONE = "two layers in one: split it first, as run does (lrf_optuna.separable.unseparated)"
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of Keras layer.
 
-    `read`: the operation of a layer, where it can be factorized. `write`: the layer for one stage of its chain
-    (original, stage, name, whether it is the last, which has the bias and the activation). `macs`: of one call, from
-    the shapes that come in and go out. `later`: why a kind that only counts is not factorized.
+    `read`: the operation of a layer. `write`: the layer for one stage of its chain (original, stage, name, whether it
+    is the last, which has the bias and the activation). `ours`: its kernel as `Conv` lays it out; `theirs`: such a
+    kernel as Keras does, given the shape there.
     """
 
-    macs: Callable[[Any, Shape, Shape], int]
-    read: Callable[[Any], Conv] | None = None
-    write: Callable[[Any, Conv, str, bool], Any] | None = None
-    later: str = ""
+    read: Callable[[Any], Conv]
+    write: Callable[[Any, Conv, str, bool], Any]
+    ours: Callable[[Array], Array] = lambda kernel: kernel
+    theirs: Callable[[Array, Shape], Array] = lambda kernel, shape: kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,7 @@ def described(inventory: Inventory) -> list[dict[str, Any]]:
             "params_share": row.params / max(inventory.params, 1),
             "macs": row.macs,
             "macs_share": row.macs / max(inventory.macs, 1),
-            "methods": ", ".join(
-                n for n, d in DECOMPOSITIONS.items() if row.site and n != "intact" and d.applies(row.site.op)
-            ),
+            "methods": ", ".join(applicable(row.site.op)[1:] if row.site else ()),
             "reason": row.reason,
         }
         for row in inventory.rows
@@ -138,14 +140,22 @@ def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
     """The row of one layer that is called with these input and output shapes."""
     name = type(layer).__name__
     kind = LAYERS.get(name) if type(layer).__module__.startswith("keras.") else None
-    macs = sum(kind.macs(layer, before, after) for before, after in calls) if kind else 0
+    params = int(layer.count_params()) if layer.built else 0
     reason = why_not(layer, kind, calls)
-    site = None
-    if not reason and kind and kind.read:
+    if name in SEPARABLE and calls:
+        both = prod(layer.depthwise_kernel.shape) + prod(layer.pointwise_kernel.shape)
+        return LayerRow(path, name, params, sum(prod(after[:-1]) * both for _, after in calls), None, TWO_IN_ONE)
+    if kind is None or not layer.built:
+        return LayerRow(path, name, params, 0, None, reason)
+    try:
         op = kind.read(layer)
-        reason = nothing_saves(op)
-        site = None if reason else Site(path, op, tuple(before[:-1] for before, _ in calls))
-    return LayerRow(path, name, int(layer.count_params()) if layer.built else 0, macs, site, reason)
+    except LrfError as why:
+        return LayerRow(path, name, params, 0, None, str(why))
+    first = getattr(layer, "data_format", None) == "channels_first"
+    maps = tuple(before[1:] if first else before[:-1] for before, _ in calls)
+    macs = sum(op.macs(shape) for shape in maps)
+    reason = reason or nothing_saves(op)
+    return LayerRow(path, name, params, macs, None if reason else Site(path, op, maps), reason)
 
 
 def why_not(layer: Any, kind: Kind | None, calls: list[tuple[Shape, Shape]]) -> str:
@@ -155,14 +165,12 @@ def why_not(layer: Any, kind: Kind | None, calls: list[tuple[Shape, Shape]]) -> 
             return "no weights"
         known = type(layer).__module__.startswith("keras.")
         return "no low-rank form for this kind" if known else f"custom layer {type(layer).__name__}: not known here"
-    if kind.read is None:
-        return kind.later
     if not calls:
         return "not reached when the model runs"
-    if getattr(layer, "groups", 1) > 1:
-        return f"grouped convolution ({layer.groups} groups): not factorized yet"
     if getattr(layer, "data_format", None) == "channels_first":
-        return "channels_first: only channels_last is factorized yet"
+        return "channels_first: only channels_last is factorized"
+    if getattr(layer, "output_padding", None) is not None:
+        return "a transposed convolution with an output_padding of its own"
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
         return "has LoRA or quantized weights: factorize before that"
     return ""
@@ -170,37 +178,33 @@ def why_not(layer: Any, kind: Kind | None, calls: list[tuple[Shape, Shape]]) -> 
 
 def nothing_saves(op: Conv) -> str:
     """The reason why no decomposition of this operation has fewer parameters; empty where one has."""
-    smallest = [d.chain(op, d.ranks(op, 0.0)).params for d in DECOMPOSITIONS.values() if d.applies(op)]
-    return "" if min(smallest) < op.params else "too small: no chain has fewer parameters"
-
-
-def conv_macs(layer: Any, before: Shape, after: Shape) -> int:
-    """A kernel entry is used once at every output position; `(H, W, C)` shapes."""
-    return int(prod(after[:-1]) * prod(layer.kernel.shape))
-
-
-def transposed_macs(layer: Any, before: Shape, after: Shape) -> int:
-    """A kernel entry is used once at every input position."""
-    return int(prod(before[:-1]) * prod(layer.kernel.shape))
-
-
-def separable_macs(layer: Any, before: Shape, after: Shape) -> int:
-    """The depthwise and the pointwise part, both at every output position."""
-    return int(prod(after[:-1]) * (prod(layer.depthwise_kernel.shape) + prod(layer.pointwise_kernel.shape)))
+    saves = any(choice_of(op, method, 0.0) != INTACT for method in applicable(op))
+    return "" if saves else "too small: no chain has fewer parameters"
 
 
 def read_conv(layer: Any) -> Conv:
-    """The operation of a Keras convolution."""
+    """The operation of a Keras convolution, plain or grouped."""
     *window, each_in, cout = layer.kernel.shape
-    return Conv(
-        tuple(window),
-        each_in * layer.groups,
-        cout,
-        tuple(layer.strides),
-        tuple(layer.dilation_rate),
-        layer.padding,
-        layer.groups,
-    )
+    return conv_of(layer, tuple(window), each_in * layer.groups, cout, layer.groups)
+
+
+def read_depthwise(layer: Any) -> Conv:
+    """The operation of a depthwise convolution: as many groups as channels."""
+    *window, cin, multiplier = layer.kernel.shape
+    return conv_of(layer, tuple(window), cin, cin * multiplier, cin)
+
+
+def read_transposed(layer: Any) -> Conv:
+    """The operation of a transposed convolution. Raises LrfError where a 1-wide window has a stride."""
+    *window, cout, cin = layer.kernel.shape
+    if any(size == 1 and stride > 1 for size, stride in zip(window, layer.strides, strict=True)):
+        raise LrfError("a transposed convolution with a stride along a window of one point")
+    return replace(conv_of(layer, tuple(window), cin, cout, 1), transposed=True)
+
+
+def conv_of(layer: Any, window: Shape, cin: int, cout: int, groups: int) -> Conv:
+    """An operation with the layer's strides, dilation and padding."""
+    return Conv(window, cin, cout, tuple(layer.strides), tuple(layer.dilation_rate), layer.padding, groups)
 
 
 def read_dense(layer: Any) -> Conv:
@@ -210,41 +214,61 @@ def read_dense(layer: Any) -> Conv:
 
 
 def stage_config(layer: Any, name: str, last: bool) -> dict[str, Any]:
-    """The original layer's configuration for one stage: the bias, activation and constraints go to the last."""
-    config = dict(layer.get_config(), name=name)
+    """What a stage has of the original's configuration: the bias, the activation and the constraint go to the last."""
+    config = layer.get_config()
+    kernel = "depthwise" if "depthwise_initializer" in config else "kernel"
+    kept = {key: config[key] for key in ("trainable", "dtype")} | {"name": name}
+    kept |= {f"kernel_{part}": config[f"{kernel}_{part}"] for part in ("initializer", "regularizer")}
     if not last:
-        config |= {"activation": "linear", "use_bias": False, "activity_regularizer": None, "kernel_constraint": None}
-    return config
+        return kept | {"use_bias": False}
+    ends = ("activation", "use_bias", "bias_initializer", "bias_regularizer", "bias_constraint", "activity_regularizer")
+    return (
+        kept
+        | {key: config[key] for key in ends if key in config}
+        | {"kernel_constraint": config[f"{kernel}_constraint"]}
+    )
 
 
-def write_conv2d(layer: Any, stage: Conv, name: str, last: bool) -> Any:
-    """The Keras layer for one stage of a Conv2D's chain."""
-    config = stage_config(layer, name, last)
-    shape = {
+def write_conv(layer: Any, stage: Conv, name: str, last: bool) -> Any:
+    """The Keras layer for one stage of a convolution's chain."""
+    config, dims = stage_config(layer, name, last), f"{len(stage.window)}D"
+    config |= {
         "kernel_size": stage.window,
         "strides": stage.strides,
         "dilation_rate": stage.dilation,
         "padding": stage.padding,
     }
-    if not stage.depthwise:
-        return keras.layers.Conv2D.from_config(config | shape | {"filters": stage.cout, "groups": stage.groups})
+    if stage.transposed:
+        return getattr(keras.layers, f"Conv{dims}Transpose").from_config(config | {"filters": stage.cout})
+    depthwise = getattr(keras.layers, f"DepthwiseConv{dims}", None)
+    if depthwise is None or stage.groups == 1 or stage.groups != stage.cin or stage.padding == "causal":
+        config |= {"filters": stage.cout, "groups": stage.groups}
+        return getattr(keras.layers, f"Conv{dims}").from_config(config)
     for part in ("initializer", "regularizer", "constraint"):
-        config[f"depthwise_{part}"] = config.pop(f"kernel_{part}")
-    config.pop("filters")
-    config.pop("groups")
-    return keras.layers.DepthwiseConv2D.from_config(config | shape)
+        config[f"depthwise_{part}"] = config.pop(f"kernel_{part}", None) or (
+            "glorot_uniform" if part == "initializer" else None
+        )
+    return depthwise.from_config(config | {"depth_multiplier": stage.cout // stage.cin})
 
 
 def write_dense(layer: Any, stage: Conv, name: str, last: bool) -> Any:
     """The Keras layer for one stage of a Dense layer's chain."""
-    config = stage_config(layer, name, last)
-    return keras.layers.Dense.from_config(config | {"units": stage.cout})
+    return keras.layers.Dense.from_config(stage_config(layer, name, last) | {"units": stage.cout})
 
 
 def set_kernel(layer: Any, kernel: Array) -> None:
-    """Put a stage kernel, laid out as in `Conv`, into the layer that `write` made."""
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    kernel_of(layer).assign(np.swapaxes(kernel, -1, -2) if depthwise else kernel)
+    """Put a stage kernel, laid out as in `Conv`, into a layer."""
+    kernel_of(layer).assign(keras_kernel(layer, kernel))
+
+
+def keras_kernel(layer: Any, kernel: Array) -> Array:
+    """A kernel, laid out as in `Conv`, as the layer lays it out."""
+    return LAYERS[type(layer).__name__].theirs(kernel, tuple(kernel_of(layer).shape))
+
+
+def own_kernel(layer: Any) -> Array:
+    """The layer's kernel, laid out as in `Conv`."""
+    return LAYERS[type(layer).__name__].ours(np.asarray(kernel_of(layer).numpy(), np.float32))
 
 
 def kernel_of(layer: Any) -> Any:
@@ -252,21 +276,27 @@ def kernel_of(layer: Any) -> Any:
     return getattr(layer, "_kernel", None) if getattr(layer, "_kernel", None) is not None else layer.kernel
 
 
-def waits(macs: Callable[[Any, Shape, Shape], int]) -> Kind:
-    """A kind that is counted, but not factorized yet."""
-    return Kind(macs, later="this kind is not factorized yet")
+def swapped(kernel: Array, shape: Shape = ()) -> Array:
+    """A transposed convolution's kernel has its channels the other way round."""
+    return np.swapaxes(kernel, -1, -2)
 
 
+def reshaped(kernel: Array, shape: Shape) -> Array:
+    """The same numbers in another shape."""
+    return kernel.reshape(shape)
+
+
+PLAIN = Kind(read_conv, write_conv)
+DEPTHWISE = Kind(read_depthwise, write_conv, lambda kernel: kernel.reshape(*kernel.shape[:-2], 1, -1), reshaped)
+TRANSPOSED = Kind(read_transposed, write_conv, swapped, swapped)
 LAYERS: dict[str, Kind] = {
-    "Conv2D": Kind(conv_macs, read_conv, write_conv2d),
-    "Dense": Kind(conv_macs, read_dense, write_dense),
-    "Conv1D": waits(conv_macs),
-    "Conv3D": waits(conv_macs),
-    "DepthwiseConv1D": waits(conv_macs),
-    "DepthwiseConv2D": waits(conv_macs),
-    "SeparableConv1D": waits(separable_macs),
-    "SeparableConv2D": waits(separable_macs),
-    "Conv1DTranspose": waits(transposed_macs),
-    "Conv2DTranspose": waits(transposed_macs),
-    "Conv3DTranspose": waits(transposed_macs),
+    "Conv1D": PLAIN,
+    "Conv2D": PLAIN,
+    "Conv3D": PLAIN,
+    "DepthwiseConv1D": DEPTHWISE,
+    "DepthwiseConv2D": DEPTHWISE,
+    "Conv1DTranspose": TRANSPOSED,
+    "Conv2DTranspose": TRANSPOSED,
+    "Conv3DTranspose": TRANSPOSED,
+    "Dense": Kind(read_dense, write_dense),
 }

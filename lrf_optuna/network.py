@@ -126,11 +126,6 @@ class Network:
         """A kernel for every layer: the given one, else its own."""
         return [kernels.get(name, own) for name, own in self.own.items()]
 
-    def kernel(self, name: str) -> Array:
-        """A layer's own kernel."""
-        own: Array = self.own[name].numpy()
-        return own
-
     def inputs(
         self, x: Array, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
     ) -> dict[str, list[Array]]:

@@ -9,14 +9,14 @@ import numpy as np
 from cachetools import LRUCache
 
 from lrf_optuna.allocate import Option, Table
-from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
+from lrf_optuna.decompositions import DECOMPOSITIONS, applicable, chain_of, choice_of, compose
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.layers import Inventory, counts, find_sites, kernel_of, walk
+from lrf_optuna.layers import Inventory, counts, find_sites, keras_kernel, kernel_of, own_kernel, walk
 from lrf_optuna.network import Network, deep_taps, in_batches
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.refit import MOST_ROWS, Gathering, Moment, error, fit
+from lrf_optuna.refit import MOST_ROWS, Gathering, Moments, error, fit
 from lrf_optuna.similarity import SIMILARITIES
 from lrf_optuna.stages import Array
 
@@ -65,7 +65,7 @@ class Proxy:
         found = {name: layers[name] for name in self.sites}
         taps = deep_taps(model, list(layers.items()), images.shape[1:])
         self.network = Network(model, found, {name: kernel_of(layer) for name, layer in found.items()}, taps)
-        self.kernels = {name: np.asarray(kernel_of(layer).numpy(), np.float32) for name, layer in found.items()}
+        self.kernels = {name: own_kernel(layer) for name, layer in found.items()}
         count = min(SCORED, max(1, len(images) // 4))
         self.scored = np.ascontiguousarray(images[:count])
         self.fitted: LRUCache[tuple[str, Choice], tuple[Array, ...]] = LRUCache(memory // 2, getsizeof=nbytes)
@@ -77,7 +77,7 @@ class Proxy:
         self.reference = self.network.run(self.pixels, {})
         self.moments = self.gathered(images[count:], progress) if refit else {}
 
-    def gathered(self, images: Array, progress: Progress) -> dict[str, Moment]:
+    def gathered(self, images: Array, progress: Progress) -> dict[str, Moments]:
         """The second moment of every site's inputs over `images`."""
         calls = {name: len(site.maps) for name, site in self.sites.items()}
         rows = max(1, MOST_ROWS // len(images))
@@ -90,20 +90,18 @@ class Proxy:
                 step(len(batch))
             moments = {}
             for name, sums in adding.items():
-                moments[name] = sums.moment()
+                moments[name] = sums.moments()
                 step(1)
         return moments
 
     def choice(self, site: str, method: str, keep: float) -> Choice:
         """What (method, keep) means for a site: exact ranks, or intact where the chain has no fewer parameters."""
-        op, decomposition = self.sites[site].op, DECOMPOSITIONS[method]
-        ranks = decomposition.ranks(op, keep)
-        return Choice(method, ranks) if decomposition.chain(op, ranks).params < op.params else INTACT
+        return choice_of(self.sites[site].op, method, keep)
 
     def methods_of(self, site: str) -> tuple[str, ...]:
         """The methods that this study allows for a site, `intact` first."""
         op = self.sites[site].op
-        return ("intact", *(m for m in self.methods if m != "intact" and DECOMPOSITIONS[m].applies(op)))
+        return ("intact", *(name for name in applicable(op) if name in self.methods and name != "intact"))
 
     def stages(self, site: str, choice: Choice) -> tuple[Array, ...]:
         """The stage kernels of a choice, fitted to the site's inputs."""
@@ -118,14 +116,19 @@ class Proxy:
         """The kernel that a choice composes to, in the layer's own shape."""
         key = (site, choice)
         if key not in self.composed:
-            kernel = np.ascontiguousarray(chain_of(self.sites[site].op, choice).compose(self.stages(site, choice)))
+            kernel = np.ascontiguousarray(compose(self.sites[site].op, choice, self.stages(site, choice)))
             keep(self.composed, key, kernel)
             return kernel
         return self.composed[key]
 
     def swaps(self, plan: Plan) -> dict[str, Array]:
-        """Site -> composed kernel, for the sites that the plan changes."""
-        return {site: self.dense(site, choice) for site, choice in plan if choice != INTACT}
+        """Site -> composed kernel as Keras lays it out, for the sites that the plan changes."""
+        chosen = [(site, choice) for site, choice in plan if choice != INTACT]
+        return {site: self.theirs(site, self.dense(site, choice)) for site, choice in chosen}
+
+    def theirs(self, site: str, kernel: Array) -> Array:
+        """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
+        return keras_kernel(self.network.layers[site], kernel)
 
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""

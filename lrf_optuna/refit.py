@@ -8,7 +8,7 @@ stage is then solved for in closed form under the whole of S.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lrf_optuna.decompositions import DECOMPOSITIONS
 from lrf_optuna.plan import Choice
-from lrf_optuna.stages import Array, Chain, Conv, Index
+from lrf_optuna.stages import Array, Chain, Conv, Index, joined, split
 
 RIDGE = 1e-3
 """Of the mean eigenvalue of S: pulls the fit towards the plain weights where the data say nothing."""
@@ -34,6 +34,12 @@ def patches(maps: Array, op: Conv, positions: int, seed: int = 0) -> Array:
     if not op.window:
         rows = maps.reshape(len(maps), -1, op.cin)
         return np.ascontiguousarray(rows[:, chosen(rows.shape[1], positions, seed)]).reshape(-1, op.cin)
+    if op.transposed:
+        return (
+            patches(stuffed(maps, op), flipped(op), positions, seed)
+            .reshape(-1, *op.window, op.cin)[(slice(None), *(slice(None, None, -1) for _ in op.window))]
+            .reshape(-1, prod(op.window) * op.cin)
+        )
     padded = np.pad(maps, ((0, 0), *op.pads(maps.shape[1:-1]), (0, 0)))
     spans = tuple((k - 1) * d + 1 for k, d in zip(op.window, op.dilation, strict=True))
     axes = tuple(range(1, 1 + len(spans)))
@@ -45,6 +51,24 @@ def patches(maps: Array, op: Conv, positions: int, seed: int = 0) -> Array:
     picked: tuple[Any, ...] = (slice(None), *at)
     found: Array = np.moveaxis(view[picked], 2, -1)  # (images, positions, *window, cin)
     return found.reshape(-1, prod(op.window) * op.cin)
+
+
+def stuffed(maps: Array, op: Conv) -> Array:
+    """Input maps of a transposed convolution with the zeros between and around pixels that make it a plain one."""
+    shape = maps.shape[1:-1]
+    out = op.out_map(shape)
+    spans = [(k - 1) * d + 1 for k, d in zip(op.window, op.dilation, strict=True)]
+    cut = [max(k - s, 0) // 2 if op.padding == "same" else 0 for k, s in zip(spans, op.strides, strict=True)]
+    whole = np.zeros((len(maps), *(o + k - 1 for o, k in zip(out, spans, strict=True)), maps.shape[-1]), maps.dtype)
+    sizes = zip(shape, spans, cut, op.strides, strict=True)
+    at = tuple(slice(k - 1 - c, k - 1 - c + (n - 1) * s + 1, s) for n, k, c, s in sizes)
+    whole[(slice(None), *at)] = maps
+    return whole
+
+
+def flipped(op: Conv) -> Conv:
+    """The plain convolution that a transposed one is on its stuffed maps, with the window the other way round."""
+    return replace(op, transposed=False, padding="valid", strides=(1,) * len(op.window))
 
 
 def chosen(there: int, most: int, seed: int) -> Index:
@@ -105,9 +129,13 @@ class Moment:
         return Moment.of(stage.window, second)
 
 
+Moments = tuple[Moment, ...]
+"""One a group."""
+
+
 @dataclass(slots=True)
 class Gathering:
-    """Adds up a layer's second moment from batches of its input maps."""
+    """Adds up a layer's second moments, one a group, from batches of its input maps."""
 
     op: Conv
     positions: int
@@ -118,26 +146,49 @@ class Gathering:
     def add(self, maps: Array) -> None:
         """Take in `(images, *map, cin)`."""
         found = patches(maps, self.op, self.positions, seed=self.count).astype(np.float32, copy=False)
-        self.rows.append(found)
+        self.rows.append(by_group(found, self.op))
         self.count += len(found)
-        if self.count >= found.shape[1]:
-            batch = sum((rows.T @ rows for rows in self.rows), start=np.zeros((), np.float32))
+        if self.count >= self.rows[-1].shape[2]:
+            batch = sum((squared(rows) for rows in self.rows), start=np.zeros((), np.float32))
             self.second = batch.astype(np.float64) if self.second is None else self.second + batch
             self.rows.clear()
 
-    def moment(self) -> Moment:
-        """The moment of everything added."""
+    def moments(self) -> Moments:
+        """The moments of everything added."""
+        window = self.op.window
         if self.second is None:
-            return Moment.of_rows(self.op.window, np.concatenate(self.rows))
-        rest = sum((rows.T @ rows for rows in self.rows), start=np.zeros((), np.float32))
-        return Moment.of(self.op.window, (self.second + rest) / self.count)
+            return tuple(Moment.of_rows(window, rows) for rows in np.concatenate(self.rows, axis=1))
+        rest = sum((squared(rows) for rows in self.rows), start=np.zeros((), np.float32))
+        return tuple(Moment.of(window, second) for second in (self.second + rest) / self.count)
 
 
-def fit(op: Conv, choice: Choice, kernel: Array, moment: Moment | None) -> tuple[Array, ...]:
-    """Stage kernels of `choice` for `kernel` `(*window, cin, cout)`, fitted to the inputs that `moment` describes.
+def by_group(rows: Array, op: Conv) -> Array:
+    """Patches `(n, window x cin)` as `(groups, n, window x cin // groups)`."""
+    if op.groups == 1:
+        return rows[None]
+    split = rows.reshape(len(rows), -1, op.groups, op.cin // op.groups)
+    return np.ascontiguousarray(np.moveaxis(split, 2, 0)).reshape(op.groups, len(rows), -1)
 
-    Without a moment, the plain factorization in the Frobenius norm.
+
+def squared(rows: Array) -> Array:
+    """X'X of every group: `(groups, n, d) -> (groups, d, d)`."""
+    out: Array = np.swapaxes(rows, 1, 2) @ rows
+    return out
+
+
+def fit(op: Conv, choice: Choice, kernel: Array, moments: Moments | None) -> tuple[Array, ...]:
+    """Stage kernels of `choice` for `kernel` (`op.kernel_shape`), fitted to the inputs that `moments` describe.
+
+    Without moments, the plain factorization in the Frobenius norm. Groups are fitted one by one.
     """
+    parts = split(kernel, op.groups)
+    known = moments or (None,) * op.groups
+    fitted = [fit_part(op.part, choice, part, moment) for part, moment in zip(parts, known, strict=True)]
+    return tuple(joined(stage) for stage in zip(*fitted, strict=True))
+
+
+def fit_part(op: Conv, choice: Choice, kernel: Array, moment: Moment | None) -> tuple[Array, ...]:
+    """The stage kernels of one group."""
     method = DECOMPOSITIONS[choice.method]
     chain = method.chain(op, choice.ranks)
     if len(chain.stages) == 1 or moment is None:
@@ -160,13 +211,21 @@ def on_inputs(moment: Moment, first: Conv, kernel: Array, inverse: bool = False)
 
 
 def refit_last(chain: Chain, kernels: tuple[Array, ...], kernel: Array, moment: Moment) -> tuple[Array, ...]:
-    """The same kernels with the last one, a pointwise stage, solved for: B = (A'SA + ridge)^-1 A'SW."""
+    """The same kernels with the last one solved for: B = (A'SA + ridge)^-1 A'SW."""
     last = kernels[-1]
-    a = Chain(chain.stages[:-1]).compose(kernels[:-1]).reshape(-1, last.shape[-2])
-    w = kernel.reshape(-1, kernel.shape[-1])
+    a, w = before_last(chain, kernels), kernel.reshape(-1, kernel.shape[-1])
     ra, rw = moment.root(a), moment.root(w)
     gram, right = ra.T @ ra + moment.ridge * (a.T @ a), ra.T @ rw + moment.ridge * (a.T @ w)
     return *kernels[:-1], solved(gram, right).astype(kernel.dtype).reshape(last.shape)
+
+
+def before_last(chain: Chain, kernels: tuple[Array, ...]) -> Array:
+    """A with W = A B for the last kernel B as a matrix: the chain with a last stage that only passes its input on."""
+    *earlier, last = chain.stages
+    inputs = last.params // last.cout
+    passing = np.eye(inputs, dtype=kernels[-1].dtype).reshape(*last.window, last.cin, inputs)
+    whole = Chain((*earlier, replace(last, cout=inputs))).compose((*kernels[:-1], passing))
+    return whole.reshape(-1, inputs)
 
 
 def solved(gram: Array, right: Array) -> Array:
@@ -199,9 +258,12 @@ def channel_norms(kernel: Array, axis: int) -> Array:
     return out
 
 
-def error(kernel: Array, composed: Array, moment: Moment | None) -> float:
-    """Relative squared error of the layer's outputs, |X (W - V)|^2 / |X W|^2; of its weights without a moment."""
-    w, v = (k.reshape(-1, kernel.shape[-1]) for k in (kernel, composed))
-    if moment is not None:
-        w, v = moment.root(w), moment.root(v)
-    return float(np.sum((w - v) ** 2) / max(float(np.sum(w**2)), 1e-30))
+def error(kernel: Array, composed: Array, moments: Moments | None) -> float:
+    """Relative squared error of the layer's outputs, |X (W - V)|^2 / |X W|^2; of its weights without moments."""
+    wrong = whole = 0.0
+    known = moments or (None,)
+    for w, v, moment in zip(split(kernel, len(known)), split(composed, len(known)), known, strict=True):
+        rows = [part.reshape(-1, part.shape[-1]) for part in (w, w - v)]
+        right, apart = rows if moment is None else map(moment.root, rows)
+        whole, wrong = whole + float(np.sum(right**2)), wrong + float(np.sum(apart**2))
+    return wrong / max(whole, 1e-30)

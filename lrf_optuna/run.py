@@ -32,6 +32,7 @@ from lrf_optuna.proxy import Proxy
 from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import LayerPart, Result, Standing
 from lrf_optuna.search import choose, front, search
+from lrf_optuna.separable import unseparated
 from lrf_optuna.similarity import SIMILARITIES
 from lrf_optuna.storage import Record, sqlite_file
 from lrf_optuna.study import Found, check_folder, default_url, keep_choice, write_text
@@ -55,6 +56,9 @@ class Run:
         default_factory=lambda: dict.fromkeys(("prepare", "search", "build", "tune"), 0.0)
     )
 
+    made: Any = None
+    """The model that `finish` built or tuned; None where there was nothing to do."""
+
     @classmethod
     def open(
         cls, spec: StudySpec, folder: Path, *, model: Any = None, data: Data | None = None, progress: Progress = SILENT
@@ -75,6 +79,7 @@ class Run:
             model = trained(path, folder, data, seed, progress)
         elif model is None:
             model = load_model(path)
+        model = unseparated(model)
         shape, classes = describe_input(model)
         data = data or load_data(spec.data, seed, shape, classes)
         for note in data.notes:
@@ -275,6 +280,7 @@ class Run:
     def keep_model(self, model: Any) -> Path:
         """Write model.keras; a result.json about the one before goes first, whatever stops the run in between."""
         (self.folder / "result.json").unlink(missing_ok=True)
+        self.made = model
         return save(model, self.folder / "model.keras")
 
     def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:

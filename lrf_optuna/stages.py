@@ -6,6 +6,7 @@ convolution whose window is `()`; its map is whatever positions it is applied to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -28,6 +29,7 @@ class Conv:
     dilation: tuple[int, ...]
     padding: str = "valid"
     groups: int = 1
+    transposed: bool = False
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:
@@ -54,13 +56,25 @@ class Conv:
         if not self.window:
             return shape
         pairs = zip(shape, self.window, self.strides, self.dilation, strict=True)
+        if self.transposed:
+            more = 0 if self.padding == "same" else 1
+            return tuple(n * s + more * max((k - 1) * d + 1 - s, 0) for n, k, s, d in pairs)
         if self.padding == "valid":
             return tuple(-(-(n - (k - 1) * d) // s) for n, k, s, d in pairs)
         return tuple(-(-n // s) for n, _, s, _ in pairs)
 
     def macs(self, shape: tuple[int, ...]) -> int:
         """Multiply-accumulates for one image whose input map has the spatial `shape`."""
-        return prod(self.out_map(shape)) * self.params
+        return prod(shape if self.transposed else self.out_map(shape)) * self.params
+
+    @property
+    def part(self) -> Conv:
+        """The convolution of one group."""
+        return replace(self, cin=self.cin // self.groups, cout=self.cout // self.groups, groups=1)
+
+    def times(self, groups: int) -> Conv:
+        """That many of this convolution side by side, each on its own channels."""
+        return replace(self, cin=self.cin * groups, cout=self.cout * groups, groups=self.groups * groups)
 
     def pads(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         """Zeros before and after each axis of an input map of spatial `shape`, as Keras pads."""
@@ -115,6 +129,16 @@ def ungrouped(op: Conv, kernel: Array) -> Array:
         inside, outside = slice(g * each_in, (g + 1) * each_in), slice(g * each_out, (g + 1) * each_out)
         whole[..., inside, outside] = kernel[..., outside]
     return whole
+
+
+def split(kernel: Array, groups: int) -> list[Array]:
+    """The kernels of the groups, each `(*window, cin // groups, cout // groups)`."""
+    return np.split(kernel, groups, axis=-1)
+
+
+def joined(kernels: Sequence[Array]) -> Array:
+    """One kernel of all groups."""
+    return np.concatenate(kernels, axis=-1) if len(kernels) > 1 else kernels[0]
 
 
 def pointwise(op: Conv, cin: int, cout: int) -> Conv:

@@ -101,11 +101,12 @@ class Record:
                 check_question(study, question)
             else:
                 study = optuna.create_study(study_name=name, storage=storage, directions=["minimize"] * len(objectives))
+            log.info("study %s with %d trials: %s", name, len(study.trials), json.dumps(dict(question)))
+            if QUESTION not in study.user_attrs:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     study.set_metric_names(list(objectives))
                 study.set_user_attr(QUESTION, dict(question))
-                log.info("new study %s: %s", name, json.dumps(dict(question)))
             study.set_user_attr(SPEC, spec)
         return cls(study, url)
 
@@ -119,7 +120,7 @@ class Record:
         with plain_errors(url):
             if name in optuna.study.get_all_study_names(storage):
                 study = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.NSGAIISampler())
-                check_question(study, study.user_attrs.get(QUESTION, {}) | dict(question))
+                check_question(study, {**study.user_attrs.get(QUESTION, question), **question})
 
     @classmethod
     def read(cls, url: str, name: str | None = None) -> Record:
@@ -176,8 +177,10 @@ def candidate_of(trial: optuna.trial.FrozenTrial, objectives: Sequence[str]) -> 
 
 
 def check_question(study: optuna.Study, question: Mapping[str, str]) -> None:
-    """Refuse a study that is about something else."""
+    """Refuse a study that is about something else; one without a trial or a question was stopped in the making."""
     asked = study.user_attrs.get(QUESTION)
+    if asked is None and not study.trials:
+        return
     if asked is None:
         raise LrfError(
             f"the study {study.study_name!r} in this database was not made by lrf_optuna: give another --name"
@@ -189,4 +192,3 @@ def check_question(study: optuna.Study, question: Mapping[str, str]) -> None:
             f"the study {study.study_name!r} has {len(study.trials)} trials with another {words}: "
             "give another --name, or delete the study to start again"
         )
-    log.info("resuming %s: %s", study.study_name, json.dumps(dict(question)))

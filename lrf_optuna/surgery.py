@@ -59,7 +59,7 @@ def copied(layer: Any) -> Any:
 def chained(layer: Any, choice: Choice) -> Any:
     """The unfilled `Sequential` of a choice in the place of a layer."""
     kind = LAYERS.get(type(layer).__name__)
-    if kind is None or kind.read is None or kind.write is None:
+    if kind is None:
         raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
     stages = chain_of(kind.read(layer), choice).stages
     made = [written(kind.write, layer, stage, i, len(stages)) for i, stage in enumerate(stages)]

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrf_optuna.data import Array, Data, Shape, batches
+from lrf_optuna.data import Data, batches
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.sources import Array, Shape
 
 if TYPE_CHECKING:
     import keras
@@ -71,8 +72,8 @@ def describe_input(model: keras.Model) -> tuple[Shape, int]:
         found = f"{len(inputs)} inputs and {len(outputs)} outputs"
         raise LrfError(f"the model should be functional or Sequential with one input and one output, but has {found}")
     taken, given = tuple(inputs[0].shape), tuple(outputs[0].shape)
-    if len(taken) != 4:
-        raise LrfError(f"the model should take images (N, H, W, C), but takes {taken}")
+    if len(taken) < 2:
+        raise LrfError(f"the model should take images (N, H, W, C) or other arrays, but takes {taken}")
     if len(given) != 2 or given[1] is None:
         raise LrfError(f"the model should give one number a class (N, classes), but gives {given}")
     return taken[1:], given[1]

@@ -22,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_minimal_study_has_the_documented_defaults(tmp_path: Path) -> None:
     spec = StudySpec.from_toml(written(tmp_path, MINIMAL))
-    assert (spec.search.trials, spec.search.population, spec.search.calibration) == (300, 50, 512)
+    assert (spec.search.trials, spec.search.population, spec.search.calibration) == (300, 50, 1024)
     assert spec.search.methods is None
     assert spec.search.keep == KEEP
     assert (spec.tune.epochs, spec.tune.rate, spec.tune.batch) == (5, "auto", 128)

@@ -191,7 +191,7 @@ def test_only_the_methods_that_were_asked_for_are_tried(net: Any, images: Array)
 
 def test_a_network_with_nothing_to_factorize_is_refused_with_the_reasons(images: Array) -> None:
     model = keras.Sequential(
-        [keras.Input((8, 8, 3)), keras.layers.DepthwiseConv2D(3), keras.layers.Flatten(), keras.layers.Dense(1)]
+        [keras.Input((8, 8, 3)), keras.layers.DepthwiseConv2D(2), keras.layers.Flatten(), keras.layers.Dense(1)]
     )
     with pytest.raises(LrfError, match=r"nothing in this model can be factorized .*Dense: too small"):
         Proxy(model, images)

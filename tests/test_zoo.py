@@ -208,8 +208,8 @@ class Subclassed(keras.Model):
         (two_inputs, "with one input and one output, but has 2 inputs and 1 outputs"),
         (Subclassed, "with one input and one output, but has 0 inputs and 0 outputs"),
         (
-            lambda: keras.Sequential([keras.Input((9,)), layers.Dense(3)]),
-            r"images \(N, H, W, C\), but takes \(None, 9\)",
+            lambda: keras.Sequential([keras.Input(()), layers.Reshape((1,)), layers.Dense(3)]),
+            r"images \(N, H, W, C\) or other arrays, but takes \(None,\)",
         ),
         (lambda: keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3)]), r"but gives \(None, 6, 6, 2\)"),
     ],

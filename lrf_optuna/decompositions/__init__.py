@@ -9,16 +9,18 @@ from typing import Protocol
 
 from lrf_optuna.decompositions.cp import CP, CP3
 from lrf_optuna.decompositions.intact import Intact
-from lrf_optuna.decompositions.svd import SVD, ChannelSVD
+from lrf_optuna.decompositions.svd import SVD, ChannelSVD, SpatialSVD
 from lrf_optuna.decompositions.tt import TT
 from lrf_optuna.decompositions.tucker import Tucker2
 from lrf_optuna.errors import lookup
-from lrf_optuna.plan import Choice
-from lrf_optuna.stages import Array, Chain, Conv
+from lrf_optuna.plan import INTACT, Choice
+from lrf_optuna.stages import Array, Chain, Conv, joined, split
 
 
 class Decomposition(Protocol):
     """Which chain stands for a layer, and with which stage kernels. It reads no Keras and keeps no state.
+
+    It never sees groups: a grouped layer is decomposed group by group, with the same ranks.
 
     Laws, tested over the whole table:
     the chain of `ranks(op, keep)` has at most `keep * op.params` weights, or every rank is 1; its weights grow with
@@ -46,10 +48,29 @@ class Decomposition(Protocol):
 
 
 DECOMPOSITIONS: dict[str, Decomposition] = {
-    d.name: d for d in (Intact(), SVD(), ChannelSVD(), Tucker2(), CP(), CP3(), TT())
+    d.name: d for d in (Intact(), SVD(), ChannelSVD(), SpatialSVD(), Tucker2(), CP(), CP3(), TT())
 }
 
 
+def applicable(op: Conv) -> tuple[str, ...]:
+    """The names of the decompositions that apply to an operation, group by group; `intact` is the first."""
+    return tuple(name for name, method in DECOMPOSITIONS.items() if method.applies(op.part))
+
+
+def choice_of(op: Conv, method: str, keep: float) -> Choice:
+    """What (method, keep) means for `op`: exact ranks, or intact where the chain has no fewer parameters."""
+    choice = Choice(method, lookup(DECOMPOSITIONS, method, "method").ranks(op.part, keep))
+    return choice if chain_of(op, choice).params < op.params else INTACT
+
+
 def chain_of(op: Conv, choice: Choice) -> Chain:
-    """The chain that a choice puts in the place of `op`."""
-    return lookup(DECOMPOSITIONS, choice.method, "method").chain(op, choice.ranks)
+    """The chain that a choice puts in the place of `op`: that of one group, for every group."""
+    chain = lookup(DECOMPOSITIONS, choice.method, "method").chain(op.part, choice.ranks)
+    return Chain(tuple(stage.times(op.groups) for stage in chain.stages))
+
+
+def compose(op: Conv, choice: Choice, kernels: tuple[Array, ...]) -> Array:
+    """The kernel `op.kernel_shape` that the stage kernels of a choice stand for."""
+    chain = DECOMPOSITIONS[choice.method].chain(op.part, choice.ranks)
+    parts = zip(*(split(kernel, op.groups) for kernel in kernels), strict=True)
+    return joined([chain.compose(part) for part in parts])

@@ -28,7 +28,7 @@ class CP:
     name: str = "cp"
 
     def applies(self, op: Conv) -> bool:
-        return not op.pointwise and op.groups == 1
+        return not op.pointwise and not op.transposed  # Keras has no depthwise transposed layer
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         return (largest(lambda r: self.chain(op, (r,)).params, most_terms(op), keep * op.params),)

@@ -1,13 +1,13 @@
-"""Truncated singular value decompositions of the kernel as a matrix: `svd` and `channel_svd`."""
+"""Truncated singular value decompositions of the kernel as a matrix: `svd`, `channel_svd`, `spatial_svd`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lrf_optuna.decompositions.budget import largest
-from lrf_optuna.stages import Array, Chain, Conv, pointwise, spatial
+from lrf_optuna.stages import Array, Chain, Conv, along, pointwise, spatial
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class ChannelSVD:
     name: str = "channel_svd"
 
     def applies(self, op: Conv) -> bool:
-        return not op.pointwise and op.groups == 1
+        return not op.pointwise
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         return (largest(lambda r: self.chain(op, (r,)).params, full_rank(op), keep * op.params),)
@@ -41,7 +41,37 @@ class SVD(ChannelSVD):
     name: str = "svd"
 
     def applies(self, op: Conv) -> bool:
-        return op.pointwise and op.groups == 1
+        return op.pointwise
+
+
+@dataclass(frozen=True, slots=True)
+class SpatialSVD:
+    """Spatial SVD: the window's first axis into r channels, then the others into cout (Jaderberg et al. 2014)."""
+
+    name: str = "spatial_svd"
+
+    def applies(self, op: Conv) -> bool:
+        return len(op.window) > 1 and op.window[0] > 1 and max(op.window[1:]) > 1
+
+    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
+        first = op.window[0] * op.cin
+        most = min(first, op.params // first)
+        return (largest(lambda r: self.chain(op, (r,)).params, most, keep * op.params),)
+
+    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
+        (r,) = ranks
+        window, strides, dilation = ((1, *sizes[1:]) for sizes in (op.window, op.strides, op.dilation))
+        others = replace(op, window=window, strides=strides, dilation=dilation, cin=r)
+        return Chain((along(op, 0, op.cin, r), others))
+
+    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        (r,) = ranks
+        matrix = np.moveaxis(kernel, -2, 1).reshape(op.window[0] * op.cin, -1)
+        left, values, right = np.linalg.svd(matrix, full_matrices=False)
+        root = np.sqrt(values[:r])
+        first = (left[:, :r] * root).reshape(op.window[0], *(1,) * (len(op.window) - 1), op.cin, r)
+        last = (root[:, None] * right[:r]).reshape(r, *op.window[1:], op.cout)
+        return first, np.moveaxis(last, 0, -2)[None].copy()
 
 
 def full_rank(op: Conv) -> int:

@@ -20,7 +20,7 @@ class TT:
     name: str = "tt"
 
     def applies(self, op: Conv) -> bool:
-        return not op.pointwise and op.groups == 1
+        return not op.pointwise
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         full = bonds(op)

@@ -21,7 +21,7 @@ class Tucker2:
     name: str = "tucker2"
 
     def applies(self, op: Conv) -> bool:
-        return not op.pointwise and op.groups == 1
+        return not op.pointwise
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         most = max(op.cin, op.cout)
