@@ -7,6 +7,7 @@ rates trains for a short while from the same weights, and the one with the lowes
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,7 @@ def trainer(model: Any, teacher: Any, recipe: TuneSpec, rate: Any) -> Callable[[
     from_model, from_teacher = gives_probabilities(model), gives_probabilities(teacher)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def compiled(x: Any, y: Any) -> Any:
+    def step(x: Any, y: Any) -> Any:
         goal = logits_of(tf.cast(teacher(x, training=False), tf.float32), from_teacher)
         with tf.GradientTape() as tape:
             logits = logits_of(tf.cast(model(x, training=True), tf.float32), from_model)
@@ -120,7 +121,7 @@ def trainer(model: Any, teacher: Any, recipe: TuneSpec, rate: Any) -> Callable[[
         optimizer.apply(gradients, model.trainable_variables)
         return loss
 
-    return lambda x, y: compiled(tf.constant(x), tf.constant(y))
+    return lambda x, y: step(tf.constant(x), tf.constant(y))
 
 
 def found_rate(
@@ -155,9 +156,21 @@ def stream(data: Data, batch: int, seed: int, epoch: int, steps: int) -> Iterato
 
 def outputs(model: Any, data: Data, images: Images) -> Array:
     """The model's logits for raw images."""
-    from_probabilities = gives_probabilities(model)
-    forward = tf.function(lambda x: logits_of(model(x, training=False), from_probabilities), reduce_retracing=True)
+    forward = compiled(model)
     return np.concatenate([forward(tf.constant(x)).numpy() for x, _ in batches(images, data.preprocess, 256)])
+
+
+def compiled(model: Any) -> Any:
+    """The model's compiled logits; compiled once, and forgotten with the model."""
+    if model not in COMPILED:
+        from_probabilities, held = gives_probabilities(model), weakref.proxy(model)
+        COMPILED[model] = tf.function(
+            lambda x: logits_of(held(x, training=False), from_probabilities), reduce_retracing=True
+        )
+    return COMPILED[model]
+
+
+COMPILED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def accuracy(model: Any, data: Data, images: Images) -> float:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from lrf_optuna.decompositions import applicable, chain_of, choice_of
-from lrf_optuna.errors import LrfError
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.network import Shape, called_shapes
 from lrf_optuna.plan import INTACT, Plan
 from lrf_optuna.stages import Array, Chain, Conv, Site
@@ -84,11 +84,15 @@ def find_sites(model: Any, input_shape: Shape | None = None) -> Inventory:
 
 
 def counts(inventory: Inventory, plan: Plan) -> tuple[int, int]:
-    """Parameters (as `model.count_params()` would say) and MACs for one image of the network that a plan makes."""
+    """Parameters (as `model.count_params()` would say) and MACs for one image of the network that a plan makes.
+
+    Raises LrfError where the plan is not one of this model.
+    """
     params, macs = inventory.params, inventory.macs
     sites = {site.name: site for site in inventory.sites}
     for name, choice in plan:
-        site, chain = sites[name], chain_of(sites[name].op, choice)
+        site = lookup(sites, name, "site in the plan")
+        chain = chain_of(site.op, choice)
         params += chain.params - site.op.params
         macs += site.macs(chain) - site.macs(Chain((site.op,)))
     return params, macs

@@ -101,6 +101,8 @@ class Record:
                 check_question(study, question)
             else:
                 study = optuna.create_study(study_name=name, storage=storage, directions=["minimize"] * len(objectives))
+            if len(study.directions) != len(objectives):
+                raise LrfError(f"the study {name!r} in this database was not made by lrf_optuna: give another --name")
             log.info("study %s with %d trials: %s", name, len(study.trials), json.dumps(dict(question)))
             if QUESTION not in study.user_attrs:
                 with warnings.catch_warnings():

@@ -14,14 +14,21 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
+from lrf_optuna.decompositions import applicable, chain_of, choice_of, compose
 from lrf_optuna.errors import LrfError
-from lrf_optuna.layers import LAYERS, find_sites, kernel_of, walk
+from lrf_optuna.layers import LAYERS, find_sites, keras_kernel, kernel_of, own_kernel, walk
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.refit import fit
 from lrf_optuna.surgery import materialise
 
 Array = np.ndarray[Any, Any]
+
+
+def depthwise(how: dict[str, Any]) -> dict[str, Any]:
+    """Options of a plain layer as a depthwise one calls them."""
+    return {key.replace("kernel_", "depthwise_"): value for key, value in how.items()}
+
+
 MAKERS: dict[str, tuple[Callable[..., Any], tuple[int, ...], tuple[dict[str, Any], ...]]] = {
     "Dense": (lambda **how: layers.Dense(7, **how), (6, 10), ({},)),
     "Conv1D": (
@@ -49,6 +56,27 @@ MAKERS: dict[str, tuple[Callable[..., Any], tuple[int, ...], tuple[dict[str, Any
         (5, 4, 6, 4),
         ({"padding": "same"}, {"kernel_size": (3, 1, 2), "strides": (1, 1, 2), "padding": "valid"}),
     ),
+    "DepthwiseConv1D": (
+        lambda **how: layers.DepthwiseConv1D(5, depth_multiplier=3, **depthwise(how)),
+        (9, 4),
+        ({"padding": "same"},),
+    ),
+    "DepthwiseConv2D": (
+        lambda **how: layers.DepthwiseConv2D(5, **depthwise(how)),
+        (9, 8, 4),
+        ({"padding": "same"}, {"padding": "same", "strides": 2}),
+    ),
+    "Conv1DTranspose": (
+        lambda **how: layers.Conv1DTranspose(7, 3, **how),
+        (9, 4),
+        ({"padding": "same", "strides": 2},),
+    ),
+    "Conv2DTranspose": (
+        lambda **how: layers.Conv2DTranspose(7, 3, **how),
+        (5, 4, 4),
+        ({"padding": "same", "strides": 2}, {"padding": "valid", "strides": 3}),
+    ),
+    "Conv3DTranspose": (lambda **how: layers.Conv3DTranspose(7, 3, **how), (3, 4, 3, 4), ({"strides": 2},)),
 }
 HOWS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -61,7 +89,7 @@ HOWS: dict[str, dict[str, Any]] = {
     "float16": {"dtype": "mixed_float16"},
     "float64": {"dtype": "float64"},
 }
-FACTORIZED = [kind for kind, row in LAYERS.items() if row.read]
+FACTORIZED = list(LAYERS)
 SHAPES = [(kind, shape) for kind in FACTORIZED if kind in MAKERS for shape in MAKERS[kind][2]]
 
 
@@ -84,18 +112,16 @@ def images_for(model: Any, count: int = 3) -> Array:
 def methods_for(kind: str, **how: Any) -> list[str]:
     """The methods that have a chain with fewer weights in a layer's place."""
     op = LAYERS[kind].read(one_layer(kind, **how).get_layer("one"))  # type: ignore[misc]
-    return [n for n, d in DECOMPOSITIONS.items() if n != "intact" and d.applies(op)]
+    return [name for name in applicable(op) if choice_of(op, name, 0.9) != INTACT]
 
 
 def planned(model: Any, pick: Callable[[list[str]], str], keep: float = 0.5) -> tuple[Plan, dict[str, Any]]:
     """A plan for every site, and the stage kernels for it."""
     held, choices, kernels = dict(walk(model)), {}, {}
     for site in find_sites(model).sites:
-        method = pick([n for n, d in DECOMPOSITIONS.items() if n != "intact" and d.applies(site.op)])
-        choices[site.name] = Choice(method, DECOMPOSITIONS[method].ranks(site.op, keep))
-        kernels[site.name] = fit(
-            site.op, choices[site.name], kernel_of(held[site.name]).numpy().astype(np.float32), None
-        )
+        method = pick([name for name in applicable(site.op) if choice_of(site.op, name, keep) != INTACT])
+        choices[site.name] = choice_of(site.op, method, keep)
+        kernels[site.name] = fit(site.op, choices[site.name], own_kernel(held[site.name]), None)
     return Plan.of(choices), kernels
 
 
@@ -105,7 +131,8 @@ def composed(model: Any, plan: Plan, kernels: dict[str, Any]) -> Any:
     copy.set_weights(model.get_weights())
     held = dict(walk(copy))
     for site in find_sites(model).sites:
-        kernel_of(held[site.name]).assign(chain_of(site.op, plan[site.name]).compose(kernels[site.name]))
+        layer = held[site.name]
+        kernel_of(layer).assign(keras_kernel(layer, compose(site.op, plan[site.name], kernels[site.name])))
     return copy
 
 
@@ -151,7 +178,15 @@ def test_a_built_chain_equals_the_layer_with_the_composed_kernel(kind: str, shap
     x = images_for(model)
     same(built(x, training=False), composed(model, plan, kernels)(x, training=False))
     assert built.output_shape == model.output_shape
-    assert built.count_params() == chain_of(find_sites(model).sites[0].op, plan["one"]).params + 7
+    assert (
+        built.count_params()
+        == chain_of(find_sites(model).sites[0].op, plan["one"]).params + model.get_layer("one").bias.shape[0]
+    )
+
+
+def constraint(layer: Any) -> Any:
+    """The constraint of a layer's kernel, whatever the layer calls it."""
+    return getattr(layer, "kernel_constraint", None) or getattr(layer, "depthwise_constraint", None)
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -178,8 +213,9 @@ def test_a_built_chain_keeps_how_the_layer_was_made(kind: str, method: str, how:
         assert np.array_equal(last.bias, original.bias)
     assert all(layer.activation is keras.activations.linear and not layer.use_bias for layer in inner)
     assert all(layer.activity_regularizer is None for layer in inner)
-    for part in ("bias_regularizer", "activity_regularizer", "bias_constraint", "kernel_constraint"):
+    for part in ("bias_regularizer", "activity_regularizer", "bias_constraint"):
         assert type(getattr(last, part)) is type(getattr(original, part))
+    assert type(constraint(last)) is type(constraint(original))
     regularized = [getattr(v, "regularizer", None) is not None for v in built.variables]
     assert all(regularized) == (how == "regularizers")
 

@@ -12,7 +12,7 @@ from lrf_optuna.decompositions.intact import Intact
 from lrf_optuna.decompositions.svd import SVD, ChannelSVD, SpatialSVD
 from lrf_optuna.decompositions.tt import TT
 from lrf_optuna.decompositions.tucker import Tucker2
-from lrf_optuna.errors import lookup
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plan import INTACT, Choice
 from lrf_optuna.stages import Array, Chain, Conv, joined, split
 
@@ -65,7 +65,10 @@ def choice_of(op: Conv, method: str, keep: float) -> Choice:
 
 def chain_of(op: Conv, choice: Choice) -> Chain:
     """The chain that a choice puts in the place of `op`: that of one group, for every group."""
-    chain = lookup(DECOMPOSITIONS, choice.method, "method").chain(op.part, choice.ranks)
+    method = lookup(DECOMPOSITIONS, choice.method, "method")
+    if len(choice.ranks) != len(method.ranks(op.part, 0.5)) or not all(rank > 0 for rank in choice.ranks):
+        raise LrfError(f"not a plan: {choice.method!r} does not have the ranks {list(choice.ranks)} here")
+    chain = method.chain(op.part, choice.ranks)
     return Chain(tuple(stage.times(op.groups) for stage in chain.stages))
 
 
