@@ -200,7 +200,7 @@ def test_a_built_chain_keeps_how_the_layer_was_made(kind: str, method: str, how:
     built = materialise(model, plan, kernels)
     x = images_for(model)
     same(
-        built(x, training=False), composed(model, plan, kernels)(x, training=False), 0.01 if how == "float16" else 1e-5
+        built(x, training=False), composed(model, plan, kernels)(x, training=False), 0.02 if how == "float16" else 1e-5
     )
     original, chain = model.get_layer("one"), built.get_layer("one")
     *inner, last = chain.layers
