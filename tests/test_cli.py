@@ -185,7 +185,7 @@ def test_the_default_run_leaves_what_is_documented(default: Path) -> None:
     folder = default / "runs" / "digits"
     assert {path.name for path in folder.iterdir()} == LEFT | {"original.keras"}
     assert json.loads((folder / "plan.json").read_text())["study"] == "digits"
-    assert "new study digits" in (folder / "log.txt").read_text()
+    assert "study digits with 0 trials" in (folder / "log.txt").read_text()
     assert (folder / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
 
 
@@ -439,7 +439,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "model a folder": (lambda folder: (folder / "dir.keras").mkdir(), (*FAST, "--model", "dir.keras"), "dir.keras"),
     "model a text": (notes, (*FAST, "--model", "notes.txt"), "is no model"),
     "model broken": (random_bytes("bad.keras"), (*FAST, "--model", "bad.keras"), "cannot load"),
-    "model not of images": (flat_model, (*FAST, "--model", "flat.keras"), "should take images"),
+    "model not of images": (
+        flat_model,
+        (*FAST, "--model", "flat.keras"),
+        "should have the shape (N, 64), but got (1258, 8, 8, 1)",
+    ),
     "function missing": (nothing, (*FAST, "--model", "no_such_module:make"), "cannot import no_such_module:make"),
     "zoo name unknown": (nothing, (*SPACE, "--model", "zoo:digit_cnn", "--data", "digits"), "did you mean"),
     "model without data": (nothing, ("--model", "net.keras"), "--model without --data"),

@@ -162,16 +162,16 @@ def test_several_differences_are_named_together(tmp_path: Path) -> None:
 
 
 def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    theirs = optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 2)
+    theirs = optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 3)
     with pytest.raises(LrfError, match="'s' in this database was not made by lrf_optuna"):
         opened(tmp_path)
-    theirs.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    theirs.add_trial(optuna.trial.create_trial(values=[1.0, 2.0, 3.0]))
     with pytest.raises(LrfError, match="'s' in this database was not made by lrf_optuna"):
         opened(tmp_path)
 
 
 def test_a_study_that_was_stopped_in_the_making_is_adopted(tmp_path: Path) -> None:
-    optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 3)
+    optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 2)
     record = opened(tmp_path)
     record.add(finished_trial(0))
     assert [trial.number for trial in opened(tmp_path).finished()] == [0]

@@ -1,0 +1,122 @@
+"""Refitting in layer order and the whole build: what the corrections do, and that they must prove themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from lrf_optuna.asymmetric import refit_in_order
+from lrf_optuna.batchnorm import alike
+from lrf_optuna.build import build, check_equal
+from lrf_optuna.config import DataSpec
+from lrf_optuna.data import Data, data_from_arrays
+from lrf_optuna.layers import walk
+from lrf_optuna.network import OUTPUT
+from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.stages import Array
+from lrf_optuna.surgery import materialise
+
+CLASSES = 5
+
+
+def deep_net(**norm: Any) -> Any:
+    """Plain, grouped and strided convolutions one after the other, so that errors add up."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10, 10, 3))
+    x = layers.Conv2D(16, 3, padding="same", activation="relu", name="first")(inputs)
+    x = layers.BatchNormalization(name="norm")(x) if norm else x
+    x = layers.Conv2D(16, 3, padding="same", groups=2, activation="relu", name="grouped")(x)
+    x = layers.Conv2D(24, 3, strides=2, padding="same", activation="relu", name="strided")(x)
+    x = layers.Conv2D(24, 3, padding="same", activation="relu", name="last")(x)
+    return keras.Model(inputs, layers.Dense(CLASSES, name="top")(layers.Flatten()(x)))
+
+
+def pictures(count: int = 300) -> Array:
+    rng = np.random.default_rng(1)
+    return np.kron(rng.standard_normal((count, 5, 5, 3)), np.ones((1, 2, 2, 1))).astype(np.float32)
+
+
+def plan_of(proxy: Proxy, keep: float, method: str = "channel_svd") -> Plan:
+    return Plan.of({site: proxy.choice(site, method, keep) if site != "top" else INTACT for site in proxy.sites})
+
+
+def stages_of(proxy: Proxy, plan: Plan) -> dict[str, tuple[Array, ...]]:
+    return {site: proxy.stages(site, choice) for site, choice in plan}
+
+
+@pytest.mark.parametrize("method", ["channel_svd", "cp3", "spatial_svd", "tucker2"])
+def test_a_refit_in_order_brings_the_network_closer_to_the_original(method: str) -> None:
+    model, images = deep_net(), pictures()
+    proxy = Proxy(model, images)
+    plan = plan_of(proxy, 0.25, method)
+    kernels = stages_of(proxy, plan)
+    fitted = refit_in_order(proxy, plan, kernels, images[len(proxy.scored) :])
+    scores = [alike(materialise(model, plan, k), proxy.scored, proxy.reference[OUTPUT]) for k in (kernels, fitted)]
+    assert scores[1] > scores[0]
+
+
+def test_a_refit_in_order_changes_only_last_stages_of_what_the_plan_changes() -> None:
+    model, images = deep_net(), pictures()
+    proxy = Proxy(model, images)
+    plan = plan_of(proxy, 0.3)
+    kernels = stages_of(proxy, plan)
+    before = {site: [kernel.copy() for kernel in stages] for site, stages in kernels.items()}
+    fitted = refit_in_order(proxy, plan, kernels, images[len(proxy.scored) :])
+    for site, choice in plan:
+        assert all(np.array_equal(a, b) for a, b in zip(kernels[site], before[site], strict=True))
+        assert [a.shape for a in fitted[site]] == [a.shape for a in kernels[site]]
+        assert all(np.array_equal(a, b) for a, b in zip(fitted[site][:-1], kernels[site][:-1], strict=True))
+        assert np.array_equal(fitted[site][-1], kernels[site][-1]) == (choice == INTACT)
+
+
+def test_the_first_layer_sees_what_the_original_sees_so_its_refit_is_the_plain_least_squares_one() -> None:
+    model, images = deep_net(), pictures()
+    proxy = Proxy(model, images)
+    plan = Plan.of({"first": proxy.choice("first", "channel_svd", 0.6)})
+    kernels = stages_of(proxy, plan)
+    fitted = refit_in_order(proxy, plan, kernels, images)
+    built = materialise(model, plan, fitted).get_layer("first")
+    inner = np.asarray(built.layers[0](images)).reshape(-1, kernels["first"][-1].shape[-2])
+    layer = model.get_layer("first")
+    goal = np.asarray(keras.ops.conv(images, layer.kernel, padding="same")).reshape(len(inner), -1)
+    best = np.linalg.lstsq(inner, goal, rcond=None)[0]
+    old = kernels["first"][-1].reshape(best.shape)
+    wanted = (best + 0.05 * old) / 1.05
+    np.testing.assert_allclose(fitted["first"][-1].reshape(best.shape), wanted, atol=2e-2 * np.abs(best).max())
+
+
+def data_of(images: Array) -> Data:
+    labels = np.arange(len(images)) % CLASSES
+    return data_from_arrays(images, labels, images[:50], labels[:50], spec=DataSpec(path="arrays"), seed=0)
+
+
+@pytest.mark.parametrize("norm", [{}, {"norm": True}])
+def test_a_build_is_at_least_as_close_as_what_was_scored_and_leaves_the_original(norm: dict[str, Any]) -> None:
+    model, images = deep_net(**norm), pictures()
+    weights = model.get_weights()
+    data = data_of(images)
+    calibration = data.calibration(200, 0).pixels
+    proxy = Proxy(model, data.preprocess(calibration))
+    plan = plan_of(proxy, 0.25)
+    scored = materialise(model, plan, stages_of(proxy, plan))
+    built = build(model, proxy, plan, data, calibration)
+    reference = proxy.reference[OUTPUT]
+    assert alike(built, proxy.scored, reference) >= alike(scored, proxy.scored, reference)
+    assert built.count_params() == proxy.measure(plan).params
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))
+
+
+def test_a_build_that_is_not_what_was_scored_is_a_bug_that_is_told() -> None:
+    model, images = deep_net(), pictures()
+    proxy = Proxy(model, images)
+    plan = plan_of(proxy, 0.3)
+    built = materialise(model, plan, stages_of(proxy, plan))
+    check_equal(built, proxy, plan)
+    dict(walk(built))["top"].bias.assign_add(np.ones(CLASSES))
+    with pytest.raises(RuntimeError, match="built differs from scored"):
+        check_equal(built, proxy, plan)
