@@ -29,8 +29,8 @@ CASES = {
     "vgg6": ("vgg6_cifar10", "cifar10", ["--epochs", "5"]),
 }
 HEAD = (
-    "| network | options | parameters | MACs | original | built | tuned | seconds (prepare, search, build, tune) |",
-    "|---|---|---|---|---|---|---|---|",
+    "| network | options | parameters | MACs | original | built | tuned |",
+    "|---|---|---|---|---|---|---|",
 )
 
 
@@ -70,8 +70,7 @@ def row(case: str, path: Path) -> str:
     before, built, tuned = found["original"], found["built"], found["tuned"]
     kept = " | ".join(f"{built[cost] / before[cost]:.1%}" for cost in ("params", "macs"))
     scores = " | ".join(f"{one['test_accuracy']:.2%}" if one else "–" for one in (before, built, tuned))
-    seconds = ", ".join(f"{value:.0f}" for value in found["seconds"].values())
-    return f"| {case} | `{' '.join(CASES[case][2])}` | {kept} | {scores} | {seconds} |"
+    return f"| {case} | `{' '.join(CASES[case][2])}` | {kept} | {scores} |"
 
 
 if __name__ == "__main__":

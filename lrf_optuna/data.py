@@ -205,11 +205,8 @@ def _images(arrays: Arrays, part: str, input_shape: Shape | None) -> Images:
     if pixels.ndim == rank - 1 and (rank == 4 or (input_shape and input_shape[-1] == 1)):
         pixels = pixels[..., None]
     if pixels.ndim != rank or not pixels.size:
-        wanted = (
-            "images of the shape (N, H, W, C) or (N, H, W)"
-            if rank == 4
-            else f"the shape {('N', *input_shape)}".replace("'", "")
-        )
+        plain = str(("N", *(input_shape or ()))).replace("'", "")
+        wanted = "images of the shape (N, H, W, C) or (N, H, W)" if rank == 4 else f"the shape {plain}"
         raise LrfError(f"x_{part} should have {wanted}, but got {pixels.shape}")
     if any(want not in (None, have) for want, have in zip(input_shape or (), pixels.shape[1:], strict=False)):
         raise LrfError(f"the model takes {input_shape}, the images of x_{part} are {pixels.shape[1:]}")

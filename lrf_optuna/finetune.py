@@ -165,7 +165,7 @@ def compiled(model: Any) -> Any:
     if model not in COMPILED:
         from_probabilities, held = gives_probabilities(model), weakref.proxy(model)
         COMPILED[model] = tf.function(
-            lambda x: logits_of(held(x, training=False), from_probabilities),  # type: ignore[misc]
+            lambda x: logits_of(held(x, training=False), from_probabilities),
             reduce_retracing=True,
         )
     return COMPILED[model]

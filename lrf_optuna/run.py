@@ -5,7 +5,6 @@ A step that is already done is not repeated.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -21,19 +20,18 @@ from lrf_optuna.allocate import Table
 from lrf_optuna.build import build
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
-from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
-from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.decompositions import chain_of
+from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
-from lrf_optuna.objectives import OBJECTIVES
 from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.proxy import Proxy
+from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
 from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import LayerPart, Result, Standing
 from lrf_optuna.search import choose, front, search
 from lrf_optuna.separable import unseparated
-from lrf_optuna.similarity import SIMILARITIES
 from lrf_optuna.storage import Record, sqlite_file
 from lrf_optuna.study import Found, check_folder, default_url, keep_choice, write_text
 from lrf_optuna.zoo import describe_input, load_model
@@ -146,15 +144,8 @@ class Run:
         return self.spec.search.storage or default_url(self.folder)
 
     def question(self) -> dict[str, str]:
-        """What the study is about: a digest a word. A study of the same name with another one is refused."""
-        space = [(site.name, site.op) for site in self.inventory.sites]
-        layers = [(row.path, row.kind, row.params, row.macs) for row in self.inventory.rows]
-        return {
-            "model": digest(str(layers), *self.model.get_weights()),
-            **data_word(self.spec, self.data),
-            "set of sites": digest(str(space)),
-            **words_of(self.spec),
-        }
+        """What the study is about: a study of the same name with another question is refused."""
+        return question_of(self.spec, self.data, self.model, self.inventory)
 
     def search(self) -> list[Candidate]:
         """Every candidate, after as many further trials as the spec asks for."""
@@ -321,39 +312,6 @@ class Run:
             self.seconds[step] += time.perf_counter() - start
 
 
-def words_of(spec: StudySpec) -> dict[str, str]:
-    """What a study is about, as far as the specification alone says: checked before model and data are loaded."""
-    asked = spec.search
-    return {
-        "set of methods": ", ".join(asked.methods or DECOMPOSITIONS),
-        "keep grid": ", ".join(map(str, asked.keep)),
-        "set of objectives": ", ".join(asked.objectives),
-        "similarity": asked.similarity,
-        "seed": str(asked.seed),
-        "calibration": str(asked.calibration),
-    }
-
-
-def data_word(spec: StudySpec, data: Data) -> dict[str, str]:
-    """What a study's images are, as far as they decide what a plan costs."""
-    calibration = data.calibration(spec.search.calibration, spec.search.seed).pixels
-    return {"data": digest(calibration, str(data.preprocess))}
-
-
-def check_names(spec: StudySpec) -> None:
-    """Names that the tables do not have are refused before anything is loaded."""
-    for method in spec.search.methods or ():
-        lookup(DECOMPOSITIONS, method, "method")
-    for objective in spec.search.objectives:
-        lookup(OBJECTIVES, objective, "objective")
-    lookup(SIMILARITIES, spec.search.similarity, "similarity")
-    for target in spec.search.targets:
-        if target not in spec.search.objectives:
-            raise LrfError(
-                f"a target for {target!r} needs it among the objectives ({', '.join(spec.search.objectives)})"
-            )
-
-
 def trained(path: str, folder: Path, data: Data, seed: int, progress: Progress) -> Any:
     """A small net of the zoo, trained on first use and kept in the run folder."""
     with ExitStack() as stack:
@@ -365,14 +323,6 @@ def trained(path: str, folder: Path, data: Data, seed: int, progress: Progress) 
             shown[0](1, note=f"{share:.1%}")
 
         return load_model(path, cache=folder, data=data, seed=seed, fit_progress=tell)
-
-
-def digest(*parts: Any) -> str:
-    """A short digest of texts and arrays."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes())
-    return total.hexdigest()[:16]
 
 
 def save(model: Any, path: Path) -> Path:

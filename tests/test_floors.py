@@ -39,6 +39,7 @@ FLOORS = {
     "refit": 5,
     "layers": 5,
     "separable": 6,
+    "question": 6,
     "proxy": 6,
     "surgery": 6,
     "batchnorm": 6,

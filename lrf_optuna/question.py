@@ -1,0 +1,68 @@
+"""What a study is about, in words with a digest each, so that another study under the same name can say what differs."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from lrf_optuna.config import StudySpec
+from lrf_optuna.data import Data
+from lrf_optuna.decompositions import DECOMPOSITIONS
+from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.layers import Inventory
+from lrf_optuna.objectives import OBJECTIVES
+from lrf_optuna.similarity import SIMILARITIES
+
+
+def question_of(spec: StudySpec, data: Data, model: Any, inventory: Inventory) -> dict[str, str]:
+    """The whole question: the model, the images, the space, the costs."""
+    layers = [(row.path, row.kind, row.params, row.macs) for row in inventory.rows]
+    return {
+        "model": digest(str(layers), *model.get_weights()),
+        "set of sites": digest(str([(site.name, site.op) for site in inventory.sites])),
+        **data_word(spec, data),
+        **words_of(spec),
+    }
+
+
+def words_of(spec: StudySpec) -> dict[str, str]:
+    """What a study is about, as far as the specification alone says: checked before model and data are loaded."""
+    asked = spec.search
+    return {
+        "set of methods": ", ".join(asked.methods or DECOMPOSITIONS),
+        "keep grid": ", ".join(map(str, asked.keep)),
+        "set of objectives": ", ".join(asked.objectives),
+        "similarity": asked.similarity,
+        "seed": str(asked.seed),
+        "calibration": str(asked.calibration),
+    }
+
+
+def data_word(spec: StudySpec, data: Data) -> dict[str, str]:
+    """What a study's images are, as far as they decide what a plan costs."""
+    calibration = data.calibration(spec.search.calibration, spec.search.seed).pixels
+    return {"data": digest(calibration, str(data.preprocess))}
+
+
+def check_names(spec: StudySpec) -> None:
+    """Names that the tables do not have are refused before anything is loaded."""
+    for method in spec.search.methods or ():
+        lookup(DECOMPOSITIONS, method, "method")
+    for objective in spec.search.objectives:
+        lookup(OBJECTIVES, objective, "objective")
+    lookup(SIMILARITIES, spec.search.similarity, "similarity")
+    for target in spec.search.targets:
+        if target not in spec.search.objectives:
+            raise LrfError(
+                f"a target for {target!r} needs it among the objectives ({', '.join(spec.search.objectives)})"
+            )
+
+
+def digest(*parts: Any) -> str:
+    """A short digest of texts and arrays."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes())
+    return total.hexdigest()[:16]
