@@ -14,11 +14,13 @@ import numpy as np
 from lrf_optuna.asymmetric import refit_in_order
 from lrf_optuna.batchnorm import alike, reestimate
 from lrf_optuna.data import Data, augmented
-from lrf_optuna.layers import counts
+from lrf_optuna.decompositions import chain_of
+from lrf_optuna.layers import Inventory, counts
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
+from lrf_optuna.result import LayerPart
 from lrf_optuna.sources import Array as Pixels
 from lrf_optuna.surgery import materialise
 
@@ -64,3 +66,18 @@ def check_equal(built: Any, proxy: Proxy, plan: Plan) -> None:
     log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)
     if apart > EQUAL or built.count_params() != params:
         raise RuntimeError(f"built differs from scored: {apart=:.2e}, {built.count_params()} of {params} parameters")
+
+
+def parts_of(inventory: Inventory, plan: Plan) -> list[LayerPart]:
+    """What every layer with weights gets from a plan."""
+    found = []
+    for row in inventory.rows:
+        if not row.params:
+            continue
+        choice, params, macs = plan[row.path], row.params, row.macs
+        if row.site:
+            chain = chain_of(row.site.op, choice)
+            params, macs = params + chain.params - row.site.op.params, row.site.macs(chain)
+        sizes = row.params, params, row.macs, macs
+        found.append(LayerPart(row.path, row.kind, choice.method, choice.ranks, *sizes, row.reason))
+    return found

@@ -1,4 +1,4 @@
-"""What a study is about, in words with a digest each, so that another study under the same name can say what differs."""
+"""What a study is about, in words with a digest each: a study of the same name can say what differs."""
 
 from __future__ import annotations
 

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.allocate import Table
-from lrf_optuna.build import build
+from lrf_optuna.build import build, parts_of
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
-from lrf_optuna.decompositions import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
@@ -29,11 +28,11 @@ from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
 from lrf_optuna.report import figures, save_to_study, write_report
-from lrf_optuna.result import LayerPart, Result, Standing
+from lrf_optuna.result import Result, Standing
 from lrf_optuna.search import choose, front, search
 from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record, sqlite_file
-from lrf_optuna.study import Found, check_folder, default_url, keep_choice, write_text
+from lrf_optuna.study import Found, check_folder, default_url, keep_choice, save_model, write_text
 from lrf_optuna.zoo import describe_input, load_model
 
 log = logging.getLogger(__name__)
@@ -207,24 +206,6 @@ class Run:
             step(1)
         return Standing(int(model.count_params()), macs, val, test, file.stat().st_size if file else 0, epochs)
 
-    def parts(self, chosen: Candidate) -> list[LayerPart]:
-        """What every layer with weights gets."""
-        found = []
-        for row in self.inventory.rows:
-            if not row.params:
-                continue
-            choice = chosen.plan[row.path]
-            params, macs = row.params, row.macs
-            if row.site:
-                chain = chain_of(row.site.op, choice)
-                params, macs = params + chain.params - row.site.op.params, row.site.macs(chain)
-            found.append(
-                LayerPart(
-                    row.path, row.kind, choice.method, choice.ranks, row.params, params, row.macs, macs, row.reason
-                )
-            )
-        return found
-
     def made_by(self, chosen: Candidate, tuned: bool) -> str:
         """A digest of all that decides what `model.keras` is, tuned or only built."""
         labels = [part.labels for part in (self.data.train, self.data.val, self.data.test)]
@@ -272,11 +253,13 @@ class Run:
         """Write model.keras; a result.json about the one before goes first, whatever stops the run in between."""
         (self.folder / "result.json").unlink(missing_ok=True)
         self.made = model
-        return save(model, self.folder / "model.keras")
+        return save_model(model, self.folder / "model.keras")
 
     def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
         """The result so far, before anything is built."""
-        original = self.standing(self.model, self.inventory.macs, save(self.model, self.folder / ".original.keras"))
+        original = self.standing(
+            self.model, self.inventory.macs, save_model(self.model, self.folder / ".original.keras")
+        )
         (self.folder / ".original.keras").unlink()
         distinct = len({candidate.plan for candidate in candidates})
         count = len(self.calibration)
@@ -289,7 +272,7 @@ class Run:
             original,
             chosen,
             why,
-            layers=self.parts(chosen),
+            layers=parts_of(self.inventory, chosen.plan),
             made_by=self.made_by(chosen, tuned=bool(self.spec.tune.epochs)),
         )
 
@@ -323,12 +306,3 @@ def trained(path: str, folder: Path, data: Data, seed: int, progress: Progress) 
             shown[0](1, note=f"{share:.1%}")
 
         return load_model(path, cache=folder, data=data, seed=seed, fit_progress=tell)
-
-
-def save(model: Any, path: Path) -> Path:
-    """Save a model as a whole file or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
-    model.save(part)
-    part.replace(path)
-    return path

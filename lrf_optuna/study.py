@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
@@ -80,3 +81,12 @@ def write_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text)
     part.replace(path)
+
+
+def save_model(model: Any, path: Path) -> Path:
+    """Save a Keras model as a whole file or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    model.save(part)
+    part.replace(path)
+    return path
