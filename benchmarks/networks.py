@@ -23,10 +23,10 @@ CASES = {
         ["--target", "params=0.55", "--target", "macs=0.6", "--no-tune"],
     ),
     "resnet20 tuned": ("resnet20_cifar10", "cifar10", ["--target", "params=0.4", "--epochs", "5"]),
-    "lenet5": ("lenet5_mnist", "mnist", ["--epochs", "5"]),
-    "lenet300100": ("lenet300100_mnist", "mnist", ["--epochs", "5"]),
-    "cnn_fashion": ("cnn_fashion", "fashion_mnist", ["--epochs", "5"]),
-    "vgg6": ("vgg6_cifar10", "cifar10", ["--epochs", "5"]),
+    "lenet5": ("lenet5_mnist", "mnist", ["--epochs", "2"]),
+    "lenet300100": ("lenet300100_mnist", "mnist", ["--epochs", "2"]),
+    "cnn_fashion": ("cnn_fashion", "fashion_mnist", ["--epochs", "2"]),
+    "vgg6": ("vgg6_cifar10", "cifar10", ["--epochs", "2"]),
 }
 HEAD = (
     "| network | options | parameters | MACs | original | built | tuned |",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrf_optuna.compress import compress
-    from lrf_optuna.decompositions import DECOMPOSITIONS
+    from lrf_optuna.decompositions import DECOMPOSITIONS, register
     from lrf_optuna.errors import LrfError
     from lrf_optuna.finetune import finetune
     from lrf_optuna.layers import find_sites
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "compress": "compress",
     "DECOMPOSITIONS": "decompositions",
+    "register": "decompositions",
     "LrfError": "errors",
     "finetune": "finetune",
     "find_sites": "layers",
@@ -50,6 +51,7 @@ __all__ = [
     "finetune",
     "front",
     "materialise",
+    "register",
     "search",
 ]
 

@@ -41,7 +41,7 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
     positions = max(1, MOST_ROWS // (2 * len(images)))
     batches = in_batches(images, proxy.sites.values())
     fitted, whole = dict(kernels), proxy.swaps(plan)
-    with progress.task("refit in order", len(batches) + len(sites)) as step:
+    with proxy.calm(), progress.task("refit in order", len(batches) + len(sites)) as step:
         goals: dict[str, list[Array]] = {name: [] for name in sites}
         for turn, x in enumerate(batches):
             for name, maps in network.inputs(x, names=list(sites)).items():

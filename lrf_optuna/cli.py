@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import socket
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ import typer
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.options import (
+    AllMethods,
     AsCsv,
     AsJson,
     Augment,
@@ -21,7 +24,10 @@ from lrf_optuna.options import (
     Distil,
     Divide,
     Epochs,
+    Fitted,
+    Images,
     Keep,
+    Keeps,
     Knee,
     MaxDrop,
     Mean,
@@ -45,6 +51,7 @@ from lrf_optuna.options import (
     Trials,
     Validation,
     asked,
+    check_survey,
     choosing,
     numbers,
     option,
@@ -54,7 +61,9 @@ from lrf_optuna.options import (
 from lrf_optuna.terminal import console, guarded, quiet
 
 if TYPE_CHECKING:
+    from lrf_optuna.layers import Inventory
     from lrf_optuna.study import Found
+    from lrf_optuna.survey import Surveyed
 
 app = typer.Typer(
     name="lrf-optuna",
@@ -148,17 +157,56 @@ def layers(
     model: Annotated[str, typer.Argument(help="FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function.")],
     size: Annotated[str | None, option("H,W,C where the model leaves its input open: 224,224,3.")] = None,
     as_json: AsJson = False,
+    all_methods: AllMethods = False,
+    keeps: Keeps = None,
+    data: Fitted = None,
+    divide: Divide = None,
+    mean: Mean = None,
+    std: Std = None,
+    calibration: Images = None,
 ) -> None:
-    """List every layer: its share of parameters and MACs, and whether it can be factorized or why not."""
+    """List every layer: its share of parameters and MACs, and whether it can be factorized or why not.
+
+    With --all-methods: what every method makes of every layer, one layer at a time.
+    """
+    on_images: dict[str, object] = {
+        "data.divide": divide,
+        "data.mean": numbers("--mean", mean),
+        "data.std": numbers("--std", std),
+        "search.calibration": calibration,
+    }
+    check_survey(all_methods, keeps, data, on_images)
+    with quiet():
+        from lrf_optuna.layers import find_sites
+        from lrf_optuna.separable import unseparated
+        from lrf_optuna.survey import KEEPS, calibration_images, survey
+        from lrf_optuna.zoo import ZOO, load_model
+    untrained = model.startswith("zoo:") and model[4:] in ZOO
+    network = unseparated(ZOO[model[4:]]() if untrained else load_model(model))  # type: ignore[call-arg]
+    asked_size = tuple(int(n) for n in numbers("--size", size) or ()) or None
+    if not all_methods:
+        print_layers(find_sites(network, asked_size), as_json)
+        return
     from rich.console import Console
 
-    with quiet():
-        from lrf_optuna.console import inventory_table
-        from lrf_optuna.layers import described, find_sites
-        from lrf_optuna.separable import unseparated
-        from lrf_optuna.zoo import ZOO, load_model
-    network = ZOO[model[4:]]() if model[4:] in ZOO and model.startswith("zoo:") else load_model(model)  # type: ignore[call-arg]
-    found = find_sites(unseparated(network), tuple(int(n) for n in numbers("--size", size) or ()) or None)
+    from lrf_optuna.console import Bars
+
+    options = on_images | {"model.path": model, "data.path": data or "digits", "search.keep": numbers("--keeps", keeps)}
+    spec = asked(None, options)
+    images = calibration_images(spec, network) if data else None
+    found = find_sites(network, images.shape[1:] if images is not None else asked_size)
+    grid, bars = spec.search.keep if keeps else KEEPS, Bars(Console(stderr=True))
+    rows = survey(network, found, keeps=grid, images=images, progress=bars)
+    print_survey(rows, len(images) if images is not None else 0, untrained, as_json)
+
+
+def print_layers(found: Inventory, as_json: bool) -> None:
+    """Every layer of a model, as a table or JSON."""
+    from rich.console import Console
+
+    from lrf_optuna.console import inventory_table
+    from lrf_optuna.layers import described
+
     rows = described(found)
     if as_json:
         print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
@@ -168,6 +216,22 @@ def layers(
     held = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
     text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized: they hold {held:.1%} of"
     shown.print(f"\n{text} {found.params:,} parameters; {found.macs:,} MACs an image", highlight=False)
+
+
+def print_survey(rows: Sequence[Surveyed], images: int, untrained: bool, as_json: bool) -> None:
+    """Every layer under every method, as a table or JSON; with what the errors are of."""
+    from rich.console import Console
+
+    from lrf_optuna.console import survey_table
+
+    of = "outputs" if images else "weights"
+    if as_json:
+        plain = [asdict(row) for row in rows]
+        print(json.dumps({"error_of": of, "images": images, "trained": not untrained, "layers": plain}, indent=2))
+        return
+    how = f"outputs, with {images} calibration images" if images else "weights (give --data for that of its outputs)"
+    title = f"error: relative squared error of the layer's {how}" + "; the network is untrained" * untrained
+    Console().print(survey_table(rows, title))
 
 
 @app.command()

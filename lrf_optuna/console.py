@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,6 +13,9 @@ from rich.table import Table
 from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import Step
 from lrf_optuna.result import LayerPart, Result, Standing
+
+if TYPE_CHECKING:
+    from lrf_optuna.survey import Surveyed
 
 BAR = 10
 
@@ -139,4 +143,23 @@ def inventory_table(rows: Sequence[dict[str, object]]) -> Table:
         text = str(row["methods"] or row["reason"])
         cells = (numbers[0], shares[0], numbers[1], shares[1])
         table.add_row(str(row["layer"]), str(row["kind"]), *cells, text, style="" if row["methods"] else "dim")
+    return table
+
+
+def survey_table(rows: Sequence[Surveyed], title: str) -> Table:
+    """Every layer under every method at every keep; dim where no chain is smaller than the layer."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("layer", "method", "keep", "ranks", "params", "share", "MACs", "share", "error"):
+        text, folds = name in ("layer", "method", "ranks"), name in ("layer", "ranks")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not folds, overflow="fold")
+    before = ""
+    for row in rows:
+        name, keep = row.layer if row.layer != before else "", f"{row.keep:g}"
+        before = row.layer
+        if not row.saves:
+            table.add_row(name, f"[dim]{row.method}", f"[dim]{keep}", "[dim]no smaller chain")
+            continue
+        ranks, error = ", ".join(map(str, row.ranks)), f"{row.error:.4f}"
+        costs = count(row.params), f"{row.params_share:.1%}", count(row.macs), f"{row.macs_share:.1%}"
+        table.add_row(name, row.method, keep, ranks, *costs, error)
     return table

@@ -1,7 +1,7 @@
 """One fine-tune of one model: cross-entropy and distillation from the original, best-on-validation weights.
 
 The learning rate decides more than anything else after a factorization, so it is found from the data: each of a few
-rates trains for a short while from the same weights, and the one with the lowest validation loss is taken.
+rates trains for a short while from the same weights, and the largest of the good ones is taken.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ RATES = {"adamw": (1e-4, 3e-4, 1e-3, 3e-3), "sgd": (3e-4, 1e-3, 3e-3, 1e-2)}
 PROBE_SHARE, PROBE_STEPS = 0.04, (10, 50)
 """Each rate is tried for this share of all steps, within these bounds, and judged on `PROBE_IMAGES`."""
 PROBE_IMAGES = 1024
+NEAR = 1.1
+"""A loss this many times the least is as good: a short run favours small rates over those that win in the end."""
 WARMUP = 0.05
 DECAY = 1e-4
 CLIP = 1.0
@@ -127,7 +129,10 @@ def trainer(model: Any, teacher: Any, recipe: TuneSpec, rate: Any) -> Callable[[
 def found_rate(
     model: Any, teacher: Any, data: Data, recipe: TuneSpec, seed: int, steps: int, step: Callable[..., None]
 ) -> float:
-    """The rate that lowers the validation loss most in a short run from the model's weights, which stay as they are."""
+    """The largest rate that lowers the validation loss about as much as any in a short run from the model's weights.
+
+    The weights stay as they are.
+    """
     start, judged = model.get_weights(), {}
     for rate in RATES[recipe.optimizer]:
         train = trainer(model, teacher, recipe, schedule(rate, steps))
@@ -137,7 +142,8 @@ def found_rate(
         judged[rate] = cross_entropy(model, data, data.val.take(slice(PROBE_IMAGES)))
         model.set_weights(start)
     log.info("validation loss after %d steps by rate: %s", steps, judged)
-    return min(judged, key=lambda rate: judged[rate])
+    least = min(judged.values())
+    return max(rate for rate, loss in judged.items() if loss <= NEAR * least)
 
 
 def stream(data: Data, batch: int, seed: int, epoch: int, steps: int) -> Iterator[tuple[Array, Labels]]:

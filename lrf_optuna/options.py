@@ -49,6 +49,11 @@ Objectives = Annotated[Text, option("Costs to minimise, with commas.", "loss,par
 Similarity = Annotated[Text, option("Of feature maps: cosine, cka, explained or agreement.", "cosine", SEARCH)]
 Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "12 from 0.04 to 0.75", SEARCH)]
 
+AllMethods = Annotated[bool, option("What every method makes of every layer.", None, ALL, "--all-methods")]
+Keeps = Annotated[Text, option("With --all-methods: the shares to keep, with commas.", "0.2,0.4,0.6", ALL, "--keeps")]
+Fitted = Annotated[Text, option("With --all-methods: images to fit to, as of run. Errors are then of outputs.")]
+Images = Annotated[Whole, option("Training images to fit layers to.", "1024", DATA, "--calibration")]
+
 Divide = Annotated[Real, option("The network takes (pixel / divide - mean) / std.", "1", DATA)]
 Mean = Annotated[Text, option("One number, or one a channel, with commas.", "0", DATA)]
 Std = Annotated[Text, option("One number, or one a channel, with commas.", "1", DATA)]
@@ -78,6 +83,15 @@ def asked(study: str | None, options: Mapping[str, object]) -> StudySpec:
         )
     spec = StudySpec.from_toml(find_study(study)) if study else StudySpec.default()
     return spec.override(options)
+
+
+def check_survey(all_methods: bool, keeps: str | None, data: str | None, on_images: Mapping[str, object]) -> None:
+    """Raises LrfError for options of `layers` that say nothing without another one that is not there."""
+    given = [f"--{name.partition('.')[2]}" for name, value in on_images.items() if value is not None]
+    if given and not data:
+        raise LrfError(f"{given[0]} is for the images of --data: give both")
+    if not all_methods and (keeps or data):
+        raise LrfError(f"{'--keeps' if keeps else '--data'} goes with --all-methods: give both")
 
 
 def choosing(spec: StudySpec, target: list[str] | None, max_drop: float | None, knee: bool) -> StudySpec:

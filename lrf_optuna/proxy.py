@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
+from threadpoolctl import threadpool_limits
 
 from lrf_optuna.allocate import Option, Table
 from lrf_optuna.decompositions import DECOMPOSITIONS, applicable, chain_of, choice_of, compose
@@ -22,6 +24,8 @@ from lrf_optuna.stages import Array
 
 SCORED = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
+SMALL = 10**6
+"""Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
 PROBED_KEEPS = (0.15, 0.4)
 """Budgets at which each layer is compressed alone, to see how much its error hurts the network."""
 
@@ -82,7 +86,7 @@ class Proxy:
         calls = {name: len(site.maps) for name, site in self.sites.items()}
         rows = max(1, MOST_ROWS // len(images))
         adding = {name: Gathering(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
-        with progress.task("what each layer sees", len(images) + len(self.sites)) as step:
+        with self.calm(), progress.task("what each layer sees", len(images) + len(self.sites)) as step:
             for batch in in_batches(images, self.sites.values()):
                 for name, calls_maps in self.network.inputs(batch).items():
                     for maps in calls_maps:
@@ -94,14 +98,21 @@ class Proxy:
                 step(1)
         return moments
 
+    def calm(self) -> AbstractContextManager[Any]:
+        """One BLAS thread for as long as a block runs, where all kernels are small."""
+        largest = max(site.op.params for site in self.sites.values())
+        limits: AbstractContextManager[Any] = threadpool_limits(1 if largest < SMALL else None, user_api="blas")
+        return limits
+
     def choice(self, site: str, method: str, keep: float) -> Choice:
         """What (method, keep) means for a site: exact ranks, or intact where the chain has no fewer parameters."""
         return choice_of(self.sites[site].op, method, keep)
 
     def methods_of(self, site: str) -> tuple[str, ...]:
-        """The methods that this study allows for a site, `intact` first."""
+        """The methods that this study allows for a site and that can save parameters there, `intact` first."""
         op = self.sites[site].op
-        return ("intact", *(name for name in applicable(op) if name in self.methods and name != "intact"))
+        allowed = (name for name in applicable(op) if name in self.methods)
+        return ("intact", *(name for name in allowed if choice_of(op, name, 0.0) != INTACT))
 
     def stages(self, site: str, choice: Choice) -> tuple[Array, ...]:
         """The stage kernels of a choice, fitted to the site's inputs."""
@@ -152,7 +163,7 @@ class Proxy:
     def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> Table:
         """Every option of every site: its costs, and its data-aware error times how much the site's error hurts."""
         table = {}
-        with progress.task("a table of errors", len(self.sites)) as step:
+        with self.calm(), progress.task("a table of errors", len(self.sites)) as step:
             for name in self.sites:
                 table[name] = self.options(name, keeps)
                 step(1)

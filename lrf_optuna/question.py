@@ -9,7 +9,7 @@ import numpy as np
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data
-from lrf_optuna.decompositions import DECOMPOSITIONS
+from lrf_optuna.decompositions import DECOMPOSITIONS, plugins
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.layers import Inventory
 from lrf_optuna.objectives import OBJECTIVES
@@ -47,7 +47,8 @@ def data_word(spec: StudySpec, data: Data) -> dict[str, str]:
 
 
 def check_names(spec: StudySpec) -> None:
-    """Names that the tables do not have are refused before anything is loaded."""
+    """Names that the tables do not have are refused before anything but the plug-ins is loaded."""
+    plugins()
     for method in spec.search.methods or ():
         lookup(DECOMPOSITIONS, method, "method")
     for objective in spec.search.objectives:

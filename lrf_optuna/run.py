@@ -23,7 +23,7 @@ from lrf_optuna.data import Data, load_data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
-from lrf_optuna.plan import Candidate
+from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
@@ -176,11 +176,18 @@ class Run:
 
     def drop(self, candidate: Candidate) -> float:
         """Points of validation accuracy that a candidate loses before tuning."""
+        return 100 * (self.undamaged - self.right(candidate.plan))
+
+    @cached_property
+    def undamaged(self) -> float:
+        """What `right` is for the original."""
+        return self.right(Plan(()))
+
+    def right(self, plan: Plan) -> float:
+        """The share of the validation images, `DROP_IMAGES` at most, that the network of a plan gets right."""
         images = self.data.val.take(slice(DROP_IMAGES))
-        pixels = self.data.preprocess(images.pixels)
-        right = self.proxy.network.logits(pixels, {}).argmax(axis=1) == images.labels
-        still = self.proxy.logits(candidate.plan, pixels).argmax(axis=1) == images.labels
-        return 100 * float(right.mean() - still.mean())
+        found = self.proxy.logits(plan, self.data.preprocess(images.pixels)).argmax(axis=1)
+        return float(np.mean(found == images.labels))
 
     def build(self, chosen: Candidate) -> Any:
         """The chosen point as a model."""

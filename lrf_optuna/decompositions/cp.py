@@ -14,7 +14,9 @@ import numpy as np
 from lrf_optuna.decompositions.budget import largest
 from lrf_optuna.stages import Array, Chain, Conv, along, entering, pointwise, spatial
 
-SWEEPS = 30
+SWEEPS, FEWEST_SWEEPS = 30, 5
+MOST_PRODUCTS = 1e10
+"""Multiplications of a factorization at most: a large kernel gets fewer sweeps, so that it takes about a second."""
 RIDGE = 1e-6
 """Of the mean diagonal of the normal equations."""
 TOLERANCE = 1e-5
@@ -89,7 +91,7 @@ def als(tensor: Array, rank: int) -> list[Array]:
     """
     factors = [start(unfolded(tensor, mode), rank) for mode in range(tensor.ndim)]
     best, least, momentum = factors, np.inf, 0
-    for _ in range(SWEEPS):
+    for _ in range(int(np.clip(MOST_PRODUCTS / (2 * tensor.size * rank), FEWEST_SWEEPS, SWEEPS))):
         swept, error = sweep(tensor, factors)
         if error > least:
             factors, least, momentum = best, np.inf, 0
