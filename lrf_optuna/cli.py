@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import socket
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,9 +59,7 @@ from lrf_optuna.options import (
 from lrf_optuna.terminal import console, guarded, quiet
 
 if TYPE_CHECKING:
-    from lrf_optuna.layers import Inventory
     from lrf_optuna.study import Found
-    from lrf_optuna.survey import Surveyed
 
 app = typer.Typer(
     name="lrf-optuna",
@@ -178,6 +174,7 @@ def layers(
     check_survey(all_methods, keeps, data, on_images)
     with quiet():
         from lrf_optuna.layers import find_sites
+        from lrf_optuna.printing import print_layers, print_survey
         from lrf_optuna.separable import unseparated
         from lrf_optuna.survey import KEEPS, calibration_images, survey
         from lrf_optuna.zoo import ZOO, load_model
@@ -198,40 +195,6 @@ def layers(
     grid, bars = spec.search.keep if keeps else KEEPS, Bars(Console(stderr=True))
     rows = survey(network, found, keeps=grid, images=images, progress=bars)
     print_survey(rows, len(images) if images is not None else 0, untrained, as_json)
-
-
-def print_layers(found: Inventory, as_json: bool) -> None:
-    """Every layer of a model, as a table or JSON."""
-    from rich.console import Console
-
-    from lrf_optuna.console import inventory_table
-    from lrf_optuna.layers import described
-
-    rows = described(found)
-    if as_json:
-        print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
-        return
-    shown = Console()
-    shown.print(inventory_table(rows))
-    held = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
-    text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized: they hold {held:.1%} of"
-    shown.print(f"\n{text} {found.params:,} parameters; {found.macs:,} MACs an image", highlight=False)
-
-
-def print_survey(rows: Sequence[Surveyed], images: int, untrained: bool, as_json: bool) -> None:
-    """Every layer under every method, as a table or JSON; with what the errors are of."""
-    from rich.console import Console
-
-    from lrf_optuna.console import survey_table
-
-    of = "outputs" if images else "weights"
-    if as_json:
-        plain = [asdict(row) for row in rows]
-        print(json.dumps({"error_of": of, "images": images, "trained": not untrained, "layers": plain}, indent=2))
-        return
-    how = f"outputs, with {images} calibration images" if images else "weights (give --data for that of its outputs)"
-    title = f"error: relative squared error of the layer's {how}" + "; the network is untrained" * untrained
-    Console().print(survey_table(rows, title))
 
 
 @app.command()

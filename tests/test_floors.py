@@ -52,6 +52,7 @@ FLOORS = {
     "figures": 7,
     "report": 8,
     "console": 8,
+    "printing": 9,
     "run": 9,
     "compress": 10,
     "options": 10,

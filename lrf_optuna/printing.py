@@ -1,0 +1,43 @@
+"""Printing what the `layers` command lists, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from lrf_optuna.console import inventory_table, survey_table
+
+if TYPE_CHECKING:
+    from lrf_optuna.layers import Inventory
+    from lrf_optuna.survey import Surveyed
+
+
+def print_layers(found: Inventory, as_json: bool) -> None:
+    """Every layer of a model, as a table or JSON."""
+    from lrf_optuna.layers import described
+
+    rows = described(found)
+    if as_json:
+        print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
+        return
+    shown = Console()
+    shown.print(inventory_table(rows))
+    held = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
+    text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized: they hold {held:.1%} of"
+    shown.print(f"\n{text} {found.params:,} parameters; {found.macs:,} MACs an image", highlight=False)
+
+
+def print_survey(rows: Sequence[Surveyed], images: int, untrained: bool, as_json: bool) -> None:
+    """Every layer under every method, as a table or JSON; with what the errors are of."""
+    of = "outputs" if images else "weights"
+    if as_json:
+        plain = [asdict(row) for row in rows]
+        print(json.dumps({"error_of": of, "images": images, "trained": not untrained, "layers": plain}, indent=2))
+        return
+    how = f"outputs, with {images} calibration images" if images else "weights (give --data for that of its outputs)"
+    title = f"error: relative squared error of the layer's {how}" + "; the network is untrained" * untrained
+    Console().print(survey_table(rows, title))
