@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ import tensorflow as tf
 from lrf_optuna.config import TuneSpec
 from lrf_optuna.data import Data, Images, batches
 from lrf_optuna.errors import LrfError
+from lrf_optuna.layers import walk
 from lrf_optuna.network import gives_probabilities, logits_of
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.stages import Array
@@ -68,7 +70,7 @@ def finetune(
     start = model.get_weights()
     history = [accuracy(model, data, data.val)]
     best = history[0], start
-    with progress.task("fine-tuning", total + probe * len(RATES[recipe.optimizer])) as step:
+    with undropped(model), progress.task("fine-tuning", total + probe * len(RATES[recipe.optimizer])) as step:
         rate = (
             found_rate(model, teacher, data, recipe, seed, probe, step) if recipe.rate == "auto" else float(recipe.rate)
         )
@@ -85,6 +87,20 @@ def finetune(
                 best = history[-1], model.get_weights()
     model.set_weights(best[1])
     return Tuned(model, recipe.epochs, rate, tuple(history))
+
+
+@contextmanager
+def undropped(model: Any) -> Iterator[None]:
+    """No dropout while the block runs: its noise keeps a network of little capacity from its teacher's logits."""
+    layers = [layer for _, layer in walk(model) if isinstance(getattr(layer, "rate", None), float)]
+    rates = [layer.rate for layer in layers]
+    for layer in layers:
+        layer.rate = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.rate = rate
 
 
 def schedule(rate: float, total: int) -> Any:
