@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ from lrf_optuna.storage import PLAN, Record, candidate_of
 if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
 
-log = logging.getLogger(__name__)
 NEAR = (1.0, 0.97, 0.92)
 """Shares of a target that seeds are made for, so that the front is dense there."""
 
