@@ -9,16 +9,17 @@ B = argmin |P B - Y|^2 + pull |P (B - B0)|^2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
 from lrf_optuna.decompositions import DECOMPOSITIONS, compose
+from lrf_optuna.moments import MOST_ROWS, by_group, patches
 from lrf_optuna.network import in_batches
 from lrf_optuna.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.projection import before_last, inputs_of
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.refit import MOST_ROWS, before_last, by_group, patches, solved
+from lrf_optuna.refit import flat
 from lrf_optuna.stages import Array, Chain, Site, joined, split
 
 PULL = 0.05
@@ -55,13 +56,14 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
                 zip(*(split(kernel, site.op.groups) for kernel in fitted[name]), strict=True)
             )
             before = [before_last(chain, part) for part in parts]
-            sums = [Sums.empty(a.shape[1], site.op.part.cout) for a in before]
+            last = chain.stages[-1]
+            sums = [Sums.empty(inputs_of(last), last.cout // last.slices) for _ in before]
             for turn, x in enumerate(batches):
                 rows = by_group(seen(network.inputs(x, whole, [name])[name], site, positions, turn), site.op)
                 for total, r, a, goal in zip(sums, rows, before, goals[name][turn], strict=True):
                     total.add(r @ a, goal)
-            last = joined([total.solution(part[-1]) for total, part in zip(sums, parts, strict=True)])
-            fitted[name] = (*fitted[name][:-1], last)
+            fitted_last = joined([total.solution(part[-1]) for total, part in zip(sums, parts, strict=True)])
+            fitted[name] = (*fitted[name][:-1], fitted_last)
             whole[name] = proxy.theirs(name, compose(site.op, chosen[name], fitted[name]))
             goals.pop(name)
             step(1)
@@ -81,13 +83,16 @@ class Sums:
         return cls(np.zeros((inputs, inputs)), np.zeros((inputs, outputs)))
 
     def add(self, inputs: Array, goal: Array) -> None:
-        """Take in rows of P and of Y."""
+        """Take in rows of P and of Y; of a contraction one row a slice."""
+        inputs, goal = inputs.reshape(-1, len(self.gram)), goal.reshape(-1, self.right.shape[1])
         self.gram += inputs.T @ inputs
         self.right += inputs.T @ goal
 
     def solution(self, kernel: Array) -> Array:
         """B, where `kernel` is B0, in its shape."""
-        found = solved((1 + PULL) * self.gram, self.right + PULL * self.gram @ flat(kernel))
+        gram = (1 + PULL) * self.gram
+        gram[np.diag_indices(len(gram))] += 1e-7 * np.trace(gram) / len(gram) + 1e-30
+        found: Array = np.linalg.solve(gram, self.right + PULL * self.gram @ flat(kernel))
         return found.astype(kernel.dtype).reshape(kernel.shape)
 
 
@@ -95,8 +100,3 @@ def seen(calls: list[Array], site: Site, positions: int, seed: int) -> Array:
     """Input patches of all calls of a site."""
     each = max(1, positions // len(calls))
     return np.concatenate([patches(maps, site.op, each, seed) for maps in calls])
-
-
-def flat(kernel: Array) -> Array:
-    """A kernel `(*window, cin, cout)` as a (window x cin) by cout matrix."""
-    return kernel.reshape(prod(kernel.shape[:-1]), kernel.shape[-1])

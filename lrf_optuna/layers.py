@@ -31,13 +31,13 @@ TWO_IN_ONE = "two layers in one: split it first, as run does (lrf_optuna.separab
 class Kind:
     """One kind of Keras layer.
 
-    `read`: the operation of a layer. `write`: the layer for one stage of its chain (original, stage, name, whether it
-    is the last, which has the bias and the activation). `ours`: its kernel as `Conv` lays it out; `theirs`: such a
-    kernel as Keras does, given the shape there.
+    `read`: the operation of a layer. `write`: the layers for one stage of its chain (original, stage, name, whether it
+    is the last, which has the bias and the activation); one of them has the kernel. `ours`: its kernel as `Conv` lays
+    it out; `theirs`: such a kernel as Keras does, given the shape there.
     """
 
     read: Callable[[Any], Conv]
-    write: Callable[[Any, Conv, str, bool], Any]
+    write: Callable[[Any, Conv, str, bool], list[Any]]
     ours: Callable[[Array], Array] = lambda kernel: kernel
     theirs: Callable[[Array, Shape], Array] = lambda kernel, shape: kernel
 
@@ -233,8 +233,13 @@ def stage_config(layer: Any, name: str, last: bool) -> dict[str, Any]:
     )
 
 
-def write_conv(layer: Any, stage: Conv, name: str, last: bool) -> Any:
+def write_conv(layer: Any, stage: Conv, name: str, last: bool) -> list[Any]:
     """The Keras layer for one stage of a convolution's chain."""
+    return [convolution(layer, stage, name, last)]
+
+
+def convolution(layer: Any, stage: Conv, name: str, last: bool) -> Any:
+    """One convolution, plain, depthwise or transposed."""
     config, dims = stage_config(layer, name, last), f"{len(stage.window)}D"
     config |= {
         "kernel_size": stage.window,
@@ -255,9 +260,39 @@ def write_conv(layer: Any, stage: Conv, name: str, last: bool) -> Any:
     return depthwise.from_config(config | {"depth_multiplier": stage.cout // stage.cin})
 
 
-def write_dense(layer: Any, stage: Conv, name: str, last: bool) -> Any:
-    """The Keras layer for one stage of a Dense layer's chain."""
-    return keras.layers.Dense.from_config(stage_config(layer, name, last) | {"units": stage.cout})
+def write_dense(layer: Any, stage: Conv, name: str, last: bool) -> list[Any]:
+    """The Keras layers for one stage of a Dense layer's chain."""
+    config = stage_config(layer, name, last)
+    if stage.slices == 1:
+        return [keras.layers.Dense.from_config(config | {"units": stage.cout})]
+    return contracted(layer, stage, config, last)
+
+
+def contracted(layer: Any, stage: Conv, config: dict[str, Any], last: bool) -> list[Any]:
+    """A contraction: the channels seen as (lead, axis, trail), the kernel on the axis; after the last one as before.
+
+    The activation follows then: one like softmax looks at all channels.
+    """
+    name, positions = config["name"], layer.get_build_config()["input_shape"][1:-1]
+    free = [-1 if size is None else size for size in positions]
+    axes = [("l", stage.lead), ("i", stage.kernel_shape[0]), ("t", stage.trail)]
+    there = [(axis, size) for axis, size in axes if axis == "i" or size > 1]
+    before = "".join(axis for axis, _ in there)
+    after, out = before.replace("i", "o"), [stage.kernel_shape[1] if axis == "i" else size for axis, size in there]
+    kept = "abcdefgh"[: 1 + len(positions)]
+    ends = {key: config.pop(key) for key in ("activation", "activity_regularizer") if key in config}
+    config |= {"bias_axes": after} if config.pop("use_bias") else {}
+    made = [
+        keras.layers.Reshape((*free, *(size for _, size in there)), name=f"{name}_view", dtype=layer.dtype_policy),
+        keras.layers.EinsumDense(
+            f"{kept}{before},io->{kept}{after}", (*(None if n < 0 else n for n in free), *out), **config
+        ),
+    ]
+    if last:
+        made.append(keras.layers.Reshape((*free, stage.cout), name=f"{name}_flat", dtype=layer.dtype_policy))
+    if last and (ends.get("activity_regularizer") or ends["activation"] != "linear"):
+        made.append(keras.layers.Activation(name=f"{name}_end", dtype=layer.dtype_policy, **ends))
+    return made
 
 
 def set_kernel(layer: Any, kernel: Array) -> None:

@@ -14,11 +14,12 @@ from lrf_optuna.allocate import Option, Table
 from lrf_optuna.decompositions import DECOMPOSITIONS, applicable, chain_of, choice_of, compose
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.layers import Inventory, counts, find_sites, keras_kernel, kernel_of, own_kernel, walk
+from lrf_optuna.moments import MOST_ROWS, Gathering, Moments
 from lrf_optuna.network import Network, deep_taps, in_batches
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.refit import MOST_ROWS, Gathering, Moments, error, fit
+from lrf_optuna.refit import Fitter
 from lrf_optuna.similarity import SIMILARITIES
 from lrf_optuna.stages import Array
 
@@ -76,6 +77,7 @@ class Proxy:
         self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(
             memory // 2, getsizeof=lambda kernel: kernel.nbytes
         )
+        self.fitters: LRUCache[str, Fitter] = LRUCache(max(len(self.sites), 1) if self.small else 1)
         self.known: dict[Plan, Measured] = {}
         self.pixels = self.network.held(self.scored)
         self.reference = self.network.run(self.pixels, {})
@@ -100,9 +102,13 @@ class Proxy:
 
     def calm(self) -> AbstractContextManager[Any]:
         """One BLAS thread for as long as a block runs, where all kernels are small."""
-        largest = max(site.op.params for site in self.sites.values())
-        limits: AbstractContextManager[Any] = threadpool_limits(1 if largest < SMALL else None, user_api="blas")
+        limits: AbstractContextManager[Any] = threadpool_limits(1 if self.small else None, user_api="blas")
         return limits
+
+    @property
+    def small(self) -> bool:
+        """Whether all kernels are small."""
+        return max(site.op.params for site in self.sites.values()) < SMALL
 
     def choice(self, site: str, method: str, keep: float) -> Choice:
         """What (method, keep) means for a site: exact ranks, or intact where the chain has no fewer parameters."""
@@ -118,10 +124,17 @@ class Proxy:
         """The stage kernels of a choice, fitted to the site's inputs."""
         key = (site, choice)
         if key not in self.fitted:
-            kernels = fit(self.sites[site].op, choice, self.kernels[site], self.moments.get(site))
+            kernels = self.fitter(site).fit(choice)
             keep(self.fitted, key, kernels)
             return kernels
         return self.fitted[key]
+
+    def fitter(self, site: str) -> Fitter:
+        """What fits chains to a site; of large sites only the last one is kept."""
+        if site not in self.fitters:
+            op = self.sites[site].op
+            self.fitters[site] = Fitter(op, self.kernels[site], self.moments.get(site))
+        return self.fitters[site]
 
     def dense(self, site: str, choice: Choice) -> Array:
         """The kernel that a choice composes to, in the layer's own shape."""
@@ -187,7 +200,7 @@ class Proxy:
 
     def error(self, site: str, choice: Choice) -> float:
         """Relative squared error of the site's outputs under a choice."""
-        return error(self.kernels[site], self.dense(site, choice), self.moments.get(site))
+        return self.fitter(site).error(self.dense(site, choice))
 
     def sensitivity(self, site: str) -> float:
         """How much the network's loss rises for each unit of this site's error, with the site compressed alone."""

@@ -1,7 +1,8 @@
 """What a layer computes and what it is factorized into, as inert shapes: `Conv`, `Chain`, `Site`.
 
 Parameters, MACs and the dense kernel of a chain are derived here, once, for every decomposition. A Dense layer is a
-convolution whose window is `()`; its map is whatever positions it is applied to.
+convolution whose window is `()`; its map is whatever positions it is applied to. A tensorized Dense layer is a chain of
+contractions: convolutions with the window `()` that act on one axis of the channels, seen as (lead, axis, trail).
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
+Kernels = tuple[Array, ...]
+"""The kernels of a chain's stages."""
 Index = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """One convolution without bias; its kernel has the shape `(*window, cin // groups, cout)`, as in Keras."""
+    """One convolution without bias; its kernel has the shape `(*window, cin // groups, cout)`, as in Keras.
+
+    With `lead` or `trail` above 1 it is a contraction: the channels are `(lead, inside, trail)` before and
+    `(lead, outside, trail)` after, and the kernel `(inside, outside)` acts on the axis in the middle.
+    """
 
     window: tuple[int, ...]
     cin: int
@@ -30,11 +37,18 @@ class Conv:
     padding: str = "valid"
     groups: int = 1
     transposed: bool = False
+    lead: int = 1
+    trail: int = 1
+
+    @property
+    def slices(self) -> int:
+        """How many slices of the channels the kernel is applied to."""
+        return self.lead * self.trail
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:
-        """`(*window, cin // groups, cout)`."""
-        return (*self.window, self.cin // self.groups, self.cout)
+        """`(*window, cin // groups, cout)`; of a contraction `(inside, outside)`."""
+        return (*self.window, self.cin // self.groups // self.slices, self.cout // self.slices)
 
     @property
     def params(self) -> int:
@@ -65,7 +79,7 @@ class Conv:
 
     def macs(self, shape: tuple[int, ...]) -> int:
         """Multiply-accumulates for one image whose input map has the spatial `shape`."""
-        return prod(shape if self.transposed else self.out_map(shape)) * self.params
+        return prod(shape if self.transposed else self.out_map(shape)) * self.params * self.slices
 
     @property
     def part(self) -> Conv:
@@ -107,16 +121,87 @@ class Chain:
             shape = stage.out_map(shape)
         return total
 
-    def compose(self, kernels: tuple[Array, ...]) -> Array:
+    def compose(self, kernels: Kernels) -> Array:
         """The dense kernel `(*window, cin, cout)` that the stages stand for.
 
         At most one stage looks along each axis (a law of decompositions), so windows join by broadcasting and
         channels by a matrix product.
         """
-        whole = ungrouped(self.stages[0], kernels[0])
+        return self.partial(kernels)[0 if self.tensorized else -1]
+
+    def pullback(self, kernels: Kernels, gradient: Array) -> Kernels:
+        """The gradients of a number by each stage kernel, from its `gradient` by the composed kernel."""
+        known = self.partial(kernels)
+        if self.tensorized:
+            return unsliced(self.stages, kernels, known, gradient)
+        return unjoined(self.stages, kernels, known, gradient.reshape(known[-1].shape))
+
+    @property
+    def tensorized(self) -> bool:
+        """Whether a stage is a contraction."""
+        return any(stage.slices > 1 for stage in self.stages)
+
+    def partial(self, kernels: Kernels) -> list[Array]:
+        """What the first i + 1 stages compose to; of a tensorized chain what those from the i-th do, a slice."""
+        if self.tensorized:
+            return sliced(self.stages, kernels)
+        known = [ungrouped(self.stages[0], kernels[0])]
         for stage, kernel in zip(self.stages[1:], kernels[1:], strict=True):
-            whole = whole * kernel if stage.depthwise else whole @ ungrouped(stage, kernel)
-        return whole
+            known.append(known[-1] * kernel if stage.depthwise else known[-1] @ ungrouped(stage, kernel))
+        return known
+
+
+def unjoined(stages: Sequence[Conv], kernels: Kernels, known: Sequence[Array], gradient: Array) -> Kernels:
+    """Backwards through the products of a chain of convolutions, plain or depthwise."""
+    found: list[Array] = []
+    for i in range(len(stages) - 1, 0, -1):
+        before, kernel = known[i - 1], kernels[i]
+        if stages[i].depthwise:
+            by_kernel, by_before = before * gradient, gradient * kernel
+        else:
+            by_kernel = np.swapaxes(before, -1, -2) @ gradient
+            by_before = gradient @ np.swapaxes(kernel, -1, -2)
+        found.append(summed(by_kernel, kernel.shape))
+        gradient = summed(by_before, before.shape)
+    return (gradient, *reversed(found))
+
+
+def summed(array: Array, shape: tuple[int, ...]) -> Array:
+    """The sum over the axes along which an array of `shape` was broadcast."""
+    axes = tuple(i for i, (size, own) in enumerate(zip(array.shape, shape, strict=True)) if own == 1 < size)
+    out: Array = array.sum(axes, keepdims=True) if axes else array
+    return out
+
+
+def sliced(stages: Sequence[Conv], kernels: Kernels) -> list[Array]:
+    """For each stage the matrix of it and all after it, for one slice of its `lead`: nested, so never large.
+
+    A stage gives `(made, rank)` for each slice: `made` joins the lead of the next, `rank` goes into its kernel.
+    """
+    known = [np.kron(kernels[-1], np.eye(stages[-1].trail, dtype=kernels[-1].dtype))]
+    for i in range(len(stages) - 2, -1, -1):
+        stage, made = stages[i], stages[i + 1].lead // stages[i].lead
+        inside, outside = kernels[i].shape
+        after = known[0].reshape(outside // made, -1)
+        whole = (kernels[i].reshape(-1, outside // made) @ after).reshape(inside, made, stage.trail, -1)
+        known.insert(0, np.ascontiguousarray(whole.swapaxes(1, 2)).reshape(inside * stage.trail, -1))
+    if stages[0].lead > 1:
+        known[0] = np.kron(np.eye(stages[0].lead, dtype=known[0].dtype), known[0])
+    return known
+
+
+def unsliced(stages: Sequence[Conv], kernels: Kernels, known: Sequence[Array], gradient: Array) -> Kernels:
+    """Backwards through `sliced`, for a chain whose first stage has no lead."""
+    found = []
+    for i, kernel in enumerate(kernels[:-1]):
+        (inside, outside), made, trail = kernel.shape, stages[i + 1].lead // stages[i].lead, stages[i].trail
+        apart = gradient.reshape(inside, trail, made, -1).swapaxes(1, 2).reshape(inside * made, -1)
+        after = known[i + 1].reshape(outside // made, -1)
+        found.append((apart @ after.T).reshape(kernel.shape))
+        gradient = (kernel.reshape(-1, outside // made).T @ apart).reshape(known[i + 1].shape)
+    (inside, outside), trail = kernels[-1].shape, stages[-1].trail
+    found.append(np.einsum("itot->io", gradient.reshape(inside, trail, outside, trail)))
+    return tuple(found)
 
 
 def ungrouped(op: Conv, kernel: Array) -> Array:
@@ -139,6 +224,12 @@ def split(kernel: Array, groups: int) -> list[Array]:
 def joined(kernels: Sequence[Array]) -> Array:
     """One kernel of all groups."""
     return np.concatenate(kernels, axis=-1) if len(kernels) > 1 else kernels[0]
+
+
+def contraction(lead: int, inside: int, outside: int, trail: int) -> Conv:
+    """A stage that acts on one axis of the channels: `(lead, inside, trail)` to `(lead, outside, trail)`."""
+    slices = lead * trail
+    return Conv((), slices * inside, slices * outside, (), (), lead=lead, trail=trail)
 
 
 def pointwise(op: Conv, cin: int, cout: int) -> Conv:

@@ -11,7 +11,7 @@ from lrf_optuna.decompositions import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.layers import LAYERS, set_kernel, walk
 from lrf_optuna.plan import INTACT, Choice, Plan
-from lrf_optuna.stages import Array, Conv
+from lrf_optuna.stages import Array
 
 
 def materialise(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]) -> Any:
@@ -62,7 +62,11 @@ def chained(layer: Any, choice: Choice) -> Any:
     if kind is None:
         raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
     stages = chain_of(kind.read(layer), choice).stages
-    made = [written(kind.write, layer, stage, i, len(stages)) for i, stage in enumerate(stages)]
+    made = [
+        one
+        for i, stage in enumerate(stages)
+        for one in kind.write(layer, stage, f"{layer.name}_{i + 1}", i == len(stages) - 1)
+    ]
     *_, channels = shape = layer.get_build_config()["input_shape"]
     anywhere = keras.Input((*(None for _ in shape[1:-1]), channels), dtype=layer.compute_dtype)
     chain = keras.Sequential([anywhere, *made], name=layer.name)
@@ -70,14 +74,10 @@ def chained(layer: Any, choice: Choice) -> Any:
     return chain
 
 
-def written(write: Any, layer: Any, stage: Conv, i: int, count: int) -> Any:
-    """The layer of the i-th stage."""
-    return write(layer, stage, f"{layer.name}_{i + 1}", i == count - 1)
-
-
 def fill(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
     """Put the stage kernels and the original's bias into a built chain."""
-    for made, kernel in zip(chain.layers, kernels, strict=True):
+    weighted = [made for made in chain.layers if made.weights]
+    for made, kernel in zip(weighted, kernels, strict=True):
         set_kernel(made, kernel)
-    if getattr(layer, "use_bias", False):
-        chain.layers[-1].bias.assign(layer.bias)
+    if getattr(layer, "bias", None) is not None:
+        weighted[-1].bias.assign(keras.ops.reshape(layer.bias, weighted[-1].bias.shape))

@@ -10,10 +10,11 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data import load_data
 from lrf_optuna.decompositions import applicable, chain_of, choice_of, compose
 from lrf_optuna.layers import Inventory, own_kernel, walk
+from lrf_optuna.moments import Moments
 from lrf_optuna.plan import INTACT, Choice
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.refit import Moments, error, fit
+from lrf_optuna.refit import Fitter
 from lrf_optuna.stages import Array, Chain, Site
 from lrf_optuna.zoo import describe_input
 
@@ -68,13 +69,13 @@ def of_site(site: Site, kernel: Array, moments: Moments | None, keeps: Sequence[
     """The rows of one layer; what several keeps come to is fitted once."""
     whole = site.macs(Chain((site.op,)))
     errors: dict[Choice, float] = {INTACT: 0.0}
+    fitter = Fitter(site.op, kernel, moments)
     for method in applicable(site.op)[1:]:
         for keep in keeps:
             choice = choice_of(site.op, method, keep)
             chain = chain_of(site.op, choice)
             if choice not in errors:
-                composed = compose(site.op, choice, fit(site.op, choice, kernel, moments))
-                errors[choice] = error(kernel, composed, moments)
+                errors[choice] = fitter.error(compose(site.op, choice, fitter.fit(choice)))
             yield Surveyed(
                 layer=site.name,
                 method=method,

@@ -6,9 +6,10 @@ import pytest
 
 from lrf_optuna.decompositions import DECOMPOSITIONS, applicable, choice_of, compose
 from lrf_optuna.layers import LAYERS, counts, find_sites, keras_kernel, kernel_of, own_kernel
+from lrf_optuna.moments import Gathering, by_group, patches
 from lrf_optuna.plan import INTACT, Plan
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.refit import Gathering, by_group, error, fit, patches
+from lrf_optuna.refit import error, fit
 from lrf_optuna.separable import unseparated
 from lrf_optuna.stages import split
 from lrf_optuna.surgery import materialise
@@ -87,7 +88,10 @@ def test_the_built_layer_is_the_layer_with_the_composed_kernel(case, method):
     stages = fit(site.op, choice, kernel, gathering.moments())
     composed = compose(site.op, choice, stages)
     plain = compose(site.op, choice, fit(site.op, choice, kernel, None))
-    assert error(kernel, composed, gathering.moments()) <= error(kernel, plain, gathering.moments()) + 0.02
+    assert (
+        error(site.op, kernel, composed, gathering.moments())
+        <= error(site.op, kernel, plain, gathering.moments()) + 0.02
+    )
     plan = Plan.of({site.name: choice})
     built = materialise(model, plan, {site.name: stages})
     kernel_of(layer).assign(keras_kernel(layer, composed))

@@ -13,8 +13,10 @@ from typing import Protocol
 from lrf_optuna.decompositions import laws
 from lrf_optuna.decompositions.cp import CP, CP3
 from lrf_optuna.decompositions.intact import Intact
+from lrf_optuna.decompositions.qr import QR
 from lrf_optuna.decompositions.svd import SVD, ChannelSVD, SpatialSVD
 from lrf_optuna.decompositions.tt import TT
+from lrf_optuna.decompositions.tt_matrix import TTMatrix
 from lrf_optuna.decompositions.tucker import Tucker2
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plan import INTACT, Choice
@@ -56,7 +58,20 @@ class Decomposition(Protocol):
 
 
 DECOMPOSITIONS: dict[str, Decomposition] = {
-    d.name: d for d in (Intact(), SVD(), ChannelSVD(), SpatialSVD(), Tucker2(), CP(), CP3(), TT())
+    d.name: d
+    for d in (
+        Intact(),
+        SVD(),
+        QR(),
+        TTMatrix(),
+        TTMatrix("kronecker", cores=2),
+        ChannelSVD(),
+        SpatialSVD(),
+        Tucker2(),
+        CP(),
+        CP3(),
+        TT(),
+    )
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrf_optuna.decompositions.budget import largest
+from lrf_optuna.decompositions.singular import Singular, singular
 from lrf_optuna.stages import Array, Chain, Conv, along, pointwise, spatial
 
 
@@ -26,12 +27,15 @@ class ChannelSVD:
         (r,) = ranks
         return Chain((spatial(op, op.cin, r), pointwise(op, r, op.cout)))
 
+    def prepare(self, op: Conv, kernel: Array) -> Singular:
+        return singular(kernel.reshape(-1, op.cout))
+
+    def truncate(self, op: Conv, prepared: Singular, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        first, last = prepared.truncated(ranks[0])
+        return first.reshape(*op.window, op.cin, -1), last.reshape(*(1,) * len(op.window), -1, op.cout)
+
     def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        (r,) = ranks
-        left, values, right = np.linalg.svd(kernel.reshape(-1, op.cout), full_matrices=False)
-        root = np.sqrt(values[:r])
-        first, last = left[:, :r] * root, root[:, None] * right[:r]
-        return first.reshape(*op.window, op.cin, r), last.reshape(*(1,) * len(op.window), r, op.cout)
+        return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +68,17 @@ class SpatialSVD:
         others = replace(op, window=window, strides=strides, dilation=dilation, cin=r)
         return Chain((along(op, 0, op.cin, r), others))
 
+    def prepare(self, op: Conv, kernel: Array) -> Singular:
+        return singular(np.moveaxis(kernel, -2, 1).reshape(op.window[0] * op.cin, -1))
+
+    def truncate(self, op: Conv, prepared: Singular, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        first, last = prepared.truncated(ranks[0])
+        ones = (1,) * (len(op.window) - 1)
+        others = np.moveaxis(last.reshape(-1, *op.window[1:], op.cout), 0, -2)[None]
+        return first.reshape(op.window[0], *ones, op.cin, -1), np.ascontiguousarray(others)
+
     def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        (r,) = ranks
-        matrix = np.moveaxis(kernel, -2, 1).reshape(op.window[0] * op.cin, -1)
-        left, values, right = np.linalg.svd(matrix, full_matrices=False)
-        root = np.sqrt(values[:r])
-        first = (left[:, :r] * root).reshape(op.window[0], *(1,) * (len(op.window) - 1), op.cin, r)
-        last = (root[:, None] * right[:r]).reshape(r, *op.window[1:], op.cout)
-        return first, np.moveaxis(last, 0, -2)[None].copy()
+        return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
 def full_rank(op: Conv) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrf_optuna.decompositions.budget import fraction, largest
 from lrf_optuna.decompositions.cp import axes
+from lrf_optuna.decompositions.singular import Singular, singular
 from lrf_optuna.stages import Array, Chain, Conv, along, entering, pointwise
 
 
@@ -35,19 +36,21 @@ class TT:
         middle = [along(op, axis, a, b) for axis, (a, b) in zip(axes(op), pairwise(ranks), strict=True)]
         return Chain((entering(op, ranks[0]), *middle, pointwise(op, ranks[-1], op.cout)))
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        from tensorly.decomposition import tensor_train
+    def prepare(self, op: Conv, kernel: Array) -> Singular:
+        return singular(np.moveaxis(kernel, -2, 0).reshape(op.cin, -1))
 
-        tensor = np.moveaxis(kernel, -2, 0).reshape(modes(op))
-        cores = list(tensor_train(tensor, rank=[1, *ranks, 1]).factors)
-        kernels = []
-        for axis, core in zip(axes(op), cores[1:-1], strict=True):
+    def truncate(self, op: Conv, prepared: Singular, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        first, rest = prepared.truncated(ranks[0], left=0)
+        ones, kernels = (1,) * len(op.window), []
+        for axis, bond, rank in zip(axes(op), ranks, ranks[1:], strict=False):
             window = [1] * len(op.window)
             window[axis] = op.window[axis]
-            kernels.append(np.moveaxis(core, 1, 0).reshape(*window, core.shape[0], core.shape[2]))
-        ones = (1,) * len(op.window)
-        first, last = cores[0].reshape(*ones, op.cin, -1), cores[-1].reshape(*ones, -1, op.cout)
-        return first, *kernels, last
+            core, rest = singular(rest.reshape(bond * op.window[axis], -1), rank).truncated(rank, left=0)
+            kernels.append(np.moveaxis(core.reshape(bond, -1, rank), 1, 0).reshape(*window, bond, rank))
+        return first.reshape(*ones, op.cin, -1), *kernels, rest.reshape(*ones, -1, op.cout)
+
+    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
 def modes(op: Conv) -> tuple[int, ...]:

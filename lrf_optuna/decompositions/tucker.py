@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,11 @@ import numpy as np
 from lrf_optuna.decompositions.budget import fraction, largest
 from lrf_optuna.stages import Array, Chain, Conv, pointwise, spatial
 
-HOOI_SWEEPS = 20
-HOOI_TOLERANCE = 1e-5
+SWEEPS = 20
+TOLERANCE = 1e-5
+"""The iteration ends when a sweep keeps less than this more of the squared norm."""
+Started = tuple[Array, Array, Array]
+"""The kernel as `(window, cin, cout)`, and all singular vectors of its two channel modes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,38 @@ class Tucker2:
         r1, r2 = ranks
         return Chain((pointwise(op, op.cin, r1), spatial(op, r1, r2), pointwise(op, r2, op.cout)))
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        from tensorly.decomposition import partial_tucker
+    def prepare(self, op: Conv, kernel: Array) -> Started:
+        tensor = kernel.reshape(-1, op.cin, op.cout)
+        return tensor, leading(np.swapaxes(tensor, 1, 2)), leading(tensor)
 
-        channels = len(op.window), len(op.window) + 1
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            (core, (inside, outside)), _ = partial_tucker(
-                kernel, rank=list(ranks), modes=list(channels), n_iter_max=HOOI_SWEEPS, init="svd", tol=HOOI_TOLERANCE
-            )
+    def truncate(self, op: Conv, prepared: Started, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        tensor, inside, outside = prepared
+        inside, outside = orthogonal_iteration(tensor, inside[:, : ranks[0]], outside[:, : ranks[1]])
+        core = inside.T @ tensor @ outside
         ones = (1,) * len(op.window)
-        return inside.reshape(*ones, op.cin, ranks[0]), np.asarray(core), outside.T.reshape(*ones, ranks[1], op.cout)
+        first, last = inside.reshape(*ones, op.cin, -1), outside.T.reshape(*ones, -1, op.cout)
+        return first.copy(), core.reshape(*op.window, *core.shape[1:]), last.copy()
+
+    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        return self.truncate(op, self.prepare(op, kernel), ranks)
+
+
+def leading(tensor: Array) -> Array:
+    """All singular vectors of the last mode of a `(window, a, b)` tensor, the first ones first."""
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    out: Array = np.linalg.eigh(rows.T @ rows)[1][:, ::-1]
+    return out
+
+
+def orthogonal_iteration(tensor: Array, inside: Array, outside: Array) -> tuple[Array, Array]:
+    """Higher-order orthogonal iteration (De Lathauwer et al. 2000) on both channel modes, from the HOSVD's bases."""
+    size, before = float(np.vdot(tensor, tensor)) or 1.0, 0.0
+    for _ in range(SWEEPS):
+        inside = leading(np.swapaxes(tensor @ outside, 1, 2))[:, : inside.shape[1]]
+        seen = inside.T @ tensor
+        outside = leading(seen)[:, : outside.shape[1]]
+        kept = float(np.sum(np.square(seen @ outside))) / size
+        if kept - before < TOLERANCE:
+            break
+        before = kept
+    return inside, outside
