@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from lrf_optuna.config import KEEP, DataSpec
 from lrf_optuna.data import load_data
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
+from lrf_optuna.errors import lookup
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import INTACT, Candidate
 from lrf_optuna.proxy import Proxy
@@ -82,7 +83,7 @@ def parsed() -> argparse.Namespace:
 
 def prepared(network: str, args: argparse.Namespace) -> Proxy:
     """The proxy of a network, fitted to calibration images as it was trained on."""
-    known = json.loads((args.models / "models.json").read_text())[network]
+    known = lookup(json.loads((args.models / "models.json").read_text()), network, "network of models.json")
     model = keras.models.load_model(args.models / f"{network}.keras", compile=False)
     path = str(unpacked(known["dataset"], args.data, args.work))
     spec = DataSpec(path=path, divide=known["divide_by"], mean=tuple(known["mean"]), std=tuple(known["std"]))
