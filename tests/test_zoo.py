@@ -12,7 +12,9 @@ from keras import layers
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, data_from_arrays, load_data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.zoo import ZOO, describe_input, lenet5, lenet300100, load_model
+from lrf_optuna.layers import find_sites
+from lrf_optuna.network import gives_probabilities
+from lrf_optuna.zoo import ZOO, describe_input, load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,17 +75,40 @@ def test_training_follows_the_seed_and_other_images_mean_another_net(tmp_path: P
     assert np.abs(first[0] - other[0]).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_every_net_of_the_zoo_gives_logits_of_ten_classes(name: str) -> None:
-    model = ZOO[name](0, name)
-    assert describe_input(model)[1] == 10
-    assert model.layers[-1].activation is keras.activations.linear
-    assert np.abs(model.get_weights()[0] - ZOO[name](1, name).get_weights()[0]).max() > 0
+@pytest.fixture(scope="module", params=ZOO)
+def net(request: pytest.FixtureRequest) -> tuple[str, keras.Model]:
+    """The name and the untrained net of every line of the zoo."""
+    return request.param, ZOO[request.param](0, request.param)
 
 
-def test_the_lenets_have_the_parameters_of_the_literature() -> None:
-    assert lenet5().count_params() == 431_080
-    assert lenet300100().count_params() == 266_610
+LITERATURE = {
+    "alexnet": ((227, 227, 3), 1000, 60_965_224),
+    "digits_cnn": ((8, 8, 1), 10, 82_666),
+    "lenet300100": ((28, 28, 1), 10, 266_610),
+    "lenet5": ((28, 28, 1), 10, 431_080),
+    "squeezenet": ((224, 224, 3), 1000, 1_235_496),
+}
+"""Images, classes and parameters; those of digits_cnn are its own."""
+
+
+def test_a_net_of_the_zoo_is_the_one_of_its_paper(net: tuple[str, keras.Model]) -> None:
+    name, model = net
+    assert model.name == name
+    assert (*describe_input(model), model.count_params()) == LITERATURE[name]
+    assert not gives_probabilities(model)
+
+
+def test_all_weights_of_a_net_of_the_zoo_are_in_layers_that_can_be_factorized(net: tuple[str, keras.Model]) -> None:
+    inventory = find_sites(net[1])
+    assert {row.kind for row in inventory.rows if row.params and not row.site} <= {"BatchNormalization"}
+    assert {site.op.groups for site in inventory.sites} == ({1, 2} if net[0] == "alexnet" else {1})
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if name != "alexnet"])  # 61 M random numbers take seconds
+def test_an_untrained_net_of_the_zoo_follows_the_seed(name: str) -> None:
+    first, again, other = (ZOO[name](seed, name).weights[0].numpy() for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
 
 
 def test_a_net_of_the_zoo_does_not_take_other_images(digits: Data) -> None:
@@ -99,7 +124,7 @@ def test_a_net_of_the_zoo_needs_data() -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("zoo:digits", r"unknown net of the zoo 'digits' .*there is: digits_cnn, lenet300100, lenet5"),
+        ("zoo:digits", r"unknown net of the zoo 'digits' .*there is: alexnet, .*, lenet5, squeezenet"),
         ("keras:ResNet5", r"unknown network of keras.applications 'ResNet5' \(did you mean 'ResNet50'\?\); there is:"),
         ("model.onnx", r"model.onnx is no model: give a .keras or .h5 file, zoo:NAME, keras:NAME or package"),
         ("nowhere/model.keras", r"no such model file: nowhere/model.keras"),

@@ -1,0 +1,202 @@
+"""What mixing methods is worth: the search with all of them, and with each one alone, on real trained networks.
+
+    python benchmarks/methods.py [--networks NAME...] [--trials N] [--seeds N...]
+                                 [--work DIR] [--models DIR] [--data DIR]
+
+Same images, trials and seeds for every row. A method for windows is alone on the convolutions, with `svd` on Dense and
+1 x 1 layers; a method for those is alone there, with all the others on the convolutions. Writes benchmarks/methods.md
+after every row: the hypervolume of the front, and the smallest share of the convolutions' weights on it at a loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from lrf_optuna.config import KEEP, DataSpec
+from lrf_optuna.data import load_data
+from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
+from lrf_optuna.errors import lookup
+from lrf_optuna.network import OUTPUT
+from lrf_optuna.plan import INTACT, Candidate
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.search import front, search
+from lrf_optuna.zoo import describe_input
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parent.parent / "shared"
+NETWORKS = ("resnet20_cifar10", "vgg6_cifar10")
+CALIBRATION = 1024
+MIX = "all methods"
+PLAIN = "svd"
+"""The method on Dense and 1 x 1 layers where another one is alone on the convolutions."""
+COSTS = ("loss", "params", "macs")
+REFERENCE = np.ones(len(COSTS))
+LOSSES = (0.01, 0.02, 0.05)
+"""1 - similarity of the logits, at which the convolutions' weights are compared."""
+PAPER = "about 11%"
+"""Fewer weights in convolutions at equal accuracy, as published for a mix against the best method alone."""
+Found = dict[str, Any]
+
+
+def main() -> None:
+    """Search with every set of methods on every network, and write the table after each."""
+    args = parsed()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    args.work.mkdir(parents=True, exist_ok=True)
+    for network in args.networks:
+        proxy = prepared(network, args)
+        for row, (methods, alone) in rows_of(proxy).items():
+            start = time.perf_counter()
+            asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
+            found = asked | {"points": searched(proxy, methods, args.trials, args.seeds)}
+            (args.work / f"{network}-{row.replace(' ', '-')}.json").write_text(json.dumps(found))
+            print(f"{line(found)} {time.perf_counter() - start:.0f} s", flush=True)
+            write(args.work)
+        del proxy
+        keras.backend.clear_session()
+        gc.collect()
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="of the models' models.json")
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / "methods")
+    parser.add_argument("--models", type=Path, default=SHARED / "models")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
+    return parser.parse_args()
+
+
+def prepared(network: str, args: argparse.Namespace) -> Proxy:
+    """The proxy of a network, fitted to calibration images as it was trained on."""
+    known = lookup(json.loads((args.models / "models.json").read_text()), network, "network of models.json")
+    model = keras.models.load_model(args.models / f"{network}.keras", compile=False)
+    path = str(unpacked(known["dataset"], args.data, args.work))
+    spec = DataSpec(path=path, divide=known["divide_by"], mean=tuple(known["mean"]), std=tuple(known["std"]))
+    data = load_data(spec, 0, *describe_input(model))
+    return Proxy(model, data.preprocess(data.calibration(CALIBRATION, 0).pixels), objectives=COSTS)
+
+
+def unpacked(name: str, folder: Path, work: Path) -> Path:
+    """The data set's file: of the folder, or unpacked from there into the work folder once."""
+    there, made = folder / f"{name}.npz", work / "data" / f"{name}.npz"
+    if not there.exists() and not made.exists():
+        subprocess.run([sys.executable, folder / "unpack.py", made.parent, name], check=True)
+    return there if there.exists() else made
+
+
+def rows_of(proxy: Proxy) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """Row -> its methods, and whether one is alone on the convolutions; each set of methods once."""
+    wide = names(proxy, pointwise=False)
+    point = names(proxy, pointwise=True)
+    rows = {MIX: (tuple(DECOMPOSITIONS), False)}
+    rows |= {f"{name} on convolutions": ((INTACT.method, name, PLAIN), True) for name in wide}
+    rows |= {f"{name} on Dense": ((INTACT.method, name, *wide), False) for name in point}
+    everything = {INTACT.method, *wide, *point}
+    return {row: found for row, found in rows.items() if row == MIX or not everything <= set(found[0])}
+
+
+def names(proxy: Proxy, pointwise: bool) -> list[str]:
+    """The methods that save in some layer of a network whose window is a point, or is wider."""
+    sites = [name for name, site in proxy.sites.items() if site.op.pointwise == pointwise]
+    saving = {method for site in sites for method in proxy.methods_of(site)} - {INTACT.method}
+    return [method for method in DECOMPOSITIONS if method in saving]
+
+
+def searched(proxy: Proxy, methods: tuple[str, ...], trials: int, seeds: list[int]) -> list[list[Found]]:
+    """For every seed the points of the front of a search with these methods."""
+    proxy.methods = methods
+    table = proxy.table(KEEP)
+    fronts = [front(search(proxy, table, trials=trials, keeps=KEEP, seed=seed)) for seed in seeds]
+    return [[point(proxy, candidate) for candidate in points] for points in fronts]
+
+
+def point(proxy: Proxy, candidate: Candidate) -> Found:
+    """A candidate's costs, its logits' loss, and the share that is left of the convolutions' weights."""
+    convolutions = {name: site.op for name, site in proxy.sites.items() if site.op.window}
+    left = sum(chain_of(op, candidate.plan[name]).params for name, op in convolutions.items())
+    whole = sum(op.params for op in convolutions.values())
+    logits = 1 - proxy.measure(candidate.plan).similarity[OUTPUT]
+    return dict(candidate.costs) | {"logits": logits, "convolutions": left / whole}
+
+
+def hypervolume(points: NDArray[Any], reference: NDArray[Any]) -> float:
+    """The volume between points `(n, costs)` and a reference above them: slice by slice along the last cost."""
+    inside = points[np.all(points < reference, axis=1)]
+    if not len(inside):
+        return 0.0
+    if len(reference) == 1:
+        return float(reference[0] - inside.min())
+    inside = inside[np.argsort(inside[:, -1], kind="stable")]
+    heights = np.diff([*inside[:, -1], reference[-1]])
+    slices = ((height, inside[: i + 1, :-1]) for i, height in enumerate(heights) if height > 0)
+    return float(sum(height * hypervolume(below, reference[:-1]) for height, below in slices))
+
+
+def volumes(found: Found) -> list[float]:
+    """The hypervolume of each seed's front."""
+    return [hypervolume(np.array([[one[cost] for cost in COSTS] for one in f]), REFERENCE) for f in found["points"]]
+
+
+def smallest(found: Found, most: float) -> float:
+    """The smallest share of the convolutions' weights with at most this loss of logits: the mean over the seeds."""
+    return float(
+        np.mean([min((p["convolutions"] for p in f if p["logits"] <= most), default=1) for f in found["points"]])
+    )
+
+
+def write(work: Path) -> None:
+    """The table of all rows that have been run, the best front of a network first, and what the mix saves."""
+    rows = [json.loads(file.read_text()) for file in work.glob("*.json")]
+    rows.sort(key=lambda found: (found["network"], -float(np.mean(volumes(found)))))
+    shares = " | ".join(f"weights at {most:g}" for most in LOSSES)
+    head = f"| network | methods | trials | seeds | hypervolume | each | {shares} |"
+    lines = [head, "|" + "---|" * (6 + len(LOSSES)), *map(line, rows), "", *savings(rows), "", ABOUT]
+    (HERE / "methods.md").write_text("\n".join(lines) + "\n")
+
+
+def line(found: Found) -> str:
+    """A row of the table."""
+    each = volumes(found)
+    shares = " | ".join(f"{smallest(found, most):.1%}" for most in LOSSES)
+    asked = f"| {found['network']} | {found['row']} | {found['trials']} | {' '.join(map(str, found['seeds']))} "
+    return f"{asked}| {np.mean(each):.4f} | {' '.join(f'{volume:.4f}' for volume in each)} | {shares} |"
+
+
+def savings(rows: list[Found]) -> list[str]:
+    """A table of what the mix saves of the convolutions' weights against the best method alone on them."""
+    lines = ["| network | loss | all methods | best alone | saved | in the paper |", "|" + "---|" * 6]
+    for mix in (found for found in rows if found["row"] == MIX):
+        alone = [found for found in rows if found["alone"] and found["network"] == mix["network"]]
+        for most in LOSSES if alone else ():
+            best = min(alone, key=lambda found: smallest(found, most))
+            shares = smallest(mix, most), smallest(best, most)
+            named = f"{shares[0]:.1%} | {shares[1]:.1%} ({best['row']})"
+            lines.append(f"| {mix['network']} | {most:g} | {named} | {1 - shares[0] / shares[1]:z.1%} | {PAPER} |")
+    return lines
+
+
+ABOUT = (
+    "Hypervolume: of the front in loss, parameters and MACs, below (1, 1, 1); the mean over the seeds and each. "
+    "Weights at a loss: the smallest share of the convolutions' weights among the front's points whose logits are "
+    "that alike (1 - cosine on the images that score plans), the mean over the seeds; before any fine-tuning. A method "
+    f"on convolutions is alone there, with {PLAIN} on Dense and 1 x 1 layers; one on Dense is alone on both of those, "
+    "with all others on the convolutions."
+)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What the benchmarks themselves rest on: no kind of layer is without a line, and volumes and shares are right."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from lrf_optuna.decompositions import DECOMPOSITIONS
+from lrf_optuna.layers import LAYERS, SEPARABLE, find_sites
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.separable import unseparated
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def kinds() -> ModuleType:
+    return module("kinds")
+
+
+@pytest.fixture(scope="module")
+def methods() -> ModuleType:
+    return module("methods")
+
+
+def test_every_kind_of_layer_has_a_case_in_kinds(kinds: ModuleType) -> None:
+    models = [kinds.modelled(name) for name in kinds.CASES]
+    there = {row.kind for model in models for row in find_sites(model).rows}
+    assert there >= {*LAYERS, *SEPARABLE, "MultiHeadAttention", "LSTM", "Embedding"}
+    sites = [row.site for model in models for row in find_sites(unseparated(model)).rows if row.kind in LAYERS]
+    assert all(sites)
+    assert any(site.op.groups > 1 and not site.op.depthwise for site in sites)
+
+
+@pytest.mark.parametrize("name", ["Dense", "SeparableConv1D", "LSTM"])
+def test_a_line_of_kinds_has_a_share_or_a_reason_for_every_method(kinds: ModuleType, name: str) -> None:
+    for line in kinds.lines(name):
+        assert line.count("|") == kinds.head()[0].count("|") == len(DECOMPOSITIONS) + 3
+        _, _, _, *cells, why, _ = (cell.strip() for cell in line.split("|"))
+        known = "|".join(map(re.escape, [*kinds.CHANGES, *kinds.OTHERS]))
+        assert all(re.fullmatch("–" if why else rf"\d+%|{known}", cell) for cell in cells)
+
+
+def test_a_check_of_kinds_that_fails_is_the_cell(kinds: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    (site,) = find_sites(kinds.modelled("Dense")).sites
+    monkeypatch.setattr(kinds, "AGREES", -1)
+    assert kinds.cell("Dense", site, "svd").startswith("**FAILED** AssertionError: the composed kernel: outputs differ")
+
+
+def test_a_reason_of_kinds_is_the_change_with_which_the_method_would_apply(kinds: ModuleType) -> None:
+    dense, wide, turned = (find_sites(kinds.modelled(n)).sites[0].op for n in ("Dense", "Conv1D", "Conv2DTranspose"))
+    assert kinds.reason(dense, "tucker2") == "one point"
+    assert kinds.reason(wide, "spatial_svd") == "one axis"
+    assert kinds.reason(wide, "svd") == "window"
+    assert kinds.reason(turned, "cp") == "transposed"
+    assert kinds.reason(kinds.windowed(dense, 2), "cp") == ""
+    assert kinds.reason(kinds.windowed(dense, 1, 1), "svd") == ""
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 4])
+def test_the_hypervolume_of_a_point_is_its_box(methods: ModuleType, dims: int) -> None:
+    point = np.linspace(0.2, 0.7, dims)
+    assert methods.hypervolume(point[None], np.ones(dims)) == pytest.approx(np.prod(1 - point))
+    assert methods.hypervolume(np.stack([point, point]), np.ones(dims)) == pytest.approx(np.prod(1 - point))
+    assert methods.hypervolume(np.stack([point, point + 0.1]), np.ones(dims)) == pytest.approx(np.prod(1 - point))
+
+
+def test_the_hypervolume_of_two_points_counts_what_they_share_once(methods: ModuleType) -> None:
+    a, b = np.array([0.1, 0.6, 0.3]), np.array([0.5, 0.2, 0.4])
+    wanted = np.prod(1 - a) + np.prod(1 - b) - np.prod(1 - np.maximum(a, b))
+    assert methods.hypervolume(np.stack([a, b]), np.ones(3)) == pytest.approx(wanted)
+
+
+def test_the_hypervolume_above_a_plane_of_points_is_the_sum_of_its_cubes(methods: ModuleType) -> None:
+    n = 6  # the cells (i, j, k) / n with i + j + k >= n - 1 are above a point of the plane i + j + k = n - 1
+    points = np.array([(i, j, n - 1 - i - j) for i in range(n) for j in range(n - i)]) / n
+    cells = sum(i + j + k >= n - 1 for i in range(n) for j in range(n) for k in range(n))
+    assert methods.hypervolume(points, np.ones(3)) == pytest.approx(cells / n**3)
+
+
+def test_points_beyond_the_reference_have_no_volume(methods: ModuleType) -> None:
+    beyond = np.array([[1.0, 0.0, 0.0], [0.0, 1.5, 0.0]])
+    assert methods.hypervolume(beyond, np.ones(3)) == 0
+    assert methods.hypervolume(np.vstack([beyond, [[0.5, 0.5, 0.5]]]), np.ones(3)) == pytest.approx(0.125)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_hypervolume_is_the_one_that_optuna_plots(methods: ModuleType, dims: int) -> None:
+    points = np.random.default_rng(dims).uniform(0, 1.1, (25, dims))
+    study = optuna.create_study(directions=["minimize"] * dims)
+    study.add_trials([optuna.trial.create_trial(values=list(point)) for point in points])
+    (plotted, *_) = optuna.visualization.plot_hypervolume_history(study, [1.0] * dims).data
+    assert methods.hypervolume(points, np.ones(dims)) == pytest.approx(plotted.y[-1])
+
+
+def test_the_rows_of_methods_are_the_mix_and_every_method_alone(methods: ModuleType, proxy: Proxy) -> None:
+    rows = methods.rows_of(proxy)
+    sets = [frozenset(names) for names, _ in rows.values()]
+    assert len(set(sets)) == len(sets)
+    assert sets[0] == set(DECOMPOSITIONS)
+    alone = {names[1] for names, on_convolutions in rows.values() if on_convolutions}
+    assert alone == {name for site in ("stem", "deep") for name in proxy.methods_of(site)} - {"intact"}
+    assert all(names[2:] == (methods.PLAIN,) for names, on_convolutions in rows.values() if on_convolutions)
+
+
+def test_the_points_of_a_row_are_a_front_of_its_methods(methods: ModuleType, net: Any, images: Any) -> None:
+    proxy = Proxy(net, images)
+    (points,) = methods.searched(proxy, ("intact", "channel_svd", "svd"), 8, [0])
+    assert 1 <= len(points) <= 8
+    assert {*methods.COSTS, "logits", "convolutions"} == set(points[0])
+    assert all(0 < one["convolutions"] <= 1 and one["params"] <= 1 for one in points)
+
+
+def found(row: str, alone: bool, *fronts: list[tuple[float, float]]) -> dict[str, Any]:
+    points = [[{"logits": a, "convolutions": b, "loss": a, "params": b, "macs": b} for a, b in one] for one in fronts]
+    return {"network": "net", "row": row, "alone": alone, "trials": 9, "seeds": [0, 1], "points": points}
+
+
+def test_the_mix_is_compared_with_the_best_method_alone_at_the_same_loss(methods: ModuleType) -> None:
+    mix = found(methods.MIX, False, [(0.01, 0.6), (0.03, 0.1)], [(0.004, 0.4)])
+    one, other = (found(name, True, *[[(0.005, share)]] * 2) for name, share in (("one", 0.8), ("other", 0.625)))
+    assert methods.smallest(mix, 0.01) == pytest.approx(0.5)
+    assert methods.smallest(mix, 0.001) == 1
+    first, *_ = methods.savings([mix, one, other])[2:]
+    assert first == "| net | 0.01 | 50.0% | 62.5% (other) | 20.0% | about 11% |"
