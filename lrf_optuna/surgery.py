@@ -63,8 +63,8 @@ def chained(layer: Any, choice: Choice) -> Any:
         raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
     stages = chain_of(kind.read(layer), choice).stages
     made = [written(kind.write, layer, stage, i, len(stages)) for i, stage in enumerate(stages)]
-    *_, channels = shape = layer.get_build_config()["input_shape"]
-    anywhere = keras.Input((*(None for _ in shape[1:-1]), channels), dtype=layer.compute_dtype)
+    shape = kind.any_size(layer, tuple(layer.get_build_config()["input_shape"][1:]))
+    anywhere = keras.Input(shape, dtype=layer.compute_dtype)
     chain = keras.Sequential([anywhere, *made], name=layer.name)
     chain.trainable = layer.trainable
     return chain
@@ -72,12 +72,12 @@ def chained(layer: Any, choice: Choice) -> Any:
 
 def written(write: Any, layer: Any, stage: Conv, i: int, count: int) -> Any:
     """The layer of the i-th stage."""
-    return write(layer, stage, f"{layer.name}_{i + 1}", i == count - 1)
+    return write(layer, stage, f"{layer.name}_{i + 1}", i == 0, i == count - 1)
 
 
 def fill(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
     """Put the stage kernels and the original's bias into a built chain."""
     for made, kernel in zip(chain.layers, kernels, strict=True):
         set_kernel(made, kernel)
-    if getattr(layer, "use_bias", False):
+    if layer.bias is not None:
         chain.layers[-1].bias.assign(layer.bias)

@@ -31,6 +31,8 @@ FLOORS = {
     "decompositions.tucker": 2,
     "decompositions.cp": 2,
     "decompositions.tt": 3,
+    "convolutions": 2,
+    "einsum": 2,
     "network": 3,
     "zoo": 3,
     "storage": 3,
