@@ -120,6 +120,14 @@ def stage_config(layer: Any, stage: Conv, first: bool, last: bool) -> dict[str, 
     }
 
 
+def without_axes(initializer: Any) -> Any:
+    """A serialized initializer that does not say which axes of a kernel are its inputs and outputs."""
+    if not isinstance(initializer, dict):
+        return initializer
+    kept = {key: value for key, value in initializer["config"].items() if not key.endswith("_axes")}
+    return initializer | {"config": kept}
+
+
 def macs(layer: Any, taken: Shape, given: Shape) -> int:
     """Multiply-accumulates for one input of shape `taken` (without the batch): the product of all axes' sizes."""
     letters = parts(layer.equation)[0]

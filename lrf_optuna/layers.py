@@ -242,9 +242,10 @@ def write_dense(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> 
 
 def write_einsum(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> Any:
     """The Keras layer for one stage of an EinsumDense layer's chain."""
-    config = stage_config(layer, name, last)
+    config = stage_config(layer, name, last) | einsum.stage_config(layer, stage, first, last)
+    config["kernel_initializer"] = einsum.without_axes(config["kernel_initializer"])
     config.pop("use_bias", None)
-    return keras.layers.EinsumDense.from_config(config | einsum.stage_config(layer, stage, first, last))
+    return keras.layers.EinsumDense.from_config(config)
 
 
 def set_kernel(layer: Any, kernel: Array) -> None:

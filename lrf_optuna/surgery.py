@@ -53,7 +53,13 @@ def copied(layer: Any) -> Any:
     if isinstance(layer, keras.layers.Lambda):
         kept = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
         return keras.layers.Lambda(layer.function, layer._output_shape, layer.mask, layer.arguments, **kept)
-    return type(layer).from_config(layer.get_config())
+    try:
+        return type(layer).from_config(layer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as reason:
+        kind = type(layer).__name__
+        raise LrfError(
+            f"the {kind} layer {layer.name!r} cannot be copied: give it a get_config that its from_config understands"
+        ) from reason
 
 
 def chained(layer: Any, choice: Choice) -> Any:

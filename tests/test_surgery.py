@@ -189,9 +189,8 @@ def test_a_built_chain_equals_the_layer_with_the_composed_kernel(kind: str, shap
     x = images_for(model)
     same(built(x, training=False), composed(model, plan, kernels)(x, training=False))
     assert built.output_shape == model.output_shape
-    assert (
-        built.count_params()
-        == chain_of(find_sites(model).sites[0].op, plan["one"]).params + prod(model.get_layer("one").bias.shape)
+    assert built.count_params() == chain_of(find_sites(model).sites[0].op, plan["one"]).params + prod(
+        model.get_layer("one").bias.shape
     )
 
 
@@ -240,7 +239,7 @@ def test_a_built_chain_trains_in_every_stage(kind: str, turn: int) -> None:
     built.compile("sgd", "mse", run_eagerly=True)
     before = built.get_weights()
     x = images_for(model)
-    built.train_on_batch(x, np.zeros(built.compute_output_shape(x.shape), np.float32))
+    built.train_on_batch(x, np.zeros(built(x).shape, np.float32))
     after = built.get_weights()
     assert all(np.isfinite(w).all() and not np.array_equal(v, w) for v, w in zip(before, after, strict=True))
 
@@ -285,6 +284,37 @@ def test_a_frozen_extractor_stays_frozen() -> None:
     stages = sum(len(chain_of(s.op, plan[s.name]).stages) for s in find_sites(model).sites if "/" not in s.name)
     assert len(built.trainable_variables) == stages + 2
     assert not any("conv" in v.path or "reduce" in v.path or "norm" in v.path for v in built.trainable_variables)
+
+
+def test_a_layer_that_cannot_be_copied_is_named() -> None:
+    class Applied(layers.Layer):  # type: ignore[misc]
+        """A layer that no configuration describes."""
+
+        def __init__(self, function: Any, **how: Any) -> None:
+            super().__init__(**how)
+            self.function = function
+
+        def call(self, inputs: Any) -> Any:
+            return self.function(inputs)
+
+    inputs = keras.Input((6, 10))
+    model = keras.Model(inputs, Applied(lambda x: 2 * x, name="own")(layers.Dense(7, name="one")(inputs)))
+    with pytest.raises(LrfError, match="the Applied layer 'own' cannot be copied: give it a get_config"):
+        materialise(model, *planned(model, lambda found: found[0]))
+
+
+def test_a_shared_layer_stays_one_layer() -> None:
+    inputs = keras.Input((6, 10))
+    shared = layers.EinsumDense("abc,cd->abd", (None, 10), bias_axes="d", name="shared")
+    x = shared(layers.MaxPooling1D()(shared(inputs)))
+    model = keras.Model(inputs, layers.Dense(5, name="top")(layers.GlobalAveragePooling1D()(x)))
+    plan, kernels = planned(model, lambda found: found[0])
+    built, x = materialise(model, plan, kernels), images_for(model)
+    same(built(x, training=False), composed(model, plan, kernels)(x, training=False))
+    assert sum(layer.name == "shared" for layer in built.layers) == 1
+    assert find_sites(built).macs == sum(
+        site.macs(chain_of(site.op, plan[site.name])) for site in find_sites(model).sites
+    )
 
 
 def test_a_shared_extractor_is_built_once() -> None:
