@@ -22,9 +22,10 @@ import numpy as np
 
 from lrf_optuna.decompositions import DECOMPOSITIONS, choice_of, compose
 from lrf_optuna.layers import LayerRow, counts, find_sites, keras_kernel, kernel_of, own_kernel, walk
+from lrf_optuna.moments import Gathering, Moments
 from lrf_optuna.network import listening
 from lrf_optuna.plan import INTACT, Plan
-from lrf_optuna.refit import Gathering, Moments, fit
+from lrf_optuna.refit import fit
 from lrf_optuna.separable import unseparated
 from lrf_optuna.stages import Conv, Site
 from lrf_optuna.surgery import materialise

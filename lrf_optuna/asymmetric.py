@@ -35,7 +35,7 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
 
     `images`: preprocessed, `(n, H, W, C)`.
     """
-    network, chosen = proxy.network, {name: choice for name, choice in plan if choice != INTACT}
+    chosen = {name: choice for name, choice in plan if choice != INTACT}
     sites = {name: site for name, site in proxy.sites.items() if name in chosen}
     macs = sum(site.macs(Chain((site.op,))) for site in proxy.sites.values())
     images = images[: int(np.clip(MOST_MACS / max(1, macs * len(sites)), FEWEST, len(images)))]
@@ -45,7 +45,7 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
     with proxy.calm(), progress.task("refit in order", len(batches) + len(sites)) as step:
         goals: dict[str, list[Array]] = {name: [] for name in sites}
         for turn, x in enumerate(batches):
-            for name, maps in network.inputs(x, names=list(sites)).items():
+            for name, maps in proxy.inputs(x, names=list(sites)).items():
                 own = split(proxy.kernels[name], sites[name].op.groups)
                 rows = by_group(seen(maps, sites[name], positions, turn), sites[name].op)
                 goals[name].append(np.stack([r @ flat(part) for r, part in zip(rows, own, strict=True)]))
@@ -59,7 +59,7 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
             last = chain.stages[-1]
             sums = [Sums.empty(inputs_of(last), last.cout // last.slices) for _ in before]
             for turn, x in enumerate(batches):
-                rows = by_group(seen(network.inputs(x, whole, [name])[name], site, positions, turn), site.op)
+                rows = by_group(seen(proxy.inputs(x, whole, [name])[name], site, positions, turn), site.op)
                 for total, r, a, goal in zip(sums, rows, before, goals[name][turn], strict=True):
                     total.add(r @ a, goal)
             fitted_last = joined([total.solution(part[-1]) for total, part in zip(sums, parts, strict=True)])

@@ -103,7 +103,8 @@ class Moment:
     @property
     def thin(self) -> bool:
         """Whether R has fewer rows than columns, and no ridge in it."""
-        return self.factor.shape[0] < self.factor.shape[1]
+        rows, width = self.factor.shape
+        return bool(rows < width)
 
     def root(self, matrix: Array) -> Array:
         """R M, with the ridge: distances between its columns are distances between layer outputs."""
@@ -116,7 +117,8 @@ class Moment:
             out: Array = self.factor.T @ matrix
             return out
         seen = len(self.factor)
-        return self.factor.T @ matrix[:seen] + np.sqrt(np.float32(self.ridge)) * matrix[seen:]
+        data: Array = self.factor.T @ matrix[:seen]
+        return data + np.sqrt(np.float32(self.ridge)) * matrix[seen:]
 
     def size(self, matrix: Array) -> float:
         """tr M'SM: the mean square of the outputs of the kernel M, without the ridge."""

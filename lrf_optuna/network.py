@@ -6,7 +6,7 @@ listened to while the model runs. So it works for sequential, functional and nes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -15,13 +15,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lrf_optuna.errors import LrfError
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.stages import Array, Site
 
 Shape = tuple[int, ...]
+Shapes = Any
+"""A shape, or the list, tuple or dict of shapes that a model of several inputs takes."""
+Images = Any
+"""An array `(n, ...)`, or the list, tuple or dict of them that a model of several inputs takes."""
 Calls = dict[str, list[tuple[Any, Any]]]
 OUTPUT = "logits"
-"""The tap that is the model's output."""
+"""The tap that is the model's only output; several have names of their own."""
 HEARD_BYTES = 2**28
 """Layer inputs that are held at a time."""
 
@@ -32,9 +36,9 @@ def listening(layers: Mapping[str, Any]) -> Iterator[Calls]:
     calls: Calls = {name: [] for name in layers}
 
     def wrapped(name: str, call: Any) -> Any:
-        def listened(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            out = call(inputs, *args, **kwargs)
-            calls[name].append((inputs, out))
+        def listened(*args: Any, **kwargs: Any) -> Any:
+            out = call(*args, **kwargs)
+            calls[name].append((next(iter((*args, *kwargs.values())), None), out))
             return out
 
         return listened
@@ -48,18 +52,32 @@ def listening(layers: Mapping[str, Any]) -> Iterator[Calls]:
             del layer.call
 
 
-def called_shapes(model: Any, layers: Mapping[str, Any], shape: Shape) -> dict[str, list[tuple[Shape, Shape]]]:
+def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict[str, list[tuple[Shape, Shape]]]:
     """Input and output shapes, without the batch axis, of every call of the layers that take and give one array."""
-    image = np.zeros((1, *shape), np.float32)
+    image = keras.tree.map_shape_structure(lambda shape: np.zeros((1, *shape), np.float32), shapes)
     with listening({name: layer for name, layer in layers.items() if type(layer).__name__ != "InputLayer"}) as calls:
         try:
             model(image, training=False)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as reason:
-            raise LrfError(f"the model does not take images of shape {shape}: {first_line(reason)}") from None
+            raise LrfError(f"the model does not take images of shape {shapes}: {first_line(reason)}") from None
     plain = {
         name: [(a, b) for a, b in found if hasattr(a, "shape") and hasattr(b, "shape")] for name, found in calls.items()
     }
     return {name: [(tuple(a.shape)[1:], tuple(b.shape)[1:]) for a, b in found] for name, found in plain.items()}
+
+
+def open_shape(model: Any) -> Shapes:
+    """The model's input shape without the batch axis, of several inputs as the model takes them.
+
+    Raises LrfError where the model leaves it open.
+    """
+    shapes = getattr(model, "input_shape", None)
+    if isinstance(shapes, list):
+        shapes = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), model.input)
+    settled = None if shapes is None else keras.tree.map_shape_structure(lambda shape: shape[1:], shapes)
+    if None in keras.tree.flatten(settled):
+        raise LrfError(f"the model takes inputs of shape {shapes}: say which, as input_shape or --size")
+    return settled
 
 
 def first_line(reason: BaseException) -> str:
@@ -67,13 +85,28 @@ def first_line(reason: BaseException) -> str:
     return (str(reason).strip().splitlines() or [type(reason).__name__])[0]
 
 
-def gives_probabilities(model: Any) -> bool:
-    """Whether a classifier ends in a softmax: then its logits are the logarithms of its outputs."""
-    producer = model.outputs[0]._keras_history.operation if getattr(model, "outputs", None) else model.layers[-1]
-    while isinstance(producer, keras.Model):
-        producer = producer.layers[-1]
+def gives_probabilities(model: Any, output: int = 0) -> bool:
+    """Whether a classifier (or one of several outputs) ends in a softmax: then its logits are its logarithms."""
+    if getattr(model, "outputs", None):
+        end = model.outputs[output]._keras_history
+        producer, output = end.operation, end.tensor_index
+    else:
+        producer, output = (model.layers or [None])[-1], 0
+    if isinstance(producer, keras.Model):
+        return gives_probabilities(producer, output)
     activation = getattr(producer, "activation", None)
     return activation is keras.activations.softmax or isinstance(producer, keras.layers.Softmax)
+
+
+def output_taps(model: Any) -> dict[str, bool]:
+    """Name -> whether it ends in a softmax, of every output; the only one of a model is called `OUTPUT`."""
+    if len(getattr(model, "outputs", None) or [None]) == 1:
+        return {OUTPUT: gives_probabilities(model)}
+    taps: dict[str, bool] = {}
+    for i, name in enumerate(model.output_names):
+        again = model.output_names[:i].count(name)
+        taps[f"{name}_{again + 1}" if again else name] = gives_probabilities(model, i)
+    return taps
 
 
 def logits_of(outputs: Any, probabilities: bool) -> Any:
@@ -95,7 +128,7 @@ class Network:
     ) -> None:
         self.model, self.layers, self.variables, self.taps = model, dict(layers), dict(variables), dict(taps)
         self.own = {name: tf.constant(variable.numpy(), tf.float32) for name, variable in self.variables.items()}
-        self.probabilities = gives_probabilities(model)
+        self.ends = output_taps(model)
         self.compiled: Any = tf.function(self.passed, reduce_retracing=True)
         self.heard: Any = tf.function(self.listened, reduce_retracing=True)
 
@@ -105,7 +138,8 @@ class Network:
         with keras.StatelessScope(state_mapping=swaps), listening(self.taps) as calls:
             out = self.model(x, training=False)
         maps = {name: tf.cast(found[-1][1], tf.float32) for name, found in calls.items()}
-        return maps | {OUTPUT: logits_of(tf.cast(out, tf.float32), self.probabilities)}
+        ends = zip(self.ends.items(), keras.tree.flatten(out), strict=True)
+        return maps | {name: logits_of(tf.cast(whole, tf.float32), soft) for (name, soft), whole in ends}
 
     def listened(self, kernels: list[Any], x: Any) -> dict[str, list[Any]]:
         """What goes into each layer, call by call."""
@@ -114,12 +148,12 @@ class Network:
             self.model(x, training=False)
         return {name: [tf.cast(inputs, tf.float32) for inputs, _ in found] for name, found in calls.items()}
 
-    def held(self, x: Array) -> Any:
-        """Images `(n, ...)` as a tensor that `run` takes without a copy."""
-        return tf.constant(x)
+    def held(self, x: Images) -> Any:
+        """Images `(n, ...)` as tensors that `run` takes without a copy."""
+        return each(x, tf.constant)
 
     def run(self, x: Any, kernels: Mapping[str, Array]) -> dict[str, Array]:
-        """Maps at the taps and `logits`, for images `(n, ...)`, with `kernels` in the named layers."""
+        """Maps at the taps and the outputs' logits, for images `(n, ...)`, with `kernels` in the named layers."""
         return {name: value.numpy() for name, value in self.compiled(self.taken(kernels), x).items()}
 
     def taken(self, kernels: Mapping[str, Array]) -> list[Any]:
@@ -127,33 +161,61 @@ class Network:
         return [kernels.get(name, own) for name, own in self.own.items()]
 
     def inputs(
-        self, x: Array, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
+        self, x: Images, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
     ) -> dict[str, list[Array]]:
         """What goes into each (named) layer, call by call, for images `(n, ...)` with `kernels` in their layers."""
-        heard = self.heard(self.taken(kernels or {}), tf.constant(x))
+        heard = self.heard(self.taken(kernels or {}), self.held(x))
         return {name: [maps.numpy() for maps in heard[name]] for name in names or heard}
 
-    def logits(self, x: Array, kernels: Mapping[str, Array], batch: int = 256) -> Array:
-        """Outputs for many images, in batches."""
-        parts = [self.run(self.held(x[i : i + batch]), kernels)[OUTPUT] for i in range(0, len(x), batch)]
-        return np.concatenate(parts)
+    def outputs(self, x: Images, kernels: Mapping[str, Array], batch: int = 256) -> dict[str, Array]:
+        """Name -> logits of all outputs for many images, in batches."""
+        parts = [self.run(self.held(part), kernels) for part in batches_of(x, batch)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.ends}
+
+    def logits(self, x: Images, kernels: Mapping[str, Array], batch: int = 256) -> Array:
+        """The only output for many images, in batches. Raises LrfError where there are several."""
+        lookup(self.ends, OUTPUT, "output")
+        return self.outputs(x, kernels, batch)[OUTPUT]
 
     def comparable(self, model: Any, x: Array) -> Array:
         """Another model's outputs for images `(n, ...)` as logits like this one's."""
-        return np.asarray(logits_of(tf.cast(model(x, training=False), tf.float32), self.probabilities))
+        return np.asarray(logits_of(tf.cast(model(x, training=False), tf.float32), self.ends[OUTPUT]))
 
 
-def in_batches(images: Array, sites: Iterable[Site]) -> list[Array]:
+def each(images: Images, change: Callable[[Array], Any]) -> Any:
+    """The images of every input, changed, in the same structure."""
+    return keras.tree.map_structure(change, images)
+
+
+def shapes_of(images: Images) -> Shapes:
+    """The shapes of images without the batch axis, in their structure."""
+    return each(images, lambda array: tuple(array.shape[1:]))
+
+
+def count_of(images: Images) -> int:
+    """How many images there are. Raises LrfError where inputs differ in that."""
+    counts = {len(array) for array in keras.tree.flatten(images)}
+    if len(counts) != 1:
+        raise LrfError(f"a model's inputs should be equally many, but are {sorted(counts)}")
+    return counts.pop()
+
+
+def batches_of(images: Images, size: int) -> list[Images]:
+    """Images in batches of at most `size`."""
+    starts = range(0, count_of(images), size)
+    return [each(images, lambda array, i=i: array[i : i + size]) for i in starts]  # type: ignore[misc]
+
+
+def in_batches(images: Images, sites: Iterable[Site]) -> list[Images]:
     """Images in batches of which the inputs of all sites together stay within `HEARD_BYTES`, 128 at most."""
-    each = sum(4 * site.op.cin * prod(shape) for site in sites for shape in site.maps)
-    size = int(np.clip(HEARD_BYTES // max(each, 1), 1, 128))
-    return [images[i : i + size] for i in range(0, len(images), size)]
+    bytes_each = sum(4 * site.op.cin * prod(shape) for site in sites for shape in site.maps)
+    return batches_of(images, int(np.clip(HEARD_BYTES // max(bytes_each, 1), 1, 128)))
 
 
-def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shape: Shape) -> dict[str, Any]:
+def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shapes: Shapes) -> dict[str, Any]:
     """The deepest maps of a model: its last spatial map, and what goes into its last layer with weights."""
-    shapes = called_shapes(model, dict(layers), shape)
-    order = [(name, layer, shapes[name][-1][1]) for name, layer in layers if shapes.get(name)]
+    found = called_shapes(model, dict(layers), shapes)
+    order = [(name, layer, found[name][-1][1]) for name, layer in layers if found.get(name)]
     spatial = [(name, layer) for name, layer, out in order if len(out) > 1]
     taps = dict(spatial[-1:])
     weighted = [i for i, (_, layer, _) in enumerate(order) if layer.weights]

@@ -39,7 +39,7 @@ class Projection:
     @property
     def entries(self) -> int:
         """Entries of R A, or of A where that is larger."""
-        wide = max(self.goal.shape[0], self.moment.factor.shape[1])
+        wide: int = max(self.goal.shape[0], self.moment.factor.shape[1])
         return wide * self.inputs * self.chain.stages[-1].lead
 
     @property

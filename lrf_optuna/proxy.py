@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 from lrf_optuna.allocate import Option, Table
 from lrf_optuna.decompositions import DECOMPOSITIONS, applicable, chain_of, choice_of, compose
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.layers import Inventory, counts, find_sites, keras_kernel, kernel_of, own_kernel, walk
+from lrf_optuna.layers import Inventory, counts, find_sites, keras_kernel, kernel_of, own_kernel, own_maps, walk
 from lrf_optuna.moments import MOST_ROWS, Gathering, Moments
-from lrf_optuna.network import Network, deep_taps, in_batches
+from lrf_optuna.network import Images, Network, count_of, deep_taps, each, in_batches, shapes_of
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -34,15 +34,16 @@ PROBED_KEEPS = (0.15, 0.4)
 class Proxy:
     """Plan -> costs, on calibration images, without building or training anything.
 
-    `images` `(n, H, W, C)` are preprocessed; a quarter of them, at most `SCORED`, score plans, and the others say
-    what each layer's inputs look like, so that a fit is never judged on the images it was made on. Kernels are kept
-    in at most `memory` bytes. Raises LrfError where nothing in the model can be factorized, or for a single image.
+    `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
+    them); a quarter of them, at most `SCORED`, score plans, and the others say what each layer's inputs look like, so
+    that a fit is never judged on the images it was made on. Kernels are kept in at most `memory` bytes. Raises LrfError
+    where nothing in the model can be factorized, or for a single image.
     """
 
     def __init__(
         self,
         model: Any,
-        images: Array,
+        images: Images,
         *,
         inventory: Inventory | None = None,
         methods: Sequence[str] | None = None,
@@ -52,11 +53,10 @@ class Proxy:
         memory: int = 2**29,
         progress: Progress = SILENT,
     ) -> None:
-        if len(images) < 2:
-            raise LrfError(
-                f"plans are scored on some images and fitted to others: give 2 or more, but got {len(images)}"
-            )
-        self.inventory = inventory or find_sites(model, images.shape[1:])
+        there = count_of(images)
+        if there < 2:
+            raise LrfError(f"plans are scored on some images and fitted to others: give 2 or more, but got {there}")
+        self.inventory = inventory or find_sites(model, shapes_of(images))
         self.sites = {site.name: site for site in self.inventory.sites}
         if not self.sites:
             reasons = "; ".join(sorted({f"{row.kind}: {row.reason}" for row in self.inventory.rows if row.params}))
@@ -68,11 +68,11 @@ class Proxy:
         self.similar = lookup(SIMILARITIES, similarity, "similarity")
         layers = dict(walk(model))
         found = {name: layers[name] for name in self.sites}
-        taps = deep_taps(model, list(layers.items()), images.shape[1:])
+        taps = deep_taps(model, list(layers.items()), shapes_of(images))
         self.network = Network(model, found, {name: kernel_of(layer) for name, layer in found.items()}, taps)
         self.kernels = {name: own_kernel(layer) for name, layer in found.items()}
-        count = min(SCORED, max(1, len(images) // 4))
-        self.scored = np.ascontiguousarray(images[:count])
+        count = min(SCORED, max(1, there // 4))
+        self.scored: Images = each(images, lambda array: np.ascontiguousarray(array[:count]))
         self.fitted: LRUCache[tuple[str, Choice], tuple[Array, ...]] = LRUCache(memory // 2, getsizeof=nbytes)
         self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(
             memory // 2, getsizeof=lambda kernel: kernel.nbytes
@@ -81,24 +81,31 @@ class Proxy:
         self.known: dict[Plan, Measured] = {}
         self.pixels = self.network.held(self.scored)
         self.reference = self.network.run(self.pixels, {})
-        self.moments = self.gathered(images[count:], progress) if refit else {}
+        self.moments = self.gathered(each(images, lambda array: array[count:]), progress) if refit else {}
 
-    def gathered(self, images: Array, progress: Progress) -> dict[str, Moments]:
+    def gathered(self, images: Images, progress: Progress) -> dict[str, Moments]:
         """The second moment of every site's inputs over `images`."""
         calls = {name: len(site.maps) for name, site in self.sites.items()}
-        rows = max(1, MOST_ROWS // len(images))
+        rows = max(1, MOST_ROWS // count_of(images))
         adding = {name: Gathering(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
-        with self.calm(), progress.task("what each layer sees", len(images) + len(self.sites)) as step:
+        with self.calm(), progress.task("what each layer sees", count_of(images) + len(self.sites)) as step:
             for batch in in_batches(images, self.sites.values()):
-                for name, calls_maps in self.network.inputs(batch).items():
+                for name, calls_maps in self.inputs(batch).items():
                     for maps in calls_maps:
                         adding[name].add(maps)
-                step(len(batch))
+                step(count_of(batch))
             moments = {}
             for name, sums in adding.items():
                 moments[name] = sums.moments()
                 step(1)
         return moments
+
+    def inputs(
+        self, images: Images, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
+    ) -> dict[str, list[Array]]:
+        """What goes into each (named) site, call by call, laid out as in `Conv`: `(n, *map, cin)`."""
+        heard, layers = self.network.inputs(images, kernels, names), self.network.layers
+        return {name: [own_maps(layers[name], maps) for maps in calls] for name, calls in heard.items()}
 
     def calm(self) -> AbstractContextManager[Any]:
         """One BLAS thread for as long as a block runs, where all kernels are small."""
@@ -169,9 +176,13 @@ class Proxy:
         measured = self.measure(plan)
         return {name: cost(measured) for name, cost in self.objectives.items()}
 
-    def logits(self, plan: Plan, images: Array) -> Array:
-        """The compressed network's outputs for preprocessed images `(n, H, W, C)`."""
+    def logits(self, plan: Plan, images: Images) -> Array:
+        """The compressed network's output for preprocessed images `(n, H, W, C)`. Raises LrfError for several."""
         return self.network.logits(images, self.swaps(plan))
+
+    def outputs(self, plan: Plan, images: Images) -> dict[str, Array]:
+        """Name -> logits of all of the compressed network's outputs for preprocessed images."""
+        return self.network.outputs(images, self.swaps(plan))
 
     def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> Table:
         """Every option of every site: its costs, and its data-aware error times how much the site's error hurts."""

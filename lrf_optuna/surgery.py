@@ -11,7 +11,7 @@ from lrf_optuna.decompositions import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.layers import LAYERS, set_kernel, walk
 from lrf_optuna.plan import INTACT, Choice, Plan
-from lrf_optuna.stages import Array
+from lrf_optuna.stages import Array, Conv
 
 
 def materialise(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]) -> Any:
@@ -53,7 +53,13 @@ def copied(layer: Any) -> Any:
     if isinstance(layer, keras.layers.Lambda):
         kept = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
         return keras.layers.Lambda(layer.function, layer._output_shape, layer.mask, layer.arguments, **kept)
-    return type(layer).from_config(layer.get_config())
+    try:
+        return type(layer).from_config(layer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as reason:
+        kind = type(layer).__name__
+        raise LrfError(
+            f"the {kind} layer {layer.name!r} cannot be copied: give it a get_config that its from_config understands"
+        ) from reason
 
 
 def chained(layer: Any, choice: Choice) -> Any:
@@ -62,16 +68,18 @@ def chained(layer: Any, choice: Choice) -> Any:
     if kind is None:
         raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
     stages = chain_of(kind.read(layer), choice).stages
-    made = [
-        one
-        for i, stage in enumerate(stages)
-        for one in kind.write(layer, stage, f"{layer.name}_{i + 1}", i == len(stages) - 1)
-    ]
-    *_, channels = shape = layer.get_build_config()["input_shape"]
-    anywhere = keras.Input((*(None for _ in shape[1:-1]), channels), dtype=layer.compute_dtype)
+    made = [one for i, stage in enumerate(stages) for one in written(kind.write, layer, stage, i, len(stages))]
+    shape = kind.any_size(layer, tuple(layer.get_build_config()["input_shape"][1:]))
+    anywhere = keras.Input(shape, dtype=layer.compute_dtype)
     chain = keras.Sequential([anywhere, *made], name=layer.name)
     chain.trainable = layer.trainable
     return chain
+
+
+def written(write: Any, layer: Any, stage: Conv, i: int, count: int) -> list[Any]:
+    """The layers of the i-th stage."""
+    found: list[Any] = write(layer, stage, f"{layer.name}_{i + 1}", i == 0, i == count - 1)
+    return found
 
 
 def fill(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
@@ -79,5 +87,5 @@ def fill(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
     weighted = [made for made in chain.layers if made.weights]
     for made, kernel in zip(weighted, kernels, strict=True):
         set_kernel(made, kernel)
-    if getattr(layer, "bias", None) is not None:
+    if layer.bias is not None:
         weighted[-1].bias.assign(keras.ops.reshape(layer.bias, weighted[-1].bias.shape))

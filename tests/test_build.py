@@ -36,6 +36,16 @@ def deep_net(**norm: Any) -> Any:
     return keras.Model(inputs, layers.Dense(CLASSES, name="top")(layers.Flatten()(x)))
 
 
+def heads_net() -> Any:
+    """EinsumDense layers over positions, into heads and out of them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10, 10, 3))
+    x = layers.Reshape((20, 15))(inputs)
+    x = layers.EinsumDense("abc,cde->abde", (20, 4, 6), bias_axes="de", activation="tanh", name="into")(x)
+    x = layers.EinsumDense("...de,fde->...f", 16, bias_axes="f", activation="relu", name="out")(x)
+    return keras.Model(inputs, layers.Dense(CLASSES, name="top")(layers.Flatten()(x)))
+
+
 def pictures(count: int = 300) -> Array:
     rng = np.random.default_rng(1)
     return np.kron(rng.standard_normal((count, 5, 5, 3)), np.ones((1, 2, 2, 1))).astype(np.float32)
@@ -58,6 +68,20 @@ def test_a_refit_in_order_brings_the_network_closer_to_the_original(method: str)
     fitted = refit_in_order(proxy, plan, kernels, images[len(proxy.scored) :])
     scores = [alike(materialise(model, plan, k), proxy.scored, proxy.reference[OUTPUT]) for k in (kernels, fitted)]
     assert scores[1] > scores[0]
+
+
+def test_layers_of_several_axes_are_refitted_in_order_too() -> None:
+    model, images = heads_net(), pictures()
+    proxy = Proxy(model, images)
+    plan = plan_of(proxy, 0.4, "svd")
+    kernels = stages_of(proxy, plan)
+    assert [name for name, choice in plan if choice != INTACT] == ["into", "out"]
+    fitted = refit_in_order(proxy, plan, kernels, images[len(proxy.scored) :])
+    scores = [alike(materialise(model, plan, k), proxy.scored, proxy.reference[OUTPUT]) for k in (kernels, fitted)]
+    assert scores[1] > scores[0]
+    data = data_of(images)
+    built = build(model, proxy, plan, data, data.calibration(200, 0).pixels)
+    assert built.count_params() == proxy.measure(plan).params
 
 
 def test_a_refit_in_order_changes_only_last_stages_of_what_the_plan_changes() -> None:

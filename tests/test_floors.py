@@ -34,6 +34,8 @@ FLOORS = {
     "decompositions.tucker": 2,
     "decompositions.cp": 2,
     "decompositions.tt": 3,
+    "convolutions": 2,
+    "einsum": 2,
     "network": 3,
     "zoo": 3,
     "storage": 3,
@@ -43,6 +45,7 @@ FLOORS = {
     "allocate": 4,
     "study": 4,
     "refit": 6,
+    "writing": 3,
     "layers": 6,
     "separable": 7,
     "question": 7,
@@ -68,7 +71,7 @@ FLOORS = {
 """Module -> floor. `decompositions` is its table; the package's own `__init__` only names what the others have."""
 HEAVY = {
     "tensorflow": {"network", "finetune"},
-    "keras": {"network", "layers", "surgery", "batchnorm", "build", "finetune", "separable"},
+    "keras": {"network", "layers", "writing", "surgery", "batchnorm", "build", "finetune", "separable"},
     "optuna": {"storage", "search"},
     "plotly": {"figures", "report"},
     "sklearn": set(),

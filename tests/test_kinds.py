@@ -1,11 +1,13 @@
 """Every kind of layer with every decomposition: read, fitted, built, equal to the layer with the composed kernel."""
 
+from math import prod
+
 import keras
 import numpy as np
 import pytest
 
 from lrf_optuna.decompositions import DECOMPOSITIONS, applicable, choice_of, compose
-from lrf_optuna.layers import LAYERS, counts, find_sites, keras_kernel, kernel_of, own_kernel
+from lrf_optuna.layers import LAYERS, counts, find_sites, keras_kernel, kernel_of, own_kernel, own_maps
 from lrf_optuna.moments import Gathering, by_group, patches
 from lrf_optuna.plan import INTACT, Plan
 from lrf_optuna.proxy import Proxy
@@ -39,18 +41,37 @@ CASES = {
     "Conv2DTranspose dilated": lambda: L.Conv2DTranspose(10, 3, dilation_rate=2, padding="same"),
     "Conv3DTranspose": lambda: L.Conv3DTranspose(10, 3, strides=2),
     "Dense": lambda: L.Dense(12, activation="relu"),
+    "EinsumDense": lambda: L.EinsumDense("abc,cd->abd", (None, 12), bias_axes="d", activation="relu"),
+    "EinsumDense at any rank": lambda: L.EinsumDense("...c,cd->...d", 12, bias_axes="d"),
+    "EinsumDense without positions": lambda: L.EinsumDense("ab,bc->ac", 12, activation="softmax"),
+    "EinsumDense into heads": lambda: L.EinsumDense("abc,cde->abde", (None, 4, 5), bias_axes="de"),
+    "EinsumDense out of heads": lambda: L.EinsumDense("abcd,cde->abe", (None, 12), bias_axes="e"),
+    "EinsumDense from heads to heads": lambda: L.EinsumDense("...bc,ecbd->...de", (3, 5), bias_axes="e"),
+    "EinsumDense the other way round": lambda: L.EinsumDense("abc,dc->abd", (11, 12), bias_axes="bd"),
+    "EinsumDense of mixed axes": lambda: L.EinsumDense("nhwcd,edfc->nhwef", (9, None, 3, 4), bias_axes="f"),
+    "EinsumDense with a bias of positions": lambda: L.EinsumDense("...bc,cd->...bd", (8, 12), bias_axes="b"),
 }
+SHAPES = {
+    "EinsumDense": (11, CHANNELS),
+    "EinsumDense without positions": (24,),
+    "EinsumDense into heads": (11, CHANNELS),
+    "EinsumDense out of heads": (11, 4, 3),
+    "EinsumDense from heads to heads": (11, 4, 3),
+    "EinsumDense the other way round": (11, CHANNELS),
+    "EinsumDense of mixed axes": (9, 8, 4, 3),
+}
+"""Input shapes of the cases that do not take the `MAPS`."""
 
 
 def model_of(case, rng):
-    """A one-layer model of a case with a random bias, its site and inputs."""
+    """A one-layer model of a case with a random bias, its layer and inputs."""
     layer = CASES[case]()
-    dims = dims_of(layer)
-    inputs = keras.Input((*MAPS[dims], CHANNELS))
+    shape = SHAPES.get(case, (*MAPS[dims_of(layer)], CHANNELS))
+    inputs = keras.Input(shape)
     model = keras.Model(inputs, layer(inputs))
     for variable in layer.weights:
         variable.assign(rng.standard_normal(variable.shape) / 3)
-    return model, layer, rng.standard_normal((24, *MAPS[dims], CHANNELS)).astype(np.float32)
+    return model, layer, rng.standard_normal((24, *shape)).astype(np.float32)
 
 
 def dims_of(layer):
@@ -66,11 +87,14 @@ def test_patches_times_the_kernel_are_the_layers_outputs(case):
     model, layer, x = model_of(case, np.random.default_rng(0))
     layer.activation = keras.activations.linear
     (site,) = find_sites(model).sites
-    assert site.op.out_map(x.shape[1:-1]) == model.output_shape[1:-1]
-    rows = by_group(patches(x, site.op, 10**9), site.op)
+    maps = own_maps(layer, x)
+    assert site.maps == (maps.shape[1:-1],)
+    out, given = (*site.op.out_map(maps.shape[1:-1]), site.op.cout), layer(x).shape[1:]
+    assert out == given or (case.startswith("EinsumDense") and prod(out) == prod(given))
+    rows = by_group(patches(maps, site.op, 10**9), site.op)
     parts = zip(rows, split(own_kernel(layer), site.op.groups), strict=True)
     found = np.concatenate([row @ part.reshape(-1, part.shape[-1]) for row, part in parts], axis=-1)
-    expected = np.asarray(layer(x)) - (layer.bias.numpy() if layer.use_bias else 0)
+    expected = np.asarray(layer(x)) - (0 if layer.bias is None else layer.bias.numpy())
     np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=2e-5)
 
 
@@ -83,7 +107,7 @@ def test_the_built_layer_is_the_layer_with_the_composed_kernel(case, method):
     if method not in applicable(site.op) or choice_of(site.op, method, 0.7) == INTACT:
         pytest.skip(f"{method} does not apply to, or does not save on, {case}")
     gathering = Gathering(site.op, 10**6)
-    gathering.add(x)
+    gathering.add(own_maps(layer, x))
     choice, kernel = choice_of(site.op, method, 0.7), own_kernel(layer)
     stages = fit(site.op, choice, kernel, gathering.moments())
     composed = compose(site.op, choice, stages)

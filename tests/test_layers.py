@@ -16,6 +16,7 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.layers import LAYERS, Inventory, counts, described, find_sites, kernel_of, own_kernel, walk
 from lrf_optuna.network import Network, deep_taps, gives_probabilities, logits_of
 from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.proxy import Proxy
 from lrf_optuna.refit import fit
 from lrf_optuna.stages import Conv, Site
 from lrf_optuna.surgery import materialise
@@ -124,11 +125,57 @@ def with_custom_layer() -> Any:
     return keras.Model(inputs, layers.Dense(7, name="top")(layers.Flatten()(x)))
 
 
+class Holder(keras.layers.Layer):  # type: ignore[misc]
+    """A layer of somebody's own with a layer of Keras inside."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.inner = layers.Dense(12)
+
+    def build(self, shape: Any) -> None:
+        self.inner.build(shape)
+
+    def call(self, inputs: Any) -> Any:
+        return self.inner(inputs)
+
+
+def with_a_layer_inside_another() -> Any:
+    inputs = keras.Input((8, 8, 3))
+    x = Holder(name="own")(layers.Conv2D(12, 3, name="conv")(inputs))
+    return keras.Model(inputs, layers.Dense(7, name="top")(layers.Flatten()(x)))
+
+
+def with_a_subclassed_model_inside() -> Any:
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(12, 3, padding="same", name="conv")(inputs)
+    return keras.Model(inputs, layers.Dense(7, name="top")(Subclassed(name="own")(x)))
+
+
+def with_attention() -> Any:
+    """The layer of Keras, and the same written out of EinsumDense layers and products of its input."""
+    inputs = keras.Input((6, 12))
+    x = layers.MultiHeadAttention(2, 6, name="attention")(query=inputs, value=inputs)
+    x = layers.GroupQueryAttention(6, 2, 1, name="grouped")(x, x)
+    q, k, v = (layers.EinsumDense("btc,chd->bthd", (6, 2, 6), bias_axes="hd", name=name)(x) for name in "qkv")
+    weights = layers.Softmax()(keras.ops.einsum("bthd,bshd->bhts", q, k))
+    x = keras.ops.einsum("bhts,bshd->bthd", weights, v)
+    x = layers.EinsumDense("...hd,hdc->...c", 12, bias_axes="c", name="out")(x)
+    x = layers.EinsumDense("btc,tu->buc", (3, 12), bias_axes="u", name="mixed")(x)
+    x = layers.EinsumDense("btc,tcd->btd", (3, 12), name="apart")(x)
+    return keras.Model(inputs, layers.Dense(7, name="top")(layers.GlobalAveragePooling1D()(x)))
+
+
+def partly_frozen() -> Any:
+    model = nested()
+    model.get_layer("base").trainable = False
+    return model
+
+
 class Subclassed(keras.Model):  # type: ignore[misc]
     """A model that is code, not a graph."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
         self.conv, self.flat, self.top = layers.Conv2D(12, 3), layers.Flatten(), layers.Dense(7)
 
     def call(self, inputs: Any) -> Any:
@@ -149,6 +196,10 @@ MODELS: dict[str, Callable[[], Any]] = {
         on_sequences,
         with_many_kinds,
         with_custom_layer,
+        with_a_layer_inside_another,
+        with_a_subclassed_model_inside,
+        with_attention,
+        partly_frozen,
     )
 }
 SITES = {
@@ -163,6 +214,10 @@ SITES = {
     "on_sequences": ["tokens", "top"],
     "with_many_kinds": ["depthwise", "transposed", "grouped", "conv", "line"],
     "with_custom_layer": ["conv", "top"],
+    "with_a_layer_inside_another": ["conv", "top"],
+    "with_a_subclassed_model_inside": ["conv", "top"],
+    "with_attention": ["q", "k", "v", "out", "top"],
+    "partly_frozen": ["base/conv", "base/reduce", "top"],
 }
 over_models = pytest.mark.parametrize("name", MODELS)
 
@@ -221,6 +276,18 @@ def test_a_plan_is_counted_as_the_model_that_is_built_from_it(name: str, turn: i
     assert macs == find_sites(compressed).macs
 
 
+@over_models
+def test_what_is_built_gives_what_is_scored(name: str) -> None:
+    model = MODELS[name]()
+    x = np.random.default_rng(0).standard_normal((8, *model.input_shape[1:])).astype(np.float32)
+    proxy = Proxy(model, x)
+    plan = a_plan(proxy.inventory)
+    compressed = materialise(model, plan, {site: proxy.stages(site, choice) for site, choice in plan})
+    wanted = np.asarray(compressed(x, training=False))
+    np.testing.assert_allclose(proxy.logits(plan, x), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    assert len(compressed.layers) == len(model.layers)
+
+
 def test_counts_of_an_empty_plan_are_those_of_the_model() -> None:
     inventory = find_sites(nested())
     assert counts(inventory, Plan(())) == (inventory.params, inventory.macs)
@@ -249,6 +316,10 @@ def test_macs_are_those_of_the_closed_form() -> None:
     assert rows["line"] == 47 * 3 * 8 * 8
     assert rows["small"] == 6 * 1
     assert find_sites(on_sequences()).macs == 6 * 10 * 12 + 12 * 5
+    rows = {row.path: row.macs for row in find_sites(with_attention()).rows}
+    assert rows["q"] == rows["out"] == 6 * 12 * 12
+    assert rows["mixed"] == 6 * 3 * 12
+    assert rows["apart"] == 3 * 12 * 12
 
 
 def test_a_shared_layer_is_one_site_with_a_map_for_each_call() -> None:
@@ -271,6 +342,13 @@ def test_reasons_say_why_a_layer_is_left_out() -> None:
     assert found["lstm"] == "no low-rank form for this kind"
     assert found["small"].startswith("too small")
     assert reasons(find_sites(with_custom_layer()))["own"] == "custom layer Scale: not known here"
+    assert reasons(find_sites(with_a_layer_inside_another()))["own"] == "custom layer Holder: not known here"
+    assert reasons(find_sites(with_a_subclassed_model_inside()))["own"] == "subclassed model Subclassed: not known here"
+    found = reasons(find_sites(with_attention()))
+    for name in ("attention", "grouped"):
+        assert found[name].startswith("builds its projections itself and cannot hold others: write them as EinsumDense")
+    assert found["mixed"] == "an EinsumDense layer that does not sum over the last axes of its input"
+    assert found["apart"] == "an EinsumDense layer that has a kernel with axes of the batch or the positions"
     assert reasons(find_sites(with_lambda()))["twice"] == "no weights"
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,16 @@ MAKERS: dict[str, tuple[Callable[..., Any], tuple[int, ...], tuple[dict[str, Any
         (5, 4, 4),
         ({"padding": "same", "strides": 2}, {"padding": "valid", "strides": 3}),
     ),
+    "EinsumDense": (
+        lambda **how: layers.EinsumDense(
+            how.pop("equation", "abc,cde->abde"),
+            how.pop("output_shape", (None, 3, 4)),
+            bias_axes=("e" if how.pop("use_bias", True) else None),
+            **how,
+        ),
+        (6, 10),
+        ({}, {"equation": "...c,ec->...e", "output_shape": 7}, {"equation": "abc,dec->abed"}),
+    ),
     "Conv3DTranspose": (lambda **how: layers.Conv3DTranspose(7, 3, **how), (3, 4, 3, 4), ({"strides": 2},)),
 }
 HOWS: dict[str, dict[str, Any]] = {
@@ -100,7 +111,7 @@ def one_layer(kind: str, **how: Any) -> Any:
     inputs = keras.Input(shape)
     layer = make(name="one", **how)
     model = keras.Model(inputs, layer(inputs))
-    if layer.use_bias:
+    if layer.bias is not None:
         layer.bias.assign(np.random.default_rng(2).uniform(0, 1, layer.bias.shape))
     return model
 
@@ -178,9 +189,8 @@ def test_a_built_chain_equals_the_layer_with_the_composed_kernel(kind: str, shap
     x = images_for(model)
     same(built(x, training=False), composed(model, plan, kernels)(x, training=False))
     assert built.output_shape == model.output_shape
-    assert (
-        built.count_params()
-        == chain_of(find_sites(model).sites[0].op, plan["one"]).params + model.get_layer("one").bias.shape[0]
+    assert built.count_params() == chain_of(find_sites(model).sites[0].op, plan["one"]).params + prod(
+        model.get_layer("one").bias.shape
     )
 
 
@@ -208,10 +218,10 @@ def test_a_built_chain_keeps_how_the_layer_was_made(kind: str, method: str, how:
     assert all(layer.dtype_policy.name == original.dtype_policy.name for layer in chain.layers)
     assert bool(built.trainable_variables) == chain.trainable == original.trainable
     assert last.activation is original.activation
-    assert last.use_bias == original.use_bias
-    if original.use_bias:
+    assert (last.bias is None) == (original.bias is None)
+    if original.bias is not None:
         assert np.array_equal(last.bias, original.bias)
-    assert all(layer.activation is keras.activations.linear and not layer.use_bias for layer in inner)
+    assert all(layer.activation is keras.activations.linear and layer.bias is None for layer in inner)
     assert all(layer.activity_regularizer is None for layer in inner)
     for part in ("bias_regularizer", "activity_regularizer", "bias_constraint"):
         assert type(getattr(last, part)) is type(getattr(original, part))
@@ -229,7 +239,7 @@ def test_a_built_chain_trains_in_every_stage(kind: str, turn: int) -> None:
     built.compile("sgd", "mse", run_eagerly=True)
     before = built.get_weights()
     x = images_for(model)
-    built.train_on_batch(x, np.zeros(built.compute_output_shape(x.shape), np.float32))
+    built.train_on_batch(x, np.zeros(built(x).shape, np.float32))
     after = built.get_weights()
     assert all(np.isfinite(w).all() and not np.array_equal(v, w) for v, w in zip(before, after, strict=True))
 
@@ -274,6 +284,37 @@ def test_a_frozen_extractor_stays_frozen() -> None:
     stages = sum(len(chain_of(s.op, plan[s.name]).stages) for s in find_sites(model).sites if "/" not in s.name)
     assert len(built.trainable_variables) == stages + 2
     assert not any("conv" in v.path or "reduce" in v.path or "norm" in v.path for v in built.trainable_variables)
+
+
+def test_a_layer_that_cannot_be_copied_is_named() -> None:
+    class Applied(layers.Layer):  # type: ignore[misc]
+        """A layer that no configuration describes."""
+
+        def __init__(self, function: Any, **how: Any) -> None:
+            super().__init__(**how)
+            self.function = function
+
+        def call(self, inputs: Any) -> Any:
+            return self.function(inputs)
+
+    inputs = keras.Input((6, 10))
+    model = keras.Model(inputs, Applied(lambda x: 2 * x, name="own")(layers.Dense(7, name="one")(inputs)))
+    with pytest.raises(LrfError, match="the Applied layer 'own' cannot be copied: give it a get_config"):
+        materialise(model, *planned(model, lambda found: found[0]))
+
+
+def test_a_shared_layer_stays_one_layer() -> None:
+    inputs = keras.Input((6, 10))
+    shared = layers.EinsumDense("abc,cd->abd", (None, 10), bias_axes="d", name="shared")
+    x = shared(layers.MaxPooling1D()(shared(inputs)))
+    model = keras.Model(inputs, layers.Dense(5, name="top")(layers.GlobalAveragePooling1D()(x)))
+    plan, kernels = planned(model, lambda found: found[0])
+    built, x = materialise(model, plan, kernels), images_for(model)
+    same(built(x, training=False), composed(model, plan, kernels)(x, training=False))
+    assert sum(layer.name == "shared" for layer in built.layers) == 1
+    assert find_sites(built).macs == sum(
+        site.macs(chain_of(site.op, plan[site.name])) for site in find_sites(model).sites
+    )
 
 
 def test_a_shared_extractor_is_built_once() -> None:
