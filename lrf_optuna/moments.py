@@ -82,6 +82,8 @@ class Moment:
     window: tuple[int, ...]
     factor: Array
     ridge: float
+    thin: bool = False
+    """Whether the ridge is not in R."""
 
     @classmethod
     def of(cls, window: tuple[int, ...], second: Array, share: float = RIDGE) -> Moment:
@@ -94,17 +96,12 @@ class Moment:
     @classmethod
     def of_rows(cls, window: tuple[int, ...], rows: Array) -> Moment:
         """From fewer rows than they are wide."""
-        values, left = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))
+        exact = rows.astype(np.float64)
+        values, left = np.linalg.eigh(exact @ exact.T / len(rows))
         alive = values > 1e-9 * max(float(values[-1]), 1e-30)
         ridge = RIDGE * float(values[alive].sum()) / rows.shape[1] or 1e-12
         factor = (left[:, alive] / np.sqrt(len(rows))).astype(np.float32).T @ rows
-        return cls(window, factor, ridge)
-
-    @property
-    def thin(self) -> bool:
-        """Whether R has fewer rows than columns, and no ridge in it."""
-        rows, width = self.factor.shape
-        return bool(rows < width)
+        return cls(window, factor, ridge, thin=True)
 
     def root(self, matrix: Array) -> Array:
         """R M, with the ridge: distances between its columns are distances between layer outputs."""
@@ -118,7 +115,8 @@ class Moment:
             return out
         seen = len(self.factor)
         data: Array = self.factor.T @ matrix[:seen]
-        return data + np.sqrt(np.float32(self.ridge)) * matrix[seen:]
+        own: Array = np.sqrt(np.float32(self.ridge)) * matrix[seen:]
+        return data + own
 
     def size(self, matrix: Array) -> float:
         """tr M'SM: the mean square of the outputs of the kernel M, without the ridge."""

@@ -44,11 +44,8 @@ class Projection:
 
     @property
     def steps(self) -> int:
-        """How many steps may be made; none for two stages of which the first sees everything: there SVD is exact."""
-        first, *others = self.chain.stages
-        if len(others) == 1 and first.window == self.moment.window and first.slices == 1:
-            return 0
-        return int(min(MOST_STEPS, MOST_PRODUCTS // (2 * self.moment.factor.shape[0] * self.entries)))
+        """How many steps may be made."""
+        return int(min(MOST_STEPS, MOST_PRODUCTS // max(1, 2 * self.moment.factor.shape[0] * self.entries)))
 
     def solved(self, kernels: Kernels) -> Array:
         """The best last kernel for those before it, in its shape and dtype."""

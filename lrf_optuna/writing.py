@@ -58,7 +58,7 @@ def dense(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> list[A
     shared = {"dtype": layer.dtype_policy}
     if last:
         made.append(keras.layers.Reshape((*free, stage.cout), name=f"{name}_flat", **shared))
-    if last and (ends["activity_regularizer"] or ends["activation"] != "linear"):  # softmax looks at all channels
+    if last and (ends.get("activity_regularizer") or ends["activation"] != "linear"):  # softmax looks at all channels
         made.append(keras.layers.Activation(name=f"{name}_end", **shared, **ends))
     return made
 

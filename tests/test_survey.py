@@ -68,7 +68,7 @@ def test_without_images_the_error_is_that_of_the_weights(
     sites = {site.name: site for site in inventory.sites}
     for row in of_weights:
         op, kernel, choice = sites[row.layer].op, own_kernel(net.get_layer(row.layer)), choice_in(row)
-        assert row.error == error(kernel, compose(op, choice, fit(op, choice, kernel, None)), None)
+        assert row.error == error(op, kernel, compose(op, choice, fit(op, choice, kernel, None)), None)
         assert row.saves == (row.error > 0)
 
 
