@@ -5,7 +5,7 @@
 
 Same images, trials and seeds for every row. A method for windows is alone on the convolutions, with `svd` on Dense and
 1 x 1 layers; a method for those is alone there, with all the others on the convolutions. Writes benchmarks/methods.md
-after every row: the hypervolume of the front, and the smallest share of the convolutions' weights on it at a loss.
+after every row: the hypervolume of the front, and what is left of the convolutions' weights at a loss.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
+from lrf_optuna.allocate import MULTIPLIERS, Table, lagrangian, plan_of
 from lrf_optuna.config import KEEP, DataSpec
 from lrf_optuna.data import load_data
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
 from lrf_optuna.errors import lookup
 from lrf_optuna.network import OUTPUT
-from lrf_optuna.plan import INTACT, Candidate
+from lrf_optuna.plan import INTACT
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.search import front, search
 from lrf_optuna.zoo import describe_input
@@ -60,7 +61,10 @@ def main() -> None:
         for row, (methods, alone) in rows_of(proxy).items():
             start = time.perf_counter()
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
-            found = asked | {"points": searched(proxy, methods, args.trials, args.seeds)}
+            proxy.methods = methods
+            table = proxy.table(KEEP)
+            points = searched(proxy, table, args.trials, args.seeds)
+            found = asked | {"points": points, "curve": curve(proxy, table)}
             (args.work / f"{network}-{row.replace(' ', '-')}.json").write_text(json.dumps(found))
             print(f"{line(found)} {time.perf_counter() - start:.0f} s", flush=True)
             write(args.work)
@@ -74,7 +78,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="of the models' models.json")
     parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="N")
     parser.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / "methods")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
@@ -117,21 +121,27 @@ def names(proxy: Proxy, pointwise: bool) -> list[str]:
     return [method for method in DECOMPOSITIONS if method in saving]
 
 
-def searched(proxy: Proxy, methods: tuple[str, ...], trials: int, seeds: list[int]) -> list[list[Found]]:
-    """For every seed the points of the front of a search with these methods."""
-    proxy.methods = methods
-    table = proxy.table(KEEP)
+def searched(proxy: Proxy, table: Table, trials: int, seeds: list[int]) -> list[list[Found]]:
+    """For every seed the points of the front of a search with the methods of a table."""
     fronts = [front(search(proxy, table, trials=trials, keeps=KEEP, seed=seed)) for seed in seeds]
-    return [[point(proxy, candidate) for candidate in points] for points in fronts]
+    return [[dict(candidate.costs) for candidate in points] for points in fronts]
 
 
-def point(proxy: Proxy, candidate: Candidate) -> Found:
-    """A candidate's costs, its logits' loss, and the share that is left of the convolutions' weights."""
-    convolutions = {name: site.op for name, site in proxy.sites.items() if site.op.window}
-    left = sum(chain_of(op, candidate.plan[name]).params for name, op in convolutions.items())
-    whole = sum(op.params for op in convolutions.values())
-    logits = 1 - proxy.measure(candidate.plan).similarity[OUTPUT]
-    return dict(candidate.costs) | {"logits": logits, "convolutions": left / whole}
+def curve(proxy: Proxy, table: Table) -> list[tuple[float, float]]:
+    """(loss of the logits, share of the convolutions' weights) of plans that change nothing else, for fewest weights.
+
+    The allocation is the Lagrangian one over the table, from the largest network to the smallest.
+    """
+    wide = {name: options for name, options in table.items() if proxy.sites[name].op.window}
+    plans = dict.fromkeys(plan_of(lagrangian(wide, multiplier, 1.0)) for multiplier in MULTIPLIERS)
+    whole = sum(proxy.sites[name].op.params for name in wide)
+    return [
+        (
+            1 - proxy.measure(plan).similarity[OUTPUT],
+            sum(chain_of(proxy.sites[name].op, plan[name]).params for name in wide) / whole,
+        )
+        for plan in plans
+    ]
 
 
 def hypervolume(points: NDArray[Any], reference: NDArray[Any]) -> float:
@@ -153,10 +163,11 @@ def volumes(found: Found) -> list[float]:
 
 
 def smallest(found: Found, most: float) -> float:
-    """The smallest share of the convolutions' weights with at most this loss of logits: the mean over the seeds."""
-    return float(
-        np.mean([min((p["convolutions"] for p in f if p["logits"] <= most), default=1) for f in found["points"]])
-    )
+    """The smallest share of the convolutions' weights at this loss of the logits, between the points of the curve."""
+    points = [(0.0, 1.0), *sorted(map(tuple, found["curve"]))]
+    kept = [p for i, p in enumerate(points) if all(p[1] < q[1] for q in points[:i])]
+    losses, shares = zip(*kept, strict=True)
+    return float(np.interp(most, losses, shares))
 
 
 def write(work: Path) -> None:
@@ -192,10 +203,10 @@ def savings(rows: list[Found]) -> list[str]:
 
 ABOUT = (
     "Hypervolume: of the front in loss, parameters and MACs, below (1, 1, 1); the mean over the seeds and each. "
-    "Weights at a loss: the smallest share of the convolutions' weights among the front's points whose logits are "
-    "that alike (1 - cosine on the images that score plans), the mean over the seeds; before any fine-tuning. A method "
-    f"on convolutions is alone there, with {PLAIN} on Dense and 1 x 1 layers; one on Dense is alone on both of those, "
-    "with all others on the convolutions."
+    "Weights at a loss: the share of the convolutions' weights that is left at this loss of the logits (1 - cosine on "
+    "the images that score plans), by a Lagrangian allocation for fewest weights with all else left alone; before any "
+    f"fine-tuning. A method on convolutions is alone there, with {PLAIN} on Dense and 1 x 1 layers; one on Dense is "
+    "alone on both of those, with all others on the convolutions."
 )
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrf_optuna.plan import Choice, Plan
 
@@ -74,6 +75,27 @@ def uniform(table: Table, keep: float) -> Picks:
         site: min((o for o in options if o.keep == keep), key=lambda o: o.loss, default=options[0])
         for site, options in table.items()
     }
+
+
+def competitive(table: Table) -> dict[str, list[Option]]:
+    """The table without the methods that, in a layer, lose at every option to another method's.
+
+    Such an option costs no less in any way and loses more; of two that are equal the first stays.
+    """
+    kept = {}
+    for site, options in table.items():
+        values = np.array([(option.loss, option.params, option.macs) for option in options])
+        winning = {option.method for i, option in enumerate(options) if not beaten(i, values, options)}
+        kept[site] = [option for option in options if option.method in winning]
+    return kept
+
+
+def beaten(i: int, values: NDArray[np.float64], options: Sequence[Option]) -> bool:
+    """Whether an option of another method is as good in everything, and better in one or the earlier one."""
+    others = np.array([option.method != options[i].method for option in options])
+    as_good = others & np.all(values <= values[i], axis=1)
+    better = np.any(values < values[i], axis=1) | (np.arange(len(options)) < i)
+    return bool(np.any(as_good & better))
 
 
 def plan_of(picks: Picks) -> Plan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 
-from lrf_optuna.allocate import Picks, Table, fitting, plan_of, sweep, uniform
+from lrf_optuna.allocate import Picks, Table, competitive, fitting, plan_of, sweep, uniform
 from lrf_optuna.errors import LrfError
 from lrf_optuna.objectives import Measured
 from lrf_optuna.plan import Candidate, Plan
@@ -37,11 +37,14 @@ def search(
 ) -> list[Candidate]:
     """Score plans until there are `trials` in all, and return every one, the record's earlier ones included.
 
-    The first `population` trials are good plans off `table`; they are parents like any other. Each finished trial
-    goes to `record` at once. An interrupt leaves the finished ones there.
+    The first `population` trials are good plans off `table`; they are parents like any other. A method that the table
+    shows to be worse than another in a layer, whatever it keeps, is not searched there. Each finished trial goes to
+    `record` at once. An interrupt leaves the finished ones there.
     """
     objectives = tuple(proxy.objectives)
     done = record.finished() if record else []
+    methods = space(table, done)
+    table = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
     study = optuna.create_study(
         directions=["minimize"] * len(objectives),
         sampler=optuna.samplers.NSGAIISampler(population_size=population, seed=stream(seed, len(done))),
@@ -55,7 +58,7 @@ def search(
         for _ in range(len(done), trials):
             trial = study.ask()
             _ = trial.relative_params  # gives an enqueued trial its generation: without one it is never a parent
-            plan = sampled(trial, proxy, keeps)
+            plan = sampled(trial, proxy, methods, keeps)
             costs = proxy.costs(plan)
             describe(trial, plan, proxy.measure(plan))
             finished = study.tell(trial, [costs[name] for name in objectives])
@@ -72,11 +75,18 @@ def stream(seed: int, done: int) -> int:
     return int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
 
 
-def sampled(trial: optuna.Trial, proxy: Proxy, keeps: Sequence[float]) -> Plan:
+def space(table: Table, done: Sequence[optuna.trial.FrozenTrial]) -> dict[str, tuple[str, ...]]:
+    """The methods that trials draw from in each layer: in a resumed study those that it began with."""
+    if done:
+        return {site: done[0].distributions[f"{site}.method"].choices for site in table}  # type: ignore[attr-defined]
+    return {site: tuple(dict.fromkeys(o.method for o in options)) for site, options in competitive(table).items()}
+
+
+def sampled(trial: optuna.Trial, proxy: Proxy, methods: Mapping[str, Sequence[str]], keeps: Sequence[float]) -> Plan:
     """The plan that a trial draws: a method and a keep for every site, the same names in every trial."""
     choices = {}
-    for site in proxy.sites:
-        method = trial.suggest_categorical(f"{site}.method", proxy.methods_of(site))
+    for site, names in methods.items():
+        method = trial.suggest_categorical(f"{site}.method", names)
         share = trial.suggest_categorical(f"{site}.keep", tuple(keeps))
         choices[site] = proxy.choice(site, method, share)
     return Plan.of(choices)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-settings.register_profile("lrf", deadline=None, derandomize=True, max_examples=60)
+seldom = [HealthCheck.filter_too_much]  # some methods apply to few of all operations
+settings.register_profile("lrf", deadline=None, derandomize=True, max_examples=60, suppress_health_check=seldom)
 settings.load_profile("lrf")
 SHARED = Path(__file__).parents[1].parent / "shared"
 KEEPS = (0.2, 0.35, 0.5, 0.7)

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrf_optuna.allocate import MIXES, Option, Picks, Table, fitting, lagrangian, plan_of, sweep, uniform, within
+from lrf_optuna.allocate import (
+    MIXES,
+    Option,
+    Picks,
+    Table,
+    competitive,
+    fitting,
+    lagrangian,
+    plan_of,
+    sweep,
+    uniform,
+    within,
+)
 from lrf_optuna.plan import INTACT, Choice
 
 KEEPS = (0.2, 0.5, 0.8)
@@ -49,6 +61,25 @@ def test_lagrangian_picks_have_the_least_price_of_all_combinations(table: Table,
         return total(picks, "loss") + multiplier * (mix * total(picks, "params") + (1 - mix) * total(picks, "macs"))
 
     assert price(lagrangian(table, multiplier, mix)) == pytest.approx(min(map(price, every(table))))
+
+
+@given(tables)
+@settings(max_examples=15)
+def test_methods_that_lose_at_every_option_to_another_are_left_out_and_no_other(table: Table) -> None:
+    worse = {
+        site: [*options, *(Option("c", o.keep, o.choice, o.loss + 0.01, o.params, o.macs) for o in options[1:])]
+        for site, options in table.items()
+    }
+    mixed = {site: [*options, Option("d", 0.1, options[1].choice, 0.0, 1e-4, 1e-4)] for site, options in worse.items()}
+    assert {o.method for options in competitive(worse).values() for o in options} == {"intact", "a", "b"}
+    assert {o.method for options in competitive(mixed).values() for o in options} == {"d"}
+    best = sweep(table)
+    assert [plan_of(picks) for picks in sweep(competitive(table))] == [plan_of(picks) for picks in best]
+
+
+def test_of_two_methods_that_are_equal_the_first_is_left() -> None:
+    options = [Option(name, 0.5, Choice(name, (2,)), 0.1, 0.5, 0.5) for name in ("a", "b")]
+    assert competitive({"site": options}) == {"site": options[:1]}
 
 
 @given(tables)

@@ -123,21 +123,27 @@ def test_the_rows_of_methods_are_the_mix_and_every_method_alone(methods: ModuleT
 
 def test_the_points_of_a_row_are_a_front_of_its_methods(methods: ModuleType, net: Any, images: Any) -> None:
     proxy = Proxy(net, images)
-    (points,) = methods.searched(proxy, ("intact", "channel_svd", "svd"), 8, [0])
+    proxy.methods = ("intact", "channel_svd", "svd")
+    table = proxy.table(methods.KEEP)
+    (points,) = methods.searched(proxy, table, 8, [0])
     assert 1 <= len(points) <= 8
-    assert {*methods.COSTS, "logits", "convolutions"} == set(points[0])
-    assert all(0 < one["convolutions"] <= 1 and one["params"] <= 1 for one in points)
+    assert all(set(methods.COSTS) == set(one) and one["params"] <= 1 for one in points)
+    losses, shares = zip(*methods.curve(proxy, table), strict=True)
+    assert (losses[0], shares[0]) < (1e-3, 1.01)
+    assert shares[-1] < 0.4
 
 
-def found(row: str, alone: bool, *fronts: list[tuple[float, float]]) -> dict[str, Any]:
-    points = [[{"logits": a, "convolutions": b, "loss": a, "params": b, "macs": b} for a, b in one] for one in fronts]
-    return {"network": "net", "row": row, "alone": alone, "trials": 9, "seeds": [0, 1], "points": points}
+def found(row: str, alone: bool, *curve: tuple[float, float]) -> dict[str, Any]:
+    points = [[{"loss": 0.5, "params": 0.5, "macs": 0.5}]]
+    asked = {"network": "net", "row": row, "alone": alone, "trials": 9, "seeds": [0, 1]}
+    return asked | {"points": points, "curve": curve}
 
 
 def test_the_mix_is_compared_with_the_best_method_alone_at_the_same_loss(methods: ModuleType) -> None:
-    mix = found(methods.MIX, False, [(0.01, 0.6), (0.03, 0.1)], [(0.004, 0.4)])
-    one, other = (found(name, True, *[[(0.005, share)]] * 2) for name, share in (("one", 0.8), ("other", 0.625)))
+    mix = found(methods.MIX, False, (0.005, 0.6), (0.015, 0.4), (0.016, 0.9), (0.03, 0.1))
+    one, other = (found(name, True, (0.02, share)) for name, share in (("one", 0.7), ("other", 0.25)))
     assert methods.smallest(mix, 0.01) == pytest.approx(0.5)
-    assert methods.smallest(mix, 0.001) == 1
+    assert methods.smallest(mix, 0.0025) == pytest.approx(0.8)
+    assert methods.smallest(mix, 0.5) == pytest.approx(0.1)
     first, *_ = methods.savings([mix, one, other])[2:]
     assert first == "| net | 0.01 | 50.0% | 62.5% (other) | 20.0% | about 11% |"

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_optuna.allocate import plan_of
+from lrf_optuna.allocate import competitive, plan_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plan import Candidate, Choice, Plan
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.search import choose, fixed_share, front, search, seeds, stream
+from lrf_optuna.search import choose, fixed_share, front, search, seeds, space, stream
 from lrf_optuna.storage import Record
 
 GENERATION = "NSGAIISampler:generation"
@@ -63,8 +63,24 @@ def test_every_trial_has_the_same_parameters_with_one_distribution(recorded: Rec
     assert all(trial.distributions == trials[0].distributions for trial in trials)
     assert set(trials[0].params) == {f"{site}.{what}" for site in proxy.sites for what in ("method", "keep")}
     for site in proxy.sites:
-        assert trials[0].distributions[f"{site}.method"].choices == proxy.methods_of(site)  # type: ignore[attr-defined]
+        drawn = trials[0].distributions[f"{site}.method"].choices  # type: ignore[attr-defined]
+        assert drawn[0] == "intact"
+        assert set(drawn) <= set(proxy.methods_of(site))
         assert trials[0].distributions[f"{site}.keep"].choices == keeps  # type: ignore[attr-defined]
+
+
+def test_methods_that_lose_everywhere_are_not_drawn_and_a_resumed_study_draws_what_it_began_with(
+    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
+) -> None:
+    methods = space(table, [])
+    assert methods == {site: tuple(dict.fromkeys(o.method for o in left)) for site, left in competitive(table).items()}
+    assert sum(map(len, methods.values())) < sum(len(proxy.methods_of(site)) for site in proxy.sites)
+    record = record_at(tmp_path / "s.db")
+    first = {site: [option for option in options if option.method != "cp3"] for site, options in table.items()}
+    search(proxy, first, trials=3, keeps=keeps, population=8, record=record)
+    assert space(table, record.finished()) == space(first, [])
+    search(proxy, table, trials=12, keeps=keeps, population=8, record=record)
+    assert len({str(trial.distributions) for trial in record.finished()}) == 1
 
 
 def test_a_recorded_trial_says_what_it_stands_for(recorded: Record, proxy: Proxy) -> None:
