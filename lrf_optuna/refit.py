@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from lrf_optuna.projection import MOST_ENTRIES, Projection, polished
 from lrf_optuna.stages import Array, Chain, Conv, Kernels, joined, split
 
 BALANCINGS = 20
+FORMS = "factorise", "prepare", "truncate"
 
 
 @runtime_checkable
@@ -33,6 +34,12 @@ class Nested(Protocol):
 
     def truncate(self, op: Conv, prepared: Any, ranks: tuple[int, ...]) -> Kernels:
         """The stage kernels for these ranks: what `factorise` gives."""
+
+
+def nested(method: object) -> TypeGuard[Nested]:
+    """Whether a decomposition is one, and no class made of it has put a `factorise` of its own in its place."""
+    owners = [next((i for i, c in enumerate(type(method).__mro__) if name in vars(c)), None) for name in FORMS]
+    return isinstance(method, Nested) and None not in owners and max(owners[1:]) <= owners[0]  # type: ignore[type-var, operator]
 
 
 @dataclass
@@ -67,7 +74,7 @@ class Part:
     def factorised(self, choice: Choice, seen: tuple[object, ...], kernel: Array) -> Kernels:
         """The plain factorization of a kernel that is known by what its first stage has `seen`."""
         method = DECOMPOSITIONS[choice.method]
-        if not isinstance(method, Nested):
+        if not nested(method):
             return method.factorise(self.op, kernel, choice.ranks)
         key = choice.method, seen
         if key not in self.prepared:

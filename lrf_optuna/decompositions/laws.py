@@ -132,6 +132,25 @@ def can_be_layers(method: Decomposition, op: Conv) -> bool:
     )
 
 
+def has_nested_views(method: Decomposition, op: Conv) -> bool:
+    """Contractions only in Dense layers, and each sees the channels as the one before left them."""
+    tensorized = [chain for chain in chains(method, op) if chain.tensorized]
+    return all(op.window == () and goes_on(chain) for chain in tensorized)
+
+
+def goes_on(chain: Chain) -> bool:
+    """The first has no lead and the last no trail; a lead takes in some of what was made, a trail gives some away."""
+    leads, trails = [s.lead for s in chain.stages], [s.trail for s in chain.stages]
+    inside, outside = [s.kernel_shape[0] for s in chain.stages], [s.kernel_shape[1] for s in chain.stages]
+    return (
+        leads[0] == trails[-1] == 1
+        and all(after % before == 0 for before, after in pairwise(leads))
+        and all(o % (after // before) == 0 for o, (before, after) in zip(outside, pairwise(leads), strict=False))
+        and all(more % less == 0 for more, less in pairwise(trails))
+        and all(i % (more // less) == 0 for i, (more, less) in zip(inside[1:], pairwise(trails), strict=True))
+    )
+
+
 def gives_kernels(method: Decomposition, op: Conv) -> bool:
     """One kernel a stage, of its shape, finite, in the dtype of the kernel that came in."""
     for dtype in (np.float32, np.float64):
@@ -186,6 +205,7 @@ LAWS: dict[str, Callable[[Decomposition, Conv], bool]] = {
     "its strides multiply to op.strides": has_the_strides,
     "along each axis one stage has the window, dilation and padding of the operation": looks_once,
     "every stage is plain or depthwise, the last one plain, none with stride and dilation": can_be_layers,
+    "contractions go from the first factor of a Dense layer's inputs to the last": has_nested_views,
     "factorise gives a tuple of one finite kernel a stage, of its kernel_shape and the input's dtype": gives_kernels,
     "equal input gives equal output": repeats,
     "arguments are left as they are": leaves_its_arguments,
