@@ -249,7 +249,7 @@ def names(method: Decomposition, law: str) -> bool:
     kept = laws.LAWS[law]
     try:
         return not all(kept(method, op) for op in laws.OPERATIONS.values() if method.applies(op))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ZeroDivisionError):
         return True
 
 
