@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tables import publish
 
 from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions import DECOMPOSITIONS, choice_of, compose
@@ -52,7 +53,7 @@ def main() -> None:
             if method != "intact" and DECOMPOSITIONS[method].applies(op):
                 rows.append(f"| {name} | {timed(Fitter(op, kernel, (moment,)), op, method)} | {peak():.1f} |")
                 print(rows[-1], flush=True)
-    (HERE / "large.md").write_text("\n".join([*HEAD, *rows]) + "\n")
+    publish("large", "\n".join([*HEAD, *rows]) + "\n")
 
 
 def moment_of(op: Conv, count: int) -> Moment:

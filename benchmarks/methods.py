@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from tables import publish
 
 from lrf_optuna.allocate import MULTIPLIERS, Table, lagrangian, plan_of
 from lrf_optuna.config import KEEP, DataSpec
@@ -177,7 +178,7 @@ def write(work: Path) -> None:
     shares = " | ".join(f"weights at {most:g}" for most in LOSSES)
     head = f"| network | methods | trials | seeds | hypervolume | each | {shares} |"
     lines = [head, "|" + "---|" * (6 + len(LOSSES)), *map(line, rows), "", *savings(rows), "", ABOUT]
-    (HERE / "methods.md").write_text("\n".join(lines) + "\n")
+    publish("methods", "\n".join(lines) + "\n")
 
 
 def line(found: Found) -> str:

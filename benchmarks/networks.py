@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tables import publish
+
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parent.parent / "shared"
 CASES = {
@@ -47,7 +49,7 @@ def main() -> None:
         run(case, args)
     rows = [row(case, args.work / case.replace(" ", "-") / "result.json") for case in CASES]
     table = "\n".join([*HEAD, *filter(None, rows)]) + "\n"
-    (HERE / "networks.md").write_text(table)
+    publish("networks", table)
     print(table)
 
 

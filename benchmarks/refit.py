@@ -20,6 +20,7 @@ from unittest.mock import patch
 import keras
 import numpy as np
 from methods import SHARED, unpacked
+from tables import publish
 
 from lrf_optuna import projection
 from lrf_optuna.config import DataSpec
@@ -55,7 +56,7 @@ def main() -> None:
                 rows[key].append(cells)
             print(name, flush=True)
     lines = [line(*key, np.mean(cells, axis=0)) for key, cells in sorted(rows.items())]
-    (HERE / "refit.md").write_text("\n".join([*HEAD, *lines]) + "\n")
+    publish("refit", "\n".join([*HEAD, *lines]) + "\n")
     print(*HEAD, *lines, sep="\n")
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from lrf_optuna.plan import Choice, Plan
 
 MULTIPLIERS = np.geomspace(1e-5, 1e3, 97)
+ALIKE = 0.02
+"""Share by which losses differ that are as good as each other."""
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How much of a budget is parameters; the rest is MACs."""
 
@@ -93,8 +95,8 @@ def competitive(table: Table) -> dict[str, list[Option]]:
 def beaten(i: int, values: NDArray[np.float64], options: Sequence[Option]) -> bool:
     """Whether an option of another method is as good in everything, and better in one or the earlier one."""
     others = np.array([option.method != options[i].method for option in options])
-    as_good = others & np.all(values <= values[i], axis=1)
-    better = np.any(values < values[i], axis=1) | (np.arange(len(options)) < i)
+    as_good = others & np.all(values <= values[i] * (1 + ALIKE, 1, 1), axis=1)
+    better = np.any(values < values[i] * (1 - ALIKE, 1, 1), axis=1) | (np.arange(len(options)) < i)
     return bool(np.any(as_good & better))
 
 

@@ -36,7 +36,8 @@ class Proxy:
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
     them); a quarter of them, at most `SCORED`, score plans, and the others say what each layer's inputs look like, so
-    that a fit is never judged on the images it was made on. Kernels are kept in at most `memory` bytes. Raises LrfError
+    that a fit is never judged on the images it was made on. Kernels are kept in at most `memory` bytes, what
+    they are cut from in eight times that. Raises LrfError
     where nothing in the model can be factorized, or for a single image.
     """
 
@@ -77,7 +78,7 @@ class Proxy:
         self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(
             memory // 2, getsizeof=lambda kernel: kernel.nbytes
         )
-        self.fitters: LRUCache[str, Fitter] = LRUCache(max(len(self.sites), 1) if self.small else 1)
+        self.fitters: LRUCache[str, Fitter] = LRUCache(8 * memory, getsizeof=lambda fitter: fitter.nbytes)
         self.known: dict[Plan, Measured] = {}
         self.pixels = self.network.held(self.scored)
         self.reference = self.network.run(self.pixels, {})
@@ -137,10 +138,11 @@ class Proxy:
         return self.fitted[key]
 
     def fitter(self, site: str) -> Fitter:
-        """What fits chains to a site; of large sites only the last one is kept."""
+        """What fits chains to a site, with the factorizations that its ranks are cut from."""
         if site not in self.fitters:
-            op = self.sites[site].op
-            self.fitters[site] = Fitter(op, self.kernels[site], self.moments.get(site))
+            found = Fitter(self.sites[site].op, self.kernels[site], self.moments.get(site))
+            keep(self.fitters, site, found)
+            return found
         return self.fitters[site]
 
     def dense(self, site: str, choice: Choice) -> Array:
@@ -225,7 +227,7 @@ class Proxy:
         return float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
 
 
-def keep(cache: LRUCache[Any, Any], key: tuple[str, Choice], value: Any) -> None:
+def keep(cache: LRUCache[Any, Any], key: Any, value: Any) -> None:
     """Remember a value unless it alone is larger than the whole cache."""
     if cache.getsizeof(value) <= cache.maxsize:
         cache[key] = value

@@ -22,6 +22,8 @@ from lrf_optuna.projection import MOST_ENTRIES, Projection, polished
 from lrf_optuna.stages import Array, Chain, Conv, Kernels, joined, split
 
 BALANCINGS = 20
+COPIES = 10
+"""Of a kernel, that whitenings and nested factorizations come to."""
 FORMS = "factorise", "prepare", "truncate"
 
 
@@ -112,6 +114,11 @@ class Fitter:
     def fit(self, choice: Choice) -> Kernels:
         """Stage kernels of a choice."""
         return tuple(map(joined, zip(*(part.fit(choice) for part in self.parts), strict=True)))
+
+    @property
+    def nbytes(self) -> int:
+        """About the most that is kept: the kernel, whitened and factorized in several ways."""
+        return sum(COPIES * part.kernel.nbytes for part in self.parts)
 
     def error(self, composed: Array) -> float:
         """Relative squared error of the layer's outputs with a composed kernel; of its weights without moments."""

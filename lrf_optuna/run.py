@@ -33,6 +33,7 @@ from lrf_optuna.search import choose, front, search
 from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record, sqlite_file
 from lrf_optuna.study import Found, check_folder, default_url, keep_choice, save_model, write_text
+from lrf_optuna.surgery import check_can_be_copied
 from lrf_optuna.zoo import describe_input, load_model
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Run:
             model = trained(path, folder, data, seed, progress)
         elif model is None:
             model = load_model(path)
+        check_can_be_copied(model)
         model = unseparated(model)
         shape, classes = describe_input(model)
         data = data or load_data(spec.data, seed, shape, classes)

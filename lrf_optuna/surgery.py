@@ -48,6 +48,13 @@ def materialise(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]
     return built
 
 
+def check_can_be_copied(model: Any) -> None:
+    """Raises LrfError where a layer's configuration does not give the layer again: no model could be built then."""
+    for _, layer in walk(model):
+        if type(layer).__name__ != "InputLayer":
+            copied(layer)
+
+
 def copied(layer: Any) -> Any:
     """A new layer of the same configuration; a Lambda's function is Python, which does not pass through one."""
     if isinstance(layer, keras.layers.Lambda):

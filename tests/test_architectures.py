@@ -1,23 +1,17 @@
 """Whole architectures through sites, a random plan, build and file; all of them are in benchmarks/architectures.py."""
 
-import importlib.util
-import sys
-from pathlib import Path
+import importlib
 
 import keras
 import numpy as np
 import pytest
 
 L = keras.layers
-PATH = Path(__file__).parents[1] / "benchmarks" / "architectures.py"
 
 
 @pytest.fixture(scope="module")
 def architectures():
-    spec = importlib.util.spec_from_file_location("architectures", PATH)
-    module = sys.modules["architectures"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("architectures")
 
 
 def separable():
@@ -66,7 +60,7 @@ def test_a_network_of_this_shape_is_built_as_it_was_scored(architectures, make, 
     found = {}
     architectures.passed(architectures.stirred(make()), 0, found)
     assert found["sites"] == sites
-    assert found["difference"] < architectures.AGREES
+    assert found["difference"] < max(architectures.AGREES, architectures.ROUNDING * found["rounding"])
     assert found["after"]["params"] < 0.8 * found["before"]["params"]
 
 
@@ -77,7 +71,7 @@ def test_an_application_is_built_as_it_was_scored(architectures, name, options, 
     found = {}
     architectures.passed(architectures.application(name, 32, **options), 0, found)
     assert found["share"] > share
-    assert found["difference"] < architectures.AGREES
+    assert found["difference"] < max(architectures.AGREES, architectures.ROUNDING * found["rounding"])
     assert found["after"]["params"] < 0.7 * found["before"]["params"]
 
 

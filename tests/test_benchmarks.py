@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,26 +17,37 @@ from lrf_optuna.layers import LAYERS, SEPARABLE, find_sites
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.separable import unseparated
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
 
 @pytest.fixture(scope="module")
 def kinds() -> ModuleType:
-    return module("kinds")
+    return importlib.import_module("kinds")
 
 
 @pytest.fixture(scope="module")
 def methods() -> ModuleType:
-    return module("methods")
+    return importlib.import_module("methods")
+
+
+def test_a_table_in_readme_is_the_one_that_its_benchmark_wrote() -> None:
+    tables = importlib.import_module("tables")
+    shown = re.findall(r"<!-- (\w+) -->", tables.README.read_text())
+    assert {"kinds", "networks"} <= set(shown)
+    for name in shown:
+        found = tables.block(name).search(tables.README.read_text())
+        assert found[2].strip() == (tables.HERE / f"{name}.md").read_text().strip(), name
+
+
+def test_a_table_is_published_between_its_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = importlib.import_module("tables")
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nbetween\n<!-- b -->\nother\n<!-- /b -->\n")
+    monkeypatch.setattr(tables, "HERE", tmp_path)
+    monkeypatch.setattr(tables, "README", page)
+    for _ in range(2):
+        tables.publish("a", "| new |\n")
+        tables.publish("c", "| elsewhere |\n")
+    assert page.read_text() == "before\n<!-- a -->\n| new |\n<!-- /a -->\nbetween\n<!-- b -->\nother\n<!-- /b -->\n"
+    assert (tmp_path / "c.md").read_text() == "| elsewhere |\n"
 
 
 def test_every_kind_of_layer_has_a_case_in_kinds(kinds: ModuleType) -> None:
