@@ -14,10 +14,10 @@ import numpy as np
 
 from lrf_optuna import convolutions as conv
 from lrf_optuna import einsum, writing
-from lrf_optuna.decompositions import applicable, chain_of, choice_of
+from lrf_optuna.decompositions import chain_of, saving
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.network import Shape, Shapes, called_shapes, open_shape
-from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.plan import Plan
 from lrf_optuna.stages import Array, Chain, Conv, Site
 
 Functional: Any = type(keras.Model(dummy := keras.Input((1,)), dummy))
@@ -116,7 +116,7 @@ def described(inventory: Inventory) -> list[dict[str, Any]]:
             "params_share": row.params / max(inventory.params, 1),
             "macs": row.macs,
             "macs_share": row.macs / max(inventory.macs, 1),
-            "methods": ", ".join(applicable(row.site.op)[1:] if row.site else ()),
+            "methods": ", ".join(saving(row.site.op) if row.site else ()),
             "reason": row.reason,
         }
         for row in inventory.rows
@@ -192,8 +192,7 @@ def why_not(layer: Any, kind: Kind | None, calls: list[tuple[Shape, Shape]]) -> 
 
 def nothing_saves(op: Conv) -> str:
     """The reason why no decomposition of this operation has fewer parameters; empty where one has."""
-    saves = any(choice_of(op, method, 0.0) != INTACT for method in applicable(op))
-    return "" if saves else "too small: no chain has fewer parameters"
+    return "" if saving(op) else "too small: no chain has fewer parameters"
 
 
 def set_kernel(layer: Any, kernel: Array) -> None:

@@ -11,7 +11,7 @@ from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
 
 from lrf_optuna.allocate import Option, Table
-from lrf_optuna.decompositions import DECOMPOSITIONS, applicable, chain_of, choice_of, compose
+from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, choice_of, compose, saving
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.layers import Inventory, counts, find_sites, keras_kernel, kernel_of, own_kernel, own_maps, walk
 from lrf_optuna.moments import MOST_ROWS, Gathering, Moments
@@ -36,9 +36,8 @@ class Proxy:
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
     them); a quarter of them, at most `SCORED`, score plans, and the others say what each layer's inputs look like, so
-    that a fit is never judged on the images it was made on. Kernels are kept in at most `memory` bytes, what
-    they are cut from in eight times that. Raises LrfError
-    where nothing in the model can be factorized, or for a single image.
+    that a fit is never judged on the images it was made on. Kernels are kept in at most `memory` bytes, what they are
+    cut from in eight times that. Raises LrfError where nothing in the model can be factorized, or for a single image.
     """
 
     def __init__(
@@ -125,8 +124,7 @@ class Proxy:
     def methods_of(self, site: str) -> tuple[str, ...]:
         """The methods that this study allows for a site and that can save parameters there, `intact` first."""
         op = self.sites[site].op
-        allowed = (name for name in applicable(op) if name in self.methods)
-        return ("intact", *(name for name in allowed if choice_of(op, name, 0.0) != INTACT))
+        return ("intact", *(name for name in saving(op) if name in self.methods))
 
     def stages(self, site: str, choice: Choice) -> tuple[Array, ...]:
         """The stage kernels of a choice, fitted to the site's inputs."""

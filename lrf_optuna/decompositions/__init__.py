@@ -116,6 +116,11 @@ def applicable(op: Conv) -> tuple[str, ...]:
     return tuple(name for name, method in DECOMPOSITIONS.items() if method.applies(op.part))
 
 
+def saving(op: Conv) -> tuple[str, ...]:
+    """The names of the decompositions of which some chain has fewer weights than the operation."""
+    return tuple(name for name in applicable(op) if choice_of(op, name, 0.0) != INTACT)
+
+
 @lru_cache(CACHED)
 def choice_of(op: Conv, method: str, keep: float) -> Choice:
     """What (method, keep) means for `op`: exact ranks, or intact where the chain has no fewer parameters."""
