@@ -85,7 +85,11 @@ CHANGES: dict[str, tuple[str, Callable[[Conv], Conv]]] = {
         "the window is more than a single point; the method is for Dense layers and 1 x 1 convolutions",
         lambda op: windowed(op, *(1 for _ in op.window)),
     ),
-    "not Dense": ("the method is for Dense layers only", windowed),
+    "no factors": (
+        "the number of inputs or outputs is no product of as many factors as the method has",
+        lambda op: replace(op, cin=64, cout=64),
+    ),
+    "not Dense": ("the method is for Dense layers only", lambda op: windowed(replace(op, cin=64, cout=64))),
 }
 """Why a method does not apply -> the same in words, and the change with which it would."""
 OTHERS = {

@@ -15,7 +15,7 @@ from lrf_optuna.asymmetric import refit_in_order
 from lrf_optuna.batchnorm import alike, reestimate
 from lrf_optuna.data import Data, augmented
 from lrf_optuna.decompositions import chain_of
-from lrf_optuna.layers import Inventory, counts
+from lrf_optuna.layers import Inventory, counts, walk
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 BN_BATCHES, BN_BATCH = 8, 128
 EQUAL = 1e-4
 """Most that a built network's logits may differ from the scored ones, relative to the largest."""
+COARSE = {"float16": 20 * 2**-10, "bfloat16": 20 * 2**-7}
+"""The same for layers that compute in half precision: twenty times its rounding."""
 
 
 def build(
@@ -64,7 +66,8 @@ def check_equal(built: Any, proxy: Proxy, plan: Plan) -> None:
     apart = float(np.abs(found - scored).max() / max(np.abs(scored).max(), 1e-30))
     params = counts(proxy.inventory, plan)[0]
     log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)
-    if apart > EQUAL or built.count_params() != params:
+    most = max([EQUAL, *(COARSE.get(layer.compute_dtype, 0.0) for _, layer in walk(built))])
+    if apart > most or built.count_params() != params:
         raise RuntimeError(f"built differs from scored: {apart=:.2e}, {built.count_params()} of {params} parameters")
 
 

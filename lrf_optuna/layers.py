@@ -27,7 +27,12 @@ SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 TWO_IN_ONE = "two layers in one: split it first, as run does (lrf_optuna.separable.unseparated)"
 ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
 OWN_INSIDE = "builds its projections itself and cannot hold others: write them as EinsumDense layers to factorize them"
-REASONS = dict.fromkeys(SEPARABLE, TWO_IN_ONE) | dict.fromkeys(ATTENTION, OWN_INSIDE)
+WRAPPED = "wraps another layer: put it in the model itself (Dense takes any number of axes) to factorize it"
+REASONS = (
+    dict.fromkeys(("TimeDistributed",), WRAPPED)
+    | dict.fromkeys(SEPARABLE, TWO_IN_ONE)
+    | dict.fromkeys(ATTENTION, OWN_INSIDE)
+)
 """Why layers of Keras that look as if they could be factorized cannot be."""
 
 

@@ -144,3 +144,25 @@ def test_a_build_that_is_not_what_was_scored_is_a_bug_that_is_told() -> None:
     dict(walk(built))["top"].bias.assign_add(np.ones(CLASSES))
     with pytest.raises(RuntimeError, match="built differs from scored"):
         check_equal(built, proxy, plan)
+
+
+def half_net() -> Any:
+    """Layers that compute in half precision, tensorized Dense layers among them, and logits in single precision."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10, 10, 3))
+    x = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu", dtype="mixed_float16", name="conv")(inputs)
+    x = layers.Conv2D(24, 3, activation="relu", dtype="mixed_float16", name="deep")(x)
+    x = layers.Dense(48, activation="relu", dtype="mixed_float16", name="hidden")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Dense(CLASSES, name="top")(x))
+
+
+def test_the_rounding_of_half_precision_is_not_taken_for_a_bug_but_another_network_is() -> None:
+    proxy = Proxy(half_net(), pictures(200))
+    methods = {"conv": "cp3", "deep": "tucker2", "hidden": "kronecker"}
+    plan = Plan.of({site: proxy.choice(site, method, 0.5) for site, method in methods.items()})
+    kernels = stages_of(proxy, plan)
+    built = materialise(proxy.network.model, plan, kernels)
+    check_equal(built, proxy, plan)
+    other = {site: tuple(1.1 * kernel for kernel in stages) for site, stages in kernels.items()}
+    with pytest.raises(RuntimeError, match="built differs from scored"):
+        check_equal(materialise(proxy.network.model, plan, other), proxy, plan)
