@@ -8,6 +8,7 @@ B = argmin |P B - Y|^2 + pull |P (B - B0)|^2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,13 @@ import numpy as np
 from lrf_optuna.decompositions import DECOMPOSITIONS, compose
 from lrf_optuna.moments import MOST_ROWS, by_group, patches
 from lrf_optuna.network import in_batches
-from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.projection import before_last, inputs_of
+from lrf_optuna.projection import MOST_ENTRIES, before_last, inputs_of
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.refit import flat
 from lrf_optuna.stages import Array, Chain, Site, joined, split
+from lrf_optuna.stages import Kernels as Stages
 
 PULL = 0.05
 MOST_MACS = 2e13
@@ -36,7 +38,7 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
     `images`: preprocessed, `(n, H, W, C)`.
     """
     chosen = {name: choice for name, choice in plan if choice != INTACT}
-    sites = {name: site for name, site in proxy.sites.items() if name in chosen}
+    sites = {name: site for name, site in proxy.sites.items() if name in chosen and small(site, chosen[name])}
     macs = sum(site.macs(Chain((site.op,))) for site in proxy.sites.values())
     images = images[: int(np.clip(MOST_MACS / max(1, macs * len(sites)), FEWEST, len(images)))]
     positions = max(1, MOST_ROWS // (2 * len(images)))
@@ -51,23 +53,39 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
                 goals[name].append(np.stack([r @ flat(part) for r, part in zip(rows, own, strict=True)]))
             step(1)
         for name, site in sites.items():
-            chain = DECOMPOSITIONS[chosen[name].method].chain(site.op.part, chosen[name].ranks)
-            parts: list[tuple[Array, ...]] = list(
-                zip(*(split(kernel, site.op.groups) for kernel in fitted[name]), strict=True)
-            )
-            before = [before_last(chain, part) for part in parts]
-            last = chain.stages[-1]
-            sums = [Sums.empty(inputs_of(last), last.cout // last.slices) for _ in before]
-            for turn, x in enumerate(batches):
-                rows = by_group(seen(proxy.inputs(x, whole, [name])[name], site, positions, turn), site.op)
-                for total, r, a, goal in zip(sums, rows, before, goals[name][turn], strict=True):
-                    total.add(r @ a, goal)
-            fitted_last = joined([total.solution(part[-1]) for total, part in zip(sums, parts, strict=True)])
-            fitted[name] = (*fitted[name][:-1], fitted_last)
+            heard = (proxy.inputs(x, whole, [name])[name] for x in batches)
+            patched = (by_group(seen(maps, site, positions, turn), site.op) for turn, maps in enumerate(heard))
+            pairs = zip(patched, goals.pop(name), strict=True)
+            fitted[name] = with_last(part_of(site, chosen[name]), fitted[name], pairs)
             whole[name] = proxy.theirs(name, compose(site.op, chosen[name], fitted[name]))
-            goals.pop(name)
             step(1)
     return fitted
+
+
+def part_of(site: Site, choice: Choice) -> Chain:
+    """The chain of one group of a site."""
+    return DECOMPOSITIONS[choice.method].chain(site.op.part, choice.ranks)
+
+
+def small(site: Site, choice: Choice) -> bool:
+    """Whether what goes into the last stage of a chain is small enough to be solved for."""
+    op, last = site.op.part, part_of(site, choice).stages[-1]
+    return last.lead * inputs_of(last) * (op.params // op.cout) <= MOST_ENTRIES
+
+
+def with_last(chain: Chain, kernels: Stages, pairs: Iterable[tuple[Array, Array]]) -> Stages:
+    """The stage kernels with the last one solved for, from input rows and the outputs that they should give.
+
+    Rows and outputs have the groups as their first axis; `chain` is that of one group.
+    """
+    groups = kernels[-1].shape[-1] // (chain.stages[-1].cout // chain.stages[-1].slices)
+    parts: list[Stages] = list(zip(*(split(kernel, groups) for kernel in kernels), strict=True))
+    before, last = [before_last(chain, part) for part in parts], chain.stages[-1]
+    sums = [Sums.empty(inputs_of(last), last.cout // last.slices) for _ in parts]
+    for rows, goals in pairs:
+        for total, r, a, goal in zip(sums, rows, before, goals, strict=True):
+            total.add(r @ a, goal)
+    return *kernels[:-1], joined([total.solution(part[-1]) for total, part in zip(sums, parts, strict=True)])
 
 
 @dataclass(slots=True)
