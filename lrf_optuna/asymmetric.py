@@ -1,9 +1,10 @@
 """Refitting chosen chains once more, in layer order, against what the compressed network itself feeds them.
 
-A fit against the original's inputs leaves every layer blind to the errors of those before it. Here the last stage of
-each chain is solved for so that the *compressed* network's inputs give the *original's* outputs: with P the inputs of
-the last stage in the compressed network, Y the original layer's outputs and B0 the kernel so far,
-B = argmin |P B - Y|^2 + pull |P (B - B0)|^2.
+A fit against the original's inputs leaves every layer blind to the errors of those before it. Here each chain is fitted
+so that the *compressed* network's inputs give the *original's* outputs: with P the input patches in the compressed
+network, Y the original layer's outputs and W its kernel, the chain V minimises |P V - Y|^2 + pull |P (V - W)|^2. That
+is a fit under the moment P'P to the kernel that solves this without a chain. Of layers too wide for P'P only the last
+stage B is solved for, with P the inputs of that stage and W the kernel so far.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrf_optuna.decompositions import DECOMPOSITIONS, compose
-from lrf_optuna.moments import MOST_ROWS, by_group, patches
+from lrf_optuna.moments import MOST_ROWS, Moment, by_group, patches
 from lrf_optuna.network import in_batches
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.projection import MOST_ENTRIES, before_last, inputs_of
+from lrf_optuna.projection import MOST_ENTRIES, Projection, before_last, inputs_of, outputs_of, polished
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.refit import flat
-from lrf_optuna.stages import Array, Chain, Site, joined, split
+from lrf_optuna.refit import balanced, flat
+from lrf_optuna.stages import Array, Chain, Conv, Site, joined, split
 from lrf_optuna.stages import Kernels as Stages
 
-PULL = 0.05
+PULL = 0.2
+EFFORT = 3
+"""Times the steps that a fit in a search may take."""
+WIDE = 2048
+"""Rows of a kernel above which only the last stage is solved for."""
 MOST_MACS = 2e13
 """Multiply-accumulates spent on it at most: fewer images where layers are many and large."""
 FEWEST = 64
@@ -33,7 +38,7 @@ Kernels = dict[str, tuple[Array, ...]]
 
 
 def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, progress: Progress = SILENT) -> Kernels:
-    """The same stage kernels (site -> kernels) with the last one of every chain refitted, layer after layer.
+    """The same chains (site -> stage kernels) refitted layer after layer.
 
     `images`: preprocessed, `(n, H, W, C)`.
     """
@@ -56,7 +61,8 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, pr
             heard = (proxy.inputs(x, whole, [name])[name] for x in batches)
             patched = (by_group(seen(maps, site, positions, turn), site.op) for turn, maps in enumerate(heard))
             pairs = zip(patched, goals.pop(name), strict=True)
-            fitted[name] = with_last(part_of(site, chosen[name]), fitted[name], pairs)
+            chain = part_of(site, chosen[name])
+            fitted[name] = refitted(site.op.part, chain, proxy.kernels[name], fitted[name], pairs)
             whole[name] = proxy.theirs(name, compose(site.op, chosen[name], fitted[name]))
             step(1)
     return fitted
@@ -73,27 +79,43 @@ def small(site: Site, choice: Choice) -> bool:
     return last.lead * inputs_of(last) * (op.params // op.cout) <= MOST_ENTRIES
 
 
-def with_last(chain: Chain, kernels: Stages, pairs: Iterable[tuple[Array, Array]]) -> Stages:
-    """The stage kernels with the last one solved for, from input rows and the outputs that they should give.
+def refitted(op: Conv, chain: Chain, dense: Array, kernels: Stages, pairs: Iterable[tuple[Array, Array]]) -> Stages:
+    """The stage kernels fitted to input rows and the outputs that they should give, which have groups as first axis.
 
-    Rows and outputs have the groups as their first axis; `chain` is that of one group.
+    `op` and `chain` are those of one group, `dense` and `kernels` those of all.
     """
-    groups = kernels[-1].shape[-1] // (chain.stages[-1].cout // chain.stages[-1].slices)
+    groups, last = dense.shape[-1] // op.cout, chain.stages[-1]
     parts: list[Stages] = list(zip(*(split(kernel, groups) for kernel in kernels), strict=True))
-    before, last = [before_last(chain, part) for part in parts], chain.stages[-1]
-    sums = [Sums.empty(inputs_of(last), last.cout // last.slices) for _ in parts]
+    wide, narrow = op.params // op.cout, op.params // op.cout <= WIDE
+    size = (wide, op.cout) if narrow else (inputs_of(last), outputs_of(last))
+    ways = [None if narrow else before_last(chain, part) for part in parts]
+    sums = [Sums.empty(*size) for _ in parts]
     for rows, goals in pairs:
-        for total, r, a, goal in zip(sums, rows, before, goals, strict=True):
-            total.add(r @ a, goal)
-    return *kernels[:-1], joined([total.solution(part[-1]) for total, part in zip(sums, parts, strict=True)])
+        for total, r, way, goal in zip(sums, rows, ways, goals, strict=True):
+            total.add(r if way is None else r @ way, goal)
+    owns = split(dense, groups)
+    fitted = [
+        all_stages(op, chain, own, part, total) if narrow else (*part[:-1], total.solution(part[-1], 0.0))
+        for own, part, total in zip(owns, parts, sums, strict=True)
+    ]
+    return tuple(map(joined, zip(*fitted, strict=True)))
+
+
+def all_stages(op: Conv, chain: Chain, dense: Array, kernels: Stages, sums: Sums) -> Stages:
+    """The stages of one group, fitted to the kernel that would serve best in the layer's place."""
+    moment = Moment.of(op.window, sums.gram / sums.count)
+    goal = moment.root(flat(sums.solution(dense, moment.ridge * sums.count)))
+    task = Projection(chain, moment, goal, EFFORT)
+    return balanced(chain, polished(task, balanced(chain, (*kernels[:-1], task.solved(kernels)))))
 
 
 @dataclass(slots=True)
 class Sums:
-    """P'P and P'Y over batches."""
+    """P'P and P'Y over batches, and of how many rows."""
 
     gram: Array
     right: Array
+    count: int = 0
 
     @classmethod
     def empty(cls, inputs: int, outputs: int) -> Sums:
@@ -105,12 +127,14 @@ class Sums:
         inputs, goal = inputs.reshape(-1, len(self.gram)), goal.reshape(-1, self.right.shape[1])
         self.gram += inputs.T @ inputs
         self.right += inputs.T @ goal
+        self.count += len(inputs)
 
-    def solution(self, kernel: Array) -> Array:
-        """B, where `kernel` is B0, in its shape."""
+    def solution(self, kernel: Array, ridge: float) -> Array:
+        """The kernel that is best for what was added, pulled towards `kernel`, in its shape."""
+        before = flat(kernel)
         gram = (1 + PULL) * self.gram
-        gram[np.diag_indices(len(gram))] += 1e-7 * np.trace(gram) / len(gram) + 1e-30
-        found: Array = np.linalg.solve(gram, self.right + PULL * self.gram @ flat(kernel))
+        gram[np.diag_indices(len(gram))] += ridge + 1e-7 * np.trace(gram) / len(gram) + 1e-30
+        found: Array = np.linalg.solve(gram, self.right + PULL * self.gram @ before + ridge * before)
         return found.astype(kernel.dtype).reshape(kernel.shape)
 
 

@@ -30,6 +30,8 @@ class Projection:
     chain: Chain
     moment: Moment
     goal: Array
+    effort: float = 1.0
+    """Times the steps that a fit in a search may take."""
 
     @property
     def inputs(self) -> int:
@@ -45,7 +47,8 @@ class Projection:
     @property
     def steps(self) -> int:
         """How many steps may be made."""
-        return int(min(MOST_STEPS, MOST_PRODUCTS // max(1, 2 * self.moment.factor.shape[0] * self.entries)))
+        each = max(1, 2 * self.moment.factor.shape[0] * self.entries)
+        return int(min(MOST_STEPS * self.effort, MOST_PRODUCTS * self.effort // each))
 
     def solved(self, kernels: Kernels) -> Array:
         """The best last kernel for those before it, in its shape and dtype."""
@@ -83,7 +86,12 @@ def before_last(chain: Chain, kernels: Kernels) -> Array:
 
 def inputs_of(stage: Conv) -> int:
     """Rows of a stage's kernel as a matrix."""
-    return stage.params // (stage.cout // stage.slices)
+    return stage.params // outputs_of(stage)
+
+
+def outputs_of(stage: Conv) -> int:
+    """Columns of a stage's kernel as a matrix."""
+    return stage.cout // stage.slices
 
 
 def passing(chain: Chain) -> Chain:

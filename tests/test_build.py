@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from lrf_optuna import asymmetric
 from lrf_optuna.asymmetric import refit_in_order
 from lrf_optuna.batchnorm import alike
 from lrf_optuna.build import build, check_equal
@@ -84,7 +85,11 @@ def test_layers_of_several_axes_are_refitted_in_order_too() -> None:
     assert built.count_params() == proxy.measure(plan).params
 
 
-def test_a_refit_in_order_changes_only_last_stages_of_what_the_plan_changes() -> None:
+@pytest.mark.parametrize("wide", [0, 10**6])
+def test_a_refit_in_order_changes_only_what_the_plan_changes_and_of_wide_layers_the_last_stage(
+    wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asymmetric, "WIDE", wide)
     model, images = deep_net(), pictures()
     proxy = Proxy(model, images)
     plan = plan_of(proxy, 0.3)
@@ -94,8 +99,8 @@ def test_a_refit_in_order_changes_only_last_stages_of_what_the_plan_changes() ->
     for site, choice in plan:
         assert all(np.array_equal(a, b) for a, b in zip(kernels[site], before[site], strict=True))
         assert [a.shape for a in fitted[site]] == [a.shape for a in kernels[site]]
-        assert all(np.array_equal(a, b) for a, b in zip(fitted[site][:-1], kernels[site][:-1], strict=True))
-        assert np.array_equal(fitted[site][-1], kernels[site][-1]) == (choice == INTACT)
+        same = [np.array_equal(a, b) for a, b in zip(fitted[site], kernels[site], strict=True)]
+        assert same == ([True] if choice == INTACT else [not wide, False])
 
 
 def test_the_first_layer_sees_what_the_original_sees_so_its_refit_is_the_plain_least_squares_one() -> None:
