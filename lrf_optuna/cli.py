@@ -11,51 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lrf_optuna import options as o
 from lrf_optuna.errors import LrfError
-from lrf_optuna.options import (
-    AllMethods,
-    AsCsv,
-    AsJson,
-    Augment,
-    Batch,
-    Calibration,
-    Distil,
-    Divide,
-    Epochs,
-    Fitted,
-    Images,
-    Keep,
-    Keeps,
-    Knee,
-    MaxDrop,
-    Mean,
-    Methods,
-    Name,
-    Network,
-    NoTune,
-    Objectives,
-    Optimizer,
-    Out,
-    Population,
-    Rate,
-    Seed,
-    Similarity,
-    Source,
-    Std,
-    Storage,
-    Study,
-    StudyName,
-    Target,
-    Trials,
-    Validation,
-    asked,
-    check_survey,
-    choosing,
-    numbers,
-    option,
-    rate_of,
-    words,
-)
 from lrf_optuna.terminal import console, guarded, quiet
 
 if TYPE_CHECKING:
@@ -75,34 +32,34 @@ app = typer.Typer(
 @app.command()
 @guarded
 def run(
-    study: Study = None,
-    model: Network = None,
-    data: Source = None,
-    name: StudyName = None,
-    out: Out = None,
-    storage: Storage = None,
-    target: Target = None,
-    max_drop: MaxDrop = None,
-    knee: Knee = False,
-    trials: Trials = None,
-    seed: Seed = None,
-    calibration: Calibration = None,
-    population: Population = None,
-    methods: Methods = None,
-    objectives: Objectives = None,
-    similarity: Similarity = None,
-    keep: Keep = None,
-    divide: Divide = None,
-    mean: Mean = None,
-    std: Std = None,
-    augment: Augment = None,
-    validation: Validation = None,
-    epochs: Epochs = None,
-    no_tune: NoTune = False,
-    rate: Rate = None,
-    batch: Batch = None,
-    distil: Distil = None,
-    optimizer: Optimizer = None,
+    study: o.Study = None,
+    model: o.Network = None,
+    data: o.Source = None,
+    name: o.StudyName = None,
+    out: o.Out = None,
+    storage: o.Storage = None,
+    target: o.Target = None,
+    max_drop: o.MaxDrop = None,
+    knee: o.Knee = False,
+    trials: o.Trials = None,
+    seed: o.Seed = None,
+    calibration: o.Calibration = None,
+    population: o.Population = None,
+    methods: o.Methods = None,
+    objectives: o.Objectives = None,
+    similarity: o.Similarity = None,
+    keep: o.Keep = None,
+    divide: o.Divide = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    augment: o.Augment = None,
+    validation: o.Validation = None,
+    epochs: o.Epochs = None,
+    no_tune: o.NoTune = False,
+    rate: o.Rate = None,
+    batch: o.Batch = None,
+    distil: o.Distil = None,
+    optimizer: o.Optimizer = None,
 ) -> None:
     """Search, choose one point, build it, fine-tune it once.
 
@@ -114,8 +71,8 @@ def run(
         "model.path": model,
         "data.path": data,
         "data.divide": divide,
-        "data.mean": numbers("--mean", mean),
-        "data.std": numbers("--std", std),
+        "data.mean": o.numbers("--mean", mean),
+        "data.std": o.numbers("--std", std),
         "data.augment": augment,
         "data.validation": validation,
         "search.storage": storage,
@@ -123,17 +80,17 @@ def run(
         "search.seed": seed,
         "search.calibration": calibration,
         "search.population": population,
-        "search.methods": words(methods),
-        "search.objectives": words(objectives),
+        "search.methods": o.words(methods),
+        "search.objectives": o.words(objectives),
         "search.similarity": similarity,
-        "search.keep": numbers("--keep", keep),
+        "search.keep": o.numbers("--keep", keep),
         "tune.epochs": 0 if no_tune else epochs,
-        "tune.rate": rate_of(rate),
+        "tune.rate": o.rate_of(rate),
         "tune.batch": batch,
         "tune.distil": distil,
         "tune.optimizer": optimizer,
     }
-    spec = choosing(asked(study, options), target, max_drop, knee)
+    spec = o.choosing(o.asked(study, options), target, max_drop, knee)
     folder = out or Path("runs") / spec.name
     with console(folder) as shown:
         from lrf_optuna.console import layers_table, standing_table
@@ -151,15 +108,15 @@ def run(
 @guarded
 def layers(
     model: Annotated[str, typer.Argument(help="FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function.")],
-    size: Annotated[str | None, option("H,W,C where the model leaves its input open: 224,224,3.")] = None,
-    as_json: AsJson = False,
-    all_methods: AllMethods = False,
-    keeps: Keeps = None,
-    data: Fitted = None,
-    divide: Divide = None,
-    mean: Mean = None,
-    std: Std = None,
-    calibration: Images = None,
+    size: Annotated[str | None, o.option("H,W,C where the model leaves its input open: 224,224,3.")] = None,
+    as_json: o.AsJson = False,
+    all_methods: o.AllMethods = False,
+    keeps: o.Keeps = None,
+    data: o.Fitted = None,
+    divide: o.Divide = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    calibration: o.Images = None,
 ) -> None:
     """List every layer: its share of parameters and MACs, and whether it can be factorized or why not.
 
@@ -167,11 +124,11 @@ def layers(
     """
     on_images: dict[str, object] = {
         "data.divide": divide,
-        "data.mean": numbers("--mean", mean),
-        "data.std": numbers("--std", std),
+        "data.mean": o.numbers("--mean", mean),
+        "data.std": o.numbers("--std", std),
         "search.calibration": calibration,
     }
-    check_survey(all_methods, keeps, data, on_images)
+    o.check_survey(all_methods, keeps, data, on_images)
     with quiet():
         from lrf_optuna.layers import find_sites
         from lrf_optuna.printing import print_layers, print_survey
@@ -180,7 +137,7 @@ def layers(
         from lrf_optuna.zoo import ZOO, load_model
     untrained = model.startswith("zoo:") and model[4:] in ZOO
     network = unseparated(ZOO[model[4:]]() if untrained else load_model(model))  # type: ignore[call-arg]
-    asked_size = tuple(int(n) for n in numbers("--size", size) or ()) or None
+    asked_size = tuple(int(n) for n in o.numbers("--size", size) or ()) or None
     if not all_methods:
         print_layers(find_sites(network, asked_size), as_json)
         return
@@ -188,8 +145,12 @@ def layers(
 
     from lrf_optuna.console import Bars
 
-    options = on_images | {"model.path": model, "data.path": data or "digits", "search.keep": numbers("--keeps", keeps)}
-    spec = asked(None, options)
+    options = on_images | {
+        "model.path": model,
+        "data.path": data or "digits",
+        "search.keep": o.numbers("--keeps", keeps),
+    }
+    spec = o.asked(None, options)
     images = calibration_images(spec, network) if data else None
     found = find_sites(network, images.shape[1:] if images is not None else asked_size)
     grid, bars = spec.search.keep if keeps else KEEPS, Bars(Console(stderr=True))
@@ -200,11 +161,11 @@ def layers(
 @app.command()
 @guarded
 def front(
-    name: Name,
-    storage: Storage = None,
-    out: Out = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
+    name: o.Name,
+    storage: o.Storage = None,
+    out: o.Out = None,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """Print the Pareto points of a study."""
     from rich.console import Console
@@ -231,12 +192,12 @@ def front(
 @app.command()
 @guarded
 def select(
-    name: Name,
-    target: Target = None,
-    max_drop: MaxDrop = None,
-    knee: Knee = False,
-    storage: Storage = None,
-    out: Out = None,
+    name: o.Name,
+    target: o.Target = None,
+    max_drop: o.MaxDrop = None,
+    knee: o.Knee = False,
+    storage: o.Storage = None,
+    out: o.Out = None,
 ) -> None:
     """Choose one point off the front, say why, and keep it in plan.json."""
     from lrf_optuna.search import choose
@@ -244,7 +205,7 @@ def select(
     from lrf_optuna.study import locate
 
     found = locate(name, storage, out)
-    spec = choosing(found.spec, target, max_drop, knee)
+    spec = o.choosing(found.spec, target, max_drop, knee)
     with console(found.folder, loads=spec.search.max_drop is not None) as shown:
         from lrf_optuna.console import front_table
         from lrf_optuna.study import keep_choice
@@ -263,7 +224,7 @@ def select(
 
 @app.command()
 @guarded
-def build(name: Name, storage: Storage = None, out: Out = None) -> None:
+def build(name: o.Name, storage: o.Storage = None, out: o.Out = None) -> None:
     """Build the selected point (or the one that the study asks for) as model.keras, without tuning."""
     from lrf_optuna.study import locate
 
@@ -273,13 +234,13 @@ def build(name: Name, storage: Storage = None, out: Out = None) -> None:
 @app.command()
 @guarded
 def tune(
-    name: Name,
+    name: o.Name,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training images.", show_default="the study's")
     ] = None,
     rate: Annotated[str | None, typer.Option(help="Learning rate, or auto to find it from the data.")] = None,
-    storage: Storage = None,
-    out: Out = None,
+    storage: o.Storage = None,
+    out: o.Out = None,
 ) -> None:
     """Fine-tune the selected point's model once, as model.keras."""
     from lrf_optuna.study import locate
@@ -287,15 +248,15 @@ def tune(
     found = locate(name, storage, out)
     if epochs is not None and epochs < 1:
         raise LrfError(f"--epochs should be 1 or more, but got {epochs}: to leave a model untuned, build it")
-    made(found, {"tune.epochs": epochs or found.spec.tune.epochs or 5, "tune.rate": rate_of(rate)})
+    made(found, {"tune.epochs": epochs or found.spec.tune.epochs or 5, "tune.rate": o.rate_of(rate)})
 
 
 @app.command()
 @guarded
 def dashboard(
-    name: Name,
-    storage: Storage = None,
-    out: Out = None,
+    name: o.Name,
+    storage: o.Storage = None,
+    out: o.Out = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
 ) -> None:
