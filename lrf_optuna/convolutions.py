@@ -42,12 +42,13 @@ def conv_of(layer: Any, window: Shape, cin: int, cout: int, groups: int) -> Conv
 def read_dense(layer: Any) -> Conv:
     """The operation of a Dense layer: a convolution with the window (), which may be tensorized.
 
-    Where its map is open on several axes, the channels cannot be seen as several ones (Reshape takes one open axis):
-    then it is a convolution of one point.
+    Where its map is open on several axes, or not the same in all its calls, the channels cannot be seen as several ones
+    (Reshape takes one open axis): then it is a convolution of one point.
     """
     cin, cout = layer.kernel.shape
-    positions = layer.get_build_config()["input_shape"][1:-1]
-    ones = (1,) * len(positions) if positions.count(None) > 1 else ()
+    positions = tuple(layer.get_build_config()["input_shape"][1:-1])
+    called = {tuple(node.input_tensors[0].shape[1:-1]) for node in layer._inbound_nodes if node.input_tensors}
+    ones = (1,) * len(positions) if positions.count(None) > 1 or called - {positions} else ()
     return Conv(ones, cin, cout, ones, ones)
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lrf_optuna.decompositions import applicable, chain_of, choice_of, compose
+from lrf_optuna.decompositions import applicable, chain_of, choice_of, compose, saving
 from lrf_optuna.errors import LrfError
-from lrf_optuna.layers import LAYERS, find_sites, keras_kernel, kernel_of, own_kernel, walk
+from lrf_optuna.layers import LAYERS, counts, find_sites, keras_kernel, kernel_of, own_kernel, walk
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.refit import fit
 from lrf_optuna.surgery import materialise
@@ -398,3 +398,22 @@ def test_a_real_network_is_built_as_it_was_scored(trained: Callable[[str], Any])
     same(built(x, training=False), proxy.logits(plan, x), 1e-4)
     assert built.count_params() == proxy.measure(plan).params
     assert find_sites(built).macs == proxy.measure(plan).macs
+
+
+def test_a_dense_layer_on_maps_of_several_sizes_is_built_too() -> None:
+    keras.utils.set_random_seed(0)
+    shared = keras.layers.Dense(24, activation="relu", name="shared")
+    inputs = keras.Input((12, 36))
+    ends = [keras.layers.GlobalAveragePooling1D()(shared(x)) for x in (inputs, keras.layers.MaxPooling1D(2)(inputs))]
+    model = keras.Model(inputs, keras.layers.Dense(6, name="top")(keras.layers.Concatenate()(ends)))
+    (site, _) = find_sites(model).sites
+    assert sorted(site.maps) == [(6,), (12,)]
+    x = np.random.default_rng(0).standard_normal((5, 12, 36)).astype(np.float32)
+    for method in saving(site.op):
+        choice = choice_of(site.op, method, 0.6)
+        stages = fit(site.op, choice, own_kernel(shared), None)
+        built = materialise(model, Plan.of({"shared": choice}), {"shared": stages})
+        assert np.asarray(built(x)).shape == (5, 6)
+        macs = sum(row.macs for row in find_sites(built).rows)
+        assert macs == counts(find_sites(model), Plan.of({"shared": choice}))[1]
+    assert "kronecker" not in saving(site.op)
