@@ -23,6 +23,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from beside import SHARED
 from tables import publish
 
 from lrf_optuna.decompositions import applicable, choice_of, compose
@@ -34,8 +35,6 @@ from lrf_optuna.separable import unseparated
 from lrf_optuna.surgery import materialise
 from lrf_optuna.zoo import ZOO
 
-HERE = Path(__file__).resolve().parent
-SHARED = HERE.parent.parent / "shared"
 SIZE = 64
 """Pixels of an input's side: small, and still more than one position in the last maps of most."""
 LEAST = {"Xception": 71, "InceptionV3": 75}

@@ -31,7 +31,6 @@ from lrf_optuna.separable import unseparated
 from lrf_optuna.stages import Conv, Site
 from lrf_optuna.surgery import materialise
 
-HERE = Path(__file__).resolve().parent
 KEEP = 0.5
 IMAGES = 24
 AGREES = 1e-4

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from pathlib import Path
 
 import numpy as np
 from tables import publish
@@ -25,7 +24,6 @@ from lrf_optuna.plan import INTACT
 from lrf_optuna.refit import Fitter
 from lrf_optuna.stages import Array, Conv
 
-HERE = Path(__file__).resolve().parent
 LAYERS = {
     "Dense 25,088 x 4,096": (Conv((), 25088, 4096, (), ()), 896),
     "Conv2D 3 x 3 x 512 x 512": (Conv((3, 3), 512, 512, (1, 1), (1, 1), "same"), 36864),

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,22 +20,18 @@ from typing import Any
 import keras
 import numpy as np
 import optuna
+from beside import SHARED, loaded
 from numpy.typing import NDArray
 from tables import publish
 
 from lrf_optuna.allocate import MULTIPLIERS, Table, lagrangian, plan_of
-from lrf_optuna.config import KEEP, DataSpec
-from lrf_optuna.data import load_data
+from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
-from lrf_optuna.errors import lookup
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import INTACT
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.search import front, search
-from lrf_optuna.zoo import describe_input
 
-HERE = Path(__file__).resolve().parent
-SHARED = HERE.parent.parent / "shared"
 NETWORKS = ("resnet20_cifar10", "vgg6_cifar10")
 CALIBRATION = 1024
 MIX = "all methods"
@@ -58,7 +52,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     args.work.mkdir(parents=True, exist_ok=True)
     for network in args.networks:
-        proxy = prepared(network, args)
+        proxy = Proxy(*loaded(network, CALIBRATION, args.models, args.data, args.work), objectives=COSTS)
         for row, (methods, alone) in rows_of(proxy).items():
             start = time.perf_counter()
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
@@ -84,24 +78,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
     return parser.parse_args()
-
-
-def prepared(network: str, args: argparse.Namespace) -> Proxy:
-    """The proxy of a network, fitted to calibration images as it was trained on."""
-    known = lookup(json.loads((args.models / "models.json").read_text()), network, "network of models.json")
-    model = keras.models.load_model(args.models / f"{network}.keras", compile=False)
-    path = str(unpacked(known["dataset"], args.data, args.work))
-    spec = DataSpec(path=path, divide=known["divide_by"], mean=tuple(known["mean"]), std=tuple(known["std"]))
-    data = load_data(spec, 0, *describe_input(model))
-    return Proxy(model, data.preprocess(data.calibration(CALIBRATION, 0).pixels), objectives=COSTS)
-
-
-def unpacked(name: str, folder: Path, work: Path) -> Path:
-    """The data set's file: of the folder, or unpacked from there into the work folder once."""
-    there, made = folder / f"{name}.npz", work / "data" / f"{name}.npz"
-    if not there.exists() and not made.exists():
-        subprocess.run([sys.executable, folder / "unpack.py", made.parent, name], check=True)
-    return there if there.exists() else made
 
 
 def rows_of(proxy: Proxy) -> dict[str, tuple[tuple[str, ...], bool]]:

@@ -14,10 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from beside import SHARED, unpacked
 from tables import publish
 
-HERE = Path(__file__).resolve().parent
-SHARED = HERE.parent.parent / "shared"
 CASES = {
     "resnet20 untuned": (
         "resnet20_cifar10",
@@ -56,9 +55,7 @@ def main() -> None:
 def run(case: str, args: argparse.Namespace) -> None:
     """One run of the command line, as a user types it."""
     study, data, options = CASES[case]
-    arrays = args.work / "data" / f"{data}.npz"
-    if not arrays.exists():
-        subprocess.run([sys.executable, args.data / "unpack.py", arrays.parent, data], check=True)
+    arrays = unpacked(data, args.data, args.work)
     command = [sys.executable, "-m", "lrf_optuna", "run", study, "--name", case.replace(" ", "-")]
     command += ["--model", args.models / f"{study}.keras", "--data", arrays, "--trials", str(args.trials)]
     subprocess.run([*command, "--out", args.work / case.replace(" ", "-"), *options], check=True)

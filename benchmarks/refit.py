@@ -11,29 +11,21 @@ benchmarks/refit.md.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from pathlib import Path
 from unittest.mock import patch
 
-import keras
 import numpy as np
-from methods import SHARED, unpacked
+from beside import SHARED, loaded
 from tables import publish
 
 from lrf_optuna import projection
-from lrf_optuna.config import DataSpec
-from lrf_optuna.data import load_data
 from lrf_optuna.decompositions import choice_of, compose
-from lrf_optuna.errors import lookup
 from lrf_optuna.plan import INTACT
-from lrf_optuna.progress import SILENT
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.refit import Fitter
-from lrf_optuna.zoo import describe_input
 
-HERE = Path(__file__).resolve().parent
 KEEPS = 0.15, 0.35, 0.6
 COUNT = 1024
 STEPS = {"weights": None, "last stage": 0, "all, 40 steps": 40, "all, 160 steps": 160}
@@ -48,7 +40,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
     args = parser.parse_args()
-    proxy, other = prepared(args)
+    model, images = loaded(args.network, 2 * COUNT, args.models, args.data, args.work)
+    proxy, other = Proxy(model, images[:COUNT]), Proxy(model, images[COUNT:])
     rows: dict[tuple[str, float], list[list[float]]] = defaultdict(list)
     with proxy.calm():
         for name in proxy.sites:
@@ -58,17 +51,6 @@ def main() -> None:
     lines = [line(*key, np.mean(cells, axis=0)) for key, cells in sorted(rows.items())]
     publish("refit", "\n".join([*HEAD, *lines]) + "\n")
     print(*HEAD, *lines, sep="\n")
-
-
-def prepared(args: argparse.Namespace) -> tuple[Proxy, Proxy]:
-    """Two proxies of a network: one to fit to, and one of other images, to judge by."""
-    known = lookup(json.loads((args.models / "models.json").read_text()), args.network, "network of models.json")
-    model = keras.models.load_model(args.models / f"{args.network}.keras", compile=False)
-    path = str(unpacked(known["dataset"], args.data, args.work))
-    spec = DataSpec(path=path, divide=known["divide_by"], mean=tuple(known["mean"]), std=tuple(known["std"]))
-    data = load_data(spec, 0, *describe_input(model))
-    pixels = data.preprocess(data.calibration(2 * COUNT, 0).pixels)
-    return Proxy(model, pixels[:COUNT]), Proxy(model, pixels[COUNT:], progress=SILENT)
 
 
 def errors_of(proxy: Proxy, other: Proxy, name: str) -> dict[tuple[str, float], list[float]]:

@@ -80,24 +80,29 @@ def uniform(table: Table, keep: float) -> Picks:
 
 
 def competitive(table: Table) -> dict[str, list[Option]]:
-    """The table without the methods that, in a layer, lose at every option to another method's.
+    """The table without the methods of which, in a layer, every option is covered by one of the methods left there.
 
-    Such an option costs no less in any way and loses more; of two that are equal the first stays.
+    From the last method to the first, each against those that are left: a circle of near equals leaves one of them.
     """
     kept = {}
     for site, options in table.items():
-        values = np.array([(option.loss, option.params, option.macs) for option in options])
-        winning = {option.method for i, option in enumerate(options) if not beaten(i, values, options)}
-        kept[site] = [option for option in options if option.method in winning]
+        methods, covered = np.array([option.method for option in options]), covers(options)
+        left = np.ones(len(options), bool)
+        for method in reversed(dict.fromkeys(methods)):
+            own, others = methods == method, left & (methods != method)
+            if covered[np.ix_(own, others)].any(axis=1).all():
+                left = others
+        kept[site] = [option for option, stays in zip(options, left, strict=True) if stays]
     return kept
 
 
-def beaten(i: int, values: NDArray[np.float64], options: Sequence[Option]) -> bool:
-    """Whether an option of another method is as good in everything, and better in one or the earlier one."""
-    others = np.array([option.method != options[i].method for option in options])
-    as_good = others & np.all(values <= values[i] * (1 + ALIKE, 1, 1), axis=1)
-    better = np.any(values < values[i] * (1 - ALIKE, 1, 1), axis=1) | (np.arange(len(options)) < i)
-    return bool(np.any(as_good & better))
+def covers(options: Sequence[Option]) -> NDArray[np.bool_]:
+    """`(i, j)`: whether option j is as good as option i in everything, and better in one or the earlier one."""
+    values = np.array([(option.loss, option.params, option.macs) for option in options])
+    as_good = np.all(values <= values[:, None] * (1 + ALIKE, 1, 1), axis=2)
+    better = np.any(values < values[:, None] * (1 - ALIKE, 1, 1), axis=2)
+    found: NDArray[np.bool_] = as_good & (better | np.tri(len(options), k=-1, dtype=bool))
+    return found
 
 
 def plan_of(picks: Picks) -> Plan:

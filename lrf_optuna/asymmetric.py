@@ -22,8 +22,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.projection import MOST_ENTRIES, Projection, before_last, inputs_of, outputs_of, polished
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.refit import balanced, flat
-from lrf_optuna.stages import Array, Chain, Conv, Site, joined, split
-from lrf_optuna.stages import Kernels as Stages
+from lrf_optuna.stages import Array, Chain, Conv, Kernels, Site, joined, split
 
 PULL = 0.2
 EFFORT = 3
@@ -34,10 +33,11 @@ MOST_MACS = 2e13
 """Multiply-accumulates spent on it at most: fewer images where layers are many and large."""
 FEWEST = 64
 
-Kernels = dict[str, tuple[Array, ...]]
+Fitted = dict[str, Kernels]
+"""Site -> stage kernels."""
 
 
-def refit_in_order(proxy: Proxy, plan: Plan, kernels: Kernels, images: Array, progress: Progress = SILENT) -> Kernels:
+def refit_in_order(proxy: Proxy, plan: Plan, kernels: Fitted, images: Array, progress: Progress = SILENT) -> Fitted:
     """The same chains (site -> stage kernels) refitted layer after layer.
 
     `images`: preprocessed, `(n, H, W, C)`.
@@ -79,13 +79,13 @@ def small(site: Site, choice: Choice) -> bool:
     return last.lead * inputs_of(last) * (op.params // op.cout) <= MOST_ENTRIES
 
 
-def refitted(op: Conv, chain: Chain, dense: Array, kernels: Stages, pairs: Iterable[tuple[Array, Array]]) -> Stages:
+def refitted(op: Conv, chain: Chain, dense: Array, kernels: Kernels, pairs: Iterable[tuple[Array, Array]]) -> Kernels:
     """The stage kernels fitted to input rows and the outputs that they should give, which have groups as first axis.
 
     `op` and `chain` are those of one group, `dense` and `kernels` those of all.
     """
     groups, last = dense.shape[-1] // op.cout, chain.stages[-1]
-    parts: list[Stages] = list(zip(*(split(kernel, groups) for kernel in kernels), strict=True))
+    parts: list[Kernels] = list(zip(*(split(kernel, groups) for kernel in kernels), strict=True))
     wide, narrow = op.params // op.cout, op.params // op.cout <= WIDE
     size = (wide, op.cout) if narrow else (inputs_of(last), outputs_of(last))
     ways = [None if narrow else before_last(chain, part) for part in parts]
@@ -101,7 +101,7 @@ def refitted(op: Conv, chain: Chain, dense: Array, kernels: Stages, pairs: Itera
     return tuple(map(joined, zip(*fitted, strict=True)))
 
 
-def all_stages(op: Conv, chain: Chain, dense: Array, kernels: Stages, sums: Sums) -> Stages:
+def all_stages(op: Conv, chain: Chain, dense: Array, kernels: Kernels, sums: Sums) -> Kernels:
     """The stages of one group, fitted to the kernel that would serve best in the layer's place."""
     moment = Moment.of(op.window, sums.gram / sums.count)
     goal = moment.root(flat(sums.solution(dense, moment.ridge * sums.count)))

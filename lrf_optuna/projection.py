@@ -66,15 +66,16 @@ class Projection:
 
     def value(self, kernels: Kernels) -> tuple[float, Kernels]:
         """|R (A B - W)|^2 + ridge |B|^2 with the best B, and its gradients by the stages before the last."""
-        seen = self.moment.root(before_last(self.chain, kernels)).reshape(-1, self.inputs)
+        before, back = passing(self.chain).linearized((*kernels[:-1], eye(kernels[-1])))
+        width = self.moment.factor.shape[1]
+        seen = self.moment.root(before.reshape(width, -1)).reshape(-1, self.inputs)
         last, ridge = self.solution(seen)
         last = last.astype(seen.dtype)
         apart = seen @ last - self.goal.reshape(len(seen), -1)
         size = float(np.vdot(last, last))
         value = float(np.vdot(apart, apart)) + ridge * size
         by_seen = 2 * (apart @ last.T + RIDGE / self.inputs * size * seen)
-        gradient = self.moment.back(by_seen.reshape(self.goal.shape[0], -1))
-        return value, passing(self.chain).pullback((*kernels[:-1], eye(kernels[-1])), gradient)[:-1]
+        return value, back(self.moment.back(by_seen.reshape(self.goal.shape[0], -1)))[:-1]
 
 
 def before_last(chain: Chain, kernels: Kernels) -> Array:

@@ -24,7 +24,6 @@ from lrf_optuna.stages import Array, Chain, Conv, Kernels, joined, split
 BALANCINGS = 20
 COPIES = 10
 """Of a kernel, that whitenings and nested factorizations come to."""
-FORMS = "factorise", "prepare", "truncate"
 
 
 @runtime_checkable
@@ -40,8 +39,8 @@ class Nested(Protocol):
 
 def nested(method: object) -> TypeGuard[Nested]:
     """Whether a decomposition is one, and no class made of it has put a `factorise` of its own in its place."""
-    owners = [next((i for i, c in enumerate(type(method).__mro__) if name in vars(c)), None) for name in FORMS]
-    return isinstance(method, Nested) and None not in owners and max(owners[1:]) <= owners[0]  # type: ignore[type-var, operator]
+    owners = (vars(c) for c in type(method).__mro__ if vars(c).keys() & {"factorise", "truncate"})
+    return isinstance(method, Nested) and "truncate" in next(owners, ())
 
 
 @dataclass

@@ -7,7 +7,7 @@ contractions: convolutions with the window `()` that act on one axis of the chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -129,12 +129,11 @@ class Chain:
         """
         return self.partial(kernels)[0 if self.tensorized else -1]
 
-    def pullback(self, kernels: Kernels, gradient: Array) -> Kernels:
-        """The gradients of a number by each stage kernel, from its `gradient` by the composed kernel."""
+    def linearized(self, kernels: Kernels) -> tuple[Array, Callable[[Array], Kernels]]:
+        """The composed kernel, and what turns a gradient by it into those by each stage kernel."""
         known = self.partial(kernels)
-        if self.tensorized:
-            return unsliced(self.stages, kernels, known, gradient)
-        return unjoined(self.stages, kernels, known, gradient.reshape(known[-1].shape))
+        back, whole = (unsliced, known[0]) if self.tensorized else (unjoined, known[-1])
+        return whole, lambda gradient: back(self.stages, kernels, known, gradient.reshape(whole.shape))
 
     @property
     def tensorized(self) -> bool:
@@ -176,22 +175,21 @@ def summed(array: Array, shape: tuple[int, ...]) -> Array:
 def sliced(stages: Sequence[Conv], kernels: Kernels) -> list[Array]:
     """For each stage the matrix of it and all after it, for one slice of its `lead`: nested, so never large.
 
-    A stage gives `(made, rank)` for each slice: `made` joins the lead of the next, `rank` goes into its kernel.
+    The first stage has no lead and the last no trail (a law of decompositions). A stage gives `(made, rank)` for each
+    slice: `made` joins the lead of the next, `rank` goes into its kernel.
     """
-    known = [np.kron(kernels[-1], np.eye(stages[-1].trail, dtype=kernels[-1].dtype))]
+    known = [kernels[-1]]
     for i in range(len(stages) - 2, -1, -1):
         stage, made = stages[i], stages[i + 1].lead // stages[i].lead
         inside, outside = kernels[i].shape
         after = known[0].reshape(outside // made, -1)
         whole = (kernels[i].reshape(-1, outside // made) @ after).reshape(inside, made, stage.trail, -1)
         known.insert(0, np.ascontiguousarray(whole.swapaxes(1, 2)).reshape(inside * stage.trail, -1))
-    if stages[0].lead > 1:
-        known[0] = np.kron(np.eye(stages[0].lead, dtype=known[0].dtype), known[0])
     return known
 
 
 def unsliced(stages: Sequence[Conv], kernels: Kernels, known: Sequence[Array], gradient: Array) -> Kernels:
-    """Backwards through `sliced`, for a chain whose first stage has no lead."""
+    """Backwards through `sliced`."""
     found = []
     for i, kernel in enumerate(kernels[:-1]):
         (inside, outside), made, trail = kernel.shape, stages[i + 1].lead // stages[i].lead, stages[i].trail
@@ -199,9 +197,7 @@ def unsliced(stages: Sequence[Conv], kernels: Kernels, known: Sequence[Array], g
         after = known[i + 1].reshape(outside // made, -1)
         found.append((apart @ after.T).reshape(kernel.shape))
         gradient = (kernel.reshape(-1, outside // made).T @ apart).reshape(known[i + 1].shape)
-    (inside, outside), trail = kernels[-1].shape, stages[-1].trail
-    found.append(np.einsum("itot->io", gradient.reshape(inside, trail, outside, trail)))
-    return tuple(found)
+    return *found, gradient
 
 
 def ungrouped(op: Conv, kernel: Array) -> Array:

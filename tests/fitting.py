@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
+from lrf_optuna.decompositions import DECOMPOSITIONS
 from lrf_optuna.moments import Gathering, Moment
 from lrf_optuna.stages import Conv
 
@@ -69,3 +71,14 @@ def gathered(op: Conv, maps: Array, batch: int = 16) -> Moment:
 
 def kernel_for(op: Conv, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(op.kernel_shape).astype(np.float32)
+
+
+def over(ops: dict[str, Conv]) -> pytest.MarkDecorator:
+    """Every method with each of the operations that it applies to."""
+    pairs = [
+        pytest.param(name, op, id=f"{name}: {case}")
+        for name, method in DECOMPOSITIONS.items()
+        for case, op in ops.items()
+        if name != "intact" and method.applies(op)
+    ]
+    return pytest.mark.parametrize(("method", "op"), pairs)

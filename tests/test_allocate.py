@@ -82,6 +82,13 @@ def test_of_two_methods_that_are_equal_the_first_is_left() -> None:
     assert competitive({"site": options}) == {"site": options[:1]}
 
 
+def test_a_circle_of_near_equals_leaves_one_of_them() -> None:
+    """The first beats the second by coming earlier, the second so the third, and the third the first by its loss."""
+    losses = {"a": 0.1015, "b": 0.1, "c": 0.0985}
+    options = [Option(name, 0.5, Choice(name, (2,)), loss, 0.5, 0.5) for name, loss in losses.items()]
+    assert competitive({"site": options}) == {"site": options[:1]}
+
+
 @given(tables)
 @settings(max_examples=15)
 def test_a_sweep_goes_once_through_distinct_plans_from_the_original_down_to_the_smallest(table: Table) -> None:

@@ -7,25 +7,17 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from fitting import FITTED, correlated_maps, gathered, kernel_for
+from fitting import FITTED, correlated_maps, gathered, kernel_for, over
 
 from lrf_optuna import projection
-from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, choice_of
+from lrf_optuna.decompositions import chain_of, choice_of
 from lrf_optuna.projection import Projection, before_last, inputs_of, polished
 from lrf_optuna.refit import error, fit
 from lrf_optuna.stages import Conv
 
 Array = np.ndarray[Any, Any]
 MORE = FITTED | {"a larger dense": Conv((), 36, 24, (), ())}
-over_chains = pytest.mark.parametrize(
-    ("method", "op"),
-    [
-        pytest.param(name, op, id=f"{name}: {case}")
-        for name, method in DECOMPOSITIONS.items()
-        for case, op in MORE.items()
-        if name != "intact" and method.applies(op)
-    ],
-)
+over_chains = over(MORE)
 
 
 def task_of(method: str, op: Conv, keep: float = 0.4) -> tuple[Projection, Array, tuple[Array, ...]]:

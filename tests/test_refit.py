@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fitting import EVERY, FITTED, correlated_maps, gathered, keras_output, kernel_for
+from fitting import EVERY, FITTED, correlated_maps, gathered, keras_output, kernel_for, over
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,15 +19,7 @@ from lrf_optuna.stages import Chain, Conv
 Array = np.ndarray[Any, Any]
 EXACT = {"svd", "channel_svd", "spatial_svd"}
 """Methods whose plain factorization is the best there is."""
-over_fits = pytest.mark.parametrize(
-    ("method", "op"),
-    [
-        pytest.param(name, op, id=f"{name}: {case}")
-        for name, method in DECOMPOSITIONS.items()
-        for case, op in FITTED.items()
-        if name != "intact" and method.applies(op)
-    ],
-)
+over_fits = over(FITTED)
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5])

@@ -16,7 +16,7 @@ from lrf_optuna.stages import Array, Chain, Conv, contraction
 
 @dataclass(frozen=True, slots=True)
 class TTMatrix:
-    """TT-matrix (Novikov et al. 2015): each core turns one factor of the inputs into one of the outputs."""
+    """TT-matrix (Novikov et al. 2015), of two cores a sum of Kronecker products: inputs to outputs by factors."""
 
     name: str = "tt_matrix"
     cores: int = 3

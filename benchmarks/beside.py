@@ -1,0 +1,39 @@
+"""What stands beside the project: trained networks, and the data sets that they were trained on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrf_optuna.stages import Array
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def unpacked(name: str, folder: Path, work: Path) -> Path:
+    """The data set's file: of the folder, or unpacked from there into the work folder once."""
+    there, made = folder / f"{name}.npz", work / "data" / f"{name}.npz"
+    if not there.exists() and not made.exists():
+        subprocess.run([sys.executable, folder / "unpack.py", made.parent, name], check=True)
+    return there if there.exists() else made
+
+
+def loaded(network: str, count: int, models: Path, data: Path, work: Path) -> tuple[Any, Array]:
+    """A network of the folder's models.json, and calibration images preprocessed as in its training."""
+    import keras
+
+    from lrf_optuna.config import DataSpec
+    from lrf_optuna.data import load_data
+    from lrf_optuna.errors import lookup
+    from lrf_optuna.zoo import describe_input
+
+    known = lookup(json.loads((models / "models.json").read_text()), network, "network of models.json")
+    model = keras.models.load_model(models / f"{network}.keras", compile=False)
+    path = str(unpacked(known["dataset"], data, work))
+    spec = DataSpec(path=path, divide=known["divide_by"], mean=tuple(known["mean"]), std=tuple(known["std"]))
+    found = load_data(spec, 0, *describe_input(model))
+    return model, found.preprocess(found.calibration(count, 0).pixels)
