@@ -8,15 +8,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrf_optuna.choosing import choose
     from lrf_optuna.compress import compress
     from lrf_optuna.decompositions import DECOMPOSITIONS, register
     from lrf_optuna.errors import LrfError
     from lrf_optuna.finetune import finetune
     from lrf_optuna.layers import find_sites
+    from lrf_optuna.pareto import front
     from lrf_optuna.plan import Candidate, Choice, Plan
     from lrf_optuna.proxy import Proxy
     from lrf_optuna.result import Result
-    from lrf_optuna.search import choose, front, search
+    from lrf_optuna.search import search
     from lrf_optuna.surgery import materialise
 
 _ROOMS = {
@@ -31,8 +33,8 @@ _ROOMS = {
     "Plan": "plan",
     "Proxy": "proxy",
     "Result": "result",
-    "choose": "search",
-    "front": "search",
+    "choose": "choosing",
+    "front": "pareto",
     "search": "search",
     "materialise": "surgery",
 }

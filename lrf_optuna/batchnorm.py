@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 
-from lrf_optuna.layers import walk
-from lrf_optuna.network import gives_probabilities, logits_of
+from lrf_optuna.layers import norms_of
+from lrf_optuna.network import gives_probabilities, in_training, logits_of
 from lrf_optuna.similarity import cosine
 from lrf_optuna.stages import Array
 
@@ -20,34 +19,22 @@ def reestimate(model: Any, batches: Iterable[Array], held_out: Array, reference:
     `batches` of preprocessed, augmented images (n, H, W, C); they help where the logits for the `held_out` images
     come closer to the original's, `reference`. Gives whether they were kept, and the cosine before and after.
     """
-    norms = [layer for _, layer in walk(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = norms_of(model)
     before = alike(model, held_out, reference)
     if not norms:
         return False, before, before
     old = [layer.get_weights() for layer in norms]
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.call = training_call(layer.call)
-    try:
+    with in_training(norms):
         for i, x in enumerate(batches):
             for layer in norms:
                 layer.momentum = i / (i + 1)  # a plain average over the batches
             model(x, training=False)
-    finally:
-        for layer, momentum in zip(norms, momenta, strict=True):
-            del layer.call
-            layer.momentum = momentum
     after = alike(model, held_out, reference)
     if after > before:
         return True, before, after
     for layer, weights in zip(norms, old, strict=True):
         layer.set_weights(weights)
     return False, before, after
-
-
-def training_call(call: Any) -> Any:
-    """A BatchNorm call that takes the batch's statistics, whatever mode the model runs in."""
-    return lambda inputs, training=None, mask=None: call(inputs, training=True, mask=mask)
 
 
 def alike(model: Any, images: Array, reference: Array) -> float:

@@ -220,6 +220,11 @@ def own_maps(layer: Any, inputs: Array) -> Array:
     return inputs.reshape(len(inputs), *LAYERS[type(layer).__name__].map(layer, inputs.shape[1:]), -1)
 
 
+def norms_of(model: Any) -> list[Any]:
+    """The BatchNorm layers of a model."""
+    return [layer for _, layer in walk(model) if isinstance(layer, keras.layers.BatchNormalization)]
+
+
 def kernel_of(layer: Any) -> Any:
     """The Keras variable that holds a layer's kernel."""
     return getattr(layer, "_kernel", None) if getattr(layer, "_kernel", None) is not None else layer.kernel

@@ -26,6 +26,8 @@ Images = Any
 Calls = dict[str, list[tuple[Any, Any]]]
 OUTPUT = "logits"
 """The tap that is the model's only output; several have names of their own."""
+BATCH = 256
+"""Images of a pass over many."""
 HEARD_BYTES = 2**28
 """Layer inputs that are held at a time."""
 
@@ -50,6 +52,24 @@ def listening(layers: Mapping[str, Any]) -> Iterator[Calls]:
     finally:
         for layer in layers.values():
             del layer.call
+
+
+@contextmanager
+def in_training(norms: Sequence[Any]) -> Iterator[None]:
+    """While the block runs, BatchNorm layers take the statistics of the batch, whatever mode the model runs in."""
+
+    def training_call(call: Any) -> Any:
+        return lambda inputs, training=None, mask=None: call(inputs, training=True, mask=mask)
+
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.call = training_call(layer.call)
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(norms, momenta, strict=True):
+            del layer.call
+            layer.momentum = momentum
 
 
 def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict[str, list[tuple[Shape, Shape]]]:
@@ -120,21 +140,31 @@ def logits_of(outputs: Any, probabilities: bool) -> Any:
 class Network:
     """A model whose named layers can run with other kernels, and whose maps can be read.
 
-    `layers`: name -> layer whose kernel may be replaced; `variables`: name -> its kernel's Keras variable.
+    `layers`: name -> layer whose kernel may be replaced; `variables`: name -> its kernel's Keras variable; `norms`: the
+    BatchNorm layers whose statistics may be.
     """
 
     def __init__(
-        self, model: Any, layers: Mapping[str, Any], variables: Mapping[str, Any], taps: Mapping[str, Any]
+        self,
+        model: Any,
+        layers: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        taps: Mapping[str, Any],
+        norms: Sequence[Any] = (),
     ) -> None:
         self.model, self.layers, self.variables, self.taps = model, dict(layers), dict(variables), dict(taps)
         self.own = {name: tf.constant(variable.numpy(), tf.float32) for name, variable in self.variables.items()}
+        self.norms = list(norms)
+        self.moving = [variable for norm in self.norms for variable in (norm.moving_mean, norm.moving_variance)]
+        self.statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
         self.ends = output_taps(model)
         self.compiled: Any = tf.function(self.passed, reduce_retracing=True)
+        self.estimated: Any = tf.function(self.estimating, reduce_retracing=True)
         self.heard: Any = tf.function(self.listened, reduce_retracing=True)
 
-    def passed(self, kernels: list[Any], x: Any) -> dict[str, Any]:
-        """The taps of one pass over `x` with these kernels in the layers' order."""
-        swaps = list(zip(self.variables.values(), kernels, strict=True))
+    def passed(self, kernels: list[Any], statistics: list[Any], x: Any) -> dict[str, Any]:
+        """The taps of one pass over `x` with these kernels in the layers' order, and these BatchNorm statistics."""
+        swaps = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, statistics, strict=True)]
         with keras.StatelessScope(state_mapping=swaps), listening(self.taps) as calls:
             out = self.model(x, training=False)
         maps = {name: tf.cast(found[-1][1], tf.float32) for name, found in calls.items()}
@@ -148,13 +178,31 @@ class Network:
             self.model(x, training=False)
         return {name: [tf.cast(inputs, tf.float32) for inputs, _ in found] for name, found in calls.items()}
 
+    def estimating(self, kernels: list[Any], x: Any) -> list[Any]:
+        """The BatchNorm statistics of one batch, each layer's behind those before it."""
+        swaps = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, self.statistics, strict=True)]
+        with keras.StatelessScope(state_mapping=swaps) as scope, in_training(self.norms):
+            for norm in self.norms:
+                norm.momentum = 0.0
+            self.model(x, training=False)
+        return [scope.get_current_value(variable) for variable in self.moving]
+
+    def reestimated(self, kernels: Mapping[str, Array], batches: Iterable[Images]) -> list[Any]:
+        """BatchNorm statistics with `kernels` in their layers: the plain average over the batches of images."""
+        found = [self.estimated(self.taken(kernels), self.held(x)) for x in batches]
+        return [tf.reduce_mean(tf.stack(each_batch), axis=0) for each_batch in zip(*found, strict=True)]
+
     def held(self, x: Images) -> Any:
         """Images `(n, ...)` as tensors that `run` takes without a copy."""
         return each(x, tf.constant)
 
-    def run(self, x: Any, kernels: Mapping[str, Array]) -> dict[str, Array]:
-        """Maps at the taps and the outputs' logits, for images `(n, ...)`, with `kernels` in the named layers."""
-        return {name: value.numpy() for name, value in self.compiled(self.taken(kernels), x).items()}
+    def run(self, x: Any, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
+        """Maps at the taps and the outputs' logits, for images `(n, ...)`, with `kernels` in the named layers.
+
+        `statistics`: of the BatchNorm layers as `reestimated` gives them, where they are not the model's own.
+        """
+        found = self.compiled(self.taken(kernels), statistics or self.statistics, x)
+        return {name: value.numpy() for name, value in found.items()}
 
     def taken(self, kernels: Mapping[str, Array]) -> list[Any]:
         """A kernel for every layer: the given one, else its own."""
@@ -167,15 +215,15 @@ class Network:
         heard = self.heard(self.taken(kernels or {}), self.held(x))
         return {name: [maps.numpy() for maps in heard[name]] for name in names or heard}
 
-    def outputs(self, x: Images, kernels: Mapping[str, Array], batch: int = 256) -> dict[str, Array]:
+    def outputs(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
         """Name -> logits of all outputs for many images, in batches."""
-        parts = [self.run(self.held(part), kernels) for part in batches_of(x, batch)]
+        parts = [self.run(self.held(part), kernels, statistics) for part in batches_of(x, BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.ends}
 
-    def logits(self, x: Images, kernels: Mapping[str, Array], batch: int = 256) -> Array:
+    def logits(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> Array:
         """The only output for many images, in batches. Raises LrfError where there are several."""
         lookup(self.ends, OUTPUT, "output")
-        return self.outputs(x, kernels, batch)[OUTPUT]
+        return self.outputs(x, kernels, statistics)[OUTPUT]
 
     def comparable(self, model: Any, x: Array) -> Array:
         """Another model's outputs for images `(n, ...)` as logits like this one's."""

@@ -13,7 +13,17 @@ from threadpoolctl import threadpool_limits
 from lrf_optuna.allocate import Option, Table
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, choice_of, compose, saving
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.layers import Inventory, counts, find_sites, keras_kernel, kernel_of, own_kernel, own_maps, walk
+from lrf_optuna.layers import (
+    Inventory,
+    counts,
+    find_sites,
+    keras_kernel,
+    kernel_of,
+    norms_of,
+    own_kernel,
+    own_maps,
+    walk,
+)
 from lrf_optuna.moments import MOST_ROWS, Gathering, Moments
 from lrf_optuna.network import Images, Network, count_of, deep_taps, each, in_batches, shapes_of
 from lrf_optuna.objectives import OBJECTIVES, Measured
@@ -69,7 +79,8 @@ class Proxy:
         layers = dict(walk(model))
         found = {name: layers[name] for name in self.sites}
         taps = deep_taps(model, list(layers.items()), shapes_of(images))
-        self.network = Network(model, found, {name: kernel_of(layer) for name, layer in found.items()}, taps)
+        variables = {name: kernel_of(layer) for name, layer in found.items()}
+        self.network = Network(model, found, variables, taps, norms_of(model))
         self.kernels = {name: own_kernel(layer) for name, layer in found.items()}
         count = min(SCORED, max(1, there // 4))
         self.scored: Images = each(images, lambda array: np.ascontiguousarray(array[:count]))

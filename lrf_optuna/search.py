@@ -1,19 +1,24 @@
-"""The search: one static space, a first generation of good plans, NSGA-II, the front, and one point off it."""
+"""The search: one static space, a first generation of good plans, NSGA-II with bred children, the hypervolume."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from math import sqrt
-from typing import TYPE_CHECKING
+from math import exp
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 
 from lrf_optuna.allocate import Picks, Table, competitive, fitting, plan_of, sweep, uniform
-from lrf_optuna.errors import LrfError
-from lrf_optuna.objectives import Measured
+from lrf_optuna.attainment import Attainment, Interest
+from lrf_optuna.breeding import Breeder, Options
+from lrf_optuna.errors import lookup
+from lrf_optuna.objectives import OBJECTIVES, Measured
+from lrf_optuna.pareto import Front, costs_of
 from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.stages import Array
 from lrf_optuna.storage import PLAN, Record, candidate_of
 
 if TYPE_CHECKING:
@@ -21,6 +26,33 @@ if TYPE_CHECKING:
 
 NEAR = (1.0, 0.97, 0.92)
 """Shares of a target that seeds are made for, so that the front is dense there."""
+BUDGETS = (0.9, 0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Shares of the parameters that seeds are made for in any case."""
+VOLUME = "hypervolume"
+CONSTRAINT = "constraints:"
+"""Where Optuna keeps a trial's constraints among its system attributes."""
+FLAT = 0.005
+"""The search is flat where as many trials as the population took less than this share of the volume that was left."""
+
+Child = Callable[[optuna.Study, dict[str, Any], list[optuna.trial.FrozenTrial]], dict[str, Any]]
+Make = Callable[[int, int, Child], optuna.samplers.BaseSampler]
+
+
+def bred(population: int, seed: int, child: Child) -> optuna.samplers.BaseSampler:
+    """NSGA-II whose children are chosen among many by what they are expected to add to the front."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.NSGAIISampler(population_size=population, seed=seed, child_generation_strategy=child)
+
+
+SAMPLERS: dict[str, Make] = {
+    "bred": bred,
+    "nsga2": lambda population, seed, _: optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
+    "nsga3": lambda population, seed, _: optuna.samplers.NSGAIIISampler(population_size=population, seed=seed),
+    "tpe": lambda population, seed, _: optuna.samplers.TPESampler(seed=seed),
+    "random": lambda population, seed, _: optuna.samplers.RandomSampler(seed=seed),
+}
+"""The search's own, and Optuna's plain ones to compare it with."""
 
 
 def search(
@@ -32,41 +64,116 @@ def search(
     population: int = 50,
     seed: int = 0,
     targets: Mapping[str, float] | None = None,
+    sampler: str = "bred",
+    seeded: bool = True,
+    stop_when_flat: bool = False,
     record: Record | None = None,
     progress: Progress = SILENT,
 ) -> list[Candidate]:
     """Score plans until there are `trials` in all, and return every one, the record's earlier ones included.
 
-    The first `population` trials are good plans off `table`; they are parents like any other. A method that the table
-    shows to be worse than another in a layer, whatever it keeps, is not searched there. Each finished trial goes to
-    `record` at once. An interrupt leaves the finished ones there.
+    The first `population` trials are good plans off `table`, unless not `seeded`; they are parents like any other. A
+    method that the table shows to be worse than another in a layer, whatever it keeps, is not searched there. `targets`
+    (cost -> most; of the loss too) are constraints of the trials, and the front becomes dense below them. With
+    `stop_when_flat` the search ends where the hypervolume hardly rises. Each finished trial goes to `record` at once;
+    an interrupt leaves them there. Raises LrfError for an unknown sampler.
     """
-    objectives = tuple(proxy.objectives)
+    make = lookup(SAMPLERS, sampler, "sampler")
     done = record.finished() if record else []
     methods = space(table, done)
     table = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
+    hunt = Hunt(proxy, table, targets or {}, stream(seed, len(done)))
     study = optuna.create_study(
-        directions=["minimize"] * len(objectives),
-        sampler=optuna.samplers.NSGAIISampler(population_size=population, seed=stream(seed, len(done))),
+        directions=["minimize"] * len(proxy.objectives), sampler=make(population, stream(seed, len(done)), hunt.child)
     )
-    study.add_trials(done)
-    for picks in seeds(table, keeps, population, targets or {}, fixed_share(proxy))[len(done) :]:
+    study.add_trials([hunt.again(trial) for trial in done])
+    first = seeds(table, keeps, population, hunt.sizes, hunt.fixed) if seeded else []
+    for picks in first[len(done) :]:
         study.enqueue_trial(parameters(picks))
-    found = [candidate_of(trial, objectives) for trial in done]
-    best = front(found)
     with progress.task("trials", trials, done=min(trials, len(done))) as step:
         for _ in range(len(done), trials):
+            if stop_when_flat and is_flat(hunt.volumes, population):
+                progress.say(f"the hypervolume is flat after {len(hunt.found)} trials: enough")
+                break
             trial = study.ask()
             _ = trial.relative_params  # gives an enqueued trial its generation: without one it is never a parent
-            plan = sampled(trial, proxy, methods, keeps)
-            costs = proxy.costs(plan)
-            describe(trial, plan, proxy.measure(plan))
-            finished = study.tell(trial, [costs[name] for name in objectives])
+            costs = hunt.score(trial, sampled(trial, proxy, methods, keeps))
+            finished = study.tell(trial, costs)
             if record:
                 record.add(finished)
-            found.append(Candidate(finished.number, plan, costs))
-            best = front([*best, found[-1]])
-            step(1, note=f"{len(best)} on the front")
+            step(1, note=f"{len(hunt.front)} on the front, hypervolume {hunt.front.volume:.4f}")
+    return hunt.found
+
+
+class Hunt:
+    """How a search stands: every candidate, their front, its volume trial by trial, and where children come from."""
+
+    def __init__(self, proxy: Proxy, table: Table, limits: Mapping[str, float], seed: int) -> None:
+        self.proxy, self.limits, self.fixed = proxy, limits, fixed_share(proxy)
+        self.sizes = {cost: most for cost, most in limits.items() if cost != "loss"}
+        totals = {"params": proxy.inventory.params, "macs": proxy.inventory.macs}
+        interest = Interest.of(tuple(proxy.objectives), limits)
+        self.breeder = Breeder(Options(table, self.fixed), proxy.objectives, totals, interest, seed)
+        self.found: list[Candidate] = []
+        self.front = Front()
+        self.volumes: list[float] = []
+
+    def score(self, trial: optuna.Trial, plan: Plan) -> list[float]:
+        """The costs of a trial's plan, with all that its record should say."""
+        candidate = Candidate(trial.number, plan, self.proxy.costs(plan))
+        self.take(candidate)
+        describe(trial, plan, self.proxy.measure(plan))
+        trial.set_user_attr(VOLUME, round(self.front.volume, 6))
+        for name, value in self.violations(candidate).items():
+            trial.set_constraint(name, value)
+        return list(candidate.costs.values())
+
+    def take(self, candidate: Candidate) -> None:
+        """Take in the next candidate."""
+        self.found.append(candidate)
+        self.front.add(candidate)
+        self.volumes.append(self.front.volume)
+        known = candidate.costs.get("loss")
+        loss = OBJECTIVES["loss"](self.proxy.measure(candidate.plan)) if known is None else known
+        self.breeder.learn(candidate.plan, loss)
+
+    def again(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+        """Take in a recorded trial; it comes back with today's constraints in the place of those of its record."""
+        self.take(candidate_of(trial, tuple(self.proxy.objectives)))
+        kept = {name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINT)}
+        now = {f"{CONSTRAINT}{name}": value for name, value in self.violations(self.found[-1]).items()}
+        return optuna.trial.create_trial(
+            values=trial.values,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=trial.user_attrs,
+            system_attrs=kept | now,
+        )
+
+    def violations(self, candidate: Candidate) -> dict[str, float]:
+        """By how much each limit is exceeded: what Optuna takes for constraints."""
+        return {name: candidate.costs[name] - most for name, most in self.limits.items() if name in candidate.costs}
+
+    def child(self, _: optuna.Study, drawn: dict[str, Any], parents: list[optuna.trial.FrozenTrial]) -> dict[str, Any]:
+        """Parameters of the next trial, those that are `drawn`."""
+        picks = self.breeder.child([trial.number for trial in parents], costs_of(self.front.points))
+        return {name: value for name, value in parameters(picks).items() if name in drawn}
+
+
+def is_flat(volumes: Sequence[float], population: int) -> bool:
+    """Whether the last trials, as many as the population, took less than `FLAT` of the volume that was left."""
+    if len(volumes) < 2 * population:
+        return False
+    before = volumes[-1 - population]
+    return volumes[-1] - before < FLAT * (1 - before)
+
+
+def volumes_of(candidates: Sequence[Candidate]) -> list[float]:
+    """The hypervolume of the front after each candidate."""
+    found, front = [], Front()
+    for candidate in candidates:
+        front.add(candidate)
+        found.append(front.volume)
     return found
 
 
@@ -111,22 +218,35 @@ def fixed_share(proxy: Proxy) -> dict[str, float]:
 def seeds(
     table: Table, keeps: Sequence[float], count: int, targets: Mapping[str, float], fixed: Mapping[str, float]
 ) -> list[Picks]:
-    """`count` good first plans: near the targets, uniform keeps, the Lagrangian sweep from large to small."""
+    """`count` good first plans: near the targets, for round budgets, uniform keeps, the Lagrangian sweep."""
     near = []
     for share in NEAR if targets else ():
         budget = {cost: share * target - fixed[cost] for cost, target in targets.items()}
         near += fitting(table, budget)[: max(1, count // (4 * len(NEAR)))]
+    standard = [p for most in BUDGETS for p in fitting(table, {"params": most - fixed["params"]})[:1]]
     spread = [uniform(table, keep) for keep in list(keeps)[:: max(1, len(keeps) // 4)]]
-    swept = sweep(table)
-    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *spread][: count // 2]}
-    wanted = count - len(distinct)
-    for i in np.unique(np.linspace(0, len(swept) - 1, min(wanted, len(swept))).round().astype(int)):
-        distinct.setdefault(plan_of(swept[i]), swept[i])
-    for picks in swept:
-        if len(distinct) >= count:
-            break
-        distinct.setdefault(plan_of(picks), picks)
+    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *standard, *spread][: count // 2]}
+    swept = [picks for picks in sweep(table) if plan_of(picks) not in distinct]
+    distinct |= {plan_of(picks): picks for picks in swept[-1:]}
+    for i in spreading(np.array([expected(picks, fixed) for picks in swept]), count - len(distinct)):
+        distinct[plan_of(swept[i])] = swept[i]
     return list(distinct.values())
+
+
+def expected(picks: Picks, fixed: Mapping[str, float]) -> tuple[float, float, float]:
+    """The loss that the table adds up to, bent to stay below 1, and the shares of parameters and MACs."""
+    loss, params, macs = (sum(getattr(o, cost) for o in picks.values()) for cost in ("loss", "params", "macs"))
+    return 1 - exp(-loss), fixed["params"] + params, fixed["macs"] + macs
+
+
+def spreading(points: Array, count: int) -> list[int]:
+    """The numbers of `count` points `(n, costs)`: each adds most to the hypervolume of those before it."""
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(points)):
+        gains = Attainment.of(points[chosen] if chosen else np.ones((1, points.shape[1]))).gains(points)
+        gains[chosen] = -1
+        chosen.append(int(gains.argmax()))
+    return chosen
 
 
 def parameters(picks: Picks) -> dict[str, str | float]:
@@ -135,91 +255,3 @@ def parameters(picks: Picks) -> dict[str, str | float]:
     for site, option in picks.items():
         named |= {f"{site}.method": option.method, f"{site}.keep": option.keep}
     return named
-
-
-def front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that no other beats, each plan once, from the smallest loss of parameters to the largest."""
-    distinct = list({candidate.plan: candidate for candidate in reversed(candidates)}.values())
-    if not distinct:
-        return []
-    values = np.array([list(candidate.costs.values()) for candidate in distinct])
-    order = np.lexsort(values.T[::-1])
-    kept: list[int] = []
-    for i in order:
-        rivals = values[kept]
-        if not np.any(np.all(rivals <= values[i], axis=1)):
-            kept.append(int(i))
-    return sorted((distinct[i] for i in kept), key=size)
-
-
-def size(candidate: Candidate) -> float:
-    """How large a candidate is: the mean of its parameter and MAC shares."""
-    sizes = [cost for name, cost in candidate.costs.items() if name != "loss"]
-    return sum(sizes) / len(sizes) if sizes else 0.0
-
-
-def distance(candidate: Candidate) -> float:
-    """How far a candidate is from a perfect network of no size.
-
-    For unit vectors sqrt(2 (1 - cosine)) is their distance, so a loss counts as the distance of the feature maps; the
-    other axis is the size.
-    """
-    return sqrt(2 * max(0.0, candidate.costs.get("loss", 0.0)) + size(candidate) ** 2)
-
-
-def choose(
-    points: Sequence[Candidate],
-    *,
-    targets: Mapping[str, float] | None = None,
-    max_drop: float | None = None,
-    drop: Callable[[Candidate], float] | None = None,
-) -> tuple[Candidate, str]:
-    """One point off the front, and why.
-
-    With `targets` (cost -> most) the least loss within them; with `max_drop` the smallest whose `drop` (points of
-    validation accuracy, before tuning) is no more, within the targets; else the knee: the point nearest to a perfect
-    network of no size. Raises LrfError where no point qualifies, with what the nearest one has.
-    """
-    inside = [p for p in points if all(p.costs[cost] <= most for cost, most in (targets or {}).items())]
-    if not points:
-        raise LrfError("the study has no finished trial to choose from: run it first")
-    if not inside:
-        raise LrfError(f"no point of the front meets {shown(targets or {})}; {smallest(points, targets or {})}")
-    if max_drop is not None and drop is not None:
-        return mildest(inside, max_drop, drop)
-    if targets:
-        best = min(inside, key=lambda p: p.costs.get("loss", size(p)))
-        return best, f"the least loss of the {len(inside)} points within {shown(targets)}"
-    return min(inside, key=distance), f"the knee of {len(inside)} points: nearest to a perfect network of no size"
-
-
-def mildest(points: Sequence[Candidate], most: float, drop: Callable[[Candidate], float]) -> tuple[Candidate, str]:
-    """The smallest point whose drop is at most `most`, found by halving along the loss."""
-    ordered = sorted(points, key=lambda p: p.costs.get("loss", -size(p)))
-    low, high, measured = 0, len(ordered), {}
-    while low < high:
-        middle = (low + high) // 2
-        measured[middle] = drop(ordered[middle])
-        low, high = (middle + 1, high) if measured[middle] <= most else (low, middle)
-    for candidate in sorted(ordered[:low], key=size):
-        found = drop(candidate)
-        if found <= most:
-            return (
-                candidate,
-                f"the smallest point that loses at most {most:g} points of validation accuracy ({found:.2f})",
-            )
-    least = min(measured.values(), default=float("nan"))
-    raise LrfError(
-        f"no point of the front loses at most {most:g} points of validation accuracy; the least is {least:.2f}"
-    )
-
-
-def shown(targets: Mapping[str, float]) -> str:
-    """Targets as words."""
-    return " and ".join(f"{cost} <= {most:g}" for cost, most in targets.items())
-
-
-def smallest(points: Sequence[Candidate], targets: Mapping[str, float]) -> str:
-    """What the front has instead of the targets."""
-    least = {cost: min(p.costs[cost] for p in points) for cost in targets}
-    return "the smallest on it: " + ", ".join(f"{cost} {value:.3f}" for cost, value in least.items())

@@ -1,0 +1,62 @@
+"""The accuracy of networks that are not built: their kernels in the original's place, BatchNorm re-estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lrf_optuna.network import OUTPUT
+from lrf_optuna.plan import Plan
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.similarity import cosine
+from lrf_optuna.stages import Array
+
+Batches = Callable[[], Iterable[Array]]
+
+
+@dataclass
+class Accuracy:
+    """Plan -> the share of labelled images that its network gets right, before any training; remembered by plan.
+
+    `images`: raw `(n, H, W, C)`, `labels` `(n,)`; `preprocess`: raw images -> the network's input; `shown`: gives
+    preprocessed batches as they looked in training, from which BatchNorm statistics are re-estimated. They are taken
+    where they bring the logits for the images that score plans closer to the original's.
+    """
+
+    proxy: Proxy
+    images: Array
+    labels: Array
+    preprocess: Callable[[Array], Array]
+    shown: Batches
+    known: dict[Plan, float] = field(default_factory=dict)
+
+    def __call__(self, plan: Plan) -> float:
+        """The accuracy of a plan."""
+        if plan not in self.known:
+            self.known[plan] = self.of(self.proxy.swaps(plan))
+        return self.known[plan]
+
+    def of(self, kernels: Mapping[str, Array]) -> float:
+        """The accuracy with `kernels` (site -> kernel as Keras lays it out) in the network."""
+        logits = self.logits(self.images, kernels, self.statistics(kernels))
+        return float(np.mean(logits.argmax(axis=1) == self.labels))
+
+    def statistics(self, kernels: Mapping[str, Array]) -> list[Any] | None:
+        """The re-estimated BatchNorm statistics, where there are any and they help."""
+        network = self.proxy.network
+        if not network.norms or not kernels:
+            return None
+        new = network.reestimated(kernels, self.shown())
+        return new if self.alike(kernels, new) > self.alike(kernels, None) else None
+
+    def alike(self, kernels: Mapping[str, Array], statistics: list[Any] | None) -> float:
+        """How close the logits come to the original's, on the images that score plans."""
+        found = self.proxy.network.run(self.proxy.pixels, kernels, statistics)
+        return cosine(self.proxy.reference[OUTPUT], found[OUTPUT])
+
+    def logits(self, images: Array, kernels: Mapping[str, Array], statistics: list[Any] | None) -> Array:
+        """The logits for raw images."""
+        return self.proxy.network.logits(self.preprocess(images), kernels, statistics)

@@ -1,0 +1,188 @@
+"""Children for NSGA-II: many are drawn, and the one is scored that is expected to add most to the hypervolume.
+
+Three ways to draw one: the Lagrangian allocation under what the trials have taught of the layers' weights; a block of
+layers of one parent in another that is near it; a few layers moved to options of about the same price. Which of them to
+score is told by a surrogate of the loss (parameters and MACs are known exactly).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrf_optuna.allocate import Option, Table
+from lrf_optuna.attainment import Attainment, Interest
+from lrf_optuna.objectives import Measured
+from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.stages import Array
+from lrf_optuna.surrogate import Picked, Surrogate
+
+DRAWN = 24
+"""Children of each kind."""
+MULTIPLIERS = np.geomspace(3e-3, 30, 33)
+"""Of cost against loss: from a network that is nearly whole to one of nearly nothing."""
+AROUND = 0.3
+"""Spread of a Lagrangian child's multiplier around its parent's, as a logarithm."""
+UNSURE = 0.15
+"""Spread of the layers' weights in a Lagrangian child, as a logarithm."""
+NEIGHBOURS, RANK = 5, 4
+"""Parents that count as near; the option whose price is the temperature of a move."""
+MORE = 3, 0.4
+"""A move changes one layer, and each of so many more with this chance."""
+GROWN = 1.05
+"""The surrogate is learnt anew when there are this many times the trials."""
+
+Objectives = Mapping[str, Callable[[Measured], float]]
+
+
+@dataclass
+class Options:
+    """The table as arrays: options by number, in every layer."""
+
+    table: Table
+    fixed: Mapping[str, float]
+    """The shares of the whole network that no plan changes."""
+
+    def __post_init__(self) -> None:
+        self.sites = list(self.table)
+        self.counts = np.array([len(options) for options in self.table.values()])
+        self.errors, self.params, self.macs = (self.padded(what) for what in ("loss", "params", "macs"))
+        self.numbers = [{o.choice: i for i, o in enumerate(options)} for options in self.table.values()]
+
+    def padded(self, what: str) -> Array:
+        """One property of every option, `(layers, most options)`; layers with fewer repeat their last one's."""
+        rows = [[getattr(option, what) for option in options] for options in self.table.values()]
+        return np.array([np.pad(row, (0, self.counts.max() - len(row)), mode="edge") for row in rows])
+
+    def picked(self, plan: Plan) -> tuple[int, ...] | None:
+        """The numbers of a plan's options; None for a plan with others."""
+        chosen = dict(plan.choices)
+        found = [numbers.get(chosen.get(site, INTACT)) for site, numbers in zip(self.sites, self.numbers, strict=True)]
+        return None if None in found else tuple(found)  # type: ignore[arg-type]
+
+    def options(self, picked: Sequence[int]) -> dict[str, Option]:
+        """Site -> option."""
+        return {site: self.table[site][i] for site, i in zip(self.sites, picked, strict=True)}
+
+    def prices(self, weights: Array, multiplier: float, mix: float) -> Array:
+        """loss + multiplier * (mix * params + (1 - mix) * macs) of every option."""
+        return self.errors * weights[:, None] + multiplier * (mix * self.params + (1 - mix) * self.macs)
+
+    def shares(self, picked: Picked) -> tuple[Array, Array]:
+        """Parameters and MACs of whole networks, as shares."""
+        layers = np.arange(len(self.sites))
+        params, macs = (costs[layers, picked].sum(axis=1) for costs in (self.params, self.macs))
+        return self.fixed["params"] + params, self.fixed["macs"] + macs
+
+
+class Breeder:
+    """Draws children; `learn` tells it of every scored plan, in the order of the trials."""
+
+    def __init__(
+        self, options: Options, objectives: Objectives, totals: Mapping[str, int], interest: Interest, seed: int
+    ) -> None:
+        self.options, self.objectives, self.totals, self.interest = options, objectives, totals, interest
+        self.rng = np.random.default_rng(seed)
+        self.trials: list[tuple[int, ...] | None] = []
+        self.scored: dict[tuple[int, ...], float] = {}
+        self.learnt = 0
+        self.surrogate: Surrogate
+        self.sizes: Array
+
+    def learn(self, plan: Plan, loss: float) -> None:
+        """Take in the next trial."""
+        picked = self.options.picked(plan)
+        self.trials.append(picked)
+        if picked is not None:
+            self.scored[picked] = loss
+
+    def child(self, parents: Sequence[int], front: Array) -> dict[str, Option]:
+        """Site -> option of the next plan to score.
+
+        `parents`: numbers of the trials that NSGA-II selected; `front`: costs `(n, costs)` of the front so far.
+        """
+        self.refresh()
+        known = [picked for number in parents if (picked := self.trials[number]) is not None]
+        drawn = self.drawn(np.array(known or list(self.scored), int))
+        fresh = np.array([child for child in dict.fromkeys(map(tuple, drawn)) if child not in self.scored] or drawn)
+        gains = Attainment.of(self.interest(front)).gains(self.interest(self.expected(fresh)))
+        best = int(gains.argmax()) if gains.max() > 0 else int(self.rng.integers(len(fresh)))
+        return self.options.options(fresh[best])
+
+    def refresh(self) -> None:
+        """Learn the surrogate anew where there are many more trials than it knows."""
+        if len(self.scored) < GROWN * self.learnt and self.learnt:
+            return
+        losses = np.array(list(self.scored.values()))
+        self.surrogate = Surrogate.of(self.options.errors, np.array(list(self.scored), int), losses)
+        self.learnt = len(self.scored)
+        plans = np.array([self.allocated(multiplier, 0.5) for multiplier in MULTIPLIERS])
+        self.sizes = np.add(*self.options.shares(plans))
+
+    def drawn(self, parents: Picked) -> Picked:
+        """Children of all kinds, `(children, layers)`, at least one of which is new where anything is left to draw."""
+        multipliers = self.multipliers(parents)
+        rows = [self.lagrangian(multipliers) for _ in range(DRAWN)]
+        rows += [self.crossed(parents) for _ in range(DRAWN)]
+        rows += [self.moved(parents, multipliers) for _ in range(DRAWN)]
+        rows += [self.anywhere()]
+        return np.array(rows)
+
+    def multipliers(self, parents: Picked) -> Array:
+        """For each parent the multiplier whose Lagrangian plan is of its size, `(parents,)`."""
+        sizes = np.add(*self.options.shares(parents))
+        return np.exp(np.interp(-sizes, -self.sizes, np.log(MULTIPLIERS)))
+
+    def allocated(self, multiplier: float, mix: float, unsure: float = 0.0) -> Picked:
+        """The Lagrangian allocation under the surrogate's weights, `(layers,)`."""
+        weights = self.surrogate.weights * np.exp(unsure * self.rng.standard_normal(len(self.options.sites)))
+        best: Picked = self.options.prices(weights, multiplier, mix).argmin(axis=1)
+        return best
+
+    def lagrangian(self, multipliers: Array) -> Picked:
+        """An allocation about as large as some parent, or of any size."""
+        wide = self.rng.uniform(*np.log(MULTIPLIERS[[0, -1]]))
+        near = np.log(self.rng.choice(multipliers)) + AROUND * self.rng.standard_normal()
+        multiplier = float(np.exp(wide if self.rng.random() < 0.5 else near))
+        return self.allocated(multiplier, self.rng.random(), UNSURE)
+
+    def crossed(self, parents: Picked) -> Picked:
+        """A parent with a block of layers of another one that is about as large."""
+        own = int(self.rng.integers(len(parents)))
+        apart = np.abs(np.stack(self.options.shares(parents)) - np.stack(self.options.shares(parents[own : own + 1])))
+        other = self.rng.choice(apart.sum(axis=0).argsort()[: NEIGHBOURS + 1])
+        start, end = np.sort(self.rng.integers(0, parents.shape[1] + 1, 2))
+        child: Picked = parents[own].copy()
+        child[start:end] = parents[other][start:end]
+        return child
+
+    def moved(self, parents: Picked, multipliers: Array) -> Picked:
+        """A parent of which a few layers have another option, more likely one of a low price."""
+        own = int(self.rng.integers(len(parents)))
+        prices = self.options.prices(self.surrogate.weights, float(multipliers[own]), self.rng.random())
+        child: Picked = parents[own].copy()
+        layers = len(child)
+        for layer in self.rng.choice(layers, min(layers, 1 + self.rng.binomial(*MORE)), replace=False):
+            over = prices[layer, : self.options.counts[layer]]
+            over = over - over.min()
+            chances = np.exp(-over / (np.sort(over)[min(RANK, len(over) - 1)] + 1e-12))
+            chances[child[layer]] = 0
+            if chances.sum() > 0:
+                child[layer] = self.rng.choice(len(chances), p=chances / chances.sum())
+        return child
+
+    def anywhere(self) -> Picked:
+        """Any option in every layer."""
+        return self.rng.integers(0, self.options.counts)
+
+    def expected(self, picked: Picked) -> Array:
+        """The costs that plans are expected to have, `(plans, costs)`."""
+        columns = self.surrogate.losses(picked), *self.options.shares(picked)
+        rows = []
+        for loss, params, macs in zip(*columns, strict=True):
+            counts = round(params * self.totals["params"]), round(macs * self.totals["macs"])
+            measured = Measured({"expected": 1 - loss}, *counts, params, macs)
+            rows.append([cost(measured) for cost in self.objectives.values()])
+        return np.array(rows)

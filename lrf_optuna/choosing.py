@@ -1,0 +1,179 @@
+"""One point off the front, for a reason: within targets, within a drop of accuracy, or the knee.
+
+Where accuracies can be measured, a dozen points that are worth it are, and the most accurate one wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.pareto import size
+from lrf_optuna.plan import Candidate, Plan
+from lrf_optuna.progress import SILENT, Progress
+
+DOZEN = 12
+"""Points of which the accuracy is measured."""
+DEAR = 2
+"""At the knee, what a share of accuracy lost counts, where a share of size counts 1."""
+
+Measure = Callable[[Plan], float]
+"""Plan -> the share of validation images that its network gets right."""
+
+
+def choose(
+    points: Sequence[Candidate],
+    *,
+    targets: Mapping[str, float] | None = None,
+    max_drop: float | None = None,
+    accuracy: Measure | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Candidate, str]:
+    """One point off the front, and why.
+
+    With `targets` (cost -> most) the most accurate of those within them; with `max_drop` the smallest that loses no
+    more points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect network of
+    no size. Without `accuracy` the loss stands for it. Raises LrfError where no point qualifies, with what there is.
+    """
+    wanted = targets or {}
+    inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
+    if not points:
+        raise LrfError("the study has no finished trial to choose from: run it first")
+    if not inside:
+        raise LrfError(f"no point of the front meets {shown(wanted)}; {smallest(points, wanted)}")
+    if accuracy is None:
+        return by_loss(inside, wanted)
+    drops = Drops(accuracy, progress)
+    if max_drop is not None:
+        return mildest(inside, max_drop, drops)
+    return most_accurate(inside, wanted, drops) if targets else knee(inside, drops)
+
+
+class Drops:
+    """Candidate -> points of accuracy that it loses, each measured once."""
+
+    def __init__(self, accuracy: Measure, progress: Progress = SILENT) -> None:
+        self.accuracy, self.progress = accuracy, progress
+        self.whole = accuracy(Plan(()))
+
+    def __call__(self, candidate: Candidate) -> float:
+        """Points of accuracy lost; fewer than none where the network is better than the original."""
+        return 100 * (self.whole - self.accuracy(candidate.plan))
+
+    def of(self, points: Sequence[Candidate]) -> list[float]:
+        """The drops of several, shown as they come."""
+        found = []
+        with self.progress.task("accuracies", len(points)) as step:
+            for point in points:
+                found.append(self(point))
+                step(1, note=f"{found[-1]:.2f} points lost")
+        return found
+
+
+def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[Candidate, str]:
+    """The least loss within targets, else the knee."""
+    if targets:
+        best = min(points, key=loss)
+        return best, f"the least loss of the {len(points)} points within {shown(targets)}"
+    return min(points, key=distance), f"the knee of {len(points)} points: nearest to a perfect network of no size"
+
+
+def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], drops: Drops) -> tuple[Candidate, str]:
+    """The most accurate of the dozen points with the least loss; of equals the one with less."""
+    considered = sorted(points, key=loss)[:DOZEN]
+    found = drops.of(considered)
+    best = int(np.argmin(found))
+    return considered[best], (
+        f"the most accurate of the {len(considered)} points of least loss within {shown(targets)}: {lost(found[best])}"
+    )
+
+
+def knee(points: Sequence[Candidate], drops: Drops) -> tuple[Candidate, str]:
+    """Of a dozen points along the front the nearest to a perfect network of no size, in accuracy and size."""
+    considered = along(points)
+    found = drops.of(considered)
+    whole = max(drops.whole, 1e-9)
+    away = [sqrt((DEAR * max(d, 0) / 100 / whole) ** 2 + size(p) ** 2) for p, d in zip(considered, found, strict=True)]
+    best = int(np.argmin(away))
+    return considered[best], (
+        f"the knee of {len(considered)} points along the front: nearest to a perfect network of no size; "
+        f"{lost(found[best])}"
+    )
+
+
+def along(points: Sequence[Candidate]) -> list[Candidate]:
+    """A dozen points along the front: in each stretch of sizes the one nearest to a perfect network of no size."""
+    sizes = [size(point) for point in points]
+    edges = np.linspace(min(sizes), max(sizes), DOZEN + 1)[1:-1]
+    nearest: dict[int, Candidate] = {}
+    for point in sorted(points, key=distance):
+        nearest.setdefault(int(np.searchsorted(edges, size(point))), point)
+    return [nearest[stretch] for stretch in sorted(nearest)]
+
+
+def mildest(points: Sequence[Candidate], most: float, drops: Drops) -> tuple[Candidate, str]:
+    """The smallest point whose drop is at most `most`, found by halving along the loss."""
+    ordered = sorted(points, key=loss)
+    border, measured = halved(ordered, most, drops)
+    with drops.progress.task("accuracies", border) as step:
+        for candidate in sorted(ordered[:border], key=size):
+            found = drops(candidate)
+            step(1, note=f"{found:.2f} points lost")
+            if found <= most:
+                why = f"the smallest point that loses at most {most:g} points of validation accuracy ({found:.2f})"
+                return candidate, why
+    least = min(measured, default=float("nan"))
+    raise LrfError(
+        f"no point of the front loses at most {most:g} points of validation accuracy; the least is {least:.2f}"
+    )
+
+
+def halved(ordered: Sequence[Candidate], most: float, drop: Callable[[Candidate], float]) -> tuple[int, list[float]]:
+    """How many of the points, the least loss first, drop at most `most`, by halving; and the drops measured for it."""
+    low, high, measured = 0, len(ordered), []
+    while low < high:
+        middle = (low + high) // 2
+        measured.append(drop(ordered[middle]))
+        low, high = (middle + 1, high) if measured[-1] <= most else (low, middle)
+    return low, measured
+
+
+def tolerable(points: Sequence[Candidate], most: float, accuracy: Measure) -> float:
+    """The loss up to which points drop at most `most` points of accuracy: half way to the first that drops more."""
+    ordered = sorted(points, key=loss)
+    border, _ = halved(ordered, most, Drops(accuracy))
+    losses = [0.0, *map(loss, ordered), 1.0]
+    return (losses[border] + losses[border + 1]) / 2
+
+
+def loss(point: Candidate) -> float:
+    """The loss; where it is no objective, the larger network is taken for the better one."""
+    return point.costs.get("loss", -size(point))
+
+
+def distance(candidate: Candidate) -> float:
+    """How far a candidate is from a perfect network of no size.
+
+    For unit vectors sqrt(2 (1 - cosine)) is their distance, so a loss counts as the distance of the feature maps; the
+    other axis is the size.
+    """
+    return sqrt(2 * max(0.0, candidate.costs.get("loss", 0.0)) + size(candidate) ** 2)
+
+
+def lost(drop: float) -> str:
+    """A drop as words."""
+    return f"{drop:.2f} points of validation accuracy lost before tuning"
+
+
+def shown(targets: Mapping[str, float]) -> str:
+    """Targets as words."""
+    return " and ".join(f"{cost} <= {most:g}" for cost, most in targets.items())
+
+
+def smallest(points: Sequence[Candidate], targets: Mapping[str, float]) -> str:
+    """What the front has instead of the targets."""
+    least = {cost: min(p.costs[cost] for p in points) for cost in targets}
+    return "the smallest on it: " + ", ".join(f"{cost} {value:.3f}" for cost, value in least.items())

@@ -1,0 +1,92 @@
+"""The Pareto front of scored plans, and its hypervolume: both kept up to date trial by trial.
+
+Every cost is lower-is-better with the original network as its unit, so the volume is measured below (1, ..., 1): a
+network of the original's size, or worse, adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lrf_optuna.plan import Candidate
+from lrf_optuna.stages import Array
+
+
+def hypervolume(points: Array) -> float:
+    """The volume that points `(n, costs)` dominate below (1, ..., 1), slice by slice along the last cost."""
+    inside = points[np.all(points < 1, axis=1)]
+    if not len(inside):
+        return 0.0
+    if inside.shape[1] == 1:
+        return float(1 - inside.min())
+    inside = inside[np.argsort(inside[:, -1], kind="stable")]
+    heights = np.diff(inside[:, -1], append=1.0)
+    if inside.shape[1] == 2:
+        return float(heights @ (1 - np.minimum.accumulate(inside[:, 0])))
+    return float(sum(h * hypervolume(inside[: i + 1, :-1]) for i, h in enumerate(heights) if h > 0))
+
+
+def added(point: Array, points: Array) -> float:
+    """What a point `(costs,)` adds to the hypervolume of others `(n, costs)`: its own box without what they cover."""
+    if np.any(point >= 1):
+        return 0.0
+    covered = np.unique(np.maximum(points, point), axis=0)
+    return float(np.prod(1 - point)) - hypervolume(covered[undominated(covered)])
+
+
+def undominated(values: Array) -> Array:
+    """Which rows of `(n, costs)` no other row beats, as indices; of equal rows the first one."""
+    kept: list[int] = []
+    for i in np.lexsort(values.T[::-1]):
+        if not np.any(np.all(values[kept] <= values[i], axis=1)):
+            kept.append(int(i))
+    return np.array(kept, int)
+
+
+@dataclass
+class Front:
+    """The candidates that no other beats, each plan once, and the hypervolume that they dominate."""
+
+    points: list[Candidate] = field(default_factory=list)
+    volume: float = 0.0
+
+    @classmethod
+    def of(cls, candidates: Iterable[Candidate]) -> Front:
+        """The front of all these."""
+        found = cls()
+        for candidate in candidates:
+            found.add(candidate)
+        return found
+
+    def add(self, candidate: Candidate) -> bool:
+        """Take in a candidate; whether it is on the front."""
+        cost, costs = costs_of([candidate])[0], costs_of(self.points)
+        if self.points and np.any(np.all(costs <= cost, axis=1)):
+            return False
+        self.volume += added(cost, costs) if self.points else hypervolume(cost[None])
+        beaten = np.all(costs >= cost, axis=1) if self.points else ()
+        self.points = [point for point, lost in zip(self.points, beaten, strict=True) if not lost]
+        self.points.append(candidate)
+        return True
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def costs_of(candidates: Sequence[Candidate]) -> Array:
+    """Costs as `(n, costs)`."""
+    return np.array([list(candidate.costs.values()) for candidate in candidates])
+
+
+def front(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates that no other beats, each plan once, from the smallest network to the largest."""
+    return sorted(Front.of(candidates).points, key=size)
+
+
+def size(candidate: Candidate) -> float:
+    """How large a candidate is: the mean of its parameter and MAC shares."""
+    sizes = [cost for name, cost in candidate.costs.items() if name != "loss"]
+    return sum(sizes) / len(sizes) if sizes else 0.0
