@@ -42,6 +42,7 @@ FLOORS = {
     "decompositions": 5,
     "moments": 2,
     "projection": 3,
+    "vbmf": 2,
     "allocate": 4,
     "study": 4,
     "refit": 6,
