@@ -59,6 +59,7 @@ FLOORS = {
     "asymmetric": 8,
     "bench": 8,
     "baselines": 9,
+    "pruning": 9,
     "build": 9,
     "figures": 8,
     "report": 9,
