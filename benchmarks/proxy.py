@@ -137,19 +137,17 @@ def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) ->
 
 def plans_of(proxy: Proxy, table: Table, count: int, trials: int) -> list[tuple[str, Plan]]:
     """(kind, plan), a third of each kind as far as there are as many; no plan twice, none that changes nothing."""
-    rng = np.random.default_rng(0)
     swept = dict.fromkeys(plan_of(picks) for picks in sweep(table))
     evolved = [candidate.plan for candidate in front(search(proxy, table, trials=trials, keeps=KEEP))]
+    rng = np.random.default_rng(0)
+    drawn = dict.fromkeys(random_plan(table, rng) for _ in range(MOST_DRAWS * (count // 3)))
     kinds = {
         "seeded": spread([plan for plan in swept if changed(plan)], count // 3),
         "front": spread([plan for plan in evolved if changed(plan) and plan not in swept], count // 3),
     }
-    kind_of = {plan: kind for kind, plans in kinds.items() for plan in plans}
-    for _ in range(MOST_DRAWS * (count // 3)):
-        plan = random_plan(table, rng)
-        if changed(plan) and list(kind_of.values()).count("random") < count // 3:
-            kind_of.setdefault(plan, "random")
-    return [(kind, plan) for plan, kind in kind_of.items()]
+    taken = {plan for plans in kinds.values() for plan in plans}
+    kinds["random"] = [plan for plan in drawn if changed(plan) and plan not in taken][: count // 3]
+    return [(kind, plan) for kind, plans in kinds.items() for plan in plans]
 
 
 def random_plan(table: Table, rng: np.random.Generator) -> Plan:
