@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import optuna
 from beside import SHARED, read
-from ranking import COUNTS, NETWORKS, Found, page
+from ranking import COUNTED, COUNTS, NETWORKS, Found, page
 from tables import publish
 
 from lrf_optuna.allocate import Table, plan_of, sweep
@@ -127,9 +127,10 @@ def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) ->
         right = np.argmax(proxy.logits(plan, pixels), axis=1) == labels
         maps = maps_of(proxy, pool, plan)
         values = alike(cut(reference, SCORED), cut(maps, SCORED)) | errors.of_plan(plan) | left(proxy, plan)
-        counts = {count: over_taps(cut(reference, count), cut(maps, count)) for count in COUNTS if count <= len(pool)}
         true = {"accuracy": float(right.mean()), "halves": [float(right[i::2].mean()) for i in (0, 1)]}
-        rows.append({"kind": kind, "plan": plan.to_dict(), "values": values, "counts": counts} | true)
+        rows.append(
+            {"kind": kind, "plan": plan.to_dict(), "values": values, "counts": by_count(reference, maps)} | true
+        )
         print(f"{len(rows)} {kind}: {true['accuracy']:.2%}", flush=True)
     original = float(np.mean(np.argmax(proxy.logits(Plan.of({}), pixels), axis=1) == labels))
     return {"original": original, "test": len(labels), "rows": rows}
@@ -198,9 +199,14 @@ def alike(reference: dict[str, Array], maps: dict[str, Array]) -> dict[str, floa
     return found
 
 
-def over_taps(reference: dict[str, Array], maps: dict[str, Array]) -> float:
-    """The package's own measure: the mean cosine over the taps."""
-    return float(np.mean([finite(cosine(reference[tap], maps[tap])) for tap in reference]))
+def by_count(reference: dict[str, Array], maps: dict[str, Array]) -> dict[str, dict[int, float]]:
+    """The cosine over the first images, as the mean over the taps and at the logits alone."""
+    found: dict[str, dict[int, float]] = {measure: {} for measure in COUNTED}
+    for count in (count for count in COUNTS if count <= len(reference[OUTPUT])):
+        values = {tap: finite(cosine(reference[tap][:count], maps[tap][:count])) for tap in reference}
+        for measure, value in zip(COUNTED, (float(np.mean(list(values.values()))), values[OUTPUT]), strict=True):
+            found[measure][count] = value
+    return found
 
 
 def left(proxy: Proxy, plan: Plan) -> dict[str, float]:

@@ -14,6 +14,9 @@ NETWORKS = ("resnet20_cifar10", "vgg6_cifar10", "cnn_fashion", "mobilenetv1_025_
 COUNTS = (16, 32, 64, 128, 256, 512, 2048)
 """Images that plans are scored on, where it is asked how many suffice."""
 DEFAULT = "cosine, mean over taps"
+COUNTED = ("cosine, mean over taps", "cosine, logits")
+"""The measures of which it is asked."""
+SEVERAL = 128
 KINDS = ("random", "seeded", "front")
 USABLE = 0.7
 """Share of the original's accuracy above which a plan is of any use."""
@@ -142,30 +145,42 @@ def repeated(one: Found, which: str) -> float:
 
 
 def images(found: dict[str, Found]) -> str:
-    """By how many images plans are scored on: tau of the default with the accuracy, and with the most images."""
-    head = f"| {DEFAULT} | {' | '.join(found)} |"
-    lines = [f"| {count:,} images | {' | '.join(suffice(one, count) for one in found.values())} |" for count in COUNTS]
-    return table(head, lines)
+    """By how many images plans are scored on: tau with the accuracy, and with the same measure over the most images."""
+    lines = [
+        f"| {measure} | {count:,} | {' | '.join(suffice(one, measure, count) for one in found.values())} |"
+        for measure in COUNTED
+        for count in COUNTS
+    ]
+    return table(f"| measure | images | {' | '.join(found)} |", lines)
 
 
-def suffice(one: Found, count: int) -> str:
-    """Tau of the default over some images: all plans, usable plans, and usable ones against the most images."""
-    if str(count) not in one["rows"][0]["counts"]:
+def suffice(one: Found, measure: str, count: int) -> str:
+    """Tau of a measure over some images: all plans, usable plans, and usable ones against the most images."""
+    if count > most(one):
         return "–"
-    every, usable = chosen(one, "all"), chosen(one, "usable")
-    most = max(one["rows"][0]["counts"], key=int)
-    pairs = [(every, accuracies(every)), (usable, accuracies(usable)), (usable, counted(usable, most))]
-    return " / ".join(shown(tau(counted(rows, count), other)) for rows, other in pairs)
+    cells = [tau(counted(rows, measure, count), accuracies(rows)) for rows in (one["rows"], chosen(one, "usable"))]
+    return " / ".join(map(shown, (*cells, settled(one, measure, count))))
 
 
-def counted(rows: Rows, count: int | str) -> Floats:
-    """The default measure over so many images."""
-    return np.array([row["counts"][str(count)] for row in rows])
+def settled(one: Found, measure: str, count: int) -> float:
+    """Tau of a measure over some images with itself over the most, among usable plans."""
+    rows = chosen(one, "usable")
+    return float(tau(counted(rows, measure, count), counted(rows, measure, most(one))))
+
+
+def most(one: Found) -> int:
+    """The most images that plans were scored on."""
+    return max(map(int, one["rows"][0]["counts"][COUNTED[0]]))
+
+
+def counted(rows: Rows, measure: str, count: int) -> Floats:
+    """A measure over so many images."""
+    return np.array([row["counts"][measure][str(count)] for row in rows])
 
 
 def tuned(rows: Rows) -> Rows:
-    """The plans that were fine-tuned."""
-    return [row for row in rows if "tuned" in row]
+    """The plans that were fine-tuned, the worst first."""
+    return sorted((row for row in rows if "tuned" in row), key=lambda row: float(row["accuracy"]))
 
 
 def after(name: str, one: Found) -> str:
@@ -194,33 +209,45 @@ def ending(found: dict[str, Found]) -> str:
     best, *_ = measures = ordered(found)
     blind = next(measure for measure in measures if measure.split(",")[0] not in SIMILARITIES)
     own, first, nearest = (shown(mean(found, measure, "usable")) for measure in (DEFAULT, best, blind))
-    highest = "the highest of all" if best == DEFAULT else f"the highest is {first}, {best}"
+    highest = "the highest of all" if best == DEFAULT else f"the highest is {first}, *{best}*"
     text = (
-        f"Over plans above {USABLE:.0%} the default ({DEFAULT}) has a mean tau of {own} ({highest}); of what needs no"
+        f"Over plans above {USABLE:.0%} the default, *{DEFAULT}*, has a mean tau of {own} ({highest}); of what needs no"
     )
-    return f"{text} pass of the network, {blind} comes nearest with {nearest}. {verdict(found)}"
+    sentence = f"{text} pass of the network, *{blind}* comes nearest with {nearest}."
+    return " ".join([sentence, verdict(found), *enough(found)])
 
 
 def verdict(found: dict[str, Found]) -> str:
     """Whether the default stays: until a measure is better on most networks and, over no group of plans, worse."""
     judged = {m: [against(found, m, which) for which in GROUPS] for m in ordered(found) if m != DEFAULT}
-    clear = [m for m, sides in judged.items() if 2 * sides[1][0] > len(found) and not any(d for _, d in sides)]
+    clear = [f"*{m}*" for m, sides in judged.items() if 2 * sides[1][0] > len(found) and not any(d for _, d in sides)]
     worse = sum(sides[1][1] > sides[1][0] for sides in judged.values())
     count = f"{worse} of the {len(judged)} others are worse on more networks than they are better on"
     if clear:
-        return (
-            f"{' and '.join(clear)}: better beyond chance on most networks, worse on none; {count}. It should change."
-        )
+        better = f"Better than it beyond chance on most networks, and worse on none: {' and '.join(clear)}; {count}"
+        return f"{better}: the default should be {clear[0]}."
     return f"No other is better beyond chance on most networks without being worse somewhere, and {count}: it stays."
+
+
+def enough(found: dict[str, Found]) -> list[str]:
+    """What several images are worth against the most, where there are more."""
+    larger = [one for one in found.values() if most(one) > SEVERAL]
+    if not larger:
+        return []
+    least = " and ".join(f"{min(settled(one, m, SEVERAL) for one in larger):.2f} (*{m}*)" for m in COUNTED)
+    return [f"Over {SEVERAL} images a measure has at least this tau with itself over {most(larger[0]):,}: {least}."]
 
 
 ABOUT = f"""Kendall's tau-b between a measure and the accuracy of the whole compressed network on 2,000 test images \
 (ImageNet: 1,000), nothing trained. Three figures in a cell: over all plans, over those with more than {USABLE:.0%} of \
 the original's accuracy, and over the pairs of these whose size (mean share of parameters and MACs) differs by at most \
-{NEAR:g}. Better and worse: where the difference to the default's tau has one sign in 95% of {DRAWS} bootstrap samples \
-of the plans; for the same three. Similarities: of the maps of one pass over 128 training images that no kernel was \
-fitted to, at the last spatial map, at the vector that goes into the last layer, at the logits, and the mean of these. \
-Random plans draw any option of every layer, with a share of intact layers and a least keep of their own; seeded ones \
-are the Lagrangian sweep from large to small; front ones are what a search of 200 trials by the default measure found \
-beyond those. By number of images: all plans / above {USABLE:.0%} / above {USABLE:.0%}, tau with the same measure over \
-the most images. The fine-tune: 100 steps of 128 images, AdamW at 3e-4, the package's loss."""
+{NEAR:g}; how many there are stands in each network's table, whose last line is what half of the test images say of \
+the other half: differences between taus near or above it are within the noise of the accuracy. Better and worse: \
+where the difference to the default's tau has one sign in 95% of {DRAWS} bootstrap samples of the plans; for the same \
+three. Similarities: of the maps of one pass over 128 training images that no kernel was fitted to, at the last \
+spatial map, at the vector that goes into the last layer, at the logits, and the mean of these. Random plans draw any \
+option of every layer, with a share of intact layers and a least keep of their own; seeded ones are the Lagrangian \
+sweep from large to small; front ones are what a search of 200 trials by the package's measure found beyond those. By \
+number of images: all plans / above {USABLE:.0%} / above {USABLE:.0%}, tau with the same measure over the most images. \
+The fine-tune: 100 steps of 128 images, AdamW at 3e-4, the package's loss; the weights from before it stay where they \
+are better on 512 validation images. Weight errors: |W - W'| / |W|, 0 for an intact layer."""
