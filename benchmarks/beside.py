@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrf_optuna.data import Data
     from lrf_optuna.stages import Array
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SIZED = "imagenet"
+"""The data set that is unpacked at the size of a network's input."""
 
 
 def unpacked(name: str, folder: Path, work: Path) -> Path:
     """The data set's file: of the folder, or unpacked from there into the work folder once."""
     there, made = folder / f"{name}.npz", work / "data" / f"{name}.npz"
     if not there.exists() and not made.exists():
-        subprocess.run([sys.executable, folder / "unpack.py", made.parent, name], check=True)
+        asked = [SIZED, "--size", name.removeprefix(f"{SIZED}_")] if name.startswith(SIZED) else [name]
+        subprocess.run([sys.executable, folder / "unpack.py", made.parent, *asked], check=True)
     return there if there.exists() else made
 
 
-def loaded(network: str, count: int, models: Path, data: Path, work: Path) -> tuple[Any, Array]:
-    """A network of the folder's models.json, and calibration images preprocessed as in its training."""
+def read(network: str, models: Path, data: Path, work: Path) -> tuple[Any, Data]:
+    """A network of the folder's models.json, and its data set with the preprocessing of its training."""
     import keras
 
     from lrf_optuna.config import DataSpec
@@ -33,7 +37,13 @@ def loaded(network: str, count: int, models: Path, data: Path, work: Path) -> tu
 
     known = lookup(json.loads((models / "models.json").read_text()), network, "network of models.json")
     model = keras.models.load_model(models / f"{network}.keras", compile=False)
-    path = str(unpacked(known["dataset"], data, work))
+    name = f"{SIZED}_{known['input'][1]}" if known["dataset"] == SIZED else known["dataset"]
+    path = str(unpacked(name, data, work))
     spec = DataSpec(path=path, divide=known["divide_by"], mean=tuple(known["mean"]), std=tuple(known["std"]))
-    found = load_data(spec, 0, *describe_input(model))
+    return model, load_data(spec, 0, *describe_input(model))
+
+
+def loaded(network: str, count: int, models: Path, data: Path, work: Path) -> tuple[Any, Array]:
+    """A network of the folder's models.json, and calibration images preprocessed as in its training."""
+    model, found = read(network, models, data, work)
     return model, found.preprocess(found.calibration(count, 0).pixels)

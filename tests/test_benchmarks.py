@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from scipy.stats import kendalltau
 
 from lrf_optuna.decompositions import DECOMPOSITIONS
 from lrf_optuna.layers import LAYERS, SEPARABLE, find_sites
+from lrf_optuna.plan import Plan
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.separable import unseparated
+from lrf_optuna.similarity import SIMILARITIES
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,16 @@ def kinds() -> ModuleType:
 @pytest.fixture(scope="module")
 def methods() -> ModuleType:
     return importlib.import_module("methods")
+
+
+@pytest.fixture(scope="module")
+def predicting() -> ModuleType:
+    return importlib.import_module("proxy")
+
+
+@pytest.fixture(scope="module")
+def ranking() -> ModuleType:
+    return importlib.import_module("ranking")
 
 
 def test_a_table_in_readme_is_the_one_that_its_benchmark_wrote() -> None:
@@ -157,3 +170,104 @@ def test_the_mix_is_compared_with_the_best_method_alone_at_the_same_loss(methods
     assert methods.smallest(mix, 0.5) == pytest.approx(0.1)
     first, *_ = methods.savings([mix, one, other])[2:]
     assert first == "| net | 0.01 | 50.0% | 62.5% (other) | 20.0% | about 11% |"
+
+
+def test_the_tau_of_four_plans_with_one_pair_turned_is_two_thirds(ranking: ModuleType) -> None:
+    assert ranking.tau([1, 2, 3, 4], [10, 20, 40, 30]) == pytest.approx((5 - 1) / 6)
+    assert ranking.tau([1, 2, 3, 4], [4, 3, 2, 1]) == -1
+    assert np.isnan(ranking.tau([1, 1, 1], [1, 2, 3]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tau_is_the_one_of_scipy_and_weights_are_repetitions(ranking: ModuleType, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 6, (2, 20)).astype(float)
+    weights = rng.integers(0, 4, (5, 20))
+    assert ranking.tau(x, y) == pytest.approx(kendalltau(x, y).statistic)
+    repeated = [kendalltau(x.repeat(times), y.repeat(times)).statistic for times in weights]
+    assert ranking.tau(x, y, weights) == pytest.approx(repeated)
+
+
+def test_tau_over_pairs_knows_no_others(ranking: ModuleType) -> None:
+    apart = np.kron(np.eye(2), np.ones((2, 2)))
+    assert ranking.tau([1, 2, 3, 4], [3, 4, 1, 2]) == pytest.approx(-1 / 3)
+    assert ranking.tau([1, 2, 3, 4], [3, 4, 1, 2], pairs=apart) == 1
+
+
+def test_plans_are_of_three_kinds_and_no_plan_is_there_twice(predicting: ModuleType, proxy: Proxy) -> None:
+    table = proxy.table(predicting.KEEP)
+    found = predicting.plans_of(proxy, table, 18, 60)
+    plans = [plan for _, plan in found]
+    assert len(set(plans)) == len(plans)
+    assert all(predicting.changed(plan) for plan in plans)
+    kinds = [kind for kind, _ in found]
+    assert set(kinds) == {"random", "seeded", "front"}
+    assert kinds.count("random") == kinds.count("seeded") == 6 >= kinds.count("front")
+    assert found == predicting.plans_of(proxy, table, 18, 60)
+
+
+def test_items_are_spread_from_the_first_to_the_last(predicting: ModuleType) -> None:
+    assert predicting.spread(list(range(101)), 5) == [0, 25, 50, 75, 100]
+    assert predicting.spread([3, 1], 5) == [3, 1]
+    assert predicting.spread([], 5) == predicting.spread([3, 1], 0) == []
+
+
+def test_every_similarity_is_measured_at_every_tap_and_nothing_is_lost_untouched(
+    predicting: ModuleType, proxy: Proxy, images: Any
+) -> None:
+    table = proxy.table(predicting.KEEP)
+    plan = predicting.random_plan(table, np.random.default_rng(1))
+    reference, maps = (predicting.maps_of(proxy, images, one) for one in (Plan.of({}), plan))
+    values = predicting.alike(reference, maps)
+    assert {name.split(", ")[0] for name in values} == set(SIMILARITIES)
+    assert len(values) == 4 * len(SIMILARITIES)
+    for measure, by_count in predicting.by_count(reference, maps).items():
+        assert max(by_count) == len(images) == 64
+        assert by_count[64] == pytest.approx(values[measure])
+    assert all(value == pytest.approx(1) for value in predicting.alike(reference, reference).values())
+    errors = predicting.Errors(proxy, table).of_plan(plan)
+    assert all(error < 0 for error in errors.values())
+    assert errors["weight error as fitted, max"] <= errors["weight error as fitted, mean"]
+
+
+def ranked_plans(better: str) -> dict[str, Any]:
+    """Thirty plans that all measures but one rank at random; the one, and no plan's size, ranks them right."""
+    rng, rows = np.random.default_rng(0), []
+    names = ("cosine, mean over taps", "cka, logits", "data-aware errors, sum", "parameters left", "MACs left")
+    for i in range(30):
+        values = {name: float(rng.random()) for name in names} | {better: float(i)}
+        counts = {measure: {str(n): float(i) for n in (16, 32, 64, 128)} for measure in (names[0], "cosine, logits")}
+        kind = ("random", "seeded", "front")[i % 3]
+        true = {"accuracy": i / 30, "halves": [i / 30, i / 30]}
+        rows.append({"kind": kind, "plan": {}, "values": values, "counts": counts} | true)
+    return {"original": 0.5, "test": 2000, "rows": rows}
+
+
+def test_the_page_ranks_the_best_measure_first_and_its_rows_are_as_wide_as_their_heads(ranking: ModuleType) -> None:
+    found = {name: ranked_plans("cka, logits") for name in ("a", "b")}
+    found["a"]["rows"][18]["tuned"], found["a"]["rows"][3]["tuned"] = 0.6, 0.3
+    page = ranking.page(found)
+    summary, *_ = page.split("\n\n")
+    assert summary.splitlines()[2].startswith("| cka, logits | 1.000 / 1.000 /")
+    for block in page.split("\n\n"):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    assert "| cosine, logits | 2,048 | – | – |" in page
+    assert "10.0% → 30.0%, 60.0% → 60.0%" in page
+
+
+def test_the_default_stays_until_another_measure_is_better_beyond_chance(ranking: ModuleType) -> None:
+    assert ranking.verdict({"a": ranked_plans(ranking.DEFAULT)}).endswith("it stays.")
+    other = ranking.verdict({"a": ranked_plans("cka, logits")})
+    assert other.endswith("the default should be *cka, logits*.")
+
+
+def test_a_data_set_that_is_unpacked_at_a_size_is_asked_for_at_that_size(tmp_path: Path) -> None:
+    beside = importlib.import_module("beside")
+    (tmp_path / "unpack.py").write_text(
+        "import sys; open('/'.join((sys.argv[1], 'asked')), 'w').write(str(sys.argv[2:]))"
+    )
+    (tmp_path / "data").mkdir()
+    assert beside.unpacked("imagenet_128", tmp_path, tmp_path) == tmp_path / "data" / "imagenet_128.npz"
+    assert (tmp_path / "data" / "asked").read_text() == "['imagenet', '--size', '128']"
+    beside.unpacked("fashion_mnist", tmp_path, tmp_path)
+    assert (tmp_path / "data" / "asked").read_text() == "['fashion_mnist']"
