@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import Plan
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.similarity import cosine
+from lrf_optuna.sources import Array as Pixels
 from lrf_optuna.stages import Array
 
 Batches = Callable[[], Iterable[Array]]
@@ -27,9 +29,9 @@ class Accuracy:
     """
 
     proxy: Proxy
-    images: Array
-    labels: Array
-    preprocess: Callable[[Array], Array]
+    images: Pixels
+    labels: NDArray[np.int64]
+    preprocess: Callable[[Pixels], Array]
     shown: Batches
     known: dict[Plan, float] = field(default_factory=dict)
 
@@ -57,6 +59,6 @@ class Accuracy:
         found = self.proxy.network.run(self.proxy.pixels, kernels, statistics)
         return cosine(self.proxy.reference[OUTPUT], found[OUTPUT])
 
-    def logits(self, images: Array, kernels: Mapping[str, Array], statistics: list[Any] | None) -> Array:
+    def logits(self, images: Pixels, kernels: Mapping[str, Array], statistics: list[Any] | None) -> Array:
         """The logits for raw images."""
         return self.proxy.network.logits(self.preprocess(images), kernels, statistics)

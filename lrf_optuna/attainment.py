@@ -31,6 +31,11 @@ class Interest:
         """For costs in the order of the objectives, with the most that is wanted of some of them."""
         return cls(tuple(limits.get(name) for name in objectives))
 
+    @property
+    def aims(self) -> bool:
+        """Whether there is any limit."""
+        return any(limit is not None for limit in self.limits)
+
     def __call__(self, costs: Array) -> Array:
         """Costs `(n, costs)`, stretched."""
         return np.stack([stretched(column, limit) for column, limit in zip(costs.T, self.limits, strict=True)], axis=1)

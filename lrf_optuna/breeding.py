@@ -142,11 +142,11 @@ class Breeder:
         return best
 
     def lagrangian(self, multipliers: Array) -> Picked:
-        """An allocation about as large as some parent, or of any size."""
+        """An allocation of any size; half of them about as large as some parent, where there are limits to aim at."""
         wide = self.rng.uniform(*np.log(MULTIPLIERS[[0, -1]]))
         near = np.log(self.rng.choice(multipliers)) + AROUND * self.rng.standard_normal()
-        multiplier = float(np.exp(wide if self.rng.random() < 0.5 else near))
-        return self.allocated(multiplier, self.rng.random(), UNSURE)
+        aimed = self.interest.aims and self.rng.random() < 0.5
+        return self.allocated(float(np.exp(near if aimed else wide)), self.rng.random(), UNSURE)
 
     def crossed(self, parents: Picked) -> Picked:
         """A parent with a block of layers of another one that is about as large."""

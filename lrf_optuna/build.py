@@ -6,6 +6,7 @@ Both are kept only if they bring the logits for images that they have not seen c
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -22,6 +23,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.result import LayerPart
 from lrf_optuna.sources import Array as Pixels
+from lrf_optuna.stages import Array
 from lrf_optuna.surgery import materialise
 
 log = logging.getLogger(__name__)
@@ -51,12 +53,16 @@ def build(
     before, after = alike(built, proxy.scored, reference), alike(other, proxy.scored, reference)
     log.info("refitted in order: cosine %.5f -> %.5f, %s", before, after, "kept" if after > before else "taken back")
     built = other if after > before else built
-    rng = np.random.default_rng(seed)
-    parts = np.array_split(unscored[: BN_BATCHES * BN_BATCH], max(1, min(BN_BATCHES, len(unscored) // BN_BATCH)))
-    shown = (data.preprocess(augmented(part, data.augment, rng)) for part in parts)
-    kept, before, after = reestimate(built, shown, proxy.scored, reference)
+    kept, before, after = reestimate(built, shown(data, unscored, seed), proxy.scored, reference)
     log.info("BatchNorm re-estimated: cosine %.5f -> %.5f, %s", before, after, "kept" if kept else "taken back")
     return built
+
+
+def shown(data: Data, images: Pixels, seed: int) -> Iterator[Array]:
+    """Batches of raw images as they looked in training, preprocessed: what BatchNorm statistics are re-estimated on."""
+    rng = np.random.default_rng(seed)
+    for part in np.array_split(images[: BN_BATCHES * BN_BATCH], max(1, min(BN_BATCHES, len(images) // BN_BATCH))):
+        yield data.preprocess(augmented(part, data.augment, rng))
 
 
 def check_equal(built: Any, proxy: Proxy, plan: Plan) -> None:

@@ -41,6 +41,7 @@ def run(
     target: o.Target = None,
     max_drop: o.MaxDrop = None,
     knee: o.Knee = False,
+    by: o.By = None,
     trials: o.Trials = None,
     seed: o.Seed = None,
     calibration: o.Calibration = None,
@@ -48,6 +49,10 @@ def run(
     methods: o.Methods = None,
     objectives: o.Objectives = None,
     similarity: o.Similarity = None,
+    maps: o.Maps = None,
+    sampler: o.Sampler = None,
+    no_seeds: o.NoSeeds = False,
+    stop_when_flat: o.StopWhenFlat = False,
     keep: o.Keep = None,
     divide: o.Divide = None,
     mean: o.Mean = None,
@@ -83,6 +88,10 @@ def run(
         "search.methods": o.words(methods),
         "search.objectives": o.words(objectives),
         "search.similarity": similarity,
+        "search.maps": maps,
+        "search.sampler": sampler,
+        "search.seeded": False if no_seeds else None,
+        "search.stop_when_flat": stop_when_flat or None,
         "search.keep": o.numbers("--keep", keep),
         "tune.epochs": 0 if no_tune else epochs,
         "tune.rate": o.rate_of(rate),
@@ -90,7 +99,7 @@ def run(
         "tune.distil": distil,
         "tune.optimizer": optimizer,
     }
-    spec = o.choosing(o.asked(study, options), target, max_drop, knee)
+    spec = o.choosing(o.asked(study, options), target, max_drop, knee, by)
     folder = out or Path("runs") / spec.name
     with console(folder) as shown:
         from lrf_optuna.console import layers_table, standing_table
@@ -171,7 +180,7 @@ def front(
     from rich.console import Console
 
     from lrf_optuna.console import front_table, methods
-    from lrf_optuna.search import front as pareto
+    from lrf_optuna.pareto import front as pareto
     from lrf_optuna.study import chosen_in, locate
 
     found = locate(name, storage, out)
@@ -196,22 +205,24 @@ def select(
     target: o.Target = None,
     max_drop: o.MaxDrop = None,
     knee: o.Knee = False,
+    by: o.By = None,
     storage: o.Storage = None,
     out: o.Out = None,
 ) -> None:
     """Choose one point off the front, say why, and keep it in plan.json."""
-    from lrf_optuna.search import choose
-    from lrf_optuna.search import front as pareto
+    from lrf_optuna.choosing import choose
+    from lrf_optuna.pareto import front as pareto
     from lrf_optuna.study import locate
 
     found = locate(name, storage, out)
-    spec = o.choosing(found.spec, target, max_drop, knee)
-    with console(found.folder, loads=spec.search.max_drop is not None) as shown:
+    spec = o.choosing(found.spec, target, max_drop, knee, by)
+    measured = spec.search.by == "accuracy" or spec.search.max_drop is not None
+    with console(found.folder, loads=measured) as shown:
         from lrf_optuna.console import front_table
         from lrf_optuna.study import keep_choice
 
         points = pareto(found.record.candidates())
-        if spec.search.max_drop is None:
+        if not measured:
             chosen, why = choose(points, targets=spec.search.wanted)
         else:
             from lrf_optuna.run import Run

@@ -73,10 +73,15 @@ class SearchSpec(Section):
     methods: Several[str] | None = None
     objectives: Several[str] = ("loss", "params", "macs")
     similarity: str = "cosine"
+    maps: Literal["logits", "deep"] = "logits"
     keep: Several[Share] = KEEP
     storage: str | None = None
     targets: dict[Literal["params", "macs"], Target] = Field(default_factory=dict)
     max_drop: float | None = Field(default=None, ge=0)
+    by: Literal["accuracy", "loss"] = "accuracy"
+    sampler: str = "bred"
+    seeded: bool = True
+    stop_when_flat: bool = False
 
     @field_validator("keep")
     @classmethod

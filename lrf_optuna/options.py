@@ -38,6 +38,7 @@ Target = Annotated[
     list[str] | None, typer.Option(help="Most that may be left, params=0.4 or macs=0.5.", rich_help_panel=CHOICE)
 ]
 MaxDrop = Annotated[Real, option("Most points of validation accuracy to lose before tuning.", None, CHOICE)]
+By = Annotated[Text, option("What a point is picked by: accuracy (a dozen are measured) or loss.", "accuracy", CHOICE)]
 Knee = Annotated[bool, option("The knee of the front: the default.", None, CHOICE, "--knee")]
 
 Trials = Annotated[Whole, option("Trials in all: those that are there count.", "300", SEARCH)]
@@ -47,6 +48,10 @@ Population = Annotated[Whole, option("NSGA-II's population.", "50", SEARCH)]
 Methods = Annotated[Text, option("Decompositions to choose from, with commas.", "all", SEARCH)]
 Objectives = Annotated[Text, option("Costs to minimise, with commas.", "loss,params,macs", SEARCH)]
 Similarity = Annotated[Text, option("Of feature maps: cosine, cka, explained or agreement.", "cosine", SEARCH)]
+Maps = Annotated[Text, option("Compared are logits, or deep: the last maps as well.", "logits", SEARCH)]
+Sampler = Annotated[Text, option("bred, or Optuna's plain nsga2, nsga3, tpe or random.", "bred", SEARCH)]
+NoSeeds = Annotated[bool, option("Begin with random plans instead of good ones.", None, SEARCH, "--no-seeds")]
+StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
 Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "12 from 0.04 to 0.75", SEARCH)]
 
 AllMethods = Annotated[bool, option("What every method makes of every layer.", None, ALL, "--all-methods")]
@@ -94,13 +99,15 @@ def check_survey(all_methods: bool, keeps: str | None, data: str | None, on_imag
         raise LrfError(f"{'--keeps' if keeps else '--data'} goes with --all-methods: give both")
 
 
-def choosing(spec: StudySpec, target: list[str] | None, max_drop: float | None, knee: bool) -> StudySpec:
+def choosing(
+    spec: StudySpec, target: list[str] | None, max_drop: float | None, knee: bool, by: str | None
+) -> StudySpec:
     """The specification with the way to choose that the options ask for, in the place of the study's own."""
     if knee and (target or max_drop is not None):
         raise LrfError("--knee goes with neither --target nor --max-drop: give one way to choose")
     if knee or target or max_drop is not None:
         spec = spec.choosing({}, None)
-    return spec.override({"search.targets": shares(target), "search.max_drop": max_drop})
+    return spec.override({"search.targets": shares(target), "search.max_drop": max_drop, "search.by": by})
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:

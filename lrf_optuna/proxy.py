@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -37,6 +37,11 @@ SCORED = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
 SMALL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
+TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Any], dict[str, Any]]] = {
+    "logits": lambda *_: {},
+    "deep": deep_taps,
+}
+"""What plans are compared by besides the logits."""
 PROBED_KEEPS = (0.15, 0.4)
 """Budgets at which each layer is compressed alone, to see how much its error hurts the network."""
 
@@ -46,8 +51,9 @@ class Proxy:
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
     them); a quarter of them, at most `SCORED`, score plans, and the others say what each layer's inputs look like, so
-    that a fit is never judged on the images it was made on. Kernels are kept in at most `memory` bytes, what they are
-    cut from in eight times that. Raises LrfError where nothing in the model can be factorized, or for a single image.
+    that a fit is never judged on the images it was made on. `maps`: what plans are compared by, `logits` or also the
+    `deep` maps before them. Kernels are kept in at most `memory` bytes, what they are cut from in eight times that.
+    Raises LrfError where nothing in the model can be factorized, or for a single image.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Proxy:
         methods: Sequence[str] | None = None,
         objectives: Sequence[str] = ("loss", "params", "macs"),
         similarity: str = "cosine",
+        maps: str = "logits",
         refit: bool = True,
         memory: int = 2**29,
         progress: Progress = SILENT,
@@ -78,7 +85,7 @@ class Proxy:
         self.similar = lookup(SIMILARITIES, similarity, "similarity")
         layers = dict(walk(model))
         found = {name: layers[name] for name in self.sites}
-        taps = deep_taps(model, list(layers.items()), shapes_of(images))
+        taps = lookup(TAPS, maps, "set of maps")(model, list(layers.items()), shapes_of(images))
         variables = {name: kernel_of(layer) for name, layer in found.items()}
         self.network = Network(model, found, variables, taps, norms_of(model))
         self.kernels = {name: own_kernel(layer) for name, layer in found.items()}

@@ -13,6 +13,7 @@ from lrf_optuna.decompositions import DECOMPOSITIONS, plugins
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.layers import Inventory
 from lrf_optuna.objectives import OBJECTIVES
+from lrf_optuna.samplers import SAMPLERS
 from lrf_optuna.similarity import SIMILARITIES
 
 
@@ -35,6 +36,7 @@ def words_of(spec: StudySpec) -> dict[str, str]:
         "keep grid": ", ".join(map(str, asked.keep)),
         "set of objectives": ", ".join(asked.objectives),
         "similarity": asked.similarity,
+        "set of maps": asked.maps,
         "seed": str(asked.seed),
         "calibration": str(asked.calibration),
     }
@@ -54,6 +56,7 @@ def check_names(spec: StudySpec) -> None:
     for objective in spec.search.objectives:
         lookup(OBJECTIVES, objective, "objective")
     lookup(SIMILARITIES, spec.search.similarity, "similarity")
+    lookup(SAMPLERS, spec.search.sampler, "sampler")
     for target in spec.search.targets:
         if target not in spec.search.objectives:
             raise LrfError(

@@ -16,20 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from lrf_optuna.allocate import Table
-from lrf_optuna.build import build, parts_of
+from lrf_optuna.accuracy import Accuracy
+from lrf_optuna.allocate import Table, plan_of, sweep
+from lrf_optuna.build import build, parts_of, shown
+from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
-from lrf_optuna.plan import Candidate, Plan
+from lrf_optuna.pareto import front
+from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
 from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import Result, Standing
-from lrf_optuna.search import choose, front, search
+from lrf_optuna.search import is_flat, search, volumes_of
 from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record, sqlite_file
 from lrf_optuna.study import Found, check_folder, default_url, keep_choice, save_model, write_text
@@ -37,8 +40,10 @@ from lrf_optuna.surgery import check_can_be_copied
 from lrf_optuna.zoo import describe_input, load_model
 
 log = logging.getLogger(__name__)
-DROP_IMAGES = 2000
-"""Validation images at most on which `max_drop` measures points of the front."""
+JUDGED = 2000
+"""Validation images at most on which points of the front are compared."""
+LADDER = 24
+"""Plans of the Lagrangian sweep, from large to small, between which the drop that is wanted is looked for."""
 
 
 @dataclass
@@ -118,6 +123,7 @@ class Run:
                 methods=asked.methods,
                 objectives=asked.objectives,
                 similarity=asked.similarity,
+                maps=asked.maps,
                 progress=self.progress,
             )
 
@@ -152,7 +158,7 @@ class Run:
         """Every candidate, after as many further trials as the spec asks for."""
         asked = self.spec.search
         found = self.record.candidates()
-        if len(found) >= asked.trials:
+        if len(found) >= asked.trials or (asked.stop_when_flat and is_flat(volumes_of(found), asked.population)):
             return found
         if found:
             self.progress.say(f"{len(found)} of {asked.trials} trials are there: going on")
@@ -165,31 +171,40 @@ class Run:
                 keeps=asked.keep,
                 population=asked.population,
                 seed=asked.seed,
-                targets=asked.wanted,
+                targets=asked.wanted | self.tolerated(),
+                sampler=asked.sampler,
+                seeded=asked.seeded,
+                stop_when_flat=asked.stop_when_flat,
                 record=self.record,
                 progress=self.progress,
             )
 
+    def tolerated(self) -> dict[str, float]:
+        """The loss that goes with the drop that is asked for, as a limit for the search; nothing where none is."""
+        asked = self.spec.search
+        if asked.max_drop is None or "loss" not in asked.objectives:
+            return {}
+        plans = [plan_of(picks) for picks in sweep(self.table)]
+        ladder = [plans[i] for i in np.unique(np.linspace(0, len(plans) - 1, LADDER).round().astype(int))]
+        points = [Candidate(i, plan, self.proxy.costs(plan)) for i, plan in enumerate(ladder)]
+        most = tolerable(points, asked.max_drop, self.accuracy)
+        self.progress.say(f"a drop of {asked.max_drop:g} points goes with a loss of about {most:.4f}")
+        return {"loss": most}
+
     def choose(self, points: Sequence[Candidate]) -> tuple[Candidate, str]:
         """One point off the front, and why, as the spec asks."""
         asked = self.spec.search
-        most = asked.max_drop
-        return choose(points, targets=asked.wanted, max_drop=most, drop=None if most is None else self.drop)
-
-    def drop(self, candidate: Candidate) -> float:
-        """Points of validation accuracy that a candidate loses before tuning."""
-        return 100 * (self.undamaged - self.right(candidate.plan))
+        judge = self.accuracy if asked.by == "accuracy" or asked.max_drop is not None else None
+        return choose(points, targets=asked.wanted, max_drop=asked.max_drop, accuracy=judge, progress=self.progress)
 
     @cached_property
-    def undamaged(self) -> float:
-        """What `right` is for the original."""
-        return self.right(Plan(()))
-
-    def right(self, plan: Plan) -> float:
-        """The share of the validation images, `DROP_IMAGES` at most, that the network of a plan gets right."""
-        images = self.data.val.take(slice(DROP_IMAGES))
-        found = self.proxy.logits(plan, self.data.preprocess(images.pixels)).argmax(axis=1)
-        return float(np.mean(found == images.labels))
+    def accuracy(self) -> Accuracy:
+        """The accuracy of plans on the validation images, `JUDGED` at most."""
+        images, seed = self.data.val.take(slice(JUDGED)), self.spec.search.seed
+        unscored = self.calibration[len(self.proxy.pixels) :]
+        return Accuracy(
+            self.proxy, images.pixels, images.labels, self.data.preprocess, lambda: shown(self.data, unscored, seed)
+        )
 
     def build(self, chosen: Candidate) -> Any:
         """The chosen point as a model."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from math import exp
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front, costs_of
 from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.samplers import SAMPLERS
 from lrf_optuna.stages import Array
 from lrf_optuna.storage import PLAN, Record, candidate_of
 
@@ -33,26 +32,6 @@ CONSTRAINT = "constraints:"
 """Where Optuna keeps a trial's constraints among its system attributes."""
 FLAT = 0.005
 """The search is flat where as many trials as the population took less than this share of the volume that was left."""
-
-Child = Callable[[optuna.Study, dict[str, Any], list[optuna.trial.FrozenTrial]], dict[str, Any]]
-Make = Callable[[int, int, Child], optuna.samplers.BaseSampler]
-
-
-def bred(population: int, seed: int, child: Child) -> optuna.samplers.BaseSampler:
-    """NSGA-II whose children are chosen among many by what they are expected to add to the front."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.NSGAIISampler(population_size=population, seed=seed, child_generation_strategy=child)
-
-
-SAMPLERS: dict[str, Make] = {
-    "bred": bred,
-    "nsga2": lambda population, seed, _: optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
-    "nsga3": lambda population, seed, _: optuna.samplers.NSGAIIISampler(population_size=population, seed=seed),
-    "tpe": lambda population, seed, _: optuna.samplers.TPESampler(seed=seed),
-    "random": lambda population, seed, _: optuna.samplers.RandomSampler(seed=seed),
-}
-"""The search's own, and Optuna's plain ones to compare it with."""
 
 
 def search(
@@ -115,6 +94,7 @@ class Hunt:
         interest = Interest.of(tuple(proxy.objectives), limits)
         self.breeder = Breeder(Options(table, self.fixed), proxy.objectives, totals, interest, seed)
         self.found: list[Candidate] = []
+        self.place: dict[int, int] = {}
         self.front = Front()
         self.volumes: list[float] = []
 
@@ -130,6 +110,7 @@ class Hunt:
 
     def take(self, candidate: Candidate) -> None:
         """Take in the next candidate."""
+        self.place[candidate.trial] = len(self.found)
         self.found.append(candidate)
         self.front.add(candidate)
         self.volumes.append(self.front.volume)
@@ -156,7 +137,8 @@ class Hunt:
 
     def child(self, _: optuna.Study, drawn: dict[str, Any], parents: list[optuna.trial.FrozenTrial]) -> dict[str, Any]:
         """Parameters of the next trial, those that are `drawn`."""
-        picks = self.breeder.child([trial.number for trial in parents], costs_of(self.front.points))
+        mates = {trial.number for trial in parents} | {self.place[point.trial] for point in self.front.points}
+        picks = self.breeder.child(sorted(mates), costs_of(self.front.points))
         return {name: value for name, value in parameters(picks).items() if name in drawn}
 
 
@@ -227,23 +209,22 @@ def seeds(
     spread = [uniform(table, keep) for keep in list(keeps)[:: max(1, len(keeps) // 4)]]
     distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *standard, *spread][: count // 2]}
     swept = [picks for picks in sweep(table) if plan_of(picks) not in distinct]
-    distinct |= {plan_of(picks): picks for picks in swept[-1:]}
     for i in spreading(np.array([expected(picks, fixed) for picks in swept]), count - len(distinct)):
         distinct[plan_of(swept[i])] = swept[i]
     return list(distinct.values())
 
 
 def expected(picks: Picks, fixed: Mapping[str, float]) -> tuple[float, float, float]:
-    """The loss that the table adds up to, bent to stay below 1, and the shares of parameters and MACs."""
+    """The loss that the table adds up to, 1 at most, and the shares of parameters and MACs."""
     loss, params, macs = (sum(getattr(o, cost) for o in picks.values()) for cost in ("loss", "params", "macs"))
-    return 1 - exp(-loss), fixed["params"] + params, fixed["macs"] + macs
+    return min(loss, 1.0), fixed["params"] + params, fixed["macs"] + macs
 
 
 def spreading(points: Array, count: int) -> list[int]:
-    """The numbers of `count` points `(n, costs)`: each adds most to the hypervolume of those before it."""
-    chosen: list[int] = []
+    """The numbers of `count` points `(n, costs)`: the last, then each adds most to the hypervolume of those before."""
+    chosen = [len(points) - 1] if count and len(points) else []
     while len(chosen) < min(count, len(points)):
-        gains = Attainment.of(points[chosen] if chosen else np.ones((1, points.shape[1]))).gains(points)
+        gains = Attainment.of(points[chosen]).gains(points)
         gains[chosen] = -1
         chosen.append(int(gains.argmax()))
     return chosen
