@@ -17,12 +17,19 @@ from pathlib import Path
 from beside import SHARED, unpacked
 from tables import publish
 
+BUDGETS = ((0.5, 0.55), (0.4, 0.45), (0.3, 0.36), (0.22, 0.28))
+"""Of parameters and MACs, for networks that are not tuned."""
+
+
+def within(params: float, macs: float | None = None) -> list[str]:
+    """The options of a run within a budget, without tuning."""
+    limits = {"params": params} | ({"macs": macs} if macs else {})
+    return [word for cost, most in limits.items() for word in ("--target", f"{cost}={most}")] + ["--no-tune"]
+
+
 CASES = {
-    "resnet20 untuned": (
-        "resnet20_cifar10",
-        "cifar10",
-        ["--target", "params=0.55", "--target", "macs=0.6", "--no-tune"],
-    ),
+    **{f"resnet20 {p}": ("resnet20_cifar10", "cifar10", within(p, m)) for p, m in BUDGETS},
+    "resnet44 0.4": ("resnet44_cifar10", "cifar10", within(0.4)),
     "resnet20 tuned": ("resnet20_cifar10", "cifar10", ["--target", "params=0.4", "--epochs", "5"]),
     "lenet5": ("lenet5_mnist", "mnist", ["--epochs", "2"]),
     "lenet300100": ("lenet300100_mnist", "mnist", ["--epochs", "2"]),
