@@ -234,17 +234,17 @@ def enough(found: dict[str, Found]) -> list[str]:
     larger = [one for one in found.values() if most(one) > SEVERAL]
     if not larger:
         return []
-    least = " and ".join(f"{min(settled(one, m, SEVERAL) for one in larger):.2f} (*{m}*)" for m in COUNTED)
+    least = " and ".join(f"{shown(min(settled(one, m, SEVERAL) for one in larger))} (*{m}*)" for m in COUNTED)
     return [f"Over {SEVERAL} images a measure has at least this tau with itself over {most(larger[0]):,}: {least}."]
 
 
 ABOUT = f"""Kendall's tau-b between a measure and the accuracy of the whole compressed network on 2,000 test images \
 (ImageNet: 1,000), nothing trained. Three figures in a cell: over all plans, over those with more than {USABLE:.0%} of \
 the original's accuracy, and over the pairs of these whose size (mean share of parameters and MACs) differs by at most \
-{NEAR:g}; how many there are stands in each network's table, whose last line is what half of the test images say of \
-the other half: differences between taus near or above it are within the noise of the accuracy. Better and worse: \
-where the difference to the default's tau has one sign in 95% of {DRAWS} bootstrap samples of the plans; for the same \
-three. Similarities: of the maps of one pass over 128 training images that no kernel was fitted to, at the last \
+{NEAR:g}; how many there are stands in each network's table (of MobileNet few are above {USABLE:.0%}), whose last line \
+is what half of the test images say of the other half: how noisy the accuracy itself is. Better and worse: where the \
+difference to the default's tau has one sign in 95% of {DRAWS} bootstrap samples of the plans; for the same three. \
+Similarities: of the maps of one pass over 128 training images that no kernel was fitted to, at the last \
 spatial map, at the vector that goes into the last layer, at the logits, and the mean of these. Random plans draw any \
 option of every layer, with a share of intact layers and a least keep of their own; seeded ones are the Lagrangian \
 sweep from large to small; front ones are what a search of 200 trials by the package's measure found beyond those. By \
