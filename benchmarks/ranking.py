@@ -13,7 +13,7 @@ from lrf_optuna.similarity import SIMILARITIES
 NETWORKS = ("resnet20_cifar10", "vgg6_cifar10", "cnn_fashion", "mobilenetv1_025_128_imagenet")
 COUNTS = (16, 32, 64, 128, 256, 512, 2048)
 """Images that plans are scored on, where it is asked how many suffice."""
-DEFAULT = "cosine, mean over taps"
+DEFAULT = "cosine, logits"
 COUNTED = ("cosine, mean over taps", "cosine, logits")
 """The measures of which it is asked."""
 SEVERAL = 128

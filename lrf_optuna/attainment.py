@@ -11,9 +11,9 @@ from lrf_optuna.stages import Array
 
 CELLS = 10_000
 """Of the grid at most; its lines are quantiles of the front's own costs."""
-ZONE = 0.85
+ZONE = 0.9
 """From this share of a limit up to the limit a cost is worth looking at most closely."""
-BELOW, ABOVE = 0.1, 0.02
+BELOW, ABOVE = 0.003, 0.001
 """What a cost is worth looking at there, where 1 is the zone."""
 
 

@@ -1,8 +1,9 @@
 """Children for NSGA-II: many are drawn, and the one is scored that is expected to add most to the hypervolume.
 
-Three ways to draw one: the Lagrangian allocation under what the trials have taught of the layers' weights; a block of
-layers of one parent in another that is near it; a few layers moved to options of about the same price. Which of them to
-score is told by a surrogate of the loss (parameters and MACs are known exactly).
+Four ways to draw one: the Lagrangian allocation under what the trials have taught of the layers' weights; where there
+are limits of size, that which just meets them; a block of layers of one parent in another that is near it; a few layers
+moved to options of about the same price. Which of them to score is told by a surrogate of the loss (parameters and MACs
+are known exactly).
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ MULTIPLIERS = np.geomspace(3e-3, 30, 33)
 """Of cost against loss: from a network that is nearly whole to one of nearly nothing."""
 AROUND = 0.3
 """Spread of a Lagrangian child's multiplier around its parent's, as a logarithm."""
-UNSURE = 0.15
+UNSURE = 0.1
 """Spread of the layers' weights in a Lagrangian child, as a logarithm."""
 NEIGHBOURS, RANK = 5, 4
 """Parents that count as near; the option whose price is the temperature of a move."""
 MORE = 3, 0.4
 """A move changes one layer, and each of so many more with this chance."""
+AIMED = 0.7
+"""Share of the children that are chosen for what they add near the limits, where there are any."""
+HOPE = 0.95
+"""Of the loss that is expected: what is about as good as the best known is worth a trial."""
+SLACK = 0.06
+"""Share of a limit that a child which is to meet it may leave, at most."""
+HALVINGS, FILLINGS = 14, 12
 GROWN = 1.05
 """The surrogate is learnt anew when there are this many times the trials."""
 
@@ -70,10 +78,19 @@ class Options:
         """loss + multiplier * (mix * params + (1 - mix) * macs) of every option."""
         return self.errors * weights[:, None] + multiplier * (mix * self.params + (1 - mix) * self.macs)
 
+    def room(self, picked: Picked, budget: Mapping[str, float]) -> dict[str, float]:
+        """What one plan leaves of a budget."""
+        has = dict(zip(("params", "macs"), self.shares(picked), strict=True))
+        return {cost: most - float(has[cost]) for cost, most in budget.items()}
+
+    def within(self, picked: Picked, budget: Mapping[str, float]) -> bool:
+        """Whether one plan meets a budget."""
+        return all(left >= 0 for left in self.room(picked, budget).values())
+
     def shares(self, picked: Picked) -> tuple[Array, Array]:
         """Parameters and MACs of whole networks, as shares."""
         layers = np.arange(len(self.sites))
-        params, macs = (costs[layers, picked].sum(axis=1) for costs in (self.params, self.macs))
+        params, macs = (costs[layers, picked].sum(axis=-1) for costs in (self.params, self.macs))
         return self.fixed["params"] + params, self.fixed["macs"] + macs
 
 
@@ -85,6 +102,8 @@ class Breeder:
     ) -> None:
         self.options, self.objectives, self.totals, self.interest = options, objectives, totals, interest
         self.rng = np.random.default_rng(seed)
+        known = zip(objectives, interest.limits, strict=True)
+        self.budget = {cost: most for cost, most in known if most is not None and cost in ("params", "macs")}
         self.trials: list[tuple[int, ...] | None] = []
         self.scored: dict[tuple[int, ...], float] = {}
         self.learnt = 0
@@ -107,7 +126,8 @@ class Breeder:
         known = [picked for number in parents if (picked := self.trials[number]) is not None]
         drawn = self.drawn(np.array(known or list(self.scored), int))
         fresh = np.array([child for child in dict.fromkeys(map(tuple, drawn)) if child not in self.scored] or drawn)
-        gains = Attainment.of(self.interest(front)).gains(self.interest(self.expected(fresh)))
+        interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
+        gains = Attainment.of(interest(front)).gains(interest(self.expected(fresh)))
         best = int(gains.argmax()) if gains.max() > 0 else int(self.rng.integers(len(fresh)))
         return self.options.options(fresh[best])
 
@@ -127,6 +147,7 @@ class Breeder:
         rows = [self.lagrangian(multipliers) for _ in range(DRAWN)]
         rows += [self.crossed(parents) for _ in range(DRAWN)]
         rows += [self.moved(parents, multipliers) for _ in range(DRAWN)]
+        rows += [self.fitted() for _ in range(DRAWN if self.budget else 0)]
         rows += [self.anywhere()]
         return np.array(rows)
 
@@ -137,9 +158,12 @@ class Breeder:
 
     def allocated(self, multiplier: float, mix: float, unsure: float = 0.0) -> Picked:
         """The Lagrangian allocation under the surrogate's weights, `(layers,)`."""
-        weights = self.surrogate.weights * np.exp(unsure * self.rng.standard_normal(len(self.options.sites)))
-        best: Picked = self.options.prices(weights, multiplier, mix).argmin(axis=1)
+        best: Picked = self.options.prices(self.doubted(unsure), multiplier, mix).argmin(axis=1)
         return best
+
+    def doubted(self, unsure: float) -> Array:
+        """The surrogate's weights, each a little different."""
+        return self.surrogate.weights * np.exp(unsure * self.rng.standard_normal(len(self.options.sites)))
 
     def lagrangian(self, multipliers: Array) -> Picked:
         """An allocation of any size; half of them about as large as some parent, where there are limits to aim at."""
@@ -147,6 +171,31 @@ class Breeder:
         near = np.log(self.rng.choice(multipliers)) + AROUND * self.rng.standard_normal()
         aimed = self.interest.aims and self.rng.random() < 0.5
         return self.allocated(float(np.exp(near if aimed else wide)), self.rng.random(), UNSURE)
+
+    def fitted(self) -> Picked:
+        """An allocation that just meets the limits of size, or is a little smaller, with what is left of them used."""
+        weights, mix = self.doubted(UNSURE), self.rng.random()
+        budget = {cost: most * (1 - SLACK * self.rng.random() ** 2) for cost, most in self.budget.items()}
+        low, high = np.log(MULTIPLIERS[[0, -1]])
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            inside = self.options.within(self.options.prices(weights, np.exp(middle), mix).argmin(axis=1), budget)
+            low, high = (low, middle) if inside else (middle, high)
+        return self.filled(self.options.prices(weights, np.exp(high), mix).argmin(axis=1), weights, budget)
+
+    def filled(self, picked: Picked, weights: Array, budget: Mapping[str, float]) -> Picked:
+        """The plan with one layer after another at the option that gains most and still meets the budget."""
+        layers, errors = np.arange(len(picked)), self.options.errors
+        for _ in range(FILLINGS):
+            gains = weights[:, None] * (errors[layers, picked][:, None] - errors)
+            for cost, room in self.options.room(picked, budget).items():
+                costs = getattr(self.options, cost)
+                gains = np.where(costs - costs[layers, picked][:, None] <= room, gains, 0)
+            layer, option = np.unravel_index(gains.argmax(), gains.shape)
+            if gains[layer, option] <= 0:
+                break
+            picked[layer] = option
+        return picked
 
     def crossed(self, parents: Picked) -> Picked:
         """A parent with a block of layers of another one that is about as large."""
@@ -179,7 +228,7 @@ class Breeder:
 
     def expected(self, picked: Picked) -> Array:
         """The costs that plans are expected to have, `(plans, costs)`."""
-        columns = self.surrogate.losses(picked), *self.options.shares(picked)
+        columns = HOPE * self.surrogate.losses(picked), *self.options.shares(picked)
         rows = []
         for loss, params, macs in zip(*columns, strict=True):
             counts = round(params * self.totals["params"]), round(macs * self.totals["macs"])
