@@ -15,6 +15,9 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from lrf_optuna.comparison import OURS, WORDS, Block, Comparison, Row
+from lrf_optuna.curves import COMPARE
+from lrf_optuna.curves import drawn as curves_of
 from lrf_optuna.figures import figures, shown, template
 from lrf_optuna.plan import Candidate
 from lrf_optuna.result import LayerPart, Result, Standing
@@ -29,6 +32,8 @@ CAPTIONS = {
     "Point at a trial for its plan. The points of the front above the steps are better in another cost.",
     "front-3d": "The same in three dimensions: drag to turn, scroll to come nearer.",
     "standing": "Sizes are shares of the original; accuracies are fractions of the images classified correctly.",
+    COMPARE: "Left, the kernels of every rule are fitted to data as ours are; right, they are as published, and ours "
+    "fitted. Filter pruning has nothing to fit. Click on a name to hide its line; the dotted line is the original.",
     "layers": "The pale bar is the layer as it was, the full bar what is left of it.",
 }
 
@@ -82,10 +87,16 @@ if (dark.matches) paint();
 """
 
 
-def write_report(path: Path, candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> None:
-    """Write the report of a run as one HTML file, the whole of it or none."""
+def write_report(
+    path: Path,
+    candidates: Sequence[Candidate],
+    points: Sequence[Candidate],
+    result: Result,
+    compared: Comparison | None = None,
+) -> None:
+    """Write the report of a run, with a comparison if there is one, as one HTML file: the whole of it or none."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(page(candidates, points, result), encoding="utf-8")
+    part.write_text(page(candidates, points, result, compared), encoding="utf-8")
     part.replace(path)
 
 
@@ -107,9 +118,11 @@ def on_card(figure: go.Figure) -> go.Figure:
     return card
 
 
-def page(candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> str:
+def page(
+    candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result, compared: Comparison | None = None
+) -> str:
     """The report as HTML."""
-    drawn = figures(candidates, points, result)
+    drawn = figures(candidates, points, result) | curves_of(compared)
     sections = [
         heading(result),
         standings(result),
@@ -121,6 +134,7 @@ def page(candidates: Sequence[Candidate], points: Sequence[Candidate], result: R
         "<h2>What each layer got</h2>",
         drawing(drawn, "layers"),
         layers_table(result.layers),
+        *(against(compared, drawn) if compared else ()),
         images(result),
         footer(result),
     ]
@@ -256,6 +270,41 @@ def layer_row(part: LayerPart) -> str:
         got = f'<td class="soft" colspan="2">{escape(part.reason)}</td>'
     sizes = cells(f"{part.params_before:,}", f"{part.params_after:,}", count(part.macs_before), count(part.macs_after))
     return f'<tr><th scope="row">{escape(part.name)}</th><td>{escape(part.kind)}</td>{got}{sizes}</tr>'
+
+
+def against(compared: Comparison, drawn: Mapping[str, go.Figure]) -> list[str]:
+    """Our front against other ways to choose ranks: the figure, a table, and what a fair reader should know."""
+    said = "".join(f"<p>{escape(note)}</p>" for note in compared.notes)
+    return [
+        "<h2>Against other ways to choose ranks</h2>",
+        f"<p>{escape(compared.verdict)} The front is that of {compared.trials:,} trials.</p>",
+        drawing(drawn, COMPARE),
+        comparison_table(compared),
+        f'<div class="soft">{said}</div>',
+    ]
+
+
+def comparison_table(compared: Comparison) -> str:
+    """Validation accuracy with fitted kernels (as published, in brackets), a row a rule and a column a budget."""
+    budgets = "".join(f'<th class="number" scope="col">{block.budget:.0%}</th>' for block in compared.blocks)
+    words = f"Validation accuracy at a share of {WORDS[compared.cost]}, fitted to data (as published)"
+    head = f'<tr><th rowspan="2">Rule</th><th class="number" colspan="{len(compared.blocks)}">{words}</th></tr>'
+    body = []
+    for row in compared.blocks[0].rows:
+        mark = ' class="best"' if row.name == OURS else ""
+        texts = (comparison_cell(block, block.row(row.name)) for block in compared.blocks)
+        body.append(f'<tr{mark}><th scope="row">{escape(row.name)}</th>{cells(*texts)}</tr>')
+    return table(f"{head}\n<tr>{budgets}</tr>", "\n".join(body))
+
+
+def comparison_cell(block: Block, row: Row) -> str:
+    """The accuracies of a row, the best of its budget in bold."""
+    if row.best is None:
+        return f'<span title="{escape(row.reason)}">–</span>'
+    best = max(other.best.val for other in block.rows if other.best)
+    fitted = f"{row.fitted.val:.2%}" if row.fitted else "–"
+    text = f"{fitted} ({row.plain.val:.2%})" if row.plain else fitted
+    return f"<strong>{text}</strong>" if row.best.val == best else text
 
 
 def images(result: Result) -> str:
