@@ -15,10 +15,12 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from lrf_optuna.comparison import OURS, WORDS, Block, Comparison, Row
+from lrf_optuna.against import against
+from lrf_optuna.comparison import Comparison
 from lrf_optuna.curves import COMPARE
 from lrf_optuna.curves import drawn as curves_of
 from lrf_optuna.figures import figures, shown, template
+from lrf_optuna.markup import cells, table
 from lrf_optuna.plan import Candidate
 from lrf_optuna.result import LayerPart, Result, Standing
 
@@ -134,7 +136,7 @@ def page(
         "<h2>What each layer got</h2>",
         drawing(drawn, "layers"),
         layers_table(result.layers),
-        *(against(compared, drawn) if compared else ()),
+        against(compared, drawing(drawn, COMPARE)) if compared else "",
         images(result),
         footer(result),
     ]
@@ -183,16 +185,6 @@ def count(number: int) -> str:
             value = number / size
             return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
     return f"{number:,}"
-
-
-def cells(*texts: str) -> str:
-    """Numbers as cells of a row."""
-    return "".join(f'<td class="number">{text}</td>' for text in texts)
-
-
-def table(head: str, body: str) -> str:
-    """A table that scrolls where the page is narrower."""
-    return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def standings(result: Result) -> str:
@@ -270,41 +262,6 @@ def layer_row(part: LayerPart) -> str:
         got = f'<td class="soft" colspan="2">{escape(part.reason)}</td>'
     sizes = cells(f"{part.params_before:,}", f"{part.params_after:,}", count(part.macs_before), count(part.macs_after))
     return f'<tr><th scope="row">{escape(part.name)}</th><td>{escape(part.kind)}</td>{got}{sizes}</tr>'
-
-
-def against(compared: Comparison, drawn: Mapping[str, go.Figure]) -> list[str]:
-    """Our front against other ways to choose ranks: the figure, a table, and what a fair reader should know."""
-    said = "".join(f"<p>{escape(note)}</p>" for note in compared.notes)
-    return [
-        "<h2>Against other ways to choose ranks</h2>",
-        f"<p>{escape(compared.verdict)} The front is that of {compared.trials:,} trials.</p>",
-        drawing(drawn, COMPARE),
-        comparison_table(compared),
-        f'<div class="soft">{said}</div>',
-    ]
-
-
-def comparison_table(compared: Comparison) -> str:
-    """Validation accuracy with fitted kernels (as published, in brackets), a row a rule and a column a budget."""
-    budgets = "".join(f'<th class="number" scope="col">{block.budget:.0%}</th>' for block in compared.blocks)
-    words = f"Validation accuracy at a share of {WORDS[compared.cost]}, fitted to data (as published)"
-    head = f'<tr><th rowspan="2">Rule</th><th class="number" colspan="{len(compared.blocks)}">{words}</th></tr>'
-    body = []
-    for row in compared.blocks[0].rows:
-        mark = ' class="best"' if row.name == OURS else ""
-        texts = (comparison_cell(block, block.row(row.name)) for block in compared.blocks)
-        body.append(f'<tr{mark}><th scope="row">{escape(row.name)}</th>{cells(*texts)}</tr>')
-    return table(f"{head}\n<tr>{budgets}</tr>", "\n".join(body))
-
-
-def comparison_cell(block: Block, row: Row) -> str:
-    """The accuracies of a row, the best of its budget in bold."""
-    if row.best is None:
-        return f'<span title="{escape(row.reason)}">–</span>'
-    best = max(other.best.val for other in block.rows if other.best)
-    fitted = f"{row.fitted.val:.2%}" if row.fitted else "–"
-    text = f"{fitted} ({row.plain.val:.2%})" if row.plain else fitted
-    return f"<strong>{text}</strong>" if row.best.val == best else text
 
 
 def images(result: Result) -> str:

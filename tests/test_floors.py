@@ -69,6 +69,8 @@ FLOORS = {
     "baselines": 9,
     "pruning": 9,
     "build": 9,
+    "markup": 2,
+    "against": 3,
     "figures": 7,
     "curves": 8,
     "report": 9,
