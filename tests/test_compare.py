@@ -180,8 +180,8 @@ def test_the_report_has_the_section_and_keeps_it_after_the_next_run(work: Run, f
 
 
 def test_the_figure_is_in_the_study_for_the_dashboard(work: Run, found: Comparison) -> None:
-    kept = get_plotly_graph_objects(work.record.study.system_attrs)
-    assert "compare" in kept
+    study = work.record.study
+    assert "compare" in get_plotly_graph_objects(study._storage.get_study_system_attrs(study._study_id))
     assert drawn(None) == {}
 
 
@@ -203,7 +203,7 @@ def test_the_terminal_has_a_star_at_the_best_of_every_kind(found: Comparison) ->
     console.print(comparison_table(found, found.blocks[0]))
     lines = console.export_text().splitlines()
     assert "params <= 0.6" in lines[0]
-    assert len(lines) == 3 + len(found.blocks[0].rows)
+    assert len(lines) == 2 + len(found.blocks[0].rows)
 
 
 def test_the_command_prints_json_alone_and_leaves_the_same(work: Run, found: Comparison) -> None:
