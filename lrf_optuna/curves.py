@@ -34,9 +34,9 @@ def curves(found: Comparison) -> go.Figure:
         figure.add_hline(found.original.val, line={"color": MUTED, "width": 1, "dash": "dot"}, row=1, col=column)
         figure.update_xaxes(title=title(found.cost), tickformat=".0%", rangemode="tozero", row=1, col=column)
     figure.update_yaxes(title="validation accuracy", tickformat=".0%", row=1, col=1)
-    legend = {"y": -0.18, "yanchor": "top"}
+    legend = {"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"}
     words = "Accuracy against other ways to choose ranks"
-    return figure.update_layout(template=template(), title=words, height=620, legend=legend, margin_b=180)
+    return figure.update_layout(template=template(), title=words, height=540, legend=legend)
 
 
 def score(row: Row, kind: str) -> Score | None:

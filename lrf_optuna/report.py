@@ -231,7 +231,7 @@ def drawing(drawn: Mapping[str, go.Figure], name: str) -> str:
     plot = plotly.io.to_html(
         figure, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, default_height=height
     )
-    room = ' class="roomy"' if name == "layers" else ""
+    room = ' class="roomy"' if name in ("layers", COMPARE) else ""
     return (
         f'<figure>\n<h3>{words}</h3>\n<div class="wide"><div{room}>{plot}</div></div>\n'
         f"<figcaption>{CAPTIONS[name]}</figcaption>\n</figure>"
