@@ -26,18 +26,24 @@ def unpacked(name: str, folder: Path, work: Path) -> Path:
     return there if there.exists() else made
 
 
+def described(network: str, models: Path) -> tuple[dict[str, Any], str]:
+    """What the folder's models.json says of a network, and the name of its data set for `unpacked`."""
+    from lrf_optuna.errors import lookup
+
+    known = lookup(json.loads((models / "models.json").read_text()), network, "network of models.json")
+    return known, f"{SIZED}_{known['input'][1]}" if known["dataset"] == SIZED else known["dataset"]
+
+
 def read(network: str, models: Path, data: Path, work: Path) -> tuple[Any, Data]:
     """A network of the folder's models.json, and its data set with the preprocessing of its training."""
     import keras
 
     from lrf_optuna.config import DataSpec
     from lrf_optuna.data import load_data
-    from lrf_optuna.errors import lookup
     from lrf_optuna.zoo import describe_input
 
-    known = lookup(json.loads((models / "models.json").read_text()), network, "network of models.json")
+    known, name = described(network, models)
     model = keras.models.load_model(models / f"{network}.keras", compile=False)
-    name = f"{SIZED}_{known['input'][1]}" if known["dataset"] == SIZED else known["dataset"]
     path = str(unpacked(name, data, work))
     spec = DataSpec(path=path, divide=known["divide_by"], mean=tuple(known["mean"]), std=tuple(known["std"]))
     return model, load_data(spec, 0, *describe_input(model))

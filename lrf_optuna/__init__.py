@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrf_optuna.choosing import choose
+    from lrf_optuna.compare import compare
+    from lrf_optuna.comparison import Comparison
     from lrf_optuna.compress import compress
     from lrf_optuna.decompositions import DECOMPOSITIONS, register
     from lrf_optuna.errors import LrfError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from lrf_optuna.surgery import materialise
 
 _ROOMS = {
+    "compare": "compare",
+    "Comparison": "comparison",
     "compress": "compress",
     "DECOMPOSITIONS": "decompositions",
     "register": "decompositions",
@@ -43,11 +47,13 @@ __all__ = [
     "DECOMPOSITIONS",
     "Candidate",
     "Choice",
+    "Comparison",
     "LrfError",
     "Plan",
     "Proxy",
     "Result",
     "choose",
+    "compare",
     "compress",
     "find_sites",
     "finetune",

@@ -264,6 +264,38 @@ def tune(
 
 @app.command()
 @guarded
+def compare(
+    name: o.Name,
+    budgets: o.Budgets = None,
+    cost: o.Cost = None,
+    test: o.Test = False,
+    as_json: o.AsJson = False,
+    storage: o.Storage = None,
+    out: o.Out = None,
+) -> None:
+    """Compare the front with other rules for ranks and with filter pruning, by accuracy without tuning.
+
+    Leaves compare.json in the run folder, and a section in the report.
+    """
+    from lrf_optuna.comparison import BUDGETS, checked
+    from lrf_optuna.study import locate
+
+    shares = checked(o.numbers("--budgets", budgets) or BUDGETS, cost or "params")
+    found = locate(name, storage, out)
+    with console(found.folder, aside=as_json) as shown:
+        from lrf_optuna.compare import compare as compared
+        from lrf_optuna.compare import leave
+        from lrf_optuna.printing import print_comparison
+        from lrf_optuna.run import Run
+
+        work = Run.resume(found, found.spec, shown)
+        comparison = compared(work, shares, cost=cost or "params", test=test)
+        leave(work, comparison)
+        print_comparison(comparison, as_json)
+
+
+@app.command()
+@guarded
 def dashboard(
     name: o.Name,
     storage: o.Storage = None,

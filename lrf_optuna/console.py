@@ -15,6 +15,7 @@ from lrf_optuna.progress import Step
 from lrf_optuna.result import LayerPart, Result, Standing
 
 if TYPE_CHECKING:
+    from lrf_optuna.comparison import Block, Comparison
     from lrf_optuna.survey import Surveyed
 
 BAR = 10
@@ -163,3 +164,29 @@ def survey_table(rows: Sequence[Surveyed], title: str) -> Table:
         costs = count(row.params), f"{row.params_share:.1%}", count(row.macs), f"{row.macs_share:.1%}"
         table.add_row(name, row.method, keep, ranks, *costs, error)
     return table
+
+
+def comparison_table(found: Comparison, block: Block) -> Table:
+    """The rows for one budget, ours first; the best of every kind of accuracy has a star."""
+    whole = found.original
+    text = f"{found.cost} <= {block.budget:g} (original: {whole.val:.2%} on validation"
+    title = f"{text})" if whole.test is None else f"{text}, {whole.test:.2%} on test)"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    kinds = [(kind, of) for of in ("val", *(["test"] * (whole.test is not None))) for kind in ("fitted", "plain")]
+    for name in ("", "params", "MACs", "loss", *(f"{kind} {of}" for kind, of in kinds), "beats"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=not name)
+    values = [[getattr(getattr(row, kind), of, None) for row in block.rows] for kind, of in kinds]
+    columns = [starred(column) for column in values]
+    for i, row in enumerate(block.rows):
+        sizes = [f"{size:.1%}" if size is not None else "–" for size in (row.params, row.macs)]
+        loss = f"{row.loss:.4f}" if row.loss is not None else "–"
+        lost = str(row.dominated) if row.loss is not None else "–"
+        table.add_row(row.name, *sizes, loss, *(column[i] for column in columns), lost, style="" if i else "bold")
+    return table
+
+
+def starred(values: Sequence[float | None]) -> list[str]:
+    """Accuracies as text, the best with a star, and a dash for what there is not."""
+    best = max((value for value in values if value is not None), default=None)
+    marks = {True: "[green]*{:.2%}[/green]", False: "{:.2%}"}
+    return ["–" if value is None else marks[value == best].format(value) for value in values]

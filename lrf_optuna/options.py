@@ -54,6 +54,10 @@ NoSeeds = Annotated[bool, option("Begin with random plans instead of good ones."
 StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
 Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "12 from 0.04 to 0.75", SEARCH)]
 
+Budgets = Annotated[Text, option("Shares of the cost that may be left, with commas.", "0.7,0.5,0.4,0.3,0.2,0.1")]
+Cost = Annotated[Text, option("What the budgets are of: params or macs.", "params")]
+Test = Annotated[bool, option("Measure the test images as well; they are only reported.", None, ALL, "--test")]
+
 AllMethods = Annotated[bool, option("What every method makes of every layer.", None, ALL, "--all-methods")]
 Keeps = Annotated[Text, option("With --all-methods: the shares to keep, with commas.", "0.2,0.4,0.6", ALL, "--keeps")]
 Fitted = Annotated[Text, option("With --all-methods: images to fit to, as of run. Errors are then of outputs.")]

@@ -1,4 +1,4 @@
-"""Printing what the `layers` command lists, as a table or as JSON."""
+"""Printing what the `layers` and `compare` commands list, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from lrf_optuna.console import inventory_table, survey_table
+from lrf_optuna.console import comparison_table, inventory_table, survey_table
 
 if TYPE_CHECKING:
+    from lrf_optuna.comparison import Comparison
     from lrf_optuna.layers import Inventory
     from lrf_optuna.survey import Surveyed
 
@@ -41,3 +42,15 @@ def print_survey(rows: Sequence[Surveyed], images: int, untrained: bool, as_json
     how = f"outputs, with {images} calibration images" if images else "weights (give --data for that of its outputs)"
     title = f"error: relative squared error of the layer's {how}" + "; the network is untrained" * untrained
     Console().print(survey_table(rows, title))
+
+
+def print_comparison(found: Comparison, as_json: bool) -> None:
+    """A table for every budget, what dominates our front, and what a fair reader should know; or JSON."""
+    if as_json:
+        print(found.to_json(), end="")
+        return
+    shown = Console()
+    for block in found.blocks:
+        shown.print("", comparison_table(found, block), sep="\n")
+    shown.print(f"\n{found.verdict}", style="bold", highlight=False)
+    shown.print(*found.notes, sep="\n", style="dim", highlight=False)

@@ -15,7 +15,12 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from lrf_optuna.against import against
+from lrf_optuna.comparison import Comparison
+from lrf_optuna.curves import COMPARE
+from lrf_optuna.curves import drawn as curves_of
 from lrf_optuna.figures import figures, shown, template
+from lrf_optuna.markup import cells, table
 from lrf_optuna.plan import Candidate
 from lrf_optuna.result import LayerPart, Result, Standing
 
@@ -29,6 +34,8 @@ CAPTIONS = {
     "Point at a trial for its plan. The points of the front above the steps are better in another cost.",
     "front-3d": "The same in three dimensions: drag to turn, scroll to come nearer.",
     "standing": "Sizes are shares of the original; accuracies are fractions of the images classified correctly.",
+    COMPARE: "Left, the kernels of every rule are fitted to data as ours are; right, they are as published, and ours "
+    "fitted. Filter pruning has nothing to fit. Click on a name to hide its line; the dotted line is the original.",
     "layers": "The pale bar is the layer as it was, the full bar what is left of it.",
 }
 
@@ -82,10 +89,16 @@ if (dark.matches) paint();
 """
 
 
-def write_report(path: Path, candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> None:
-    """Write the report of a run as one HTML file, the whole of it or none."""
+def write_report(
+    path: Path,
+    candidates: Sequence[Candidate],
+    points: Sequence[Candidate],
+    result: Result,
+    compared: Comparison | None = None,
+) -> None:
+    """Write the report of a run, with a comparison if there is one, as one HTML file: the whole of it or none."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(page(candidates, points, result), encoding="utf-8")
+    part.write_text(page(candidates, points, result, compared), encoding="utf-8")
     part.replace(path)
 
 
@@ -107,9 +120,11 @@ def on_card(figure: go.Figure) -> go.Figure:
     return card
 
 
-def page(candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> str:
+def page(
+    candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result, compared: Comparison | None = None
+) -> str:
     """The report as HTML."""
-    drawn = figures(candidates, points, result)
+    drawn = figures(candidates, points, result) | curves_of(compared)
     sections = [
         heading(result),
         standings(result),
@@ -121,6 +136,7 @@ def page(candidates: Sequence[Candidate], points: Sequence[Candidate], result: R
         "<h2>What each layer got</h2>",
         drawing(drawn, "layers"),
         layers_table(result.layers),
+        against(compared, drawing(drawn, COMPARE)) if compared else "",
         images(result),
         footer(result),
     ]
@@ -171,16 +187,6 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def cells(*texts: str) -> str:
-    """Numbers as cells of a row."""
-    return "".join(f'<td class="number">{text}</td>' for text in texts)
-
-
-def table(head: str, body: str) -> str:
-    """A table that scrolls where the page is narrower."""
-    return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
-
-
 def standings(result: Result) -> str:
     """Original, built and tuned as a table."""
     epochs = f", {result.tuned.epochs} epochs" if result.tuned and result.tuned.epochs is not None else ""
@@ -225,7 +231,7 @@ def drawing(drawn: Mapping[str, go.Figure], name: str) -> str:
     plot = plotly.io.to_html(
         figure, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, default_height=height
     )
-    room = ' class="roomy"' if name == "layers" else ""
+    room = ' class="roomy"' if name in ("layers", COMPARE) else ""
     return (
         f'<figure>\n<h3>{words}</h3>\n<div class="wide"><div{room}>{plot}</div></div>\n'
         f"<figcaption>{CAPTIONS[name]}</figcaption>\n</figure>"

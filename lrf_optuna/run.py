@@ -20,6 +20,7 @@ from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.allocate import Table, plan_of, sweep
 from lrf_optuna.build import build, parts_of, shown
 from lrf_optuna.choosing import choose, tolerable
+from lrf_optuna.comparison import Comparison
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
 from lrf_optuna.errors import LrfError
@@ -303,7 +304,8 @@ class Run:
     def leave(self, candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> None:
         """Write the report, the figures into the study, and last result.json, which says that all is there."""
         with self.progress.task("report", 2) as step:
-            write_report(self.folder / "report.html", candidates, points, result)
+            compared = Comparison.read(self.folder, self.spec.name)
+            write_report(self.folder / "report.html", candidates, points, result, compared)
             step(1)
             save_to_study(self.record.study, figures(candidates, points, result))
             step(1)

@@ -42,8 +42,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def console(folder: Path, loads: bool = True) -> Iterator[Any]:
-    """Progress bars on the terminal, and log.txt in the run folder once there is one."""
+def console(folder: Path, loads: bool = True, aside: bool = False) -> Iterator[Any]:
+    """Progress bars on the terminal (`aside`: on stderr), and log.txt in the run folder once there is one."""
     from rich.console import Console
 
     from lrf_optuna.console import Bars
@@ -52,7 +52,7 @@ def console(folder: Path, loads: bool = True) -> Iterator[Any]:
         with quiet():
             import lrf_optuna.run  # noqa: F401  TensorFlow's greetings are not for the user
     with logged(folder):
-        yield Bars(Console())
+        yield Bars(Console(stderr=aside))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from scipy.stats import kendalltau
 
+from lrf_optuna.comparison import Block, Comparison, Row, Score
 from lrf_optuna.decompositions import DECOMPOSITIONS
 from lrf_optuna.layers import LAYERS, SEPARABLE, find_sites
 from lrf_optuna.plan import Plan
@@ -34,6 +35,11 @@ def methods() -> ModuleType:
 @pytest.fixture(scope="module")
 def predicting() -> ModuleType:
     return importlib.import_module("proxy")
+
+
+@pytest.fixture(scope="module")
+def comparing() -> ModuleType:
+    return importlib.import_module("compare")
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +277,30 @@ def test_a_data_set_that_is_unpacked_at_a_size_is_asked_for_at_that_size(tmp_pat
     assert (tmp_path / "data" / "asked").read_text() == "['imagenet', '--size', '128']"
     beside.unpacked("fashion_mnist", tmp_path, tmp_path)
     assert (tmp_path / "data" / "asked").read_text() == "['fashion_mnist']"
+
+
+def compared(*rows: Row) -> Comparison:
+    """A comparison at one budget."""
+    costs = ("loss", "params", "macs")
+    return Comparison("net", 9, "params", costs, 7, 0, Score(0.9, 0.8), (Block(0.5, rows),), ())
+
+
+def row(name: str, fitted: Score | None, plain: Score | None) -> Row:
+    return Row(name, "", fitted=fitted, plain=plain)
+
+
+def test_the_best_baseline_of_compare_is_the_best_on_validation(comparing: ModuleType) -> None:
+    ours, cut = row("ours", Score(0.8, 0.7), Score(0.5, 0.5)), row("l1 filters", None, Score(0.3, 0.3))
+    one, other = row("a", Score(0.7, 0.75), Score(0.4, 0.2)), row("b", Score(0.6, 0.5), Score(0.45, 0.1))
+    found = compared(ours, one, other, row("c", None, None), cut)
+    assert comparing.line(found, found.blocks[0]) == (
+        "| net | 50% | 80.0% / 70.0% | 70.0% / 75.0% a | 45.0% / 10.0% b | 30.0% / 30.0% |"
+    )
+    assert comparing.summary(found) == "| net | 90.0% / 80.0% | 1 | 1 | 0 | 7 | 0 |"
+    assert comparing.page([found]).count("\n| net |") == 2
+
+
+def test_ours_of_compare_leads_only_where_it_is_there(comparing: ModuleType) -> None:
+    none = compared(row("ours", None, None), row("a", None, None), row("l1 filters", None, None))
+    assert comparing.line(none, none.blocks[0]) == "| net | 50% | – | – | – | – |"
+    assert not comparing.leads(none.blocks[0], comparing.on_validation)

@@ -1,0 +1,148 @@
+"""Our search against every baseline at the same budgets, on real networks, without tuning.
+
+    python benchmarks/compare.py [--networks NAME...] [--trials N] [--models DIR] [--data DIR] [--work DIR]
+
+Runs `python -m lrf_optuna run --no-tune` and then `compare --test` for every network of the folder's models.json, and
+writes benchmarks/compare.md after each, of all that is in the work folder. A network whose compare.json is of as many
+trials is not compared again. The best baseline of a budget is the best one on validation images; its test accuracy
+stands beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from beside import SHARED, described, unpacked
+from tables import publish
+
+from lrf_optuna.comparison import FILTERS, OURS, Block, Comparison, Row, Score
+
+NETWORKS = (
+    "resnet20_cifar10",
+    "resnet32_cifar10",
+    "vgg6_cifar10",
+    "cnn_fashion",
+    "lenet5_mnist",
+    "mobilenetv1_025_128_imagenet",
+)
+AUGMENT = {"resnet20_cifar10": "flip-crop", "resnet32_cifar10": "flip-crop", "vgg6_cifar10": "flip"}
+"""How networks were trained, where images were changed: BatchNorm statistics are re-estimated on such images."""
+HEAD = (
+    "| network | {} left | ours | best baseline, fitted to data | best baseline, as published | l1 filters |",
+    "|---|---|---|---|---|---|",
+)
+SUMMARY = (
+    "| network | original | budgets | ours is at least every baseline, validation | test | on the front | dominated |",
+    "|---|---|---|---|---|---|---|",
+)
+ABOUT = """Accuracies are validation / test, before any training. *Fitted to data*: the baseline chooses ranks, and its
+kernels are fitted to calibration images as ours are; *as published*: plain factorizations. BatchNorm statistics are
+re-estimated wherever that helps. Ours is the most accurate of a dozen points of the front on the validation images; the
+baseline shown is the best of all of them on the same images. *Dominated*: points of the front that some baseline
+of some budget, fitted to data, is no worse than in loss, parameters and MACs, and better in one."""
+
+
+def main() -> None:
+    """Search and compare every network, and write the page after each."""
+    args = parsed()
+    for network in args.networks:
+        compare(network, args)
+        found = [one for name in NETWORKS if (one := Comparison.read(args.work / name, name))]
+        publish("compare", page(found))
+    print(page(found))
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="of the models' models.json")
+    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / "compare")
+    parser.add_argument("--models", type=Path, default=SHARED / "models")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
+    return parser.parse_args()
+
+
+def compare(network: str, args: argparse.Namespace) -> None:
+    """One search and one comparison of the command line, as a user types them."""
+    folder, (data, options) = args.work / network, asked(network, args.models)
+    there = Comparison.read(folder, network)
+    if there and there.trials == args.trials:
+        return
+    lrf = [sys.executable, "-m", "lrf_optuna"]
+    given = ["--model", args.models / f"{network}.keras", "--data", unpacked(data, args.data, args.work)]
+    run = [*lrf, "run", "--name", network, *given, *options, "--trials", str(args.trials), "--no-tune", "--out", folder]
+    subprocess.run(run, check=True)
+    subprocess.run([*lrf, "compare", network, "--out", folder, "--test"], check=True)
+
+
+def asked(network: str, models: Path) -> tuple[str, list[str]]:
+    """A network's data set, and the options for what it takes."""
+    known, data = described(network, models)
+    options = ["--divide", str(known["divide_by"]), "--augment", AUGMENT.get(network, "none")]
+    for name in ("mean", "std"):
+        options += [f"--{name}", ",".join(map(str, known[name]))]
+    return data, options
+
+
+def page(found: Sequence[Comparison]) -> str:
+    """The page of some comparisons."""
+    head = "\n".join(HEAD).format(found[0].cost)
+    lines = "\n".join(line(one, block) for one in found for block in one.blocks)
+    return "\n".join([*SUMMARY, *map(summary, found), "", head, lines, "", ABOUT]) + "\n"
+
+
+def summary(one: Comparison) -> str:
+    """A network in a line: at how many budgets ours is at least every baseline, and what is dominated."""
+    wins = [sum(leads(block, of) for block in one.blocks) for of in (on_validation, on_test)]
+    cells = (one.study, shown(one.original), len(one.blocks), *wins, one.front, one.dominated)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def line(one: Comparison, block: Block) -> str:
+    """A network at a budget: ours, the best baselines, filter pruning."""
+    best = [named(block, kind) for kind in ("fitted", "plain")]
+    cells = (one.study, f"{block.budget:.0%}", shown(block.row(OURS).fitted), *best, shown(block.row(FILTERS).plain))
+    return f"| {' | '.join(cells)} |"
+
+
+def leads(block: Block, of: Callable[[Score], float]) -> bool:
+    """Whether ours is there and no other row is more accurate, fitted or as published."""
+    ours = block.row(OURS).fitted
+    others = [score for row in block.rows if row.name != OURS for score in (row.fitted, row.plain) if score]
+    return ours is not None and all(of(ours) >= of(score) for score in others)
+
+
+def named(block: Block, kind: str) -> str:
+    """The best baseline of a kind on validation images, with its name."""
+    best = max(rivals(block, kind), key=lambda pair: pair[0].val, default=None)
+    return f"{shown(best[0])} {best[1].name}" if best else "–"
+
+
+def rivals(block: Block, kind: str) -> list[tuple[Score, Row]]:
+    """The rules for ranks that meet the budget, with their accuracies."""
+    others = (row for row in block.rows if row.name not in (OURS, FILTERS))
+    return [(score, row) for row in others if (score := getattr(row, kind))]
+
+
+def on_validation(score: Score) -> float:
+    """The validation accuracy."""
+    return score.val
+
+
+def on_test(score: Score) -> float:
+    """The test accuracy; nan, which nothing is above or below, where it was not measured."""
+    return float("nan") if score.test is None else score.test
+
+
+def shown(score: Score | None) -> str:
+    """Validation and test accuracy."""
+    return f"{score.val:.1%} / {on_test(score):.1%}" if score else "–"
+
+
+if __name__ == "__main__":
+    main()

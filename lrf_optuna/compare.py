@@ -1,0 +1,233 @@
+"""Our front against other rules for ranks and filter pruning: the same images, the same budgets, nothing tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import numpy as np
+from cachetools import LRUCache
+
+from lrf_optuna.baselines import Baseline, baselines_of
+from lrf_optuna.bench import Bench, Costs
+from lrf_optuna.choosing import DOZEN, choose
+from lrf_optuna.comparison import BUDGETS, FILE, FILTERS, OURS, Block, Comparison, Row, Score, checked
+from lrf_optuna.curves import drawn
+from lrf_optuna.data import Images, batches
+from lrf_optuna.decompositions import compose
+from lrf_optuna.errors import LrfError
+from lrf_optuna.network import BATCH
+from lrf_optuna.objectives import OBJECTIVES, Measured
+from lrf_optuna.pareto import costs_of, front
+from lrf_optuna.plan import INTACT, Candidate, Choice, Plan
+from lrf_optuna.proxy import Proxy, finite, keep
+from lrf_optuna.pruning import pruned
+from lrf_optuna.refit import Fitter
+from lrf_optuna.report import save_to_study, write_report
+from lrf_optuna.result import Result
+from lrf_optuna.run import Run
+from lrf_optuna.stages import Array
+from lrf_optuna.study import write_text
+
+QUICK = 500
+"""Validation images at most that the greedy rule looks at, several times a layer; BatchNorm stays as it is for it."""
+ROUNDING = 1e-6
+"""What one cost differs by at least where a row dominates a point: the same plan measured twice may differ by less."""
+MEMORY = 2**28
+"""Bytes of plain kernels that are kept."""
+SOURCE = "L1-norm filter pruning (Li et al., ICLR 2017)"
+Kernels = Mapping[str, Array]
+
+
+def compare(work: Run, budgets: Sequence[float] = BUDGETS, *, cost: str = "params", test: bool = False) -> Comparison:
+    """The front of a study that was run against every baseline, at each budget (the most of `cost` that may be left).
+
+    With `test` the test images are measured as well. Raises LrfError for budgets that are no shares, for a cost that
+    is none of the study's, and for a study without trials.
+    """
+    shares = checked(budgets, cost)
+    candidates = work.record.candidates()
+    if not candidates:
+        raise LrfError("the study has no finished trial to compare: run it first")
+    points = front(candidates)
+    if cost not in points[0].costs:
+        raise LrfError(f"the study's costs are {', '.join(points[0].costs)}: compare at budgets of one of them")
+    contest = Contest(work, points, test)
+    with work.proxy.calm():
+        blocks = tuple(Block(share, tuple(contest.rows({cost: share}))) for share in shares)
+    return Comparison(
+        work.spec.name,
+        len(candidates),
+        cost,
+        tuple(points[0].costs),
+        len(points),
+        len(contest.beaten),
+        contest.score({}),
+        blocks,
+        notes(work, test),
+    )
+
+
+def leave(work: Run, found: Comparison) -> None:
+    """Write compare.json, put the figure into the study, and a section into the report that is there."""
+    write_text(work.folder / FILE, found.to_json())
+    save_to_study(work.record.study, drawn(found))
+    report = work.folder / "report.html"
+    if report.exists() and (work.folder / "result.json").exists():
+        candidates, result = work.record.candidates(), Result.read(work.folder / "result.json")
+        write_report(report, candidates, front(candidates), result, found)
+
+
+@dataclass
+class Contest:
+    """Makes the rows of a comparison: `points` are the front; `beaten` gathers those of them that a row dominates."""
+
+    work: Run
+    points: Sequence[Candidate]
+    test: bool = False
+    beaten: set[int] = field(default_factory=set)
+    known: dict[tuple[Plan, bool], Score] = field(default_factory=dict)
+
+    @cached_property
+    def bench(self) -> Bench:
+        """What the rules look at."""
+        return Bench(self.work.proxy, self.work.table, quick(self.work))
+
+    @cached_property
+    def rules(self) -> list[Baseline]:
+        """The baselines."""
+        return list(baselines_of(self.work.proxy).values())
+
+    @cached_property
+    def plain(self) -> Plain:
+        """Kernels as published."""
+        return Plain(self.work.proxy)
+
+    def rows(self, budget: Costs) -> Iterator[Row]:
+        """The rows for a budget: ours, every baseline, filter pruning."""
+        yield attempt(OURS, "the front", partial(self.ours, budget))
+        ways = [(rule.name, rule.source, partial(self.planned, rule, budget)) for rule in self.rules]
+        ways.append((FILTERS, SOURCE, partial(self.filters, budget)))
+        (share,) = budget.values()
+        with self.work.progress.task(f"baselines at {share:g}", len(ways)) as step:
+            for name, source, make in ways:
+                step(0, note=name)
+                yield attempt(name, source, make)
+                step(1)
+
+    def ours(self, budget: Costs) -> Row:
+        """The point that is chosen off the front."""
+        progress = self.work.progress
+        chosen, why = choose(self.points, targets=budget, accuracy=self.work.accuracy, progress=progress)
+        return replace(self.row(OURS, why, chosen.plan), trial=chosen.trial)
+
+    def planned(self, rule: Baseline, budget: Costs) -> Row:
+        """What a rule makes of a budget."""
+        found = self.row(rule.name, rule.source, plan := rule.plan(self.bench, budget))
+        return replace(found, dominated=self.dominated(self.work.proxy.measure(plan)))
+
+    def row(self, name: str, source: str, plan: Plan) -> Row:
+        """The row of a plan, with fitted and with plain kernels."""
+        fitted, plain = (self.scored(plan, as_ours) for as_ours in (True, False))
+        return filled(Row(name, source, fitted=fitted, plain=plain), self.work.proxy.measure(plan))
+
+    def filters(self, budget: Costs) -> Row:
+        """Filter pruning: nothing is fitted."""
+        cut, proxy = pruned(self.work.proxy, budget), self.work.proxy
+        maps = proxy.network.run(proxy.pixels, cut.kernels)
+        alike = {tap: finite(proxy.similar(proxy.reference[tap], maps[tap])) for tap in maps}
+        measured = Measured(alike, cut.params, cut.macs, cut.params_share, cut.macs_share)
+        plain, lost = self.score(cut.kernels), self.dominated(measured)
+        return filled(Row(FILTERS, SOURCE, plain=plain, dominated=lost), measured)
+
+    def dominated(self, measured: Measured) -> int:
+        """How many points of the front something dominates in the study's costs."""
+        theirs = np.array([cost(measured) for cost in self.work.proxy.objectives.values()])
+        ours = costs_of(self.points)
+        lost = np.all(theirs <= ours, axis=1) & np.any(theirs < ours - ROUNDING, axis=1)
+        self.beaten |= set(np.flatnonzero(lost).tolist())
+        return int(lost.sum())
+
+    def scored(self, plan: Plan, fitted: bool) -> Score:
+        """The accuracies of a plan, with kernels fitted or plain; remembered."""
+        key = plan, fitted
+        if key not in self.known:
+            self.known[key] = self.score(self.work.proxy.swaps(plan) if fitted else self.plain.swaps(plan))
+        return self.known[key]
+
+    def score(self, kernels: Kernels) -> Score:
+        """The accuracies with these kernels, and BatchNorm re-estimated where that helps."""
+        judge, data = self.work.accuracy, self.work.data
+        statistics = judge.statistics(kernels)
+
+        def right(images: Images) -> float:
+            parts = batches(images, data.preprocess, BATCH)
+            hits = [judge.proxy.network.logits(x, kernels, statistics).argmax(axis=1) == y for x, y in parts]
+            return float(np.concatenate(hits).mean())
+
+        return Score(right(Images(judge.images, judge.labels)), right(data.test) if self.test else None)
+
+
+class Plain:
+    """Kernels of plans as published: factorized in the norm of the weights, fitted to no data."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(MEMORY, getsizeof=lambda kernel: kernel.nbytes)
+
+    def swaps(self, plan: Plan) -> dict[str, Array]:
+        """Site -> composed kernel as Keras lays it out, for the sites that the plan changes."""
+        return {site: self.proxy.theirs(site, self.dense(site, choice)) for site, choice in plan if choice != INTACT}
+
+    def dense(self, site: str, choice: Choice) -> Array:
+        """The kernel that a choice composes to, in the layer's own shape."""
+        key = site, choice
+        if key in self.composed:
+            return self.composed[key]
+        op = self.proxy.sites[site].op
+        kernel = np.ascontiguousarray(compose(op, choice, Fitter(op, self.proxy.kernels[site]).fit(choice)))
+        keep(self.composed, key, kernel)
+        return kernel
+
+
+def attempt(name: str, source: str, make: Callable[[], Row]) -> Row:
+    """A row, or the reason why there is none."""
+    try:
+        return make()
+    except LrfError as reason:
+        return Row(name, source, str(reason))
+
+
+def filled(row: Row, measured: Measured) -> Row:
+    """A row with its costs."""
+    return replace(row, params=measured.params_share, macs=measured.macs_share, loss=OBJECTIVES["loss"](measured))
+
+
+def quick(work: Run) -> Callable[[Plan], float]:
+    """The accuracy of plans on few validation images, spread over all of those that points are compared on."""
+    judge, known = work.accuracy, dict[Plan, float]()
+    there = len(judge.labels)
+    some = np.unique(np.linspace(0, there - 1, min(there, QUICK)).round().astype(int))
+    images, labels = judge.preprocess(judge.images[some]), judge.labels[some]
+
+    def right(plan: Plan) -> float:
+        if plan not in known:
+            known[plan] = float(np.mean(work.proxy.logits(plan, images).argmax(axis=1) == labels))
+        return known[plan]
+
+    return right
+
+
+def notes(work: Run, test: bool) -> tuple[str, ...]:
+    """What a fair reader should know of how the rows were measured."""
+    there = len(work.accuracy.labels)
+    return (
+        f"Accuracies are of {there:,} validation images, before any training: with kernels fitted to "
+        f"{len(work.calibration):,} calibration images as ours are, and with plain kernels as published; BatchNorm "
+        "statistics are re-estimated wherever that helps.",
+        *work.data.notes,
+        f"Our point is the most accurate of {DOZEN} at most on these very validation images, so its accuracy is a "
+        f"little flattered; every baseline is one plan, of which greedy looks at {min(there, QUICK):,} of the images.",
+        *([f"The {len(work.data.test):,} test images are only reported: nothing is chosen by them."] * test),
+    )

@@ -1,0 +1,279 @@
+"""The front against other rules for ranks: every row there, every budget met, and the files say what is returned."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+from rich.console import Console
+from typer.testing import CliRunner
+
+from lrf_optuna.baselines import baselines_of
+from lrf_optuna.cli import app
+from lrf_optuna.compare import Contest, Plain, compare, leave
+from lrf_optuna.comparison import FILTERS, OURS, Block, Comparison, Row, checked
+from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
+from lrf_optuna.console import comparison_table, starred
+from lrf_optuna.curves import curves, drawn
+from lrf_optuna.errors import LrfError
+from lrf_optuna.objectives import Measured
+from lrf_optuna.pareto import front
+from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.run import Run
+
+if TYPE_CHECKING:
+    from lrf_optuna.data import Data
+
+BUDGETS = (0.6, 0.35, 0.001)
+FAST: dict[str, Any] = {
+    "search.trials": 16,
+    "search.calibration": 64,
+    "search.population": 6,
+    "search.methods": ("svd", "channel_svd", "tucker2"),
+    "search.keep": (0.2, 0.4, 0.7),
+    "tune.epochs": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, digits_net: Any, digits: Data) -> Run:
+    """A study that was run; no test changes its folder but by comparing."""
+    folder = tmp_path_factory.mktemp("compare") / "net"
+    folder.parent.mkdir(exist_ok=True)
+    digits_net.save(folder.parent / "net.keras")
+    parts = {"train": digits.train, "val": digits.val, "test": digits.test}
+    images, labels = {f"x_{n}": p.pixels for n, p in parts.items()}, {f"y_{n}": p.labels for n, p in parts.items()}
+    np.savez(folder.parent / "net.npz", **images, **labels)
+    plain = StudySpec(
+        name="net",
+        model=ModelSpec(path=str(folder.parent / "net.keras")),
+        data=DataSpec(path=str(folder.parent / "net.npz"), divide=16),
+    )
+    work = Run.open(plain.override(FAST), folder)
+    work.finish(work.search())
+    return work
+
+
+@pytest.fixture(scope="module")
+def found(work: Run) -> Comparison:
+    compared = compare(work, BUDGETS, test=True)
+    leave(work, compared)
+    return compared
+
+
+@pytest.fixture
+def contest(work: Run) -> Contest:
+    return Contest(work, front(work.record.candidates()))
+
+
+def rows_of(found: Comparison) -> list[tuple[float, Row]]:
+    return [(block.budget, row) for block in found.blocks for row in block.rows]
+
+
+def called(*args: str) -> Any:
+    return CliRunner().invoke(app, ["compare", *args], env={"COLUMNS": "160", "NO_COLOR": "1"})
+
+
+def test_every_way_has_a_row_at_every_budget_ours_first(work: Run, found: Comparison) -> None:
+    names = [OURS, *baselines_of(work.proxy), FILTERS]
+    assert [block.budget for block in found.blocks] == list(BUDGETS)
+    assert all([row.name for row in block.rows] == names for block in found.blocks)
+    assert {"uniform tucker2", "minmax", "greedy"} < set(names)
+
+
+def test_a_row_meets_its_budget_or_says_why_not(found: Comparison) -> None:
+    for budget, row in rows_of(found):
+        if row.reason:
+            assert (row.params, row.macs, row.loss, row.fitted, row.plain, row.dominated) == (None,) * 5 + (0,)
+            continue
+        assert row.params is not None
+        assert row.macs is not None
+        assert 0 < row.params <= budget
+        assert 0 < row.macs < 1
+        assert row.plain is not None
+        assert (row.fitted is None) == (row.name == FILTERS)
+    reasons = [row.reason for budget, row in rows_of(found) if budget == min(BUDGETS)]
+    assert all(reasons), "no network is that small"
+
+
+def test_our_point_is_on_the_front_and_as_accurate_as_choosing_found_it(work: Run, found: Comparison) -> None:
+    points = {point.trial: point for point in front(work.record.candidates())}
+    for budget, row in rows_of(found):
+        if row.name == OURS and not row.reason:
+            assert row.trial is not None
+            point = points[row.trial]
+            assert (row.params, row.macs, row.loss) == pytest.approx(
+                tuple(point.costs[name] for name in ("params", "macs", "loss")), abs=1e-6
+            )
+            assert row.fitted is not None
+            assert row.fitted.val == pytest.approx(work.accuracy(point.plan))
+            assert f"params <= {budget:g}" in row.source
+
+
+def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run) -> None:
+    plain = Proxy(work.model, work.data.preprocess(work.calibration), inventory=work.inventory, refit=False)
+    plan = baselines_of(work.proxy)["uniform tucker2"].plan(Contest(work, ()).bench, {"params": 0.6})
+    ours, theirs = Plain(work.proxy).swaps(plan), plain.swaps(plan)
+    assert ours.keys() == theirs.keys() == {site for site, choice in plan if choice != INTACT}
+    assert all(np.allclose(ours[site], theirs[site], atol=1e-5) for site in ours)
+
+
+def test_the_original_scores_as_a_plan_of_nothing_and_test_images_only_where_asked(
+    work: Run, found: Comparison, contest: Contest
+) -> None:
+    assert found.original.val == pytest.approx(work.accuracy(Plan(())))
+    assert all(row.plain is None or row.plain.test is not None for _, row in rows_of(found))
+    assert contest.score({}).test is None
+
+
+def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(contest: Contest) -> None:
+    point = max(contest.points, key=lambda p: p.costs["params"])
+    costs = point.costs
+
+    def measured(loss: float, params: float, macs: float) -> Measured:
+        return Measured({"output": 1 - loss}, 0, 0, params, macs)
+
+    assert contest.dominated(measured(costs["loss"], costs["params"], costs["macs"])) == 0
+    assert contest.dominated(measured(costs["loss"] - 1e-9, costs["params"], costs["macs"])) == 0
+    assert contest.beaten == set()
+    assert contest.dominated(measured(0.0, 0.0, 0.0)) == len(contest.points) == len(contest.beaten)
+
+
+def test_the_verdict_names_who_dominates(found: Comparison) -> None:
+    one, other = Row("a", "", dominated=2), Row("a", "", dominated=3)
+    few = replace(found, dominated=4, blocks=(Block(0.5, (one,)), Block(0.3, (other,))))
+    assert few.verdict.endswith("4 are dominated in loss, params, macs, by: a (up to 3).")
+    assert "No baseline dominates" in replace(found, blocks=(Block(0.5, (replace(one, dominated=0),)),)).verdict
+
+
+def test_compare_json_is_what_is_returned(work: Run, found: Comparison) -> None:
+    assert json.loads((work.folder / "compare.json").read_text()) == found.to_dict()
+    assert Comparison.read(work.folder, "net") == found
+    assert Comparison.read(work.folder, "another") is None
+    assert Comparison.read(work.folder.parent, "net") is None
+
+
+def test_a_broken_file_is_no_comparison(tmp_path: Path) -> None:
+    for text in ("", "[]", '{"study": "net"}', '{"study": "net", "blocks": [{"budget": 1, "rows": [{}]}]}'):
+        (tmp_path / "compare.json").write_text(text)
+        assert Comparison.read(tmp_path, "net") is None
+
+
+def test_the_report_has_the_section_and_keeps_it_after_the_next_run(work: Run, found: Comparison) -> None:
+    def sections() -> list[str]:
+        page = (work.folder / "report.html").read_text(encoding="utf-8")
+        return re.findall('<h2>Against.*?</h2>|<th scope="row">uniform tucker2</th>|id="compare"', page)
+
+    assert len(sections()) == 3
+    (work.folder / "result.json").unlink()
+    work.finish(work.search())
+    assert len(sections()) == 3
+
+
+def test_the_figure_is_in_the_study_for_the_dashboard(work: Run, found: Comparison) -> None:
+    study = work.record.study
+    assert "compare" in get_plotly_graph_objects(study._storage.get_study_system_attrs(study._study_id))
+    assert drawn(None) == {}
+
+
+def test_the_figure_has_a_line_for_every_row_in_both_panels_and_ours_is_thick(found: Comparison) -> None:
+    figure = curves(found)
+    names = [trace.name for trace in figure.data]
+    assert sorted(names) == sorted(2 * [row.name for row in found.blocks[0].rows])
+    thick = [trace for trace in figure.data if trace.line.width > 2]
+    assert [trace.name for trace in thick] == [OURS, OURS]
+    ours = [row for block in found.blocks if (row := block.row(OURS)).fitted]
+    assert list(thick[0].x) == [row.params for row in ours]
+    assert list(thick[0].y) == [row.fitted.val for row in ours if row.fitted]
+
+
+def test_the_terminal_has_a_star_at_the_best_of_every_kind(found: Comparison) -> None:
+    assert starred([0.5, None, 0.9, 0.9]) == ["50.00%", "–", "[green]*90.00%[/green]", "[green]*90.00%[/green]"]
+    assert starred([None]) == ["–"]
+    console = Console(width=120, record=True)
+    console.print(comparison_table(found, found.blocks[0]))
+    lines = console.export_text().splitlines()
+    assert "params <= 0.6" in lines[0]
+    assert len(lines) == 2 + len(found.blocks[0].rows)
+
+
+def test_the_command_prints_json_alone_and_leaves_the_same(work: Run, found: Comparison) -> None:
+    outcome = called(str(work.folder), "--budgets", "0.6", "--cost", "macs", "--json")
+    assert outcome.exit_code == 0, outcome.stderr or outcome.exception
+    told = json.loads(outcome.stdout)
+    assert told == json.loads((work.folder / "compare.json").read_text())
+    assert (told["cost"], told["original"]["test"]) == ("macs", None)
+    assert [block["budget"] for block in told["blocks"]] == [0.6]
+    assert all(row["macs"] is None or row["macs"] <= 0.6 for row in told["blocks"][0]["rows"])
+    leave(work, found)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("nowhere",), "no study nowhere here"),
+        (("net", "--budgets", "0.5,x"), "--budgets should be numbers with commas"),
+        (("net", "--budgets", "0.5,0"), "should be shares in (0, 1]"),
+        (("net", "--budgets", "1.5"), "should be shares in (0, 1]"),
+        (("net", "--budgets", "nan"), "should be shares in (0, 1]"),
+        (("net", "--cost", "loss"), "unknown cost 'loss'"),
+    ],
+)
+def test_a_mistake_is_one_line(work: Run, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], words: str) -> None:
+    monkeypatch.chdir(work.folder.parent)
+    outcome = called(*args)
+    assert outcome.exit_code == 2
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+def test_a_study_without_trials_has_nothing_to_compare(work: Run, tmp_path: Path) -> None:
+    empty = Run(work.spec, tmp_path, work.model, work.data)
+    with pytest.raises(LrfError, match="no finished trial to compare"):
+        compare(empty, BUDGETS)
+    assert not (tmp_path / "compare.json").exists()
+
+
+def test_budgets_come_in_order_each_once() -> None:
+    assert checked((0.2, 0.5, 0.2), "params") == (0.5, 0.2)
+    with pytest.raises(LrfError, match="no budget"):
+        checked((), "params")
+
+
+class Stopped:
+    """Progress of somebody who presses Ctrl-C at a task."""
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+        if label.startswith("baselines"):
+            raise KeyboardInterrupt
+        yield lambda n, note="": None
+
+    def say(self, text: str) -> None:
+        pass
+
+
+def test_an_interrupt_leaves_what_was_there(work: Run, found: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in work.folder.iterdir() if path.suffix in (".json", ".html")}
+    monkeypatch.setattr(work, "progress", Stopped())
+    with pytest.raises(KeyboardInterrupt):
+        leave(work, compare(work, BUDGETS))
+    assert before == {
+        path.name: path.read_bytes() for path in work.folder.iterdir() if path.suffix in (".json", ".html")
+    }
+
+
+def test_scores_are_shares_of_images(found: Comparison) -> None:
+    scores = [score for _, row in rows_of(found) for score in (row.fitted, row.plain) if score]
+    assert all(0 <= score.val <= 1 and score.test is not None and 0 <= score.test <= 1 for score in scores)
+    assert found.original.val > 0.9
