@@ -86,6 +86,6 @@ class Attainment:
 
 
 def grid(values: Array, most: int) -> Array:
-    """At most `most` lines below 1: quantiles of the values, from the least on."""
-    lines: Array = np.unique(np.quantile(values, np.linspace(0, 1, most)))
-    return lines[lines < 1] if lines[0] < 1 else np.zeros(1)
+    """At most `most` lines below 1: 0, and of the values themselves all or as many quantiles."""
+    lines: Array = np.unique(np.append(0.0, np.quantile(values, np.linspace(0, 1, most - 1), method="nearest")))
+    return lines[lines < 1]
