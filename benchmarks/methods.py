@@ -28,9 +28,10 @@ from lrf_optuna.allocate import MULTIPLIERS, Table, lagrangian, plan_of
 from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
 from lrf_optuna.network import OUTPUT
+from lrf_optuna.pareto import front
 from lrf_optuna.plan import INTACT
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.search import front, search
+from lrf_optuna.search import search
 
 NETWORKS = ("resnet20_cifar10", "vgg6_cifar10")
 CALIBRATION = 1024

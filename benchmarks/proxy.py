@@ -31,10 +31,11 @@ from lrf_optuna.data import Data
 from lrf_optuna.decompositions import compose
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.network import OUTPUT, batches_of
+from lrf_optuna.pareto import front
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.proxy import SCORED, Proxy, finite
 from lrf_optuna.refit import Fitter
-from lrf_optuna.search import front, search
+from lrf_optuna.search import search
 from lrf_optuna.similarity import SIMILARITIES, cosine
 from lrf_optuna.stages import Array
 from lrf_optuna.surgery import materialise
@@ -111,7 +112,7 @@ def prepared(model: Any, data: Data) -> tuple[Proxy, Array]:
     """The proxy of a network, and all images that may score plans: its own first, none that a kernel was fitted to."""
     train = data.calibration(len(data.train), 0).pixels
     count = min(CALIBRATION, 3 * len(train) // 4)
-    proxy = Proxy(model, data.preprocess(train[:count]))
+    proxy = Proxy(model, data.preprocess(train[:count]), maps="deep")
     others = np.concatenate([train[count : count + max(COUNTS)], data.val.pixels])[: max(COUNTS)]
     return proxy, np.concatenate([proxy.scored, data.preprocess(others)])[: max(COUNTS)]
 

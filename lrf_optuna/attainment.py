@@ -62,7 +62,9 @@ class Attainment:
     def of(cls, points: Array) -> Attainment:
         """Of points `(n, costs)`; what they do not reach is at 1."""
         others = points.shape[1] - 1
-        most = int(CELLS ** (1 / others)) if others else 1
+        if not others:
+            return cls((), np.minimum(points[:, 0].min(), 1.0))
+        most = int(CELLS ** (1 / others))
         lines = tuple(grid(points[:, axis], most) for axis in range(1, points.shape[1]))
         attained = np.ones([len(line) for line in lines])
         at = [np.searchsorted(line, points[:, axis]) for axis, line in enumerate(lines, start=1)]
@@ -84,6 +86,6 @@ class Attainment:
 
 
 def grid(values: Array, most: int) -> Array:
-    """At most `most` lines below 1: quantiles of the values, from the least on."""
-    lines: Array = np.unique(np.quantile(values, np.linspace(0, 1, most)))
-    return lines[lines < 1] if lines[0] < 1 else np.zeros(1)
+    """At most `most` lines below 1: 0, and of the values themselves all or as many quantiles."""
+    lines: Array = np.unique(np.append(0.0, np.quantile(values, np.linspace(0, 1, most - 1), method="nearest")))
+    return lines[lines < 1]

@@ -219,11 +219,12 @@ def test_items_are_spread_from_the_first_to_the_last(predicting: ModuleType) -> 
 
 
 def test_every_similarity_is_measured_at_every_tap_and_nothing_is_lost_untouched(
-    predicting: ModuleType, proxy: Proxy, images: Any
+    predicting: ModuleType, deep: Proxy, images: Any
 ) -> None:
-    table = proxy.table(predicting.KEEP)
+    table = deep.table(predicting.KEEP)
     plan = predicting.random_plan(table, np.random.default_rng(1))
-    reference, maps = (predicting.maps_of(proxy, images, one) for one in (Plan.of({}), plan))
+    reference, maps = (predicting.maps_of(deep, images, one) for one in (Plan.of({}), plan))
+    assert len(reference) == 3
     values = predicting.alike(reference, maps)
     assert {name.split(", ")[0] for name in values} == set(SIMILARITIES)
     assert len(values) == 4 * len(SIMILARITIES)
@@ -231,7 +232,7 @@ def test_every_similarity_is_measured_at_every_tap_and_nothing_is_lost_untouched
         assert max(by_count) == len(images) == 64
         assert by_count[64] == pytest.approx(values[measure])
     assert all(value == pytest.approx(1) for value in predicting.alike(reference, reference).values())
-    errors = predicting.Errors(proxy, table).of_plan(plan)
+    errors = predicting.Errors(deep, table).of_plan(plan)
     assert all(error < 0 for error in errors.values())
     assert errors["weight error as fitted, max"] <= errors["weight error as fitted, mean"]
 

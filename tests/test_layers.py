@@ -471,7 +471,10 @@ def test_logits_from_probabilities_are_the_logits_up_to_a_constant_an_image(rng:
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "with_many_kinds"])
-def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(name: str) -> None:
+def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf_optuna.network.BATCH", 2)
     model, other = MODELS[name](), MODELS[name]()
     sites = [site.name for site in find_sites(model).sites]
     held, goal = dict(walk(model)), dict(walk(other))
@@ -490,7 +493,7 @@ def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(name:
     found = network.run(network.held(x), kernels)
     wanted = np.asarray(other(x, training=False))
     np.testing.assert_allclose(found["logits"], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
-    np.testing.assert_allclose(network.logits(x, {}, batch=2), before, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(network.logits(x, {}), before, rtol=1e-5, atol=1e-6)
     assert np.array_equal(np.asarray(model(x, training=False)), before)
     assert set(found) == {*taps, "logits"}
 

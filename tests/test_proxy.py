@@ -51,20 +51,30 @@ def test_the_original_loses_nothing_and_costs_one(net: Any, images: Array, simil
 
 
 @pytest.mark.parametrize("turn", range(4))
-def test_the_scored_maps_are_those_of_the_built_network(proxy: Proxy, images: Array, turn: int) -> None:
-    plan = plan_at(proxy, 0.5, turn)
-    model = built(proxy, plan)
-    maps = proxy.network.run(proxy.pixels, proxy.swaps(plan))
-    near(maps["logits"], model(proxy.scored, training=False))
-    for tap in proxy.network.taps:
+def test_the_scored_maps_are_those_of_the_built_network(deep: Proxy, images: Array, turn: int) -> None:
+    plan = plan_at(deep, 0.5, turn)
+    model = built(deep, plan)
+    maps = deep.network.run(deep.pixels, deep.swaps(plan))
+    near(maps["logits"], model(deep.scored, training=False))
+    assert len(deep.network.taps) == 2
+    for tap in deep.network.taps:
         below = keras.Model(model.input, model.get_layer(tap).output)
-        near(maps[tap], below(proxy.scored, training=False))
-    near(proxy.logits(plan, images), model(images, training=False))
-    measured = proxy.measure(plan)
+        near(maps[tap], below(deep.scored, training=False))
+    near(deep.logits(plan, images), model(images, training=False))
+    measured = deep.measure(plan)
     assert measured.params == model.count_params()
-    assert set(measured.similarity) == {*proxy.network.taps, "logits"}
+    assert set(measured.similarity) == {*deep.network.taps, "logits"}
     for tap, value in measured.similarity.items():
-        assert value == pytest.approx(SIMILARITIES["cosine"](proxy.reference[tap], maps[tap]), abs=1e-6)
+        assert value == pytest.approx(SIMILARITIES["cosine"](deep.reference[tap], maps[tap]), abs=1e-6)
+
+
+def test_plans_are_compared_by_their_logits_unless_deep_maps_are_asked_for(proxy: Proxy, deep: Proxy) -> None:
+    plan = plan_at(proxy, 0.5)
+    plain, more = proxy.measure(plan), deep.measure(plan)
+    assert set(plain.similarity) == {"logits"}
+    assert plain.similarity["logits"] == pytest.approx(more.similarity["logits"], abs=1e-6)
+    assert proxy.costs(plan)["loss"] == 1 - plain.similarity["logits"]
+    assert deep.costs(plan)["loss"] == pytest.approx(1 - np.mean(list(more.similarity.values())))
 
 
 def test_a_softmax_is_scored_by_its_logits(images: Array) -> None:
@@ -174,6 +184,7 @@ def test_a_fit_to_the_data_loses_less_than_the_plain_factorization(net: Any, ima
         ({"methods": ["svd", "tuker2"]}, "unknown method 'tuker2' .*'tucker2'.*there is: "),
         ({"objectives": ["loss", "flops"]}, "unknown objective 'flops'.*there is: loss, macs, params"),
         ({"similarity": "cosinus"}, "unknown similarity 'cosinus' .*'cosine'.*there is: agreement"),
+        ({"maps": "logit"}, "unknown set of maps 'logit' .*'logits'.*there is: deep, logits"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_names_there_are(
@@ -209,7 +220,7 @@ def test_two_images_are_enough(net: Any, images: Array) -> None:
 
 
 def test_maps_that_are_not_finite_are_not_alike_at_all(net: Any, images: Array) -> None:
-    proxy = Proxy(net, images, refit=False)
+    proxy = Proxy(net, images, maps="deep", refit=False)
     choice = Choice("svd", (2,))
     proxy.composed["hidden", choice] = np.full(proxy.sites["hidden"].op.kernel_shape, np.nan, np.float32)
     measured = proxy.measure(Plan.of({"hidden": choice}))

@@ -1,4 +1,4 @@
-"""Seeds are parents, `trials` is a total, the front is the front, and one point is taken off it for a reason."""
+"""Seeds are parents, `trials` is a total, the volume of the front never falls, and targets are constraints."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lrf_optuna.allocate import competitive, plan_of
-from lrf_optuna.errors import LrfError
-from lrf_optuna.plan import Candidate, Choice, Plan
+from lrf_optuna.pareto import front
+from lrf_optuna.plan import Candidate
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.search import choose, fixed_share, front, search, seeds, space, stream
+from lrf_optuna.search import fixed_share, search, seeds, space, stream
 from lrf_optuna.storage import Record
 
 GENERATION = "NSGAIISampler:generation"
@@ -26,11 +24,6 @@ POPULATION = 16
 
 def record_at(path: Path) -> Record:
     return Record.open(f"sqlite:///{path}", "s", objectives=OBJECTIVES, question={})
-
-
-def candidate(trial: int, loss: float, params: float, macs: float | None = None) -> Candidate:
-    costs = {"loss": loss, "params": params} | ({} if macs is None else {"macs": macs})
-    return Candidate(trial, Plan.of({"a": Choice("svd", (trial + 1,))}), costs)
 
 
 @pytest.fixture(scope="module")
@@ -171,104 +164,7 @@ def test_what_no_plan_can_change_is_the_rest_of_the_network(proxy: Proxy) -> Non
     assert 0 <= fixed["macs"] < 0.01
 
 
-CANDIDATES = st.lists(st.tuples(*[st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.9])] * 3), min_size=1, max_size=40).map(
-    lambda rows: [candidate(i, *row) for i, row in enumerate(rows)]
-)
-
-
-def beats(a: Candidate, b: Candidate) -> bool:
-    x, y = list(a.costs.values()), list(b.costs.values())
-    return x != y and all(p <= q for p, q in zip(x, y, strict=True))
-
-
-@given(CANDIDATES)
-def test_the_front_is_what_nothing_beats(found: list[Candidate]) -> None:
-    wanted = {tuple(c.costs.values()) for c in found if not any(beats(other, c) for other in found)}
-    points = front(found)
-    assert sorted(tuple(c.costs.values()) for c in points) == sorted(wanted)
-    assert all(point in found for point in points)
-    sizes = [point.costs["params"] + point.costs["macs"] for point in points]
-    assert sizes == pytest.approx(sorted(sizes))
-
-
 def test_the_front_is_the_one_that_optuna_finds(recorded: Record) -> None:
     study = optuna.load_study(study_name="s", storage=recorded.url)
     found = {tuple(point.costs.values()) for point in front(recorded.candidates())}
     assert found == {tuple(trial.values) for trial in study.best_trials}
-
-
-def test_a_plan_stands_on_the_front_once_as_its_first_trial() -> None:
-    plan = Plan.of({"a": Choice("svd", (1,))})
-    twice = [Candidate(i, plan, {"loss": 0.1, "params": 0.5}) for i in (3, 7)]
-    assert front(twice) == twice[:1]
-    assert front([]) == []
-
-
-POINTS = [candidate(0, 0.0, 1.0), candidate(1, 0.01, 0.6), candidate(2, 0.1, 0.4), candidate(3, 0.6, 0.1)]
-
-
-@pytest.mark.parametrize(("most", "trial"), [(1.0, 0), (0.7, 1), (0.6, 1), (0.5, 2), (0.1, 3)])
-def test_within_targets_the_least_loss_is_chosen(most: float, trial: int) -> None:
-    chosen, why = choose(POINTS, targets={"params": most})
-    assert chosen.trial == trial
-    assert f"params <= {most:g}" in why
-
-
-def test_targets_that_no_point_meets_are_answered_with_the_smallest() -> None:
-    with pytest.raises(LrfError, match=r"no point of the front meets params <= 0.05; .*params 0.100"):
-        choose(POINTS, targets={"params": 0.05})
-    with pytest.raises(LrfError, match="no finished trial"):
-        choose([])
-    with pytest.raises(LrfError, match="no finished trial"):
-        choose([], targets={"params": 0.5})
-
-
-@pytest.mark.parametrize(("most", "trial"), [(0.0, 0), (0.5, 0), (1.0, 1), (9.9, 1), (10.0, 2), (60, 3)])
-def test_within_a_drop_the_smallest_is_chosen(most: float, trial: int) -> None:
-    chosen, why = choose(POINTS, max_drop=most, drop=lambda point: 100 * point.costs["loss"])
-    assert chosen.trial == trial
-    assert f"at most {most:g} points" in why
-
-
-@given(CANDIDATES, st.floats(0, 100))
-def test_within_a_drop_that_follows_the_loss_nothing_smaller_is_missed(found: list[Candidate], most: float) -> None:
-    def drop(point: Candidate) -> float:
-        return 100 * point.costs["loss"]
-
-    points = front(found)
-    fit = [p for p in points if drop(p) <= most]
-    if not fit:
-        with pytest.raises(LrfError, match=r"no point of the front loses at most .*; the least is "):
-            choose(points, max_drop=most, drop=drop)
-        return
-    chosen, _ = choose(points, max_drop=most, drop=drop)
-    assert drop(chosen) <= most
-    least = min(p.costs["params"] + p.costs["macs"] for p in fit)
-    assert chosen.costs["params"] + chosen.costs["macs"] == pytest.approx(least)
-
-
-def test_a_drop_is_asked_for_within_the_targets_only() -> None:
-    asked: list[int] = []
-
-    def drop(point: Candidate) -> float:
-        asked.append(point.trial)
-        return 100 * point.costs["loss"]
-
-    chosen, _ = choose(POINTS, targets={"params": 0.5}, max_drop=20, drop=drop)
-    assert chosen.trial == 2
-    assert set(asked) <= {2, 3}
-    with pytest.raises(LrfError, match="the least is 10"):
-        choose(POINTS, targets={"params": 0.5}, max_drop=5, drop=drop)
-
-
-def test_without_a_wish_the_knee_is_chosen() -> None:
-    chosen, why = choose(POINTS)
-    wanted = min(POINTS, key=lambda p: 2 * p.costs["loss"] + p.costs["params"] ** 2)
-    assert chosen == wanted == POINTS[2]
-    assert "knee" in why
-
-
-def test_a_choice_needs_no_loss_among_the_objectives() -> None:
-    points = [Candidate(i, Plan(()), {"params": p, "macs": m}) for i, (p, m) in enumerate([(0.2, 0.6), (0.5, 0.3)])]
-    assert choose(points)[0].trial in (0, 1)
-    assert choose(points, targets={"macs": 0.5})[0].trial == 1
