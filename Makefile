@@ -15,8 +15,8 @@ lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/installed  ## all tables that README cites, in about two hours; needs the models and data beside the project
-	for name in kinds networks methods refit architectures large; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+bench: .venv/installed  ## all tables that README cites, in some hours; needs the models and data beside the project
+	for name in kinds networks search compare proxy methods refit architectures large; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lrf_optuna needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -5,7 +5,8 @@
 
 Same images, trials and seeds for every row. A method for windows is alone on the convolutions, with `svd` on Dense and
 1 x 1 layers; a method for those is alone there, with all the others on the convolutions. Writes benchmarks/methods.md
-after every row: the hypervolume of the front, and what is left of the convolutions' weights at a loss.
+after every row: the hypervolume of the front, what is left of the convolutions' weights at a loss, and parameters, MACs
+and test accuracy (nothing is tuned) of the point with the least loss within equal budgets.
 """
 
 from __future__ import annotations
@@ -14,32 +15,36 @@ import argparse
 import gc
 import json
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import optuna
-from beside import SHARED, loaded
-from numpy.typing import NDArray
+from beside import SHARED, read
 from tables import publish
 
+from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.allocate import MULTIPLIERS, Table, lagrangian, plan_of
+from lrf_optuna.build import shown
 from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of
 from lrf_optuna.network import OUTPUT
-from lrf_optuna.pareto import front
-from lrf_optuna.plan import INTACT
+from lrf_optuna.pareto import front, hypervolume
+from lrf_optuna.plan import INTACT, Candidate
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.search import search
 
-NETWORKS = ("resnet20_cifar10", "vgg6_cifar10")
+NETWORKS = ("resnet20_cifar10", "vgg6_cifar10", "lenet300100_mnist")
+BUDGETS = (0.5, 0.3, 0.15)
+"""Of parameters, at which accuracies are compared."""
 CALIBRATION = 1024
 MIX = "all methods"
 PLAIN = "svd"
 """The method on Dense and 1 x 1 layers where another one is alone on the convolutions."""
 COSTS = ("loss", "params", "macs")
-REFERENCE = np.ones(len(COSTS))
 LOSSES = (0.01, 0.02, 0.05)
 """1 - similarity of the logits, at which the convolutions' weights are compared."""
 PAPER = "about 11%"
@@ -53,14 +58,19 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     args.work.mkdir(parents=True, exist_ok=True)
     for network in args.networks:
-        proxy = Proxy(*loaded(network, CALIBRATION, args.models, args.data, args.work), objectives=COSTS)
+        model, data = read(network, args.models, args.data, args.work)
+        calibration = data.calibration(CALIBRATION, 0).pixels
+        proxy = Proxy(model, data.preprocess(calibration), objectives=COSTS)
+        test = data.test
+        right = Accuracy(proxy, test.pixels, test.labels, data.preprocess, partial(shown, data, calibration, 0))
         for row, (methods, alone) in rows_of(proxy).items():
             start = time.perf_counter()
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
             proxy.methods = methods
             table = proxy.table(KEEP)
-            points = searched(proxy, table, args.trials, args.seeds)
-            found = asked | {"points": points, "curve": curve(proxy, table)}
+            fronts = [front(search(proxy, table, trials=args.trials, keeps=KEEP, seed=seed)) for seed in args.seeds]
+            points = [[dict(candidate.costs) for candidate in points] for points in fronts]
+            found = asked | {"points": points, "curve": curve(proxy, table), "at": at_budgets(fronts[0], right)}
             (args.work / f"{network}-{row.replace(' ', '-')}.json").write_text(json.dumps(found))
             print(f"{line(found)} {time.perf_counter() - start:.0f} s", flush=True)
             write(args.work)
@@ -99,10 +109,14 @@ def names(proxy: Proxy, pointwise: bool) -> list[str]:
     return [method for method in DECOMPOSITIONS if method in saving]
 
 
-def searched(proxy: Proxy, table: Table, trials: int, seeds: list[int]) -> list[list[Found]]:
-    """For every seed the points of the front of a search with the methods of a table."""
-    fronts = [front(search(proxy, table, trials=trials, keeps=KEEP, seed=seed)) for seed in seeds]
-    return [[dict(candidate.costs) for candidate in points] for points in fronts]
+def at_budgets(points: Sequence[Candidate], right: Accuracy) -> list[Found | None]:
+    """For every budget the costs and the accuracy of the point with the least loss; None where no point meets it."""
+    found: list[Found | None] = []
+    for most in BUDGETS:
+        inside = [point for point in points if point.costs["params"] <= most]
+        best = min(inside, key=lambda point: point.costs["loss"], default=None)
+        found.append(best and {**best.costs, "accuracy": right(best.plan)})
+    return found
 
 
 def curve(proxy: Proxy, table: Table) -> list[tuple[float, float]]:
@@ -122,22 +136,9 @@ def curve(proxy: Proxy, table: Table) -> list[tuple[float, float]]:
     ]
 
 
-def hypervolume(points: NDArray[Any], reference: NDArray[Any]) -> float:
-    """The volume between points `(n, costs)` and a reference above them: slice by slice along the last cost."""
-    inside = points[np.all(points < reference, axis=1)]
-    if not len(inside):
-        return 0.0
-    if len(reference) == 1:
-        return float(reference[0] - inside.min())
-    inside = inside[np.argsort(inside[:, -1], kind="stable")]
-    heights = np.diff([*inside[:, -1], reference[-1]])
-    slices = ((height, inside[: i + 1, :-1]) for i, height in enumerate(heights) if height > 0)
-    return float(sum(height * hypervolume(below, reference[:-1]) for height, below in slices))
-
-
 def volumes(found: Found) -> list[float]:
     """The hypervolume of each seed's front."""
-    return [hypervolume(np.array([[one[cost] for cost in COSTS] for one in f]), REFERENCE) for f in found["points"]]
+    return [hypervolume(np.array([[one[cost] for cost in COSTS] for one in f])) for f in found["points"]]
 
 
 def smallest(found: Found, most: float) -> float:
@@ -154,7 +155,17 @@ def write(work: Path) -> None:
     rows.sort(key=lambda found: (found["network"], -float(np.mean(volumes(found)))))
     shares = " | ".join(f"weights at {most:g}" for most in LOSSES)
     head = f"| network | methods | trials | seeds | hypervolume | each | {shares} |"
-    lines = [head, "|" + "---|" * (6 + len(LOSSES)), *map(line, rows), "", *savings(rows), "", ABOUT]
+    lines = [
+        head,
+        "|" + "---|" * (6 + len(LOSSES)),
+        *map(line, rows),
+        "",
+        *accuracies(rows),
+        "",
+        *savings(rows),
+        "",
+        ABOUT,
+    ]
     publish("methods", "\n".join(lines) + "\n")
 
 
@@ -164,6 +175,18 @@ def line(found: Found) -> str:
     shares = " | ".join(f"{smallest(found, most):.1%}" for most in LOSSES)
     asked = f"| {found['network']} | {found['row']} | {found['trials']} | {' '.join(map(str, found['seeds']))} "
     return f"{asked}| {np.mean(each):.4f} | {' '.join(f'{volume:.4f}' for volume in each)} | {shares} |"
+
+
+def accuracies(rows: list[Found]) -> list[str]:
+    """A table of parameters, MACs and accuracy within equal budgets."""
+    budgets = " | ".join(f"within {most:.0%} of the parameters" for most in BUDGETS)
+    lines = [f"| network | methods | {budgets} |", "|" + "---|" * (2 + len(BUDGETS))]
+    for found in rows:
+        cells = [
+            f"{one['params']:.1%} / {one['macs']:.1%}: {one['accuracy']:.2%}" if one else "–" for one in found["at"]
+        ]
+        lines.append(f"| {found['network']} | {found['row']} | {' | '.join(cells)} |")
+    return lines
 
 
 def savings(rows: list[Found]) -> list[str]:
@@ -180,6 +203,8 @@ def savings(rows: list[Found]) -> list[str]:
 
 
 ABOUT = (
+    "Within a budget: parameters / MACs that are left, and the accuracy on all test images, of the point of the first "
+    "seed's front with the least loss. "
     "Hypervolume: of the front in loss, parameters and MACs, below (1, 1, 1); the mean over the seeds and each. "
     "Weights at a loss: the share of the convolutions' weights that is left at this loss of the logits (1 - cosine on "
     "the images that score plans), by a Lagrangian allocation for fewest weights with all else left alone; before any "

@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 from scipy.stats import kendalltau
 
@@ -103,43 +102,6 @@ def test_a_reason_of_kinds_is_the_change_with_which_the_method_would_apply(kinds
     assert kinds.reason(kinds.windowed(dense, 1, 1), "svd") == ""
 
 
-@pytest.mark.parametrize("dims", [1, 2, 3, 4])
-def test_the_hypervolume_of_a_point_is_its_box(methods: ModuleType, dims: int) -> None:
-    point = np.linspace(0.2, 0.7, dims)
-    assert methods.hypervolume(point[None], np.ones(dims)) == pytest.approx(np.prod(1 - point))
-    assert methods.hypervolume(np.stack([point, point]), np.ones(dims)) == pytest.approx(np.prod(1 - point))
-    assert methods.hypervolume(np.stack([point, point + 0.1]), np.ones(dims)) == pytest.approx(np.prod(1 - point))
-
-
-def test_the_hypervolume_of_two_points_counts_what_they_share_once(methods: ModuleType) -> None:
-    a, b = np.array([0.1, 0.6, 0.3]), np.array([0.5, 0.2, 0.4])
-    wanted = np.prod(1 - a) + np.prod(1 - b) - np.prod(1 - np.maximum(a, b))
-    assert methods.hypervolume(np.stack([a, b]), np.ones(3)) == pytest.approx(wanted)
-
-
-def test_the_hypervolume_above_a_plane_of_points_is_the_sum_of_its_cubes(methods: ModuleType) -> None:
-    n = 6  # the cells (i, j, k) / n with i + j + k >= n - 1 are above a point of the plane i + j + k = n - 1
-    points = np.array([(i, j, n - 1 - i - j) for i in range(n) for j in range(n - i)]) / n
-    cells = sum(i + j + k >= n - 1 for i in range(n) for j in range(n) for k in range(n))
-    assert methods.hypervolume(points, np.ones(3)) == pytest.approx(cells / n**3)
-
-
-def test_points_beyond_the_reference_have_no_volume(methods: ModuleType) -> None:
-    beyond = np.array([[1.0, 0.0, 0.0], [0.0, 1.5, 0.0]])
-    assert methods.hypervolume(beyond, np.ones(3)) == 0
-    assert methods.hypervolume(np.vstack([beyond, [[0.5, 0.5, 0.5]]]), np.ones(3)) == pytest.approx(0.125)
-
-
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_hypervolume_is_the_one_that_optuna_plots(methods: ModuleType, dims: int) -> None:
-    points = np.random.default_rng(dims).uniform(0, 1.1, (25, dims))
-    study = optuna.create_study(directions=["minimize"] * dims)
-    study.add_trials([optuna.trial.create_trial(values=list(point)) for point in points])
-    (plotted, *_) = optuna.visualization.plot_hypervolume_history(study, [1.0] * dims).data
-    assert methods.hypervolume(points, np.ones(dims)) == pytest.approx(plotted.y[-1])
-
-
 def test_the_rows_of_methods_are_the_mix_and_every_method_alone(methods: ModuleType, proxy: Proxy) -> None:
     rows = methods.rows_of(proxy)
     sets = [frozenset(names) for names, _ in rows.values()]
@@ -154,9 +116,13 @@ def test_the_points_of_a_row_are_a_front_of_its_methods(methods: ModuleType, net
     proxy = Proxy(net, images)
     proxy.methods = ("intact", "channel_svd", "svd")
     table = proxy.table(methods.KEEP)
-    (points,) = methods.searched(proxy, table, 8, [0])
-    assert 1 <= len(points) <= 8
-    assert all(set(methods.COSTS) == set(one) and one["params"] <= 1 for one in points)
+    points = methods.front(methods.search(proxy, table, trials=8, keeps=methods.KEEP))
+    rows = methods.at_budgets(points, lambda plan: 0.5)
+    assert len(rows) == len(methods.BUDGETS)
+    for most, one in zip(methods.BUDGETS, rows, strict=True):
+        inside = [point.costs["loss"] for point in points if point.costs["params"] <= most]
+        assert (one and one["loss"]) == min(inside, default=None)
+        assert one is None or one["accuracy"] == 0.5
     losses, shares = zip(*methods.curve(proxy, table), strict=True)
     assert (losses[0], shares[0]) < (1e-3, 1.01)
     assert shares[-1] < 0.4
@@ -165,7 +131,7 @@ def test_the_points_of_a_row_are_a_front_of_its_methods(methods: ModuleType, net
 def found(row: str, alone: bool, *curve: tuple[float, float]) -> dict[str, Any]:
     points = [[{"loss": 0.5, "params": 0.5, "macs": 0.5}]]
     asked = {"network": "net", "row": row, "alone": alone, "trials": 9, "seeds": [0, 1]}
-    return asked | {"points": points, "curve": curve}
+    return asked | {"points": points, "curve": curve, "at": [None for _ in range(3)]}
 
 
 def test_the_mix_is_compared_with_the_best_method_alone_at_the_same_loss(methods: ModuleType) -> None:
