@@ -22,10 +22,10 @@ from tables import publish
 
 from lrf_optuna.allocate import Table, competitive, plan_of, sweep
 from lrf_optuna.config import KEEP
-from lrf_optuna.pareto import Front
+from lrf_optuna.pareto import Front, volumes_of
 from lrf_optuna.plan import Candidate
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.search import search, volumes_of
+from lrf_optuna.search import search
 
 NETWORKS = ("resnet20_cifar10", "vgg6_cifar10")
 CALIBRATION = 1024

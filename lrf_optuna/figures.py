@@ -15,6 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from lrf_optuna.pareto import volumes_of
 from lrf_optuna.plan import Candidate, Choice, Plan
 from lrf_optuna.result import LayerPart, Result
 
@@ -43,6 +44,7 @@ def figures(candidates: Sequence[Candidate], points: Sequence[Candidate], result
         found["front-2d"] = front_2d(candidates, points, result.chosen, axes)
     if len(axes) >= 3:
         found["front-3d"] = front_3d(candidates, points, result.chosen, axes)
+    found["hypervolume"] = hypervolume(candidates)
     found["standing"] = standing(result)
     counted = [part for part in result.layers if part.macs_before]
     if counted:
@@ -246,6 +248,14 @@ def standing(result: Result) -> go.Figure:
     figure.update_xaxes(tickformat=".0%", range=[0, 1.25], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticklabelstandoff=6)
     return figure.update_layout(template=template(), title="Original, built, tuned", height=400, bargap=0.25)
+
+
+def hypervolume(candidates: Sequence[Candidate]) -> go.Figure:
+    """The hypervolume of the front after each trial."""
+    line = go.Scatter(y=volumes_of(candidates), mode="lines", line={"color": CHOSEN, "width": 2}, name="hypervolume")
+    figure = go.Figure(line.update(hovertemplate="trial %{x}: %{y:.4f}<extra></extra>"))
+    figure.update_xaxes(title="trial").update_yaxes(title="hypervolume")
+    return figure.update_layout(template=template(), title="How the search went", height=400)
 
 
 def layers(parts: Sequence[LayerPart]) -> go.Figure:

@@ -86,6 +86,15 @@ def front(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(Front.of(candidates).points, key=size)
 
 
+def volumes_of(candidates: Sequence[Candidate]) -> list[float]:
+    """The hypervolume of the front after each candidate."""
+    found, front = [], Front()
+    for candidate in candidates:
+        front.add(candidate)
+        found.append(front.volume)
+    return found
+
+
 def size(candidate: Candidate) -> float:
     """How large a candidate is: the mean of its parameter and MAC shares."""
     sizes = [cost for name, cost in candidate.costs.items() if name != "loss"]

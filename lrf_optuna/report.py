@@ -33,6 +33,7 @@ CAPTIONS = {
     "front-2d": "Every trial; the front, whose steps are the least loss at each size; the chosen point. "
     "Point at a trial for its plan. The points of the front above the steps are better in another cost.",
     "front-3d": "The same in three dimensions: drag to turn, scroll to come nearer.",
+    "hypervolume": "The share of all costs between the original's and none that the front dominates, trial by trial.",
     "standing": "Sizes are shares of the original; accuracies are fractions of the images classified correctly.",
     COMPARE: "Left, the kernels of every rule are fitted to data as ours are; right, they are as published, and ours "
     "fitted. Filter pruning has nothing to fit. Click on a name to hide its line; the dotted line is the original.",
@@ -133,6 +134,7 @@ def page(
         choice(points, result),
         drawing(drawn, "front-2d"),
         drawing(drawn, "front-3d"),
+        drawing(drawn, "hypervolume"),
         "<h2>What each layer got</h2>",
         drawing(drawn, "layers"),
         layers_table(result.layers),

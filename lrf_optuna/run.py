@@ -26,14 +26,14 @@ from lrf_optuna.data import Data, load_data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
-from lrf_optuna.pareto import front
+from lrf_optuna.pareto import front, volumes_of
 from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
 from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import Result, Standing
-from lrf_optuna.search import is_flat, search, volumes_of
+from lrf_optuna.search import is_flat, search
 from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record, sqlite_file
 from lrf_optuna.study import Found, check_folder, default_url, keep_choice, save_model, write_text

@@ -150,15 +150,6 @@ def is_flat(volumes: Sequence[float], population: int) -> bool:
     return volumes[-1] - before < FLAT * (1 - before)
 
 
-def volumes_of(candidates: Sequence[Candidate]) -> list[float]:
-    """The hypervolume of the front after each candidate."""
-    found, front = [], Front()
-    for candidate in candidates:
-        front.add(candidate)
-        found.append(front.volume)
-    return found
-
-
 def stream(seed: int, done: int) -> int:
     """A sampler seed for a study with `done` trials: a resumed study must not draw what it drew before."""
     return int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
