@@ -212,8 +212,8 @@ def expected(picks: Picks, fixed: Mapping[str, float]) -> tuple[float, float, fl
 
 
 def spreading(points: Array, count: int) -> list[int]:
-    """The numbers of `count` points `(n, costs)`: the last, then each adds most to the hypervolume of those before."""
-    chosen = [len(points) - 1] if count and len(points) else []
+    """The numbers of `count` points `(n, costs)`: both ends, then each adds most to the volume of those before it."""
+    chosen = list(dict.fromkeys((len(points) - 1, 0)))[:count] if len(points) else []
     while len(chosen) < min(count, len(points)):
         gains = Attainment.of(points[chosen]).gains(points)
         gains[chosen] = -1

@@ -206,10 +206,17 @@ def test_every_similarity_is_measured_at_every_tap_and_nothing_is_lost_untouched
 def ranked_plans(better: str) -> dict[str, Any]:
     """Thirty plans that all measures but one rank at random; the one, and no plan's size, ranks them right."""
     rng, rows = np.random.default_rng(0), []
-    names = ("cosine, mean over taps", "cka, logits", "data-aware errors, sum", "parameters left", "MACs left")
+    names = (
+        "cosine, logits",
+        "cosine, mean over taps",
+        "cka, logits",
+        "data-aware errors, sum",
+        "parameters left",
+        "MACs left",
+    )
     for i in range(30):
         values = {name: float(rng.random()) for name in names} | {better: float(i)}
-        counts = {measure: {str(n): float(i) for n in (16, 32, 64, 128)} for measure in (names[0], "cosine, logits")}
+        counts = {measure: {str(n): float(i) for n in (16, 32, 64, 128)} for measure in names[:2]}
         kind = ("random", "seeded", "front")[i % 3]
         true = {"accuracy": i / 30, "halves": [i / 30, i / 30]}
         rows.append({"kind": kind, "plan": {}, "values": values, "counts": counts} | true)

@@ -306,18 +306,18 @@ def test_a_search_that_is_killed_three_times_ends_as_an_undisturbed_one(desk: Pa
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(desk: Path) -> None:
     database = desk / "runs" / "net" / "study.db"
-    process = started("run", *FAST, "--trials", "100", cwd=desk)
+    process = started("run", *FAST, "--trials", "400", cwd=desk)
     wait_for(lambda: finished(database) >= 10, process)
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     there = trials(database, "net")
     assert process.returncode == 130
     assert stderr.splitlines() == ["stopped: every finished trial is kept, the same command goes on from there"]
-    assert 10 <= len(there) < 100
-    printed = done("run", *FAST, "--trials", "100")
-    assert f"{len(there)} of 100 trials are there" in printed
+    assert 10 <= len(there) < 400
+    printed = done("run", *FAST, "--trials", "400")
+    assert f"{len(there)} of 400 trials are there" in printed
     found = trials(database, "net")
-    assert [trial.number for trial in found] == list(range(100))
+    assert [trial.number for trial in found] == list(range(400))
     assert [trial.values for trial in found[: len(there)]] == [trial.values for trial in there]
 
 
@@ -565,13 +565,24 @@ def kept(folder: Path) -> dict[str, Any]:
 def test_select_takes_the_least_loss_within_a_target_and_says_why(study: Path) -> None:
     points = json.loads(done("front", "net", "--json"))
     most = sorted(point["params"] for point in points)[len(points) // 2]
-    printed = done("select", "net", "--target", f"params={most}")
+    printed = done("select", "net", "--target", f"params={most}", "--by", "loss")
     within = [point for point in points if point["params"] <= most]
     best = min(within, key=lambda point: point["loss"])
     assert kept(study)["trial"] == best["trial"]
     assert kept(study)["why"] == f"the least loss of the {len(within)} points within params <= {most:g}"
     assert kept(study)["why"] in printed
     assert kept(study)["plan"] == best["plan"]
+
+
+def test_select_takes_the_most_accurate_point_within_a_target_and_says_why(study: Path) -> None:
+    points = json.loads(done("front", "net", "--json"))
+    most = sorted(point["params"] for point in points)[len(points) // 2]
+    printed = " ".join(done("select", "net", "--target", f"params={most}").split())
+    within = {point["trial"] for point in points if point["params"] <= most}
+    assert kept(study)["trial"] in within
+    assert kept(study)["why"].startswith(f"the most accurate of the {min(len(within), 12)} points of least loss within")
+    assert "points of validation accuracy lost before tuning" in kept(study)["why"]
+    assert kept(study)["why"] in printed
 
 
 def test_select_takes_a_point_by_its_drop_and_by_the_knee(study: Path) -> None:
@@ -776,7 +787,7 @@ def test_looking_at_a_study_imports_no_tensorflow(study: Path) -> None:
 import sys
 from typer.testing import CliRunner
 from lrf_optuna.cli import app
-for args in (["front", "net"], ["select", "net", "--knee"]):
+for args in (["front", "net"], ["select", "net", "--knee", "--by", "loss"]):
     assert CliRunner().invoke(app, args).exit_code == 0
 print("tensorflow" in sys.modules)
 """
