@@ -86,7 +86,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_ids_are_fit_for_html_and_the_dashboard(drawn: dict[str, go.Figure]) -> None:
-    assert list(drawn) == ["front-2d", "front-3d", "standing", "layers"]
+    assert list(drawn) == ["front-2d", "front-3d", "hypervolume", "standing", "layers"]
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in drawn)
 
 
@@ -144,7 +144,7 @@ def test_a_plan_is_summed_up_by_its_methods() -> None:
 def test_any_objectives_are_drawn(tmp_path: Path, objectives: Any, axes: Any, ids: set[str]) -> None:
     candidates, points, result = run(objectives=objectives)
     found = figures(candidates, points, result)
-    assert set(found) == ids | {"standing", "layers"}
+    assert set(found) == ids | {"hypervolume", "standing", "layers"}
     if axes:
         chosen = traces(found["front-2d"])["chosen"]
         assert (*chosen.x, *chosen.y) == tuple(result.chosen.costs[name] for name in axes)
@@ -267,7 +267,7 @@ def test_figures_are_found_in_the_study_and_saving_again_overwrites_them(tmp_pat
         run_of = run(number=number, layers=number)
         save_to_study(study, figures(*run_of))
         found = saved(optuna.load_study(study_name=study.study_name, storage=storage))
-        assert set(found) == {"front-2d", "front-3d", "standing", "layers"}
+        assert set(found) == {"front-2d", "front-3d", "hypervolume", "standing", "layers"}
         assert list(traces(found["front-2d"])["trials"].x) == [c.costs["params"] for c in run_of[0]]
 
 
