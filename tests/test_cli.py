@@ -467,6 +467,16 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "means of another image": (nothing, (*FAST, "--mean", "1,2,3"), "mean"),
     "std of nothing": (nothing, (*FAST, "--std", "0"), "std"),
     "mean a word": (nothing, (*FAST, "--mean", "some"), "--mean should be numbers"),
+    "by nonsense": (nothing, (*FAST, "--by", "size"), "--by should be 'accuracy' or 'loss', but got 'size'"),
+    "sampler unknown": (nothing, (*FAST, "--sampler", "nsga"), "unknown sampler 'nsga'"),
+    "sampler unknown in the file": (
+        study_file('[search]\nsampler = "cmaes"'),
+        ("mine.toml",),
+        "unknown sampler 'cmaes'",
+    ),
+    "maps unknown": (nothing, (*FAST, "--maps", "shallow"), "--maps should be 'logits' or 'deep', but got 'shallow'"),
+    "seeded a word": (study_file('[search]\nseeded = "no"'), ("mine.toml",), "[search] seeded"),
+    "flat a number": (study_file("[search]\nstop_when_flat = 2"), ("mine.toml",), "[search] stop_when_flat"),
     "method unknown": (nothing, (*FAST, "--methods", "svd,tuker2"), "did you mean 'tucker2'"),
     "methods empty": (nothing, (*FAST, "--methods", ","), "--methods"),
     "objective unknown": (nothing, (*FAST, "--objectives", "loss,speed"), "unknown objective 'speed'"),
@@ -565,13 +575,34 @@ def kept(folder: Path) -> dict[str, Any]:
 def test_select_takes_the_least_loss_within_a_target_and_says_why(study: Path) -> None:
     points = json.loads(done("front", "net", "--json"))
     most = sorted(point["params"] for point in points)[len(points) // 2]
-    printed = done("select", "net", "--target", f"params={most}")
+    printed = done("select", "net", "--target", f"params={most}", "--by", "loss")
     within = [point for point in points if point["params"] <= most]
     best = min(within, key=lambda point: point["loss"])
     assert kept(study)["trial"] == best["trial"]
     assert kept(study)["why"] == f"the least loss of the {len(within)} points within params <= {most:g}"
     assert kept(study)["why"] in printed
     assert kept(study)["plan"] == best["plan"]
+
+
+def test_select_takes_the_most_accurate_within_a_target_and_says_what_it_loses(study: Path) -> None:
+    points = json.loads(done("front", "net", "--json"))
+    printed = done("select", "net", "--target", "params=0.9")
+    within = [point for point in points if point["params"] <= 0.9]
+    assert kept(study)["trial"] in {point["trial"] for point in within}
+    assert kept(study)["why"].startswith(f"the most accurate of the {min(12, len(within))} points of least loss within")
+    assert kept(study)["why"] in printed
+    assert "points of validation accuracy lost before tuning" in printed
+
+
+def test_select_by_loss_needs_neither_the_model_nor_the_data_and_by_accuracy_needs_both(desk: Path) -> None:
+    done("run", *FAST, "--trials", "4")
+    for name in ("net.keras", "net.npz"):
+        (desk / name).rename(desk / f"away.{name}")
+        done("select", "net", "--by", "loss", "--knee")
+        done("select", "net", "--by", "loss", "--target", "params=0.9")
+        refused(invoked("select", "net", "--knee"), name)
+        (desk / f"away.{name}").rename(desk / name)
+    assert kept(desk)["why"].startswith("the least loss of")
 
 
 def test_select_takes_a_point_by_its_drop_and_by_the_knee(study: Path) -> None:
@@ -776,7 +807,7 @@ def test_looking_at_a_study_imports_no_tensorflow(study: Path) -> None:
 import sys
 from typer.testing import CliRunner
 from lrf_optuna.cli import app
-for args in (["front", "net"], ["select", "net", "--knee"]):
+for args in (["front", "net"], ["select", "net", "--knee", "--by", "loss"]):
     assert CliRunner().invoke(app, args).exit_code == 0
 print("tensorflow" in sys.modules)
 """
@@ -806,3 +837,26 @@ def test_without_arguments_there_is_help(tmp_path: Path) -> None:
     assert "Usage" in shown
     assert all(command in shown for command in COMMANDS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_of_the_search_reach_it(desk: Path) -> None:
+    done("run", *FAST, "--trials", "8", "--sampler", "random", "--no-seeds", "--maps", "deep", "--by", "loss")
+    database = desk / "runs" / "net" / "study.db"
+    spec = json.loads(optuna.load_study(study_name="net", storage=f"sqlite:///{database}").user_attrs["lrf:spec"])
+    asked = {key: spec["search"][key] for key in ("sampler", "seeded", "maps", "by", "stop_when_flat")}
+    assert asked == {"sampler": "random", "seeded": False, "maps": "deep", "by": "loss", "stop_when_flat": False}
+    for trial in trials(database, "net"):
+        assert "similarity logits" in trial.user_attrs
+        assert len([name for name in trial.user_attrs if name.startswith("similarity ")]) > 1
+        assert 0 <= trial.user_attrs["hypervolume"] <= 1
+    refused(invoked("run", *FAST, "--trials", "8", "--maps", "logits"), "another set of maps")
+    printed = done("run", *FAST, "--trials", "300", "--maps", "deep", "--by", "loss", "--stop-when-flat")
+    assert "the hypervolume is flat after" in printed
+    assert len(trials(database, "net")) < 300
+
+
+@pytest.mark.parametrize("args", [("--by", "size"), ("--by", "")])
+def test_select_by_something_else_is_one_line(study: Path, args: tuple[str, str]) -> None:
+    before = contents(study / "runs")
+    refused(invoked("select", "net", *args), "--by should be 'accuracy' or 'loss'")
+    assert contents(study / "runs") == before
