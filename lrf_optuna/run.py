@@ -36,7 +36,7 @@ from lrf_optuna.result import Result, Standing
 from lrf_optuna.search import is_flat, search
 from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record, sqlite_file
-from lrf_optuna.study import Found, check_folder, default_url, keep_choice, save_model, write_text
+from lrf_optuna.study import Found, check_folder, chosen_in, default_url, keep_choice, save_model, write_text
 from lrf_optuna.surgery import check_can_be_copied
 from lrf_optuna.zoo import describe_input, load_model
 
@@ -242,10 +242,10 @@ class Run:
 
         Where the folder has just that model already, nothing is made again.
         """
-        points = front(candidates)
-        chosen, why = choice or self.choose(points)
+        points, asked = front(candidates), self.asked(candidates)
+        chosen, why = choice or self.chosen(points, asked) or self.choose(points)
         self.progress.say(f"trial {chosen.trial}: {why}")
-        keep_choice(self.folder, self.spec.name, chosen, why)
+        keep_choice(self.folder, self.spec.name, chosen, why, "" if choice else asked)
         earlier = self.earlier(chosen, tuned=bool(self.spec.tune.epochs))
         if earlier and earlier.trials == len(candidates):
             self.progress.say("nothing to do: the model of this point is there")
@@ -264,6 +264,20 @@ class Run:
         result.seconds = dict(self.seconds)
         self.leave(candidates, points, result)
         return result
+
+    def asked(self, candidates: Sequence[Candidate]) -> str:
+        """A digest of all that decides which point is chosen."""
+        search = self.spec.search
+        way = str((len(candidates), search.wanted, search.max_drop, search.by))
+        return digest(way, str(self.question()), self.data.augment, self.data.val.labels)
+
+    def chosen(self, points: Sequence[Candidate], asked: str) -> tuple[Candidate, str] | None:
+        """The point that an earlier run chose for just what is asked, if plan.json has it still."""
+        try:
+            found = chosen_in(self.folder, asked)
+        except LrfError:
+            return None
+        return found if found and found[0] in points else None
 
     def earlier(self, chosen: Candidate, tuned: bool) -> Result | None:
         """The result of an earlier run that made just this model, if it is there."""

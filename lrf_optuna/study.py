@@ -51,27 +51,33 @@ def locate(name: str, storage: str | None = None, out: Path | None = None) -> Fo
     return Found(record, folder, spec.override({"search.storage": storage}))
 
 
-def keep_choice(folder: Path, study: str, chosen: Candidate, why: str) -> None:
-    """Write plan.json: the study, the trial, its costs, the reason, the plan."""
+def keep_choice(folder: Path, study: str, chosen: Candidate, why: str, asked: str = "") -> None:
+    """Write plan.json: the study, the trial, its costs, the reason, the plan, and a digest of what was asked."""
     kept = {
         "study": study,
         "trial": chosen.trial,
         "costs": dict(chosen.costs),
         "why": why,
         "plan": chosen.plan.to_dict(),
+        "asked": asked,
     }
     write_text(folder / PLAN_FILE, json.dumps(kept, indent=2) + "\n")
 
 
-def chosen_in(folder: Path) -> tuple[Candidate, str] | None:
-    """The choice in plan.json and its reason; None where there is no such file. Raises LrfError where it is broken."""
+def chosen_in(folder: Path, asked: str | None = None) -> tuple[Candidate, str] | None:
+    """The choice in plan.json and its reason; None where there is no such file, or one for what was not `asked`.
+
+    Raises LrfError where it is broken.
+    """
     path = folder / PLAN_FILE
     try:
         kept = json.loads(path.read_text())
+        if asked is not None and kept.get("asked") != asked:
+            return None
         return Candidate(int(kept["trial"]), Plan.from_dict(kept["plan"]), dict(kept["costs"])), str(kept["why"])
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError) as reason:
+    except (AttributeError, KeyError, TypeError, ValueError) as reason:
         raise LrfError(f"{path} is not a choice of lrf_optuna ({reason!r}): choose again with select") from None
 
 

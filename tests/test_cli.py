@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from lrf_optuna.data import Data
 
-COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard")
+COMMANDS = ("run", "layers", "front", "select", "build", "tune", "dashboard")
 SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "64", "--population", "6")
 NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
 FAST = (*NET, *SPACE, "--no-tune")
@@ -467,6 +467,16 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "means of another image": (nothing, (*FAST, "--mean", "1,2,3"), "mean"),
     "std of nothing": (nothing, (*FAST, "--std", "0"), "std"),
     "mean a word": (nothing, (*FAST, "--mean", "some"), "--mean should be numbers"),
+    "by nonsense": (nothing, (*FAST, "--by", "size"), "--by should be 'accuracy' or 'loss', but got 'size'"),
+    "sampler unknown": (nothing, (*FAST, "--sampler", "nsga"), "unknown sampler 'nsga'"),
+    "sampler unknown in the file": (
+        study_file('[search]\nsampler = "cmaes"'),
+        ("mine.toml",),
+        "unknown sampler 'cmaes'",
+    ),
+    "maps unknown": (nothing, (*FAST, "--maps", "shallow"), "--maps should be 'logits' or 'deep', but got 'shallow'"),
+    "seeded a word": (study_file('[search]\nseeded = "no"'), ("mine.toml",), "[search] seeded"),
+    "flat a number": (study_file("[search]\nstop_when_flat = 2"), ("mine.toml",), "[search] stop_when_flat"),
     "method unknown": (nothing, (*FAST, "--methods", "svd,tuker2"), "did you mean 'tucker2'"),
     "methods empty": (nothing, (*FAST, "--methods", ","), "--methods"),
     "objective unknown": (nothing, (*FAST, "--objectives", "loss,speed"), "unknown objective 'speed'"),
@@ -574,15 +584,25 @@ def test_select_takes_the_least_loss_within_a_target_and_says_why(study: Path) -
     assert kept(study)["plan"] == best["plan"]
 
 
-def test_select_takes_the_most_accurate_point_within_a_target_and_says_why(study: Path) -> None:
+def test_select_takes_the_most_accurate_within_a_target_and_says_what_it_loses(study: Path) -> None:
     points = json.loads(done("front", "net", "--json"))
-    most = sorted(point["params"] for point in points)[len(points) // 2]
-    printed = " ".join(done("select", "net", "--target", f"params={most}").split())
-    within = {point["trial"] for point in points if point["params"] <= most}
-    assert kept(study)["trial"] in within
-    assert kept(study)["why"].startswith(f"the most accurate of the {min(len(within), 12)} points of least loss within")
-    assert "points of validation accuracy lost before tuning" in kept(study)["why"]
+    printed = done("select", "net", "--target", "params=0.9")
+    within = [point for point in points if point["params"] <= 0.9]
+    assert kept(study)["trial"] in {point["trial"] for point in within}
+    assert kept(study)["why"].startswith(f"the most accurate of the {min(12, len(within))} points of least loss within")
     assert kept(study)["why"] in printed
+    assert "points of validation accuracy lost before tuning" in printed
+
+
+def test_select_by_loss_needs_neither_the_model_nor_the_data_and_by_accuracy_needs_both(desk: Path) -> None:
+    done("run", *FAST, "--trials", "4")
+    for name in ("net.keras", "net.npz"):
+        (desk / name).rename(desk / f"away.{name}")
+        done("select", "net", "--by", "loss", "--knee")
+        done("select", "net", "--by", "loss", "--target", "params=0.9")
+        refused(invoked("select", "net", "--knee"), name)
+        (desk / f"away.{name}").rename(desk / name)
+    assert kept(desk)["why"].startswith("the least loss of")
 
 
 def test_select_takes_a_point_by_its_drop_and_by_the_knee(study: Path) -> None:
@@ -817,3 +837,26 @@ def test_without_arguments_there_is_help(tmp_path: Path) -> None:
     assert "Usage" in shown
     assert all(command in shown for command in COMMANDS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_of_the_search_reach_it(desk: Path) -> None:
+    done("run", *FAST, "--trials", "8", "--sampler", "random", "--no-seeds", "--maps", "deep", "--by", "loss")
+    database = desk / "runs" / "net" / "study.db"
+    spec = json.loads(optuna.load_study(study_name="net", storage=f"sqlite:///{database}").user_attrs["lrf:spec"])
+    asked = {key: spec["search"][key] for key in ("sampler", "seeded", "maps", "by", "stop_when_flat")}
+    assert asked == {"sampler": "random", "seeded": False, "maps": "deep", "by": "loss", "stop_when_flat": False}
+    for trial in trials(database, "net"):
+        assert "similarity logits" in trial.user_attrs
+        assert len([name for name in trial.user_attrs if name.startswith("similarity ")]) > 1
+        assert 0 <= trial.user_attrs["hypervolume"] <= 1
+    refused(invoked("run", *FAST, "--trials", "8", "--maps", "logits"), "another set of maps")
+    printed = done("run", *FAST, "--trials", "300", "--maps", "deep", "--by", "loss", "--stop-when-flat")
+    assert "the hypervolume is flat after" in printed
+    assert len(trials(database, "net")) < 300
+
+
+@pytest.mark.parametrize("args", [("--by", "size"), ("--by", "")])
+def test_select_by_something_else_is_one_line(study: Path, args: tuple[str, str]) -> None:
+    before = contents(study / "runs")
+    refused(invoked("select", "net", *args), "--by should be 'accuracy' or 'loss'")
+    assert contents(study / "runs") == before

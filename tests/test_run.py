@@ -14,6 +14,9 @@ import optuna
 import pytest
 from PIL import Image
 
+from lrf_optuna.batchnorm import reestimate
+from lrf_optuna.build import shown
+from lrf_optuna.choosing import DOZEN, Drops
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy
@@ -21,6 +24,7 @@ from lrf_optuna.pareto import front, size
 from lrf_optuna.plan import Plan
 from lrf_optuna.result import Result
 from lrf_optuna.run import Run
+from lrf_optuna.search import CONSTRAINT
 from lrf_optuna.study import chosen_in
 from lrf_optuna.surgery import materialise
 from lrf_optuna.zoo import load_model
@@ -192,16 +196,6 @@ def test_a_target_takes_the_least_loss_within_it(spec: StudySpec, tmp_path: Path
     assert str(len(within)) in why
 
 
-def test_a_target_takes_the_most_accurate_of_a_dozen_within_it(spec: StudySpec, tmp_path: Path) -> None:
-    work = Run.open(spec.override({"search.targets": {"params": 0.6}}), tmp_path)
-    points = front(work.search())
-    chosen, why = work.choose(points)
-    within = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])[:12]
-    assert chosen in within
-    assert work.accuracy(chosen.plan) == max(work.accuracy(point.plan) for point in within)
-    assert f"the most accurate of the {len(within)} points" in why
-
-
 def test_a_drop_takes_a_point_that_loses_no_more_on_validation_and_the_smaller_the_more_may_be_lost(
     spec: StudySpec, tmp_path: Path, digits: Data
 ) -> None:
@@ -212,21 +206,89 @@ def test_a_drop_takes_a_point_that_loses_no_more_on_validation_and_the_smaller_t
         asked = Run.open(spec.override({"search.max_drop": most}), tmp_path)
         asked.proxy = work.proxy
         chosen, why = asked.choose(points)
-        assert 100 * (work.accuracy(Plan(())) - work.accuracy(chosen.plan)) <= most
+        assert Drops(work.accuracy)(chosen) <= most
         assert f"at most {most:g} points of validation accuracy" in why
         sizes.append(size(chosen))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == min(map(size, points)) < sizes[0]
 
 
-def test_an_accuracy_is_that_of_the_model_as_it_is_scored(spec: StudySpec, tmp_path: Path, digits: Data) -> None:
+def test_a_drop_is_that_of_the_model_as_it_is_scored_with_its_statistics(
+    spec: StudySpec, tmp_path: Path, digits: Data
+) -> None:
     work = Run.open(spec, tmp_path)
-    chosen = min(front(work.search()), key=size)
-    kernels = {site: work.proxy.stages(site, choice) for site, choice in chosen.plan}
-    small = materialise(work.model, chosen.plan, kernels)
-    lost = accuracy(work.model, digits, digits.val) - accuracy(small, digits, digits.val)
-    work.proxy.network.norms.clear()  # BatchNorm stays as it is
-    assert work.accuracy(Plan(())) - work.accuracy(chosen.plan) == pytest.approx(lost, abs=1e-8)
+    for chosen in front(work.search()):
+        kernels = {site: work.proxy.stages(site, choice) for site, choice in chosen.plan}
+        small = materialise(work.model, chosen.plan, kernels)
+        unscored = work.calibration[len(work.proxy.scored) :]
+        reestimate(small, shown(work.data, unscored, 0), work.proxy.scored, work.proxy.reference["logits"])
+        lost = accuracy(work.model, digits, digits.val) - accuracy(small, digits, digits.val)
+        assert Drops(work.accuracy)(chosen) == pytest.approx(100 * lost, abs=1e-6)
+
+
+def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(spec: StudySpec, tmp_path: Path) -> None:
+    heard = Heard()
+    work = Run.open(spec.override({"search.targets": {"params": 0.6}, "search.trials": 16}), tmp_path, progress=heard)
+    points = front(work.search())
+    chosen, why = work.choose(points)
+    within = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])[:DOZEN]
+    assert work.accuracy(chosen.plan) == max(work.accuracy(point.plan) for point in within)
+    assert chosen in within
+    assert why.startswith(f"the most accurate of the {len(within)} points")
+    assert "accuracies" in heard.labels
+    assert set(work.accuracy.known) == {Plan(()), *(point.plan for point in within)}
+    for trial in trials(tmp_path):
+        assert trial.system_attrs[f"{CONSTRAINT}params"] == pytest.approx(trial.values[1] - 0.6)
+
+
+def test_by_the_loss_no_accuracy_is_measured(spec: StudySpec, tmp_path: Path) -> None:
+    heard = Heard()
+    work = Run.open(spec.override({"search.by": "loss"}), tmp_path, progress=heard)
+    _, why = work.choose(front(work.search()))
+    assert why.startswith("the knee of")
+    assert "lost" not in why
+    assert "accuracies" not in heard.labels
+    assert "accuracy" not in vars(work)
+
+
+def test_a_drop_that_is_asked_for_is_a_constraint_of_the_loss(spec: StudySpec, tmp_path: Path) -> None:
+    heard = Heard()
+    work = Run.open(spec.override({"search.max_drop": 3.0}), tmp_path, progress=heard)
+    work.search()
+    (most,) = work.tolerated().values()
+    assert 0 < most < 1
+    assert any(line.startswith("a drop of 3 points goes with a loss of about") for line in heard.lines)
+    for trial in trials(tmp_path):
+        assert trial.system_attrs[f"{CONSTRAINT}loss"] == pytest.approx(trial.values[0] - most)
+
+
+def test_a_drop_without_a_loss_among_the_objectives_constrains_nothing(spec: StudySpec, tmp_path: Path) -> None:
+    result = ran(spec, tmp_path, search_trials=3, search_objectives=("params", "macs"), search_max_drop=100.0)
+    assert set(result.chosen.costs) == {"params", "macs"}
+    assert not any(key.startswith(CONSTRAINT) for trial in trials(tmp_path) for key in trial.system_attrs)
+
+
+def test_a_run_that_is_flat_stops_and_the_same_run_again_adds_nothing(spec: StudySpec, tmp_path: Path) -> None:
+    flat = {"search_trials": 300, "search_stop_when_flat": True, "search_by": "loss"}
+    heard = Heard()
+    result = ran(spec, tmp_path, heard, **flat)
+    assert 12 <= result.trials < 300
+    assert any("the hypervolume is flat" in line for line in heard.lines)
+    heard = Heard()
+    assert ran(spec, tmp_path, heard, **flat).trials == result.trials
+    assert heard.labels == []
+
+
+@pytest.mark.parametrize("change", [{"search_sampler": "random"}, {"search_seeded": False}])
+def test_a_study_goes_on_with_another_sampler(spec: StudySpec, tmp_path: Path, change: dict[str, Any]) -> None:
+    ran(spec, tmp_path, search_trials=4)
+    assert ran(spec, tmp_path, search_trials=8, **change).trials == 8
+
+
+def test_an_unknown_sampler_is_refused_before_anything_is_written(spec: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(LrfError, match=r"unknown sampler 'nsga' .*there is: bred, nsga2, nsga3, random, tpe"):
+        ran(spec, tmp_path / "new", search_sampler="nsga")
+    assert not (tmp_path / "new").exists()
 
 
 def test_without_a_wish_the_knee_is_taken(spec: StudySpec, tmp_path: Path) -> None:
@@ -335,6 +397,7 @@ REFUSED: dict[str, tuple[Callable[[StudySpec, Path], dict[str, Any]], str]] = {
     "keep": (lambda *_: {"search_keep": (0.2, 0.4)}, "keep grid"),
     "objectives": (lambda *_: {"search_objectives": ("loss", "params")}, "set of objectives"),
     "similarity": (lambda *_: {"search_similarity": "cka"}, "similarity"),
+    "maps": (lambda *_: {"search_maps": "deep"}, "set of maps"),
     "seed": (lambda *_: {"search_seed": 1}, "seed"),
     "calibration": (lambda *_: {"search_calibration": 32}, "calibration"),
 }
@@ -448,3 +511,21 @@ def test_the_study_tells_a_reader_without_this_package_what_it_holds(spec: Study
         assert trial.user_attrs["params"] == round(trial.values[1] * result.original.params)
         assert trial.user_attrs["macs"] == round(trial.values[2] * result.original.macs)
         assert any(name.startswith("similarity ") for name in trial.user_attrs)
+
+
+def test_a_point_is_chosen_again_only_where_something_else_is_asked(spec: StudySpec, tmp_path: Path) -> None:
+    ran(spec, tmp_path, search_trials=6)
+    (tmp_path / "result.json").unlink()
+    measured = []
+    for change in ({}, {"search_by": "loss"}, {}, {"search_targets": {"params": 0.9}}, {"search_trials": 7}):
+        heard = Heard()
+        ran(spec, tmp_path, heard, **({"search_trials": 6} | change))
+        measured.append("accuracies" in heard.labels)
+    assert measured == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"asked": 1}'])
+def test_a_broken_choice_is_made_again_by_a_run(spec: StudySpec, tmp_path: Path, text: str) -> None:
+    first = ran(spec, tmp_path, search_trials=4)
+    (tmp_path / "plan.json").write_text(text)
+    assert ran(spec, tmp_path, search_trials=4).chosen == first.chosen
