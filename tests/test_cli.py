@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from lrf_optuna.data import Data
 
-COMMANDS = ("run", "layers", "front", "select", "build", "tune", "dashboard")
+COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard")
 SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "64", "--population", "6")
 NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
 FAST = (*NET, *SPACE, "--no-tune")

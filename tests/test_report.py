@@ -217,7 +217,7 @@ def test_the_report_is_whole_html_with_every_figure(html: str) -> None:
     parser.open = []
     parser.feed(html)
     assert parser.open == []
-    assert [html.count(f'id="{name}"') for name in figures(*run())] == [1, 1, 1, 1]
+    assert [html.count(f'id="{name}"') for name in figures(*run())] == [1, 1, 1, 1, 1]
 
 
 def test_the_report_says_what_the_result_says(html: str) -> None:
