@@ -12,7 +12,7 @@ import pytest
 
 from lrf_optuna.allocate import competitive, plan_of, sweep
 from lrf_optuna.errors import LrfError
-from lrf_optuna.pareto import Front, front
+from lrf_optuna.pareto import Front, front, volumes_of
 from lrf_optuna.plan import Candidate
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.samplers import SAMPLERS
@@ -27,7 +27,6 @@ from lrf_optuna.search import (
     space,
     spreading,
     stream,
-    volumes_of,
 )
 from lrf_optuna.storage import Record
 
@@ -163,7 +162,7 @@ def test_seeds_are_distinct_and_go_from_large_to_small(
     sizes = [proxy.measure(plan).params_share for plan in plans]
     assert len(set(plans)) == len(plans) <= count
     assert len(plans) >= min(count, 15)
-    assert count < 10 or (max(sizes) > (0.8 if count < 40 else 0.9) and min(sizes) < 0.35)
+    assert count < 10 or (max(sizes) > 0.9 and min(sizes) < 0.35)
     if targets and count >= 10:
         shares = [
             {c: getattr(proxy.measure(plan), f"{c}_share") / most for c, most in targets.items()} for plan in plans
