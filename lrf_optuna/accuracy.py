@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_optuna.network import OUTPUT
+from lrf_optuna.data import Images, batches
+from lrf_optuna.network import BATCH, OUTPUT
 from lrf_optuna.plan import Plan
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.similarity import cosine
@@ -43,8 +44,13 @@ class Accuracy:
 
     def of(self, kernels: Mapping[str, Array]) -> float:
         """The accuracy with `kernels` (site -> kernel as Keras lays it out) in the network."""
-        logits = self.logits(self.images, kernels, self.statistics(kernels))
-        return float(np.mean(logits.argmax(axis=1) == self.labels))
+        return self.right(Images(self.images, self.labels), kernels, self.statistics(kernels))
+
+    def right(self, images: Images, kernels: Mapping[str, Array], statistics: list[Any] | None) -> float:
+        """The share of some images that is classified right, with these kernels and BatchNorm statistics."""
+        network, parts = self.proxy.network, batches(images, self.preprocess, BATCH)
+        hits = [network.logits(x, kernels, statistics).argmax(axis=1) == y for x, y in parts]
+        return float(np.concatenate(hits).mean())
 
     def statistics(self, kernels: Mapping[str, Array]) -> list[Any] | None:
         """The re-estimated BatchNorm statistics, where there are any and they help."""
@@ -58,7 +64,3 @@ class Accuracy:
         """How close the logits come to the original's, on the images that score plans."""
         found = self.proxy.network.run(self.proxy.pixels, kernels, statistics)
         return cosine(self.proxy.reference[OUTPUT], found[OUTPUT])
-
-    def logits(self, images: Pixels, kernels: Mapping[str, Array], statistics: list[Any] | None) -> Array:
-        """The logits for raw images."""
-        return self.proxy.network.logits(self.preprocess(images), kernels, statistics)

@@ -169,7 +169,7 @@ def minmax(bench: Bench, budget: Costs) -> Plan:
 
 def lagrangian(bench: Bench, budget: Costs) -> Plan:
     """The options with the least sum of data-aware losses, by a Lagrangian relaxation of the knapsack problem."""
-    left = {cost: most - bench.fixed[cost] + SLACK for cost, most in checked(budget).items()}
+    left = {cost: most - bench.proxy.fixed[cost] + SLACK for cost, most in checked(budget).items()}
     cheapest = {site: min(options, key=lambda o: price(o, budget)) for site, options in bench.table.items()}
     plans = [plan_of(picks) for picks in (*fitting(bench.table, left), cheapest)]
     found = next((plan for plan in plans if bench.within(plan, budget)), None)

@@ -87,12 +87,6 @@ class Bench:
         return choice if chain_of(op, choice).params < op.params else INTACT
 
     @cached_property
-    def fixed(self) -> dict[str, float]:
-        """The shares of parameters and MACs that no plan changes."""
-        intact = [option for options in self.table.values() for option in options if option.choice == INTACT]
-        return {cost: 1 - sum(getattr(option, cost) for option in intact) for cost in COSTS}
-
-    @cached_property
     def spectral(self) -> dict[str, dict[Choice, float]]:
         """Site -> choice of the table -> relative error of its plain factorization in the spectral norm.
 

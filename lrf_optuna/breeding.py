@@ -120,7 +120,7 @@ class Breeder:
     def child(self, parents: Sequence[int], front: Array) -> dict[str, Option]:
         """Site -> option of the next plan to score.
 
-        `parents`: numbers of the trials that NSGA-II selected; `front`: costs `(n, costs)` of the front so far.
+        `parents`: numbers of the trials to draw from; `front`: costs `(n, costs)` of the front so far.
         """
         self.refresh()
         known = [picked for number in parents if (picked := self.trials[number]) is not None]
@@ -185,7 +185,7 @@ class Breeder:
 
     def filled(self, picked: Picked, weights: Array, budget: Mapping[str, float]) -> Picked:
         """The plan with one layer after another at the option that gains most and still meets the budget."""
-        layers, errors = np.arange(len(picked)), self.options.errors
+        picked, layers, errors = picked.copy(), np.arange(len(picked)), self.options.errors
         for _ in range(FILLINGS):
             gains = weights[:, None] * (errors[layers, picked][:, None] - errors)
             for cost, room in self.options.room(picked, budget).items():

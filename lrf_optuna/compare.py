@@ -14,10 +14,9 @@ from lrf_optuna.bench import Bench, Costs
 from lrf_optuna.choosing import DOZEN, choose
 from lrf_optuna.comparison import BUDGETS, FILE, FILTERS, OURS, Block, Comparison, Row, Score, checked
 from lrf_optuna.curves import drawn
-from lrf_optuna.data import Images, batches
+from lrf_optuna.data import Images
 from lrf_optuna.decompositions import compose
 from lrf_optuna.errors import LrfError
-from lrf_optuna.network import BATCH
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import costs_of, front
 from lrf_optuna.plan import INTACT, Candidate, Choice, Plan
@@ -158,15 +157,10 @@ class Contest:
 
     def score(self, kernels: Kernels) -> Score:
         """The accuracies with these kernels, and BatchNorm re-estimated where that helps."""
-        judge, data = self.work.accuracy, self.work.data
+        judge = self.work.accuracy
         statistics = judge.statistics(kernels)
-
-        def right(images: Images) -> float:
-            parts = batches(images, data.preprocess, BATCH)
-            hits = [judge.proxy.network.logits(x, kernels, statistics).argmax(axis=1) == y for x, y in parts]
-            return float(np.concatenate(hits).mean())
-
-        return Score(right(Images(judge.images, judge.labels)), right(data.test) if self.test else None)
+        val = judge.right(Images(judge.images, judge.labels), kernels, statistics)
+        return Score(val, judge.right(self.work.data.test, kernels, statistics) if self.test else None)
 
 
 class Plain:

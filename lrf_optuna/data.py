@@ -18,7 +18,7 @@ from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.sources import PARTS, Array, Arrays, Shape, digits, folder, keras_dataset, npz, stratified_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 TEST_SHARE = 0.2  # of a folder without test images
@@ -122,7 +122,7 @@ def _cropped(pixels: Array, rng: np.random.Generator) -> Array:
 
 def batches(
     images: Images,
-    preprocess: Preprocess,
+    preprocess: Callable[[Array], NDArray[np.float32]],
     size: int,
     *,
     augment: str = "none",

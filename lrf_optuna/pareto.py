@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lrf_optuna.plan import Candidate
+from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.stages import Array
 
 
@@ -83,7 +83,12 @@ def costs_of(candidates: Sequence[Candidate]) -> Array:
 
 def front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The candidates that no other beats, each plan once, from the smallest network to the largest."""
-    return sorted(Front.of(candidates).points, key=size)
+    known: dict[Plan, Candidate] = {}
+    for candidate in candidates:
+        known.setdefault(candidate.plan, candidate)
+    distinct = list(known.values())
+    kept = sorted(undominated(costs_of(distinct))) if distinct else []
+    return sorted((distinct[i] for i in kept), key=size)
 
 
 def volumes_of(candidates: Sequence[Candidate]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,13 @@ class Proxy:
         """One BLAS thread for as long as a block runs, where all kernels are small."""
         limits: AbstractContextManager[Any] = threadpool_limits(1 if self.small else None, user_api="blas")
         return limits
+
+    @cached_property
+    def fixed(self) -> dict[str, float]:
+        """The shares of parameters and MACs that no plan can change."""
+        params = sum(site.op.params for site in self.sites.values())
+        macs = sum(sum(site.op.macs(shape) for shape in site.maps) for site in self.sites.values())
+        return {"params": 1 - params / self.inventory.params, "macs": 1 - macs / self.inventory.macs}
 
     @property
     def small(self) -> bool:

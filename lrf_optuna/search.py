@@ -66,7 +66,7 @@ def search(
         directions=["minimize"] * len(proxy.objectives), sampler=make(population, stream(seed, len(done)), hunt.child)
     )
     study.add_trials([hunt.again(trial) for trial in done])
-    first = seeds(table, keeps, population, hunt.sizes, hunt.fixed) if seeded else []
+    first = seeds(table, keeps, population, hunt.sizes, proxy.fixed) if seeded else []
     for picks in first[len(done) :]:
         study.enqueue_trial(parameters(picks))
     with progress.task("trials", trials, done=min(trials, len(done))) as step:
@@ -88,11 +88,11 @@ class Hunt:
     """How a search stands: every candidate, their front, its volume trial by trial, and where children come from."""
 
     def __init__(self, proxy: Proxy, table: Table, limits: Mapping[str, float], seed: int) -> None:
-        self.proxy, self.limits, self.fixed = proxy, limits, fixed_share(proxy)
+        self.proxy, self.limits = proxy, limits
         self.sizes = {cost: most for cost, most in limits.items() if cost != "loss"}
         totals = {"params": proxy.inventory.params, "macs": proxy.inventory.macs}
         interest = Interest.of(tuple(proxy.objectives), limits)
-        self.breeder = Breeder(Options(table, self.fixed), proxy.objectives, totals, interest, seed)
+        self.breeder = Breeder(Options(table, proxy.fixed), proxy.objectives, totals, interest, seed)
         self.found: list[Candidate] = []
         self.place: dict[int, int] = {}
         self.front = Front()
@@ -179,13 +179,6 @@ def describe(trial: optuna.Trial, plan: Plan, measured: Measured) -> None:
     trial.set_user_attr("macs", measured.macs)
     for tap, value in measured.similarity.items():
         trial.set_user_attr(f"similarity {tap}", round(value, 6))
-
-
-def fixed_share(proxy: Proxy) -> dict[str, float]:
-    """The shares of parameters and MACs that no plan can change."""
-    params = sum(site.op.params for site in proxy.sites.values())
-    macs = sum(sum(site.op.macs(shape) for shape in site.maps) for site in proxy.sites.values())
-    return {"params": 1 - params / proxy.inventory.params, "macs": 1 - macs / proxy.inventory.macs}
 
 
 def seeds(

@@ -163,5 +163,5 @@ def test_every_plan_is_measured_once(known: Proxy, digits: Any, batches: list[Ar
     plans = [plan_at(known, keep) for keep in (0.4, 0.6, 0.4)] + [Plan(())] * 2
     first = [judge(plan) for plan in plans]
     assert first == [judge(plan) for plan in plans]
-    assert asked == [len(digits.val.labels)] * 3
+    assert sum(asked) == 3 * len(digits.val.labels)
     assert len(judge.known) == 3

@@ -153,7 +153,7 @@ def test_minmax_has_the_least_largest_error_of_all_plans_within_the_budget(bench
     worst = max(bench.spectral[site][choice] for site, choice in plan)
     known = {site: [o for o in own if o.choice in bench.spectral[site]] for site, own in bench.table.items()}
     better = {site: [o for o in own if bench.spectral[site][o.choice] < worst] for site, own in known.items()}
-    smallest = bench.fixed["params"] + sum(min(o.params for o in own) for own in better.values())
+    smallest = bench.proxy.fixed["params"] + sum(min(o.params for o in own) for own in better.values())
     assert smallest > 0.6
 
 

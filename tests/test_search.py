@@ -20,7 +20,6 @@ from lrf_optuna.search import (
     CONSTRAINT,
     VOLUME,
     expected,
-    fixed_share,
     is_flat,
     search,
     seeds,
@@ -157,7 +156,7 @@ def test_a_search_beats_its_seeds(recorded: Record) -> None:
 def test_seeds_are_distinct_and_go_from_large_to_small(
     proxy: Proxy, table: Any, keeps: Any, count: int, targets: dict[str, float]
 ) -> None:
-    picks = seeds(table, keeps, count, targets, fixed_share(proxy))
+    picks = seeds(table, keeps, count, targets, proxy.fixed)
     plans = [plan_of(p) for p in picks]
     sizes = [proxy.measure(plan).params_share for plan in plans]
     assert len(set(plans)) == len(plans) <= count
@@ -171,7 +170,7 @@ def test_seeds_are_distinct_and_go_from_large_to_small(
 
 
 def test_what_no_plan_can_change_is_the_rest_of_the_network(proxy: Proxy) -> None:
-    fixed = fixed_share(proxy)
+    fixed = proxy.fixed
     held = sum(site.op.params for site in proxy.sites.values())
     assert fixed["params"] == pytest.approx(1 - held / proxy.inventory.params)
     assert 0 <= fixed["macs"] < 0.01
@@ -277,7 +276,7 @@ def test_every_sampler_searches_with_targets_seeded_or_not(
     assert found == again
     methods = space(table, [])
     drawn = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
-    first = {plan_of(picks) for picks in seeds(drawn, keeps, 6, TARGETS, fixed_share(proxy))}
+    first = {plan_of(picks) for picks in seeds(drawn, keeps, 6, TARGETS, proxy.fixed)}
     assert ({one.plan for one in found[:6]} == first) == seeded
 
 
@@ -328,7 +327,7 @@ def test_seeds_that_are_spread_fill_more_than_as_many_at_even_steps(proxy: Proxy
         return Front.of(Candidate(i, plan_of(p), proxy.costs(plan_of(p))) for i, p in enumerate(picks)).volume
 
     swept = sweep(table)
-    chosen = spreading(np.array([expected(picks, fixed_share(proxy)) for picks in swept]), 8)
+    chosen = spreading(np.array([expected(picks, proxy.fixed) for picks in swept]), 8)
     even = np.linspace(0, len(swept) - 1, 8).round().astype(int)
     assert len(set(chosen)) == 8
     assert chosen[0] == len(swept) - 1
