@@ -39,6 +39,8 @@ HOPE = 0.95
 SLACK = 0.06
 """Share of a limit that a child which is to meet it may leave, at most."""
 HALVINGS, FILLINGS = 14, 12
+NUMBER = np.int16
+"""What numbers of options are kept as."""
 GROWN = 1.05
 """The surrogate is learnt anew when there are this many times the trials."""
 
@@ -55,7 +57,9 @@ class Options:
 
     def __post_init__(self) -> None:
         self.sites = list(self.table)
+        self.layers = np.arange(len(self.sites))
         self.counts = np.array([len(options) for options in self.table.values()])
+        self.there = np.arange(self.counts.max()) < self.counts[:, None]
         self.errors, self.params, self.macs = (self.padded(what) for what in ("loss", "params", "macs"))
         self.numbers = [{o.choice: i for i, o in enumerate(options)} for options in self.table.values()]
 
@@ -64,33 +68,37 @@ class Options:
         rows = [[getattr(option, what) for option in options] for options in self.table.values()]
         return np.array([np.pad(row, (0, self.counts.max() - len(row)), mode="edge") for row in rows])
 
-    def picked(self, plan: Plan) -> tuple[int, ...] | None:
-        """The numbers of a plan's options; None for a plan with others."""
+    def picked(self, plan: Plan) -> Picked | None:
+        """The numbers of a plan's options, `(layers,)`; None for a plan with others."""
         chosen = dict(plan.choices)
         found = [numbers.get(chosen.get(site, INTACT)) for site, numbers in zip(self.sites, self.numbers, strict=True)]
-        return None if None in found else tuple(found)  # type: ignore[arg-type]
+        return None if None in found else np.array(found, np.intp)
 
-    def options(self, picked: Sequence[int]) -> dict[str, Option]:
+    def options(self, picked: Picked) -> dict[str, Option]:
         """Site -> option."""
         return {site: self.table[site][i] for site, i in zip(self.sites, picked, strict=True)}
 
-    def prices(self, weights: Array, multiplier: float, mix: float) -> Array:
-        """loss + multiplier * (mix * params + (1 - mix) * macs) of every option."""
-        return self.errors * weights[:, None] + multiplier * (mix * self.params + (1 - mix) * self.macs)
+    def sizes(self, mixes: Array) -> Array:
+        """mix * params + (1 - mix) * macs of every option, for each of the mixes `(n,)`: `(n, layers, options)`."""
+        return self.macs + mixes[:, None, None] * (self.params - self.macs)
 
-    def room(self, picked: Picked, budget: Mapping[str, float]) -> dict[str, float]:
-        """What one plan leaves of a budget."""
+    def allocated(self, weights: Array, multipliers: Array, mixes: Array) -> Picked:
+        """In every layer the option with the least weight * error + multiplier * size, `(n, layers)`.
+
+        `weights` `(n, layers)`; `multipliers`, `mixes` `(n,)`.
+        """
+        prices = weights[:, :, None] * self.errors + multipliers[:, None, None] * self.sizes(mixes)
+        best: Picked = prices.argmin(axis=2)
+        return best
+
+    def room(self, picked: Picked, budget: Mapping[str, Array]) -> dict[str, Array]:
+        """What plans `(n, layers)` leave of a budget, `(n,)` for each of its costs."""
         has = dict(zip(("params", "macs"), self.shares(picked), strict=True))
-        return {cost: most - float(has[cost]) for cost, most in budget.items()}
-
-    def within(self, picked: Picked, budget: Mapping[str, float]) -> bool:
-        """Whether one plan meets a budget."""
-        return all(left >= 0 for left in self.room(picked, budget).values())
+        return {cost: most - has[cost] for cost, most in budget.items()}
 
     def shares(self, picked: Picked) -> tuple[Array, Array]:
         """Parameters and MACs of whole networks, as shares."""
-        layers = np.arange(len(self.sites))
-        params, macs = (costs[layers, picked].sum(axis=-1) for costs in (self.params, self.macs))
+        params, macs = (costs[self.layers, picked].sum(axis=-1) for costs in (self.params, self.macs))
         return self.fixed["params"] + params, self.fixed["macs"] + macs
 
 
@@ -104,134 +112,168 @@ class Breeder:
         self.rng = np.random.default_rng(seed)
         known = zip(objectives, interest.limits, strict=True)
         self.budget = {cost: most for cost, most in known if most is not None and cost in ("params", "macs")}
-        self.trials: list[tuple[int, ...] | None] = []
-        self.scored: dict[tuple[int, ...], float] = {}
+        self.scored = Scored(options)
         self.learnt = 0
         self.surrogate: Surrogate
         self.sizes: Array
 
     def learn(self, plan: Plan, loss: float) -> None:
         """Take in the next trial."""
-        picked = self.options.picked(plan)
-        self.trials.append(picked)
-        if picked is not None:
-            self.scored[picked] = loss
+        self.scored.add(plan, loss)
 
-    def child(self, parents: Sequence[int], front: Array) -> dict[str, Option]:
+    def child(self, parents: Picked, front: Array, awaited: Sequence[Plan] = ()) -> dict[str, Option]:
         """Site -> option of the next plan to score.
 
-        `parents`: numbers of the trials to draw from; `front`: costs `(n, costs)` of the front so far.
+        `parents`: numbers of the trials to draw from; `front`: costs `(n, costs)` of the front so far; `awaited`: plans
+        that are being scored, which count as if they came to what is expected of them.
         """
         self.refresh()
-        known = [picked for number in parents if (picked := self.trials[number]) is not None]
-        drawn = self.drawn(np.array(known or list(self.scored), int))
-        fresh = np.array([child for child in dict.fromkeys(map(tuple, drawn)) if child not in self.scored] or drawn)
+        coming = [picked for plan in awaited if (picked := self.options.picked(plan)) is not None]
+        fresh = self.scored.new(self.drawn(*self.scored.rows(parents)), coming)
+        expected = self.expected(np.array([*coming, *fresh]))
+        there, costs = np.concatenate([front, expected[: len(coming)]]), expected[len(coming) :]
         interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
-        gains = Attainment.of(interest(front)).gains(interest(self.expected(fresh)))
+        gains = Attainment.of(interest(there)).gains(interest(costs))
         best = int(gains.argmax()) if gains.max() > 0 else int(self.rng.integers(len(fresh)))
         return self.options.options(fresh[best])
 
     def refresh(self) -> None:
         """Learn the surrogate anew where there are many more trials than it knows."""
-        if len(self.scored) < GROWN * self.learnt and self.learnt:
+        if len(self.scored.losses) < GROWN * self.learnt and self.learnt:
             return
-        losses = np.array(list(self.scored.values()))
-        self.surrogate = Surrogate.of(self.options.errors, np.array(list(self.scored), int), losses)
-        self.learnt = len(self.scored)
-        plans = np.array([self.allocated(multiplier, 0.5) for multiplier in MULTIPLIERS])
-        self.sizes = np.add(*self.options.shares(plans))
+        losses = np.array(list(self.scored.losses.values()))
+        self.surrogate = Surrogate.of(self.options.errors, self.scored.distinct(), losses)
+        self.learnt = len(losses)
+        weights, mixes = np.tile(self.surrogate.weights, (len(MULTIPLIERS), 1)), np.full(len(MULTIPLIERS), 0.5)
+        self.sizes = np.add(*self.options.shares(self.options.allocated(weights, MULTIPLIERS, mixes)))
 
-    def drawn(self, parents: Picked) -> Picked:
+    def drawn(self, parents: Picked, shares: Array) -> Picked:
         """Children of all kinds, `(children, layers)`, at least one of which is new where anything is left to draw."""
-        multipliers = self.multipliers(parents)
-        rows = [self.lagrangian(multipliers) for _ in range(DRAWN)]
-        rows += [self.crossed(parents) for _ in range(DRAWN)]
-        rows += [self.moved(parents, multipliers) for _ in range(DRAWN)]
-        rows += [self.fitted() for _ in range(DRAWN if self.budget else 0)]
-        rows += [self.anywhere()]
-        return np.array(rows)
-
-    def multipliers(self, parents: Picked) -> Array:
-        """For each parent the multiplier whose Lagrangian plan is of its size, `(parents,)`."""
-        sizes = np.add(*self.options.shares(parents))
-        return np.exp(np.interp(-sizes, -self.sizes, np.log(MULTIPLIERS)))
-
-    def allocated(self, multiplier: float, mix: float, unsure: float = 0.0) -> Picked:
-        """The Lagrangian allocation under the surrogate's weights, `(layers,)`."""
-        best: Picked = self.options.prices(self.doubted(unsure), multiplier, mix).argmin(axis=1)
-        return best
+        multipliers = np.exp(np.interp(-shares.sum(axis=1), -self.sizes, np.log(MULTIPLIERS)))
+        kinds = [self.lagrangian(multipliers), self.crossed(parents, shares), self.moved(parents, multipliers)]
+        return np.concatenate([*kinds, *([self.fitted()] if self.budget else []), self.anywhere()])
 
     def doubted(self, unsure: float) -> Array:
-        """The surrogate's weights, each a little different."""
-        return self.surrogate.weights * np.exp(unsure * self.rng.standard_normal(len(self.options.sites)))
+        """The surrogate's weights, each a little different for every child, `(children, layers)`."""
+        noise = self.rng.standard_normal((DRAWN, len(self.options.sites)))
+        weights: Array = self.surrogate.weights * np.exp(unsure * noise)
+        return weights
 
     def lagrangian(self, multipliers: Array) -> Picked:
-        """An allocation of any size; half of them about as large as some parent, where there are limits to aim at."""
-        wide = self.rng.uniform(*np.log(MULTIPLIERS[[0, -1]]))
-        near = np.log(self.rng.choice(multipliers)) + AROUND * self.rng.standard_normal()
-        aimed = self.interest.aims and self.rng.random() < 0.5
-        return self.allocated(float(np.exp(near if aimed else wide)), self.rng.random(), UNSURE)
+        """Allocations of any size; half of them about as large as some parent, where there are limits to aim at."""
+        wide = self.rng.uniform(np.log(MULTIPLIERS[0]), np.log(MULTIPLIERS[-1]), DRAWN)
+        near = np.log(self.rng.choice(multipliers, DRAWN)) + AROUND * self.rng.standard_normal(DRAWN)
+        aimed = self.interest.aims & (self.rng.random(DRAWN) < 0.5)
+        return self.options.allocated(self.doubted(UNSURE), np.exp(np.where(aimed, near, wide)), self.rng.random(DRAWN))
 
     def fitted(self) -> Picked:
-        """An allocation that just meets the limits of size, or is a little smaller, with what is left of them used."""
-        weights, mix = self.doubted(UNSURE), self.rng.random()
-        budget = {cost: most * (1 - SLACK * self.rng.random() ** 2) for cost, most in self.budget.items()}
-        low, high = np.log(MULTIPLIERS[[0, -1]])
+        """Allocations that just meet the limits of size, or are a little smaller, with what is left of them used."""
+        weights, mixes = self.doubted(UNSURE), self.rng.random(DRAWN)
+        budget = {cost: most * (1 - SLACK * self.rng.random(DRAWN) ** 2) for cost, most in self.budget.items()}
+        low, high = (np.full(DRAWN, edge) for edge in np.log(MULTIPLIERS[[0, -1]]))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            inside = self.options.within(self.options.prices(weights, np.exp(middle), mix).argmin(axis=1), budget)
-            low, high = (low, middle) if inside else (middle, high)
-        return self.filled(self.options.prices(weights, np.exp(high), mix).argmin(axis=1), weights, budget)
+            left = self.options.room(self.options.allocated(weights, np.exp(middle), mixes), budget)
+            inside = np.all([room >= 0 for room in left.values()], axis=0)
+            low, high = np.where(inside, low, middle), np.where(inside, middle, high)
+        return self.filled(self.options.allocated(weights, np.exp(high), mixes), weights, budget)
 
-    def filled(self, picked: Picked, weights: Array, budget: Mapping[str, float]) -> Picked:
-        """The plan with one layer after another at the option that gains most and still meets the budget."""
-        picked, layers, errors = picked.copy(), np.arange(len(picked)), self.options.errors
+    def filled(self, picked: Picked, weights: Array, budget: Mapping[str, Array]) -> Picked:
+        """Plans with one layer after another at the option that gains most and still meets the budget."""
+        picked, layers, errors = picked.copy(), self.options.layers, self.options.errors
+        children = np.arange(len(picked))
         for _ in range(FILLINGS):
-            gains = weights[:, None] * (errors[layers, picked][:, None] - errors)
+            gains = weights[:, :, None] * (errors[layers, picked][:, :, None] - errors)
             for cost, room in self.options.room(picked, budget).items():
                 costs = getattr(self.options, cost)
-                gains = np.where(costs - costs[layers, picked][:, None] <= room, gains, 0)
-            layer, option = np.unravel_index(gains.argmax(), gains.shape)
-            if gains[layer, option] <= 0:
+                fits = costs - costs[layers, picked][:, :, None] <= room[:, None, None]
+                gains = np.where(fits, gains, 0)
+            layer, option = np.unravel_index(gains.reshape(len(picked), -1).argmax(axis=1), errors.shape)
+            gaining = gains[children, layer, option] > 0
+            if not gaining.any():
                 break
-            picked[layer] = option
+            picked[children[gaining], layer[gaining]] = option[gaining]
         return picked
 
-    def crossed(self, parents: Picked) -> Picked:
-        """A parent with a block of layers of another one that is about as large."""
-        own = int(self.rng.integers(len(parents)))
-        apart = np.abs(np.stack(self.options.shares(parents)) - np.stack(self.options.shares(parents[own : own + 1])))
-        other = self.rng.choice(apart.sum(axis=0).argsort()[: NEIGHBOURS + 1])
-        start, end = np.sort(self.rng.integers(0, parents.shape[1] + 1, 2))
-        child: Picked = parents[own].copy()
-        child[start:end] = parents[other][start:end]
-        return child
+    def crossed(self, parents: Picked, shares: Array) -> Picked:
+        """Parents, each with a block of layers of another one that is about as large."""
+        own = self.rng.integers(len(parents), size=DRAWN)
+        apart = np.abs(shares - shares[own][:, None]).sum(axis=2)
+        near = min(NEIGHBOURS, len(parents) - 1)
+        nearest = np.argpartition(apart, near, axis=1)[:, : near + 1]
+        other = nearest[np.arange(DRAWN), self.rng.integers(near + 1, size=DRAWN)]
+        start, end = np.sort(self.rng.integers(0, parents.shape[1] + 1, (2, DRAWN, 1)), axis=0)
+        block = (self.options.layers >= start) & (self.options.layers < end)
+        return np.where(block, parents[other], parents[own])
 
     def moved(self, parents: Picked, multipliers: Array) -> Picked:
-        """A parent of which a few layers have another option, more likely one of a low price."""
-        own = int(self.rng.integers(len(parents)))
-        prices = self.options.prices(self.surrogate.weights, float(multipliers[own]), self.rng.random())
-        child: Picked = parents[own].copy()
-        layers = len(child)
-        for layer in self.rng.choice(layers, min(layers, 1 + self.rng.binomial(*MORE)), replace=False):
-            over = prices[layer, : self.options.counts[layer]]
-            over = over - over.min()
-            chances = np.exp(-over / (np.sort(over)[min(RANK, len(over) - 1)] + 1e-12))
-            chances[child[layer]] = 0
-            if chances.sum() > 0:
-                child[layer] = self.rng.choice(len(chances), p=chances / chances.sum())
-        return child
+        """Parents of which a few layers have another option, more likely one of a low price."""
+        own, mixes = self.rng.integers(len(parents), size=DRAWN), self.rng.random(DRAWN)
+        moves = 1 + self.rng.binomial(*MORE, DRAWN)
+        places = self.rng.random((DRAWN, parents.shape[1])).argsort(axis=1).argsort(axis=1)
+        child, layer = np.nonzero(places < moves[:, None])
+        errors, params, macs = (costs[layer] for costs in (self.options.errors, self.options.params, self.options.macs))
+        sizes = macs + mixes[child, None] * (params - macs)
+        prices = self.surrogate.weights[layer, None] * errors + multipliers[own[child], None] * sizes
+        over = np.where(self.options.there[layer], prices - prices.min(axis=1, keepdims=True), np.inf)
+        rank = np.minimum(RANK, self.options.counts[layer] - 1)
+        heat = np.sort(over, axis=1)[np.arange(len(rank)), rank][:, None] + 1e-12
+        children = parents[own]
+        over[np.arange(len(rank)), children[child, layer]] = np.inf
+        drawn = (self.rng.gumbel(size=over.shape) - over / heat).argmax(axis=1)
+        others = np.isfinite(over).any(axis=1)
+        children[child[others], layer[others]] = drawn[others]
+        return children
 
     def anywhere(self) -> Picked:
         """Any option in every layer."""
-        return self.rng.integers(0, self.options.counts)
+        return self.rng.integers(0, self.options.counts)[None]
 
     def expected(self, picked: Picked) -> Array:
         """The costs that plans are expected to have, `(plans, costs)`."""
         columns = HOPE * self.surrogate.losses(picked), *self.options.shares(picked)
         rows = []
-        for loss, params, macs in zip(*columns, strict=True):
+        for loss, params, macs in zip(*(column.tolist() for column in columns), strict=True):
             counts = round(params * self.totals["params"]), round(macs * self.totals["macs"])
             measured = Measured({"expected": 1 - loss}, *counts, params, macs)
             rows.append([cost(measured) for cost in self.objectives.values()])
         return np.array(rows)
+
+
+class Scored:
+    """The plans of all trials as numbers of options, `(trials, layers)`, and what the distinct ones lost."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.picks = np.empty((0, len(options.sites)), NUMBER)
+        self.shares = np.empty((0, 2))
+        self.known = np.empty(0, bool)
+        """Whether a trial's plan is of the table at all."""
+        self.losses: dict[bytes, float] = {}
+
+    def add(self, plan: Plan, loss: float) -> None:
+        """Take in the next trial."""
+        found = self.options.picked(plan)
+        picked = (np.zeros(len(self.options.sites)) if found is None else found).astype(NUMBER)
+        self.picks = np.concatenate([self.picks, picked[None]])
+        self.shares = np.concatenate([self.shares, np.array([self.options.shares(picked.astype(np.intp))])])
+        self.known = np.append(self.known, found is not None)
+        if found is not None:
+            self.losses[picked.tobytes()] = loss
+
+    def rows(self, trials: Picked) -> tuple[Picked, Array]:
+        """The plans of some trials and their shares `(n, 2)`; of all where none of those is of the table."""
+        chosen = trials[self.known[trials]] if self.known[trials].any() else np.flatnonzero(self.known)
+        return self.picks[chosen].astype(np.intp), self.shares[chosen]
+
+    def distinct(self) -> Picked:
+        """The distinct plans, in the order of the losses."""
+        return np.frombuffer(b"".join(self.losses), NUMBER).reshape(len(self.losses), -1).astype(np.intp)
+
+    def new(self, drawn: Picked, awaited: Sequence[Picked]) -> Picked:
+        """Those of the plans that were neither scored nor are awaited, each once; all of them where none is new."""
+        coming = {one.astype(NUMBER).tobytes() for one in awaited}
+        keys = [row.tobytes() for row in drawn.astype(NUMBER)]
+        first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
+        fresh = [i for key, i in first.items() if key not in self.losses and key not in coming]
+        return drawn[sorted(fresh)] if fresh else drawn

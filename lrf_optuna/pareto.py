@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 
@@ -39,10 +40,10 @@ def added(point: Array, points: Array) -> float:
 
 def undominated(values: Array) -> Array:
     """Which rows of `(n, costs)` no other row beats, as indices; of equal rows the first one."""
-    kept: list[int] = []
-    for i in np.lexsort(values.T[::-1]):
-        if not np.any(np.all(values[kept] <= values[i], axis=1)):
-            kept.append(int(i))
+    kept, numbers = [], np.lexsort(values.T[::-1])
+    while len(numbers):
+        kept.append(first := int(numbers[0]))
+        numbers = numbers[np.any(values[numbers] < values[first], axis=1)]
     return np.array(kept, int)
 
 
@@ -51,6 +52,8 @@ class Front:
     """The candidates that no other beats, each plan once, and the hypervolume that they dominate."""
 
     points: list[Candidate] = field(default_factory=list)
+    costs: Array = field(default_factory=lambda: np.empty((0, 0)))
+    """Of the points, `(n, costs)`."""
     volume: float = 0.0
 
     @classmethod
@@ -63,14 +66,18 @@ class Front:
 
     def add(self, candidate: Candidate) -> bool:
         """Take in a candidate; whether it is on the front."""
-        cost, costs = costs_of([candidate])[0], costs_of(self.points)
-        if self.points and np.any(np.all(costs <= cost, axis=1)):
+        cost = costs_of([candidate])
+        if self.beats(cost[0]):
             return False
-        self.volume += added(cost, costs) if self.points else hypervolume(cost[None])
-        beaten = np.all(costs >= cost, axis=1) if self.points else ()
-        self.points = [point for point, lost in zip(self.points, beaten, strict=True) if not lost]
-        self.points.append(candidate)
+        self.volume += added(cost[0], self.costs) if self.points else hypervolume(cost)
+        stays = np.any(self.costs < cost, axis=1) if self.points else np.empty(0, bool)
+        self.points = [*compress(self.points, stays), candidate]
+        self.costs = np.concatenate([self.costs[stays], cost]) if len(stays) else cost
         return True
+
+    def beats(self, cost: Array) -> bool:
+        """Whether some point is at least as good as these costs `(costs,)` in all of them."""
+        return bool(self.points) and bool(np.any(np.all(self.costs <= cost, axis=1)))
 
     def __len__(self) -> int:
         return len(self.points)

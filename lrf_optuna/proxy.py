@@ -31,11 +31,13 @@ from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.refit import Fitter
-from lrf_optuna.similarity import SIMILARITIES
+from lrf_optuna.similarity import SIMILARITIES, flat
 from lrf_optuna.stages import Array
 
 SCORED = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
+FIRST, MANY = 4, 32
+"""One of so many scored images is looked at first, where there are at least that many in all."""
 SMALL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
 TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Any], dict[str, Any]]] = {
@@ -98,8 +100,12 @@ class Proxy:
         )
         self.fitters: LRUCache[str, Fitter] = LRUCache(8 * memory, getsizeof=lambda fitter: fitter.nbytes)
         self.known: dict[Plan, Measured] = {}
+        self.sizes: dict[tuple[str, Choice], tuple[int, int]] = {}
+        reference = self.network.run(self.network.held(self.scored), {})
+        order = spread(reference, self.few)
+        self.scored = each(self.scored, lambda array: np.ascontiguousarray(array[order]))
         self.pixels = self.network.held(self.scored)
-        self.reference = self.network.run(self.pixels, {})
+        self.reference = {tap: found[order] for tap, found in reference.items()}
         self.moments = self.gathered(each(images, lambda array: array[count:]), progress) if refit else {}
 
     def gathered(self, images: Images, progress: Progress) -> dict[str, Moments]:
@@ -187,15 +193,40 @@ class Proxy:
         """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
         return keras_kernel(self.network.layers[site], kernel)
 
+    def __len__(self) -> int:
+        return count_of(self.scored)
+
+    @property
+    def few(self) -> int:
+        """How many of the scored images are looked at first; all where there are not many."""
+        return len(self) // FIRST if len(self) >= MANY else len(self)
+
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
         if plan not in self.known:
-            maps = self.network.run(self.pixels, self.swaps(plan))
-            params, macs = counts(self.inventory, plan)
-            alike = {tap: finite(self.similar(self.reference[tap], maps[tap])) for tap in self.reference}
-            shares = params / self.inventory.params, macs / self.inventory.macs
-            self.known[plan] = Measured(alike, params, macs, *shares)
+            self.known[plan] = self.judged(plan, self.maps(self.swaps(plan)))
         return self.known[plan]
+
+    def maps(self, kernels: Mapping[str, Array], start: int = 0, end: int | None = None) -> dict[str, Array]:
+        """Name -> maps of the scored images from `start` to `end` with these kernels: a pass."""
+        return self.network.run(each(self.pixels, lambda pixels: pixels[start:end]), kernels)
+
+    def judged(self, plan: Plan, maps: Mapping[str, Array]) -> Measured:
+        """What the maps of the first scored images, few or all, say of a plan."""
+        known = {tap: self.reference[tap][: len(found)] for tap, found in maps.items()}
+        alike = {tap: finite(self.similar(known[tap], found)) for tap, found in maps.items()}
+        params, macs = self.counts(plan)
+        return Measured(alike, params, macs, params / self.inventory.params, macs / self.inventory.macs)
+
+    def counts(self, plan: Plan) -> tuple[int, int]:
+        """Parameters and MACs of a plan's network, as by `layers.counts`; what a choice saves is worked out once."""
+        for site, choice in plan:
+            if (site, choice) not in self.sizes:
+                params, macs = counts(self.inventory, Plan.of({site: choice}))
+                self.sizes[site, choice] = params - self.inventory.params, macs - self.inventory.macs
+        saved = [self.sizes[pair] for pair in plan]
+        params, macs = (sum(costs) for costs in zip(*saved, strict=True)) if saved else (0, 0)
+        return self.inventory.params + params, self.inventory.macs + macs
 
     def costs(self, plan: Plan) -> dict[str, float]:
         """Objective name -> cost of a plan."""
@@ -249,6 +280,19 @@ class Proxy:
                 alike = self.measure(Plan.of({site: best})).similarity.values()
                 ratios.append((1 - np.mean(list(alike)) + 1e-6) / (self.error(site, best) + 1e-6))
         return float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
+
+
+def spread(maps: dict[str, Array], few: int) -> Array:
+    """The order of images with `few` of all degrees of confidence first.
+
+    An image's confidence is how far its largest logit is above the next, in the last of the maps.
+    """
+    logits = flat(next(reversed(maps.values())))
+    largest = np.sort(logits, axis=1)[:, -2:]
+    sure = (largest[:, -1] - largest[:, 0]) / (np.linalg.norm(logits, axis=1) + 1e-30)
+    chosen = np.argsort(sure, kind="stable")[((np.arange(few) + 0.5) * len(sure) / few).astype(int)]
+    order: Array = np.concatenate([chosen, np.setdiff1d(np.arange(len(sure)), chosen)])
+    return order
 
 
 def keep(cache: LRUCache[Any, Any], key: Any, value: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +15,10 @@ from lrf_optuna.attainment import Attainment, Interest
 from lrf_optuna.breeding import Breeder, Options
 from lrf_optuna.errors import lookup
 from lrf_optuna.objectives import OBJECTIVES, Measured
-from lrf_optuna.pareto import Front, costs_of
+from lrf_optuna.pareto import Front
 from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.racing import AHEAD, Race, Running
 from lrf_optuna.samplers import SAMPLERS
 from lrf_optuna.stages import Array
 from lrf_optuna.storage import PLAN, Record, candidate_of
@@ -46,6 +49,7 @@ def search(
     sampler: str = "bred",
     seeded: bool = True,
     stop_when_flat: bool = False,
+    racing: bool = True,
     record: Record | None = None,
     progress: Progress = SILENT,
 ) -> list[Candidate]:
@@ -54,7 +58,8 @@ def search(
     The first `population` trials are good plans off `table`, unless not `seeded`; they are parents like any other. A
     method that the table shows to be worse than another in a layer, whatever it keeps, is not searched there. `targets`
     (cost -> most; of the loss too) are constraints of the trials, and the front becomes dense below them. With
-    `stop_when_flat` the search ends where the hypervolume hardly rises. Each finished trial goes to `record` at once;
+    `stop_when_flat` the search ends where the hypervolume hardly rises. `racing` scores plans on few images first, and
+    no further where these show them to be beaten (`Race`). Each finished trial goes to `record` at once;
     an interrupt leaves them there. Raises LrfError for an unknown sampler.
     """
     make = lookup(SAMPLERS, sampler, "sampler")
@@ -69,18 +74,31 @@ def search(
     first = seeds(table, keeps, population, hunt.sizes, proxy.fixed) if seeded else []
     for picks in first[len(done) :]:
         study.enqueue_trial(parameters(picks))
-    with progress.task("trials", trials, done=min(trials, len(done))) as step:
-        for _ in range(len(done), trials):
-            if stop_when_flat and is_flat(hunt.volumes, population):
-                progress.say(f"the hypervolume is flat after {len(hunt.found)} trials: enough")
-                break
-            trial = study.ask()
-            _ = trial.relative_params  # gives an enqueued trial its generation: without one it is never a parent
-            costs = hunt.score(trial, sampled(trial, proxy, methods, keeps))
-            finished = study.tell(trial, costs)
-            if record:
-                record.add(finished)
-            step(1, note=f"{len(hunt.front)} on the front, hypervolume {hunt.front.volume:.4f}")
+
+    def flat() -> bool:
+        return stop_when_flat and is_flat(hunt.volumes, population)
+
+    with ThreadPoolExecutor(AHEAD) as pool, progress.task("trials", trials, done=min(trials, len(done))) as step:
+        race = Race(proxy, hunt.front, pool, racing)
+        asked: deque[tuple[optuna.Trial, Running]] = deque()
+        while len(hunt.found) < trials and not flat():
+            ending = len(hunt.found) + len(asked) >= trials
+            if not ending:
+                trial = study.ask()
+                _ = trial.relative_params  # gives an enqueued trial its generation: without one it is never a parent
+                plan = sampled(trial, proxy, methods, keeps)
+                hunt.awaited.append(plan)
+                asked.append((trial, race.start(plan)))
+            if len(asked) > 1:
+                race.advance(asked[-2][1])
+            if ending or len(asked) > AHEAD:
+                trial, running = asked.popleft()
+                finished = study.tell(trial, hunt.score(trial, race.finish(running), running.images))
+                if record:
+                    record.add(finished)
+                step(1, note=f"{len(hunt.front)} on the front, hypervolume {hunt.front.volume:.4f}")
+    if len(hunt.found) < trials:
+        progress.say(f"the hypervolume is flat after {len(hunt.found)} trials: enough")
     return hunt.found
 
 
@@ -95,34 +113,37 @@ class Hunt:
         self.breeder = Breeder(Options(table, proxy.fixed), proxy.objectives, totals, interest, seed)
         self.found: list[Candidate] = []
         self.place: dict[int, int] = {}
+        self.awaited: deque[Plan] = deque()
+        """Plans that were asked for and not yet taken in, in their order."""
         self.front = Front()
         self.volumes: list[float] = []
 
-    def score(self, trial: optuna.Trial, plan: Plan) -> list[float]:
+    def score(self, trial: optuna.Trial, measured: Measured, images: int) -> list[float]:
         """The costs of a trial's plan, with all that its record should say."""
-        candidate = Candidate(trial.number, plan, self.proxy.costs(plan))
-        self.take(candidate)
-        describe(trial, plan, self.proxy.measure(plan))
+        costs = {name: cost(measured) for name, cost in self.proxy.objectives.items()}
+        candidate = Candidate(trial.number, self.awaited.popleft(), costs)
+        self.take(candidate, OBJECTIVES["loss"](measured))
+        describe(trial, candidate.plan, measured, images)
         trial.set_user_attr(VOLUME, round(self.front.volume, 6))
         for name, value in self.violations(candidate).items():
             trial.set_constraint(name, value)
-        return list(candidate.costs.values())
+        return list(costs.values())
 
-    def take(self, candidate: Candidate) -> None:
-        """Take in the next candidate."""
+    def take(self, candidate: Candidate, loss: float) -> None:
+        """Take in the next candidate, and the loss that its plan came to."""
         self.place[candidate.trial] = len(self.found)
         self.found.append(candidate)
         self.front.add(candidate)
         self.volumes.append(self.front.volume)
-        known = candidate.costs.get("loss")
-        loss = OBJECTIVES["loss"](self.proxy.measure(candidate.plan)) if known is None else known
         self.breeder.learn(candidate.plan, loss)
 
     def again(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
         """Take in a recorded trial; it comes back with today's constraints in the place of those of its record."""
-        self.take(candidate_of(trial, tuple(self.proxy.objectives)))
+        candidate = candidate_of(trial, tuple(self.proxy.objectives))
+        known = candidate.costs.get("loss")
+        self.take(candidate, OBJECTIVES["loss"](self.proxy.measure(candidate.plan)) if known is None else known)
         kept = {name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINT)}
-        now = {f"{CONSTRAINT}{name}": value for name, value in self.violations(self.found[-1]).items()}
+        now = {f"{CONSTRAINT}{name}": value for name, value in self.violations(candidate).items()}
         return optuna.trial.create_trial(
             values=trial.values,
             params=trial.params,
@@ -137,8 +158,10 @@ class Hunt:
 
     def child(self, _: optuna.Study, drawn: dict[str, Any], parents: list[optuna.trial.FrozenTrial]) -> dict[str, Any]:
         """Parameters of the next trial, those that are `drawn`."""
-        mates = {trial.number for trial in parents} | {self.place[point.trial] for point in self.front.points}
-        picks = self.breeder.child(sorted(mates), costs_of(self.front.points))
+        mates = {self.place[trial.number] for trial in parents} | {
+            self.place[point.trial] for point in self.front.points
+        }
+        picks = self.breeder.child(np.array(sorted(mates)), self.front.costs, tuple(self.awaited))
         return {name: value for name, value in parameters(picks).items() if name in drawn}
 
 
@@ -172,11 +195,12 @@ def sampled(trial: optuna.Trial, proxy: Proxy, methods: Mapping[str, Sequence[st
     return Plan.of(choices)
 
 
-def describe(trial: optuna.Trial, plan: Plan, measured: Measured) -> None:
+def describe(trial: optuna.Trial, plan: Plan, measured: Measured, images: int) -> None:
     """What a reader of the database needs to know of a trial without our code."""
     trial.set_user_attr(PLAN, plan.to_json())
     trial.set_user_attr("params", measured.params)
     trial.set_user_attr("macs", measured.macs)
+    trial.set_user_attr("images", images)
     for tap, value in measured.similarity.items():
         trial.set_user_attr(f"similarity {tap}", round(value, 6))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.spatial.distance import cdist
 
 from lrf_optuna.stages import Array
 
@@ -51,7 +52,7 @@ class Surrogate:
         """The losses that plans are expected to have, `(plans,)`."""
         parts = lookup(self.errors, picked) * self.weights
         whole = np.maximum(parts.sum(axis=1), LEAST)
-        apart = np.abs(parts[:, None] - self.known).sum(axis=2) / whole[:, None]
+        apart = cdist(parts, self.known, "cityblock") / whole[:, None]
         near = np.exp(-(apart - apart.min(axis=1, keepdims=True)) / NEAR)
         expected: Array = whole * np.exp((near @ self.residuals) / near.sum(axis=1))
         return np.minimum(expected, 1.0)

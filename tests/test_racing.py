@@ -1,0 +1,153 @@
+"""A race gives what scoring in full gives, stops only what the front beats, and does not depend on the threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrf_optuna.objectives import OBJECTIVES, Measured
+from lrf_optuna.pareto import Front
+from lrf_optuna.plan import Candidate, Plan
+from lrf_optuna.proxy import Proxy, spread
+from lrf_optuna.racing import LEARNT, Race, scaled
+from lrf_optuna.search import search
+
+
+@pytest.fixture(scope="module")
+def proxy(net: Any) -> Proxy:
+    """Scores on 64 images."""
+    coarse = np.random.default_rng(1).standard_normal((256, 4, 4, 3))
+    return Proxy(net, np.kron(coarse, np.ones((1, 2, 2, 1))).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def table(proxy: Proxy, keeps: Any) -> Any:
+    return proxy.table(keeps)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as found:
+        yield found
+
+
+@pytest.fixture
+def plans(proxy: Proxy, table: Any) -> list[Plan]:
+    """Different plans, from mild to wild."""
+    rng = np.random.default_rng(0)
+    picked = [{site: options[rng.integers(len(options))].choice for site, options in table.items()} for _ in range(60)]
+    return list(dict.fromkeys(Plan.of(choices) for choices in picked))
+
+
+def scored(race: Race, plans: list[Plan]) -> list[tuple[Measured, int]]:
+    """Each plan, one after the other."""
+    found = []
+    for plan in plans:
+        running = race.start(plan)
+        race.advance(running)
+        found.append((race.finish(running), running.images))
+    return found
+
+
+def candidate(proxy: Proxy, number: int, plan: Plan, measured: Measured) -> Candidate:
+    return Candidate(number, plan, {name: cost(measured) for name, cost in proxy.objectives.items()})
+
+
+def test_without_a_front_every_plan_is_scored_in_full_as_by_the_proxy(
+    proxy: Proxy, plans: list[Plan], pool: ThreadPoolExecutor
+) -> None:
+    wanted = [proxy.measure(plan) for plan in plans]
+    proxy.known.clear()
+    race = Race(proxy, Front(), pool)
+    found = scored(race, plans)
+    assert len(race.learnt) > LEARNT, "later plans were scored in two passes"
+    for (measured, images), want in zip(found, wanted, strict=True):
+        assert images == len(proxy)
+        assert (measured.params, measured.macs) == (want.params, want.macs)
+        assert measured.similarity == pytest.approx(want.similarity, abs=1e-5)
+
+
+def test_a_plan_that_the_front_beats_by_far_is_stopped_at_about_its_loss(
+    proxy: Proxy, plans: list[Plan], pool: ThreadPoolExecutor
+) -> None:
+    front, known = Front(), plans[: LEARNT + 4]
+    proxy.known.clear()
+    race = Race(proxy, front, pool)
+    for i, (plan, (measured, _)) in enumerate(zip(known, scored(race, known), strict=True)):
+        front.add(candidate(proxy, i, plan, measured))
+    front.add(Candidate(99, Plan(()), dict.fromkeys(proxy.objectives, 0.0)))
+    for plan, (measured, images) in zip(plans[len(known) :], scored(race, plans[len(known) :]), strict=True):
+        assert images == proxy.few < len(proxy)
+        assert plan not in proxy.known, "an estimate is not remembered as if it were measured"
+        true = proxy.measure(plan)
+        assert (measured.params, measured.macs) == (true.params, true.macs)
+        assert OBJECTIVES["loss"](measured) == pytest.approx(OBJECTIVES["loss"](true), rel=0.5, abs=1e-3)
+
+
+def test_what_is_stopped_is_beaten_by_the_front_with_the_loss_it_is_given(proxy: Proxy, table: Any, keeps: Any) -> None:
+    proxy.known.clear()
+    found = search(proxy, table, trials=150, keeps=keeps, population=20)
+    front = Front.of(one for one in found if one.plan in proxy.known)
+    stopped = [one for one in found if one.plan not in proxy.known]
+    assert stopped
+    assert all(front.beats(np.array(list(one.costs.values()))) for one in stopped)
+    assert all(proxy.costs(point.plan) == pytest.approx(point.costs, abs=1e-6) for point in Front.of(found).points)
+
+
+def test_without_racing_every_trial_is_scored_in_full(proxy: Proxy, table: Any, keeps: Any) -> None:
+    proxy.known.clear()
+    found = search(proxy, table, trials=60, keeps=keeps, population=20, racing=False)
+    assert all(one.plan in proxy.known for one in found)
+
+
+class Tardy(ThreadPoolExecutor):
+    """Threads that finish in any order."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
+        pause = np.random.default_rng().uniform(0, 0.01)
+        return super().submit(lambda: (time.sleep(pause), work(*args, **kwargs))[1])
+
+
+def test_the_order_in_which_passes_end_changes_nothing(
+    proxy: Proxy, table: Any, keeps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> list[Candidate]:
+        proxy.known.clear()
+        return search(proxy, table, trials=60, keeps=keeps, population=20)
+
+    usual = found()
+    monkeypatch.setitem(search.__globals__, "ThreadPoolExecutor", Tardy)
+    assert [one.plan for one in found()] == [one.plan for one in usual]
+
+
+def test_an_error_of_a_pass_is_raised(proxy: Proxy, plans: list[Plan], pool: ThreadPoolExecutor) -> None:
+    race = Race(proxy, Front(), pool)
+    proxy.known.clear()
+    running = race.start(plans[0])
+    running.first = pool.submit(lambda: {}["a tap"])
+    with pytest.raises(KeyError, match="a tap"):
+        race.finish(running)
+
+
+def test_scaling_changes_the_loss_alone() -> None:
+    measured = Measured({"a": 0.9, "b": 0.7}, 10, 20, 0.1, 0.2)
+    assert OBJECTIVES["loss"](scaled(measured, 0.5)) == pytest.approx(0.1)
+    assert OBJECTIVES["params"](scaled(measured, 0.5)) == 0.1
+
+
+def test_the_first_images_are_of_all_degrees_of_confidence_and_none_is_lost() -> None:
+    rng = np.random.default_rng(0)
+    logits = np.eye(10)[rng.integers(10, size=40)] * np.linspace(1, 2, 40)[:, None] + 0.5
+    order = spread({"taps": rng.normal(size=(40, 2, 2)), "logits": logits}, 8)
+    assert sorted(order) == list(range(40))
+    assert np.diff(np.sort(order[:8])).tolist() == [5] * 7
+
+
+@pytest.mark.parametrize("logits", [np.ones((6, 1)), np.zeros((6, 3)), np.full((6, 2, 2), 3.0)])
+def test_outputs_that_say_nothing_of_confidence_have_an_order_too(logits: np.ndarray[Any, Any]) -> None:
+    assert sorted(spread({"logits": logits}, 2)) == list(range(6))
