@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from lrf_optuna.plan import Choice, Plan
 
 MULTIPLIERS = np.geomspace(1e-5, 1e3, 97)
+SLACK = 1e-12
+"""Rounding of sums of shares."""
 ALIKE = 0.02
 """Share by which losses differ that are as good as each other."""
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -52,6 +54,12 @@ def sweep(table: Table) -> list[Picks]:
     return sorted(found.values(), key=lambda picks: -sum(o.params + o.macs for o in picks.values()))
 
 
+def ladder(table: Table, count: int) -> list[Plan]:
+    """`count` plans of the sweep at even steps, or all where there are fewer, from the largest to the smallest."""
+    plans = [plan_of(picks) for picks in sweep(table)]
+    return [plans[i] for i in np.unique(np.linspace(0, len(plans) - 1, count).round().astype(int))]
+
+
 def fitting(table: Table, budget: Mapping[str, float], mixes: Sequence[float] = MIXES) -> list[Picks]:
     """For each mix the picks with the least loss whose layers stay within `budget` (their shares)."""
     found = []
@@ -64,6 +72,11 @@ def fitting(table: Table, budget: Mapping[str, float], mixes: Sequence[float] = 
             low, high = (low, middle) if within(lagrangian(table, 10.0**middle, mix), budget) else (middle, high)
         found.append(lagrangian(table, 10.0**high, mix))
     return sorted(found, key=lambda picks: sum(option.loss for option in picks.values()))
+
+
+def allotted(table: Table, budget: Mapping[str, float], fixed: Mapping[str, float]) -> list[Picks]:
+    """The same for a budget of the whole network, of which no plan changes the shares `fixed`."""
+    return fitting(table, {cost: most - fixed[cost] + SLACK for cost, most in budget.items()})
 
 
 def within(picks: Picks, budget: Mapping[str, float]) -> bool:

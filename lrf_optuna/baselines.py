@@ -13,7 +13,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from lrf_optuna.allocate import Option, fitting, plan_of
+from lrf_optuna.allocate import Option, allotted, plan_of
 from lrf_optuna.bench import Bench, Costs, checked, level, price, too_large
 from lrf_optuna.decompositions import DECOMPOSITIONS
 from lrf_optuna.errors import LrfError
@@ -29,8 +29,6 @@ WIDE = "channel_svd"
 """The same factorization of a window's kernel."""
 TRIED = 8
 """Keeps at which a layer alone is evaluated, at most."""
-SLACK = 1e-12
-"""Rounding of sums of shares."""
 Rule = Callable[[Bench, Costs], Plan]
 
 
@@ -169,9 +167,9 @@ def minmax(bench: Bench, budget: Costs) -> Plan:
 
 def lagrangian(bench: Bench, budget: Costs) -> Plan:
     """The options with the least sum of data-aware losses, by a Lagrangian relaxation of the knapsack problem."""
-    left = {cost: most - bench.proxy.fixed[cost] + SLACK for cost, most in checked(budget).items()}
+    allowed = allotted(bench.table, checked(budget), bench.proxy.fixed)
     cheapest = {site: min(options, key=lambda o: price(o, budget)) for site, options in bench.table.items()}
-    plans = [plan_of(picks) for picks in (*fitting(bench.table, left), cheapest)]
+    plans = [plan_of(picks) for picks in (*allowed, cheapest)]
     found = next((plan for plan in plans if bench.within(plan, budget)), None)
     if found is None:
         raise too_large(bench.costs(plans[-1]), budget)

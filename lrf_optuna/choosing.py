@@ -36,7 +36,8 @@ def choose(
 
     With `targets` (cost -> most) the most accurate of those within them; with `max_drop` the smallest that loses no
     more points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect network of
-    no size. Without `accuracy` the loss stands for it. Raises LrfError where no point qualifies, with what there is.
+    no size. Without `accuracy` the loss stands for it, but for no drop. Raises LrfError where no point qualifies, with
+    what there is, and for a drop without `accuracy`.
     """
     wanted = targets or {}
     inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
@@ -44,6 +45,10 @@ def choose(
         raise LrfError("the study has no finished trial to choose from: run it first")
     if not inside:
         raise LrfError(f"no point of the front meets {shown(wanted)}; {smallest(points, wanted)}")
+    if accuracy is None and max_drop is not None:
+        raise LrfError(
+            f"{max_drop=:g} is of points of accuracy: give `accuracy`, a function plan -> share that is right"
+        )
     if accuracy is None:
         return by_loss(inside, wanted)
     drops = Drops(accuracy, progress)

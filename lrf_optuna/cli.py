@@ -277,7 +277,8 @@ def compare(
 
     Leaves compare.json in the run folder, and a section in the report.
     """
-    from lrf_optuna.comparison import BUDGETS, checked
+    from lrf_optuna.comparison import checked
+    from lrf_optuna.config import BUDGETS
     from lrf_optuna.study import locate
 
     shares = checked(o.numbers("--budgets", budgets) or BUDGETS, cost or "params")

@@ -12,7 +12,8 @@ from cachetools import LRUCache
 from lrf_optuna.baselines import Baseline, baselines_of
 from lrf_optuna.bench import Bench, Costs
 from lrf_optuna.choosing import DOZEN, choose
-from lrf_optuna.comparison import BUDGETS, FILE, FILTERS, OURS, Block, Comparison, Row, Score, checked
+from lrf_optuna.comparison import FILE, FILTERS, OURS, Block, Comparison, Row, Score, checked
+from lrf_optuna.config import BUDGETS
 from lrf_optuna.curves import drawn
 from lrf_optuna.data import Images
 from lrf_optuna.decompositions import compose

@@ -12,7 +12,6 @@ from lrf_optuna.errors import LrfError, lookup
 
 FILE = "compare.json"
 OURS, FILTERS = "ours", "l1 filters"
-BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
 WORDS = {"params": "parameters", "macs": "MACs"}
 """The costs that a budget may be of."""
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEEP = (0.04, 0.07, 0.1, 0.15, 0.2, 0.26, 0.33, 0.4, 0.48, 0.56, 0.65, 0.75)
+BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Shares of a cost that a search makes a seed for, and that `compare` compares at, where nothing else is asked."""
 Augment = Literal["none", "flip", "crop", "flip-crop"]
 
 T = TypeVar("T")

@@ -167,14 +167,15 @@ def survey_table(rows: Sequence[Surveyed], title: str) -> Table:
 
 
 def comparison_table(found: Comparison, block: Block) -> Table:
-    """The rows for one budget, ours first; the best of every kind of accuracy has a star."""
+    """The rows for one budget, ours first; the best accuracy of every kind has a star; only names are folded."""
     whole = found.original
     text = f"{found.cost} <= {block.budget:g} (original: {whole.val:.2%} on validation"
     title = f"{text})" if whole.test is None else f"{text}, {whole.test:.2%} on test)"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
     kinds = [(kind, of) for of in ("val", *(["test"] * (whole.test is not None))) for kind in ("fitted", "plain")]
-    for name in ("", "params", "MACs", "loss", *(f"{kind} {of}" for kind, of in kinds), "beats"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=not name)
+    table.add_column("", overflow="fold", min_width=11)
+    for name in ("params", "MACs", "loss", *(f"{kind}\n{of}" for kind, of in kinds), "beats"):
+        table.add_column(name, justify="right", no_wrap=True)
     values = [[getattr(getattr(row, kind), of, None) for row in block.rows] for kind, of in kinds]
     columns = [starred(column) for column in values]
     for i, row in enumerate(block.rows):

@@ -79,6 +79,10 @@ class Data:
         """`count` training images, or all if there are fewer; every prefix holds the classes in about their shares."""
         return self.train.take(stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
 
+    def judged(self, count: int, seed: int) -> Images:
+        """`count` validation images in their order, or all if there are fewer; the classes in about their shares."""
+        return self.val.take(np.sort(stratified_order(self.val.labels, np.random.default_rng(seed))[:count]))
+
 
 class Augmentation(NamedTuple):
     """What is done at random to each training image."""

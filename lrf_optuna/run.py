@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,26 +17,24 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.accuracy import Accuracy
-from lrf_optuna.allocate import Table, plan_of, sweep
+from lrf_optuna.allocate import Table, ladder
 from lrf_optuna.build import build, parts_of, shown
 from lrf_optuna.choosing import choose, tolerable
-from lrf_optuna.comparison import Comparison
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
-from lrf_optuna.errors import LrfError
-from lrf_optuna.finetune import accuracy, finetune
+from lrf_optuna.finetune import finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
+from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
 from lrf_optuna.pareto import front, volumes_of
 from lrf_optuna.plan import Candidate
-from lrf_optuna.progress import SILENT, Progress, Step
+from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
-from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import Result, Standing
 from lrf_optuna.search import is_flat, search
 from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record, sqlite_file
-from lrf_optuna.study import Found, check_folder, chosen_in, default_url, keep_choice, save_model, write_text
+from lrf_optuna.study import Found, answered, check_folder, default_url, keep_choice
 from lrf_optuna.surgery import check_can_be_copied
 from lrf_optuna.zoo import describe_input, load_model
 
@@ -185,9 +183,7 @@ class Run:
         asked = self.spec.search
         if asked.max_drop is None or "loss" not in asked.objectives:
             return {}
-        plans = [plan_of(picks) for picks in sweep(self.table)]
-        ladder = [plans[i] for i in np.unique(np.linspace(0, len(plans) - 1, LADDER).round().astype(int))]
-        points = [Candidate(i, plan, self.proxy.costs(plan)) for i, plan in enumerate(ladder)]
+        points = [Candidate(i, plan, self.proxy.costs(plan)) for i, plan in enumerate(ladder(self.table, LADDER))]
         most = tolerable(points, asked.max_drop, self.accuracy)
         self.progress.say(f"a drop of {asked.max_drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}
@@ -200,8 +196,9 @@ class Run:
 
     @cached_property
     def accuracy(self) -> Accuracy:
-        """The accuracy of plans on the validation images, `JUDGED` at most."""
-        images, seed = self.data.val.take(slice(JUDGED)), self.spec.search.seed
+        """The accuracy of plans on validation images, `JUDGED` at most: of every class its share, by seed."""
+        seed = self.spec.search.seed
+        images = self.data.judged(JUDGED, seed)
         unscored = self.calibration[len(self.proxy.pixels) :]
         return Accuracy(
             self.proxy, images.pixels, images.labels, self.data.preprocess, lambda: shown(self.data, unscored, seed)
@@ -224,12 +221,7 @@ class Run:
 
     def standing(self, model: Any, macs: int, file: Path | None = None, epochs: int | None = None) -> Standing:
         """A network's size and accuracies."""
-        with self.progress.task("measuring", 2) as step:
-            val = accuracy(model, self.data, self.data.val)
-            step(1)
-            test = accuracy(model, self.data, self.data.test)
-            step(1)
-        return Standing(int(model.count_params()), macs, val, test, file.stat().st_size if file else 0, epochs)
+        return standing(model, self.data, macs, file, epochs, self.progress)
 
     def made_by(self, chosen: Candidate, tuned: bool) -> str:
         """A digest of all that decides what `model.keras` is, tuned or only built."""
@@ -254,7 +246,7 @@ class Run:
         macs = counts(self.inventory, chosen.plan)[1]
         untuned = self.earlier(chosen, tuned=False)
         if untuned:
-            built, result.built = load_model(str(self.folder / "model.keras")), untuned.built
+            built, result.built = load_model(str(self.folder / MODEL)), untuned.built
         else:
             built = self.build(chosen)
             result.built = self.standing(built, macs, self.keep_model(built))
@@ -262,68 +254,44 @@ class Run:
             tuned, epochs = self.tune(built)
             result.tuned = self.standing(tuned, macs, self.keep_model(tuned), epochs)
         result.seconds = dict(self.seconds)
-        self.leave(candidates, points, result)
+        leave(self.folder, self.record, candidates, points, result, self.progress)
         return result
 
     def asked(self, candidates: Sequence[Candidate]) -> str:
         """A digest of all that decides which point is chosen."""
         search = self.spec.search
         way = str((len(candidates), search.wanted, search.max_drop, search.by))
-        return digest(way, str(self.question()), self.data.augment, self.data.val.labels)
+        return digest(self.spec.name, way, str(self.question()), self.data.augment, self.data.val.labels)
 
     def chosen(self, points: Sequence[Candidate], asked: str) -> tuple[Candidate, str] | None:
         """The point that an earlier run chose for just what is asked, if plan.json has it still."""
-        try:
-            found = chosen_in(self.folder, asked)
-        except LrfError:
-            return None
-        return found if found and found[0] in points else None
+        found = answered(self.folder, asked)
+        return next(((point, found[2]) for point in points if found and found[:2] == (point.trial, point.costs)), None)
 
     def earlier(self, chosen: Candidate, tuned: bool) -> Result | None:
         """The result of an earlier run that made just this model, if it is there."""
-        try:
-            result = Result.read(self.folder / "result.json")
-        except LrfError:
-            return None
-        there = (self.folder / "model.keras").exists()
-        return result if there and result.made_by == self.made_by(chosen, tuned) else None
+        return earlier(self.folder, self.made_by(chosen, tuned))
 
     def keep_model(self, model: Any) -> Path:
-        """Write model.keras; a result.json about the one before goes first, whatever stops the run in between."""
-        (self.folder / "result.json").unlink(missing_ok=True)
+        """Write model.keras, and keep the model for who called."""
         self.made = model
-        return save_model(model, self.folder / "model.keras")
+        return keep_model(self.folder, model)
 
     def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
         """The result so far, before anything is built."""
-        original = self.standing(
-            self.model, self.inventory.macs, save_model(self.model, self.folder / ".original.keras")
-        )
-        (self.folder / ".original.keras").unlink()
-        distinct = len({candidate.plan for candidate in candidates})
-        count = len(self.calibration)
+        macs = self.inventory.macs
         return Result(
             self.spec.name,
             len(candidates),
-            distinct,
-            count,
+            len({candidate.plan for candidate in candidates}),
+            len(self.calibration),
             dict(self.seconds),
-            original,
+            standing_of_original(self.folder, self.model, self.data, macs, self.progress),
             chosen,
             why,
             layers=parts_of(self.inventory, chosen.plan),
             made_by=self.made_by(chosen, tuned=bool(self.spec.tune.epochs)),
         )
-
-    def leave(self, candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> None:
-        """Write the report, the figures into the study, and last result.json, which says that all is there."""
-        with self.progress.task("report", 2) as step:
-            compared = Comparison.read(self.folder, self.spec.name)
-            write_report(self.folder / "report.html", candidates, points, result, compared)
-            step(1)
-            save_to_study(self.record.study, figures(candidates, points, result))
-            step(1)
-        write_text(self.folder / "result.json", result.to_json())
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -333,16 +301,3 @@ class Run:
             yield
         finally:
             self.seconds[step] += time.perf_counter() - start
-
-
-def trained(path: str, folder: Path, data: Data, seed: int, progress: Progress) -> Any:
-    """A small net of the zoo, trained on first use and kept in the run folder."""
-    with ExitStack() as stack:
-        shown: list[Step] = []
-
-        def tell(epoch: int, epochs: int, share: float) -> None:
-            if not shown:
-                shown.append(stack.enter_context(progress.task(f"training {path}", epochs)))
-            shown[0](1, note=f"{share:.1%}")
-
-        return load_model(path, cache=folder, data=data, seed=seed, fit_progress=tell)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 
-from lrf_optuna.allocate import Picks, Table, competitive, fitting, plan_of, sweep, uniform
+from lrf_optuna.allocate import Picks, Table, allotted, competitive, plan_of, sweep, uniform
 from lrf_optuna.attainment import Attainment, Interest
 from lrf_optuna.breeding import Breeder, Options
+from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import lookup
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 NEAR = (1.0, 0.97, 0.92)
 """Shares of a target that seeds are made for, so that the front is dense there."""
-BUDGETS = (0.9, 0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of the parameters that seeds are made for in any case."""
 VOLUME = "hypervolume"
 CONSTRAINT = "constraints:"
 """Where Optuna keeps a trial's constraints among its system attributes."""
@@ -64,14 +63,15 @@ def search(
     """
     make = lookup(SAMPLERS, sampler, "sampler")
     done = record.finished() if record else []
-    methods = space(table, done)
+    standard = budgeted(table, proxy.fixed) if seeded else []
+    methods = space(table, done, standard)
     table = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
     hunt = Hunt(proxy, table, targets or {}, stream(seed, len(done)))
     study = optuna.create_study(
         directions=["minimize"] * len(proxy.objectives), sampler=make(population, stream(seed, len(done)), hunt.child)
     )
     study.add_trials([hunt.again(trial) for trial in done])
-    first = seeds(table, keeps, population, hunt.sizes, proxy.fixed) if seeded else []
+    first = seeds(table, keeps, population, hunt.sizes, proxy.fixed, standard) if seeded else []
     for picks in first[len(done) :]:
         study.enqueue_trial(parameters(picks))
 
@@ -178,11 +178,25 @@ def stream(seed: int, done: int) -> int:
     return int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
 
 
-def space(table: Table, done: Sequence[optuna.trial.FrozenTrial]) -> dict[str, tuple[str, ...]]:
-    """The methods that trials draw from in each layer: in a resumed study those that it began with."""
+def space(
+    table: Table, done: Sequence[optuna.trial.FrozenTrial], standard: Sequence[Picks] = ()
+) -> dict[str, tuple[str, ...]]:
+    """The methods that trials draw from in each layer, those of the `standard` seeds among them.
+
+    In a resumed study they are those that it began with.
+    """
     if done:
         return {site: done[0].distributions[f"{site}.method"].choices for site in table}  # type: ignore[attr-defined]
-    return {site: tuple(dict.fromkeys(o.method for o in options)) for site, options in competitive(table).items()}
+    worth = {site: {o.method for o in options} for site, options in competitive(table).items()}
+    for picks in standard:
+        for site, option in picks.items():
+            worth[site].add(option.method)
+    return {site: tuple(dict.fromkeys(o.method for o in table[site] if o.method in worth[site])) for site in table}
+
+
+def budgeted(table: Table, fixed: Mapping[str, float]) -> list[Picks]:
+    """For each of the usual budgets what the Lagrangian rule for ranks makes of it: nobody's front may lack that."""
+    return [picks for most in BUDGETS for picks in allotted(table, {"params": most}, fixed)[:1]]
 
 
 def sampled(trial: optuna.Trial, proxy: Proxy, methods: Mapping[str, Sequence[str]], keeps: Sequence[float]) -> Plan:
@@ -206,16 +220,21 @@ def describe(trial: optuna.Trial, plan: Plan, measured: Measured, images: int) -
 
 
 def seeds(
-    table: Table, keeps: Sequence[float], count: int, targets: Mapping[str, float], fixed: Mapping[str, float]
+    table: Table,
+    keeps: Sequence[float],
+    count: int,
+    targets: Mapping[str, float],
+    fixed: Mapping[str, float],
+    standard: Sequence[Picks] = (),
 ) -> list[Picks]:
-    """`count` good first plans: near the targets, for round budgets, uniform keeps, the Lagrangian sweep."""
+    """`count` good first plans: near the targets, those of `standard` that the table has, uniform keeps, the sweep."""
     near = []
     for share in NEAR if targets else ():
-        budget = {cost: share * target - fixed[cost] for cost, target in targets.items()}
-        near += fitting(table, budget)[: max(1, count // (4 * len(NEAR)))]
-    standard = [p for most in BUDGETS for p in fitting(table, {"params": most - fixed["params"]})[:1]]
+        budget = {cost: share * target for cost, target in targets.items()}
+        near += allotted(table, budget, fixed)[: max(1, count // (4 * len(NEAR)))]
+    known = [picks for picks in standard if all(option in table[site] for site, option in picks.items())]
     spread = [uniform(table, keep) for keep in list(keeps)[:: max(1, len(keeps) // 4)]]
-    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *standard, *spread][: count // 2]}
+    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *known, *spread][: count // 2]}
     swept = [picks for picks in sweep(table) if plan_of(picks) not in distinct]
     for i in spreading(np.array([expected(picks, fixed) for picks in swept]), count - len(distinct)):
         distinct[plan_of(swept[i])] = swept[i]

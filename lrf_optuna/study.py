@@ -52,33 +52,47 @@ def locate(name: str, storage: str | None = None, out: Path | None = None) -> Fo
 
 
 def keep_choice(folder: Path, study: str, chosen: Candidate, why: str, asked: str = "") -> None:
-    """Write plan.json: the study, the trial, its costs, the reason, the plan, and a digest of what was asked."""
-    kept = {
-        "study": study,
-        "trial": chosen.trial,
-        "costs": dict(chosen.costs),
-        "why": why,
-        "plan": chosen.plan.to_dict(),
-        "asked": asked,
-    }
+    """Write plan.json: the study, the trial, its costs, the reason, the plan.
+
+    `asked`: a digest of what a run was asked; a choice that no run made leaves the last run's answer there.
+    """
+    found = {"trial": chosen.trial, "costs": dict(chosen.costs), "why": why}
+    run = {"asked": asked, **found} if asked else last_run(folder)
+    kept = {"study": study, **found, "plan": chosen.plan.to_dict(), "run": run}
     write_text(folder / PLAN_FILE, json.dumps(kept, indent=2) + "\n")
 
 
-def chosen_in(folder: Path, asked: str | None = None) -> tuple[Candidate, str] | None:
-    """The choice in plan.json and its reason; None where there is no such file, or one for what was not `asked`.
+def chosen_in(folder: Path) -> tuple[Candidate, str] | None:
+    """The choice in plan.json and its reason; None where there is no such file.
 
     Raises LrfError where it is broken.
     """
     path = folder / PLAN_FILE
     try:
         kept = json.loads(path.read_text())
-        if asked is not None and kept.get("asked") != asked:
-            return None
         return Candidate(int(kept["trial"]), Plan.from_dict(kept["plan"]), dict(kept["costs"])), str(kept["why"])
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError) as reason:
         raise LrfError(f"{path} is not a choice of lrf_optuna ({reason!r}): choose again with select") from None
+
+
+def answered(folder: Path, asked: str) -> tuple[int, dict[str, float], str] | None:
+    """The trial that the last run chose, its costs and the reason, where it was `asked` just this."""
+    run = last_run(folder)
+    try:
+        return (int(run["trial"]), dict(run["costs"]), str(run["why"])) if run.get("asked") == asked else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def last_run(folder: Path) -> dict[str, Any]:
+    """What plan.json has of the last run: what it was asked, its trial, costs, reason; nothing where there is none."""
+    try:
+        run = json.loads((folder / PLAN_FILE).read_text())["run"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}
+    return run if isinstance(run, dict) else {}
 
 
 def write_text(path: Path, text: str) -> None:

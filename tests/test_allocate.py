@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from lrf_optuna.allocate import (
     MIXES,
+    SLACK,
     Option,
     Picks,
     Table,
+    allotted,
     competitive,
     fitting,
+    ladder,
     lagrangian,
     plan_of,
     sweep,
@@ -127,6 +130,25 @@ def test_fitting_picks_are_within_the_budget_and_near_the_least_loss(table: Tabl
     if possible and found:  # a Lagrangian relaxation is short of the optimum by no more than one layer's step
         largest = max(option.loss for options in table.values() for option in options)
         assert losses[0] <= min(total(p, "loss") for p in possible) + largest
+
+
+@given(tables, st.floats(0.3, 1.0))
+@settings(max_examples=15)
+def test_what_is_allotted_of_the_whole_network_leaves_room_for_what_no_plan_changes(table: Table, most: float) -> None:
+    fixed = {"params": 0.1, "macs": 0.2}
+    found = allotted(table, {"params": most}, fixed)
+    assert all(total(picks, "params") + fixed["params"] <= most + 1e-9 for picks in found)
+    assert found == fitting(table, {"params": most - fixed["params"] + SLACK})
+
+
+def test_a_ladder_goes_down_the_sweep_at_even_steps() -> None:
+    table = random_table(0)
+    swept = [plan_of(picks) for picks in sweep(table)]
+    plans = ladder(table, 4)
+    assert len(plans) == 4
+    assert (plans[0], plans[-1]) == (swept[0], swept[-1])
+    assert [swept.index(plan) for plan in plans] == sorted(swept.index(plan) for plan in plans)
+    assert ladder(table, 10_000) == swept
 
 
 def test_a_budget_that_nothing_meets_is_fitted_by_nothing() -> None:

@@ -80,6 +80,13 @@ def test_within_a_drop_that_follows_the_loss_nothing_smaller_is_missed(found: li
     assert size(chosen) == pytest.approx(min(map(size, fit)))
 
 
+def test_a_drop_without_an_accuracy_is_refused_with_what_to_give() -> None:
+    with pytest.raises(LrfError, match=r"max_drop=2 .* of points of accuracy: give `accuracy`"):
+        choose(POINTS, max_drop=2)
+    with pytest.raises(LrfError, match="give `accuracy`"):
+        choose(POINTS, targets={"params": 0.5}, max_drop=0.0)
+
+
 def test_a_drop_is_asked_for_within_the_targets_only() -> None:
     judge = Judge(POINTS)
     chosen, _ = choose(POINTS, targets={"params": 0.5}, max_drop=20, accuracy=judge)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from lrf_optuna.baselines import baselines_of
 from lrf_optuna.cli import app
 from lrf_optuna.compare import Contest, Plain, compare, leave
-from lrf_optuna.comparison import FILTERS, OURS, Block, Comparison, Row, checked
+from lrf_optuna.comparison import FILTERS, OURS, Block, Comparison, Row, Score, checked
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.console import comparison_table, starred
 from lrf_optuna.curves import curves, drawn
@@ -203,7 +203,19 @@ def test_the_terminal_has_a_star_at_the_best_of_every_kind(found: Comparison) ->
     console.print(comparison_table(found, found.blocks[0]))
     lines = console.export_text().splitlines()
     assert "params <= 0.6" in lines[0]
-    assert len(lines) == 2 + len(found.blocks[0].rows)
+    assert len(lines) == 3 + len(found.blocks[0].rows)
+
+
+@pytest.mark.parametrize("width", [80, 70])
+def test_no_number_is_cut_in_a_narrow_terminal(found: Comparison, width: int) -> None:
+    block = found.blocks[0]
+    rows = [replace(row, fitted=row.fitted and Score(1.0, 0.9876), plain=Score(0.5, 1.0)) for row in block.rows]
+    console = Console(width=width, record=True)
+    console.print(comparison_table(found, replace(block, rows=tuple(rows))))
+    text = console.export_text()
+    assert "…" not in text
+    assert (text.count("*100.00%"), text.count("*98.76%")) == (2 * len(rows) - 1, len(rows) - 1)
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_the_command_prints_json_alone_and_leaves_the_same(work: Run, found: Comparison) -> None:

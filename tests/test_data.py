@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -71,6 +72,20 @@ def test_every_prefix_of_a_calibration_sample_is_stratified(digits: Data, count:
     sample = digits.calibration(512, seed=3).take(slice(0, count))
     expected = shares(digits.train.labels, 10) * count
     assert np.abs(np.bincount(sample.labels, minlength=10) - expected).max() < 2
+
+
+@pytest.mark.parametrize("count", [40, 128])
+def test_judged_images_hold_every_class_whatever_the_order_they_come_in(digits: Data, count: int) -> None:
+    by_class = replace(digits, val=digits.val.take(np.argsort(digits.val.labels, kind="stable")))
+    judged = by_class.judged(count, 3)
+    expected = shares(by_class.val.labels, 10) * count
+    assert np.abs(np.bincount(judged.labels, minlength=10) - expected).max() < 2
+    assert judged.labels.tolist() == sorted(judged.labels), "in their order"
+    assert identities(by_class.judged(count, 3)) == identities(judged) != identities(by_class.judged(count, 4))
+
+
+def test_few_validation_images_are_all_judged_in_their_order(digits: Data) -> None:
+    np.testing.assert_array_equal(digits.judged(2000, 0).pixels, digits.val.pixels)
 
 
 def test_a_calibration_sample_is_drawn_from_train_without_replacement(digits: Data) -> None:

@@ -25,7 +25,7 @@ from lrf_optuna.plan import Plan
 from lrf_optuna.result import Result
 from lrf_optuna.run import Run
 from lrf_optuna.search import CONSTRAINT
-from lrf_optuna.study import chosen_in
+from lrf_optuna.study import chosen_in, keep_choice
 from lrf_optuna.surgery import materialise
 from lrf_optuna.zoo import load_model
 
@@ -524,7 +524,35 @@ def test_a_point_is_chosen_again_only_where_something_else_is_asked(spec: StudyS
     assert measured == [False, False, True, True, True]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"asked": 1}'])
+def test_a_point_that_was_selected_in_between_does_not_make_a_run_measure_again(
+    spec: StudySpec, tmp_path: Path
+) -> None:
+    first = ran(spec, tmp_path, search_trials=6)
+    work = Run.open(spec.override({"search.trials": 6}), tmp_path)
+    other = next(point for point in front(work.search()) if point != first.chosen)
+    keep_choice(tmp_path, "net", other, "by hand")
+    assert chosen_in(tmp_path) == (other, "by hand")
+    heard = Heard()
+    again = ran(spec, tmp_path, heard, search_trials=6)
+    assert "accuracies" not in heard.labels
+    assert (again.chosen, again.why) == (first.chosen, first.why)
+    assert chosen_in(tmp_path) == (first.chosen, first.why)
+
+
+@pytest.mark.parametrize("change", [{"trial": 10**6}, {"costs": {}}, {"costs": 3}, {"trial": "x"}, {"asked": "y"}])
+def test_what_a_run_chose_of_another_study_is_not_taken_over(
+    spec: StudySpec, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    first = ran(spec, tmp_path, search_trials=6)
+    kept = json.loads((tmp_path / "plan.json").read_text())
+    kept["run"] |= change
+    (tmp_path / "plan.json").write_text(json.dumps(kept))
+    heard = Heard()
+    assert ran(spec, tmp_path, heard, search_trials=6).chosen == first.chosen
+    assert "accuracies" in heard.labels
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"run": 1}', '{"run": {"asked": 1}}'])
 def test_a_broken_choice_is_made_again_by_a_run(spec: StudySpec, tmp_path: Path, text: str) -> None:
     first = ran(spec, tmp_path, search_trials=4)
     (tmp_path / "plan.json").write_text(text)

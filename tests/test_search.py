@@ -11,6 +11,9 @@ import optuna
 import pytest
 
 from lrf_optuna.allocate import competitive, plan_of, sweep
+from lrf_optuna.baselines import BASELINES
+from lrf_optuna.bench import Bench
+from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pareto import Front, front, volumes_of
 from lrf_optuna.plan import Candidate
@@ -19,6 +22,7 @@ from lrf_optuna.samplers import SAMPLERS
 from lrf_optuna.search import (
     CONSTRAINT,
     VOLUME,
+    budgeted,
     expected,
     is_flat,
     search,
@@ -83,7 +87,7 @@ def test_methods_that_lose_everywhere_are_not_drawn_and_a_resumed_study_draws_wh
     record = record_at(tmp_path / "s.db")
     first = {site: [option for option in options if option.method != "cp3"] for site, options in table.items()}
     search(proxy, first, trials=3, keeps=keeps, population=8, record=record)
-    assert space(table, record.finished()) == space(first, [])
+    assert space(table, record.finished()) == space(first, [], budgeted(first, proxy.fixed))
     search(proxy, table, trials=12, keeps=keeps, population=8, record=record)
     assert len({str(trial.distributions) for trial in record.finished()}) == 1
 
@@ -167,6 +171,43 @@ def test_seeds_are_distinct_and_go_from_large_to_small(
             {c: getattr(proxy.measure(plan), f"{c}_share") / most for c, most in targets.items()} for plan in plans
         ]
         assert any(0.85 <= max(share.values()) <= 1 for share in shares), "one is just within the targets"
+
+
+def test_at_every_usual_budget_the_lagrangian_rules_own_plan_is_among_the_seeds(
+    proxy: Proxy, table: Any, keeps: Any
+) -> None:
+    narrow = {site: [o for o in options if o.method in ("intact", "svd", "tucker2")] for site, options in table.items()}
+    for options in (table, narrow):
+        first = search(proxy, options, trials=30, keeps=keeps, population=30)
+        plans, bench, met = {one.plan for one in first}, Bench(proxy, options), 0
+        for most in BUDGETS:
+            try:
+                plan = BASELINES["lagrangian"].plan(bench, {"params": most})
+            except LrfError:
+                continue
+            met += 1
+            assert plan in plans, most
+        assert met >= 2
+
+
+def test_a_method_of_a_seed_is_drawn_though_another_is_as_good_or_nearly(proxy: Proxy, table: Any) -> None:
+    left = space(table, [])
+    site, out = next((s, o) for s, options in table.items() for o in options if o.method not in left[s])
+    seed = {name: options[0] for name, options in table.items()} | {site: out}
+    wider = space(table, [], [seed])
+    assert {name: methods for name, methods in wider.items() if name != site} == {
+        name: methods for name, methods in left.items() if name != site
+    }
+    assert set(wider[site]) == {*left[site], out.method}
+    assert list(wider[site]) == [m for m in proxy.methods_of(site) if m in wider[site]]
+
+
+def test_a_seed_that_the_table_does_not_have_is_left_out(proxy: Proxy, table: Any, keeps: Any) -> None:
+    narrow = {site: [o for o in options if o.method in ("intact", "svd")] for site, options in table.items()}
+    wide = [{site: options[-1] for site, options in table.items()}]
+    plans = [plan_of(picks) for picks in seeds(narrow, keeps, 10, {}, proxy.fixed, wide)]
+    assert plan_of(wide[0]) not in plans
+    assert plan_of(wide[0]) in [plan_of(picks) for picks in seeds(table, keeps, 10, {}, proxy.fixed, wide)]
 
 
 def test_what_no_plan_can_change_is_the_rest_of_the_network(proxy: Proxy) -> None:
@@ -274,9 +315,10 @@ def test_every_sampler_searches_with_targets_seeded_or_not(
     found, again = (search(proxy, table, targets=TARGETS, **asked) for _ in range(2))
     assert [one.trial for one in found] == list(range(20))
     assert found == again
-    methods = space(table, [])
+    standard = budgeted(table, proxy.fixed) if seeded else []
+    methods = space(table, [], standard)
     drawn = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
-    first = {plan_of(picks) for picks in seeds(drawn, keeps, 6, TARGETS, proxy.fixed)}
+    first = {plan_of(picks) for picks in seeds(drawn, keeps, 6, TARGETS, proxy.fixed, standard)}
     assert ({one.plan for one in found[:6]} == first) == seeded
 
 
