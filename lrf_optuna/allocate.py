@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrf_optuna.plan import Choice, Plan
+from lrf_optuna.stages import Array
 
 MULTIPLIERS = np.geomspace(1e-5, 1e3, 97)
 SLACK = 1e-12
@@ -17,6 +19,8 @@ ALIKE = 0.02
 """Share by which losses differ that are as good as each other."""
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How much of a budget is parameters; the rest is MACs."""
+LEAST, MOST, HALVINGS = -8.0, 6.0, 40
+"""Between these powers of ten a multiplier is bisected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +41,76 @@ class Option:
 Table = Mapping[str, Sequence[Option]]
 """Site name -> its options; the intact layer is one of them."""
 Picks = dict[str, Option]
+Picked = NDArray[np.intp]
+"""`(plans, layers)`: for each layer the number of its option in the table."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as arrays: options by number, in every layer."""
+
+    table: Table
+
+    @cached_property
+    def counts(self) -> NDArray[np.intp]:
+        """How many options each layer has, `(layers,)`."""
+        return np.array([len(options) for options in self.table.values()])
+
+    @cached_property
+    def errors(self) -> Array:
+        """The losses of all options, `(layers, most options)`."""
+        return self.padded("loss")
+
+    @cached_property
+    def params(self) -> Array:
+        """Their shares of the parameters."""
+        return self.padded("params")
+
+    @cached_property
+    def macs(self) -> Array:
+        """Their shares of the MACs."""
+        return self.padded("macs")
+
+    def padded(self, what: str) -> Array:
+        """One property of every option, `(layers, most options)`; layers with fewer repeat their last one's."""
+        rows = [[getattr(option, what) for option in options] for options in self.table.values()]
+        return np.array([np.pad(row, (0, self.counts.max() - len(row)), mode="edge") for row in rows])
+
+    def sizes(self, mixes: Array) -> Array:
+        """mix * params + (1 - mix) * macs of every option, for each of the mixes `(n,)`: `(n, layers, options)`."""
+        return mixes[:, None, None] * self.params + (1 - mixes[:, None, None]) * self.macs
+
+    def allocated(self, multipliers: Array, mixes: Array, weights: Array | None = None) -> Picked:
+        """In every layer the option with the least loss + multiplier * size, `(n, layers)`.
+
+        `multipliers`, `mixes` `(n,)`; `weights` `(n, layers)`: of the layers' losses, where they are not 1.
+        """
+        losses = self.errors if weights is None else weights[:, :, None] * self.errors
+        best: Picked = (losses + multipliers[:, None, None] * self.sizes(mixes)).argmin(axis=2)
+        return best
+
+    def total(self, picked: Picked, cost: str) -> Array:
+        """The sums of a cost (`loss`, `params`, `macs`) over the layers of plans `(n, layers)`."""
+        costs = {"loss": self.errors, "params": self.params, "macs": self.macs}[cost]
+        found: Array = costs[np.arange(len(costs)), picked].sum(axis=-1)
+        return found
+
+    def picks(self, picked: Picked) -> Picks:
+        """Site -> option of one plan `(layers,)`."""
+        return {site: options[i] for (site, options), i in zip(self.table.items(), picked, strict=True)}
 
 
 def lagrangian(table: Table, multiplier: float, mix: float) -> Picks:
     """In every layer the option that minimises loss + multiplier * (mix * params + (1 - mix) * macs)."""
-
-    def price(option: Option) -> float:
-        return option.loss + multiplier * (mix * option.params + (1 - mix) * option.macs)
-
-    return {site: min(options, key=price) for site, options in table.items()}
+    grid = Grid(table)
+    return grid.picks(grid.allocated(np.array([multiplier]), np.array([mix]))[0])
 
 
 def sweep(table: Table) -> list[Picks]:
     """The distinct Lagrangian picks over multipliers and mixes, from the largest network to the smallest."""
-    found = {plan_of(p): p for mix in MIXES for m in MULTIPLIERS for p in (lagrangian(table, m, mix),)}
+    grid = Grid(table)
+    mixes, multipliers = (axis.ravel() for axis in np.meshgrid(MIXES, MULTIPLIERS, indexing="ij"))
+    found = {plan_of(p): p for p in map(grid.picks, grid.allocated(multipliers, mixes))}
     return sorted(found.values(), key=lambda picks: -sum(o.params + o.macs for o in picks.values()))
 
 
@@ -62,26 +122,26 @@ def ladder(table: Table, count: int) -> list[Plan]:
 
 def fitting(table: Table, budget: Mapping[str, float], mixes: Sequence[float] = MIXES) -> list[Picks]:
     """For each mix the picks with the least loss whose layers stay within `budget` (their shares)."""
-    found = []
-    for mix in mixes:
-        low, high = -8.0, 6.0
-        if not within(lagrangian(table, 10.0**high, mix), budget):
-            continue
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (low, middle) if within(lagrangian(table, 10.0**middle, mix), budget) else (middle, high)
-        found.append(lagrangian(table, 10.0**high, mix))
+    grid, shares = Grid(table), np.array(mixes)
+    low, high = np.full(len(shares), LEAST), np.full(len(shares), MOST)
+
+    def fit(exponents: Array) -> NDArray[np.bool_]:
+        picked = grid.allocated(10**exponents, shares)
+        fits: NDArray[np.bool_] = np.all([grid.total(picked, cost) <= most for cost, most in budget.items()], axis=0)
+        return fits
+
+    possible = fit(high)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        inside = fit(middle)
+        low, high = np.where(inside, low, middle), np.where(inside, middle, high)
+    found = [grid.picks(picked) for picked in grid.allocated(10**high, shares)[possible]]
     return sorted(found, key=lambda picks: sum(option.loss for option in picks.values()))
 
 
 def allotted(table: Table, budget: Mapping[str, float], fixed: Mapping[str, float]) -> list[Picks]:
     """The same for a budget of the whole network, of which no plan changes the shares `fixed`."""
     return fitting(table, {cost: most - fixed[cost] + SLACK for cost, most in budget.items()})
-
-
-def within(picks: Picks, budget: Mapping[str, float]) -> bool:
-    """Whether the picks' summed costs are within `budget` (`params`, `macs`: shares of the whole network)."""
-    return all(sum(getattr(option, cost) for option in picks.values()) <= most for cost, most in budget.items())
 
 
 def uniform(table: Table, keep: float) -> Picks:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from lrf_optuna.allocate import Option, Table
+from lrf_optuna.allocate import Grid, Option, Picked
 from lrf_optuna.attainment import Attainment, Interest
 from lrf_optuna.objectives import Measured
-from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.stages import Array
-from lrf_optuna.surrogate import Picked, Surrogate
+from lrf_optuna.surrogate import Surrogate
 
 DRAWN = 24
 """Children of each kind."""
@@ -47,59 +48,31 @@ GROWN = 1.05
 Objectives = Mapping[str, Callable[[Measured], float]]
 
 
-@dataclass
-class Options:
-    """The table as arrays: options by number, in every layer."""
+@dataclass(frozen=True)
+class Options(Grid):
+    """The table as arrays, and plans as numbers in it."""
 
-    table: Table
     fixed: Mapping[str, float]
     """The shares of the whole network that no plan changes."""
 
-    def __post_init__(self) -> None:
-        self.sites = list(self.table)
-        self.layers = np.arange(len(self.sites))
-        self.counts = np.array([len(options) for options in self.table.values()])
-        self.there = np.arange(self.counts.max()) < self.counts[:, None]
-        self.errors, self.params, self.macs = (self.padded(what) for what in ("loss", "params", "macs"))
-        self.numbers = [{o.choice: i for i, o in enumerate(options)} for options in self.table.values()]
-
-    def padded(self, what: str) -> Array:
-        """One property of every option, `(layers, most options)`; layers with fewer repeat their last one's."""
-        rows = [[getattr(option, what) for option in options] for options in self.table.values()]
-        return np.array([np.pad(row, (0, self.counts.max() - len(row)), mode="edge") for row in rows])
+    @cached_property
+    def numbers(self) -> list[dict[Choice, int]]:
+        """Of every layer's choices."""
+        return [{o.choice: i for i, o in enumerate(options)} for options in self.table.values()]
 
     def picked(self, plan: Plan) -> Picked | None:
         """The numbers of a plan's options, `(layers,)`; None for a plan with others."""
         chosen = dict(plan.choices)
-        found = [numbers.get(chosen.get(site, INTACT)) for site, numbers in zip(self.sites, self.numbers, strict=True)]
+        found = [numbers.get(chosen.get(site, INTACT)) for site, numbers in zip(self.table, self.numbers, strict=True)]
         return None if None in found else np.array(found, np.intp)
-
-    def options(self, picked: Picked) -> dict[str, Option]:
-        """Site -> option."""
-        return {site: self.table[site][i] for site, i in zip(self.sites, picked, strict=True)}
-
-    def sizes(self, mixes: Array) -> Array:
-        """mix * params + (1 - mix) * macs of every option, for each of the mixes `(n,)`: `(n, layers, options)`."""
-        return self.macs + mixes[:, None, None] * (self.params - self.macs)
-
-    def allocated(self, weights: Array, multipliers: Array, mixes: Array) -> Picked:
-        """In every layer the option with the least weight * error + multiplier * size, `(n, layers)`.
-
-        `weights` `(n, layers)`; `multipliers`, `mixes` `(n,)`.
-        """
-        prices = weights[:, :, None] * self.errors + multipliers[:, None, None] * self.sizes(mixes)
-        best: Picked = prices.argmin(axis=2)
-        return best
 
     def room(self, picked: Picked, budget: Mapping[str, Array]) -> dict[str, Array]:
         """What plans `(n, layers)` leave of a budget, `(n,)` for each of its costs."""
-        has = dict(zip(("params", "macs"), self.shares(picked), strict=True))
-        return {cost: most - has[cost] for cost, most in budget.items()}
+        return {cost: most - self.fixed[cost] - self.total(picked, cost) for cost, most in budget.items()}
 
-    def shares(self, picked: Picked) -> tuple[Array, Array]:
-        """Parameters and MACs of whole networks, as shares."""
-        params, macs = (costs[self.layers, picked].sum(axis=-1) for costs in (self.params, self.macs))
-        return self.fixed["params"] + params, self.fixed["macs"] + macs
+    def shares(self, picked: Picked) -> Array:
+        """Parameters and MACs of whole networks, as shares, `(n, 2)`."""
+        return np.stack([self.fixed[cost] + self.total(picked, cost) for cost in ("params", "macs")], axis=-1)
 
 
 class Breeder:
@@ -135,7 +108,7 @@ class Breeder:
         interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
         gains = Attainment.of(interest(there)).gains(interest(costs))
         best = int(gains.argmax()) if gains.max() > 0 else int(self.rng.integers(len(fresh)))
-        return self.options.options(fresh[best])
+        return self.options.picks(fresh[best])
 
     def refresh(self) -> None:
         """Learn the surrogate anew where there are many more trials than it knows."""
@@ -145,7 +118,7 @@ class Breeder:
         self.surrogate = Surrogate.of(self.options.errors, self.scored.distinct(), losses)
         self.learnt = len(losses)
         weights, mixes = np.tile(self.surrogate.weights, (len(MULTIPLIERS), 1)), np.full(len(MULTIPLIERS), 0.5)
-        self.sizes = np.add(*self.options.shares(self.options.allocated(weights, MULTIPLIERS, mixes)))
+        self.sizes = self.options.shares(self.options.allocated(MULTIPLIERS, mixes, weights)).sum(axis=1)
 
     def drawn(self, parents: Picked, shares: Array) -> Picked:
         """Children of all kinds, `(children, layers)`, at least one of which is new where anything is left to draw."""
@@ -155,7 +128,7 @@ class Breeder:
 
     def doubted(self, unsure: float) -> Array:
         """The surrogate's weights, each a little different for every child, `(children, layers)`."""
-        noise = self.rng.standard_normal((DRAWN, len(self.options.sites)))
+        noise = self.rng.standard_normal((DRAWN, len(self.options.table)))
         weights: Array = self.surrogate.weights * np.exp(unsure * noise)
         return weights
 
@@ -164,7 +137,8 @@ class Breeder:
         wide = self.rng.uniform(np.log(MULTIPLIERS[0]), np.log(MULTIPLIERS[-1]), DRAWN)
         near = np.log(self.rng.choice(multipliers, DRAWN)) + AROUND * self.rng.standard_normal(DRAWN)
         aimed = self.interest.aims & (self.rng.random(DRAWN) < 0.5)
-        return self.options.allocated(self.doubted(UNSURE), np.exp(np.where(aimed, near, wide)), self.rng.random(DRAWN))
+        weights, mixes = self.doubted(UNSURE), self.rng.random(DRAWN)
+        return self.options.allocated(np.exp(np.where(aimed, near, wide)), mixes, weights)
 
     def fitted(self) -> Picked:
         """Allocations that just meet the limits of size, or are a little smaller, with what is left of them used."""
@@ -173,14 +147,14 @@ class Breeder:
         low, high = (np.full(DRAWN, edge) for edge in np.log(MULTIPLIERS[[0, -1]]))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            left = self.options.room(self.options.allocated(weights, np.exp(middle), mixes), budget)
+            left = self.options.room(self.options.allocated(np.exp(middle), mixes, weights), budget)
             inside = np.all([room >= 0 for room in left.values()], axis=0)
             low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-        return self.filled(self.options.allocated(weights, np.exp(high), mixes), weights, budget)
+        return self.filled(self.options.allocated(np.exp(high), mixes, weights), weights, budget)
 
     def filled(self, picked: Picked, weights: Array, budget: Mapping[str, Array]) -> Picked:
         """Plans with one layer after another at the option that gains most and still meets the budget."""
-        picked, layers, errors = picked.copy(), self.options.layers, self.options.errors
+        picked, layers, errors = picked.copy(), np.arange(picked.shape[1]), self.options.errors
         children = np.arange(len(picked))
         for _ in range(FILLINGS):
             gains = weights[:, :, None] * (errors[layers, picked][:, :, None] - errors)
@@ -203,7 +177,8 @@ class Breeder:
         nearest = np.argpartition(apart, near, axis=1)[:, : near + 1]
         other = nearest[np.arange(DRAWN), self.rng.integers(near + 1, size=DRAWN)]
         start, end = np.sort(self.rng.integers(0, parents.shape[1] + 1, (2, DRAWN, 1)), axis=0)
-        block = (self.options.layers >= start) & (self.options.layers < end)
+        layers = np.arange(parents.shape[1])
+        block = (layers >= start) & (layers < end)
         return np.where(block, parents[other], parents[own])
 
     def moved(self, parents: Picked, multipliers: Array) -> Picked:
@@ -215,7 +190,8 @@ class Breeder:
         errors, params, macs = (costs[layer] for costs in (self.options.errors, self.options.params, self.options.macs))
         sizes = macs + mixes[child, None] * (params - macs)
         prices = self.surrogate.weights[layer, None] * errors + multipliers[own[child], None] * sizes
-        over = np.where(self.options.there[layer], prices - prices.min(axis=1, keepdims=True), np.inf)
+        there = np.arange(prices.shape[1]) < self.options.counts[layer, None]
+        over = np.where(there, prices - prices.min(axis=1, keepdims=True), np.inf)
         rank = np.minimum(RANK, self.options.counts[layer] - 1)
         heat = np.sort(over, axis=1)[np.arange(len(rank)), rank][:, None] + 1e-12
         children = parents[own]
@@ -231,7 +207,7 @@ class Breeder:
 
     def expected(self, picked: Picked) -> Array:
         """The costs that plans are expected to have, `(plans, costs)`."""
-        columns = HOPE * self.surrogate.losses(picked), *self.options.shares(picked)
+        columns = HOPE * self.surrogate.losses(picked), *self.options.shares(picked).T
         rows = []
         for loss, params, macs in zip(*(column.tolist() for column in columns), strict=True):
             counts = round(params * self.totals["params"]), round(macs * self.totals["macs"])
@@ -245,7 +221,7 @@ class Scored:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.picks = np.empty((0, len(options.sites)), NUMBER)
+        self.picks = np.empty((0, len(options.table)), NUMBER)
         self.shares = np.empty((0, 2))
         self.known = np.empty(0, bool)
         """Whether a trial's plan is of the table at all."""
@@ -254,9 +230,9 @@ class Scored:
     def add(self, plan: Plan, loss: float) -> None:
         """Take in the next trial."""
         found = self.options.picked(plan)
-        picked = (np.zeros(len(self.options.sites)) if found is None else found).astype(NUMBER)
+        picked = (np.zeros(len(self.options.table)) if found is None else found).astype(NUMBER)
         self.picks = np.concatenate([self.picks, picked[None]])
-        self.shares = np.concatenate([self.shares, np.array([self.options.shares(picked.astype(np.intp))])])
+        self.shares = np.concatenate([self.shares, self.options.shares(picked.astype(np.intp))[None]])
         self.known = np.append(self.known, found is not None)
         if found is not None:
             self.losses[picked.tobytes()] = loss

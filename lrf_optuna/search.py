@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 
-from lrf_optuna.allocate import Picks, Table, allotted, competitive, plan_of, sweep, uniform
-from lrf_optuna.attainment import Attainment, Interest
+from lrf_optuna.allocate import Picks, Table, competitive
+from lrf_optuna.attainment import Interest
 from lrf_optuna.breeding import Breeder, Options
-from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import lookup
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
@@ -21,14 +20,12 @@ from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.racing import AHEAD, Race, Running
 from lrf_optuna.samplers import SAMPLERS
-from lrf_optuna.stages import Array
+from lrf_optuna.seeding import budgeted, seeds
 from lrf_optuna.storage import PLAN, Record, candidate_of
 
 if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
 
-NEAR = (1.0, 0.97, 0.92)
-"""Shares of a target that seeds are made for, so that the front is dense there."""
 VOLUME = "hypervolume"
 CONSTRAINT = "constraints:"
 """Where Optuna keeps a trial's constraints among its system attributes."""
@@ -194,11 +191,6 @@ def space(
     return {site: tuple(dict.fromkeys(o.method for o in table[site] if o.method in worth[site])) for site in table}
 
 
-def budgeted(table: Table, fixed: Mapping[str, float]) -> list[Picks]:
-    """For each of the usual budgets what the Lagrangian rule for ranks makes of it: nobody's front may lack that."""
-    return [picks for most in BUDGETS for picks in allotted(table, {"params": most}, fixed)[:1]]
-
-
 def sampled(trial: optuna.Trial, proxy: Proxy, methods: Mapping[str, Sequence[str]], keeps: Sequence[float]) -> Plan:
     """The plan that a trial draws: a method and a keep for every site, the same names in every trial."""
     choices = {}
@@ -217,44 +209,6 @@ def describe(trial: optuna.Trial, plan: Plan, measured: Measured, images: int) -
     trial.set_user_attr("images", images)
     for tap, value in measured.similarity.items():
         trial.set_user_attr(f"similarity {tap}", round(value, 6))
-
-
-def seeds(
-    table: Table,
-    keeps: Sequence[float],
-    count: int,
-    targets: Mapping[str, float],
-    fixed: Mapping[str, float],
-    standard: Sequence[Picks] = (),
-) -> list[Picks]:
-    """`count` good first plans: near the targets, those of `standard` that the table has, uniform keeps, the sweep."""
-    near = []
-    for share in NEAR if targets else ():
-        budget = {cost: share * target for cost, target in targets.items()}
-        near += allotted(table, budget, fixed)[: max(1, count // (4 * len(NEAR)))]
-    known = [picks for picks in standard if all(option in table[site] for site, option in picks.items())]
-    spread = [uniform(table, keep) for keep in list(keeps)[:: max(1, len(keeps) // 4)]]
-    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *known, *spread][: count // 2]}
-    swept = [picks for picks in sweep(table) if plan_of(picks) not in distinct]
-    for i in spreading(np.array([expected(picks, fixed) for picks in swept]), count - len(distinct)):
-        distinct[plan_of(swept[i])] = swept[i]
-    return list(distinct.values())
-
-
-def expected(picks: Picks, fixed: Mapping[str, float]) -> tuple[float, float, float]:
-    """The loss that the table adds up to, 1 at most, and the shares of parameters and MACs."""
-    loss, params, macs = (sum(getattr(o, cost) for o in picks.values()) for cost in ("loss", "params", "macs"))
-    return min(loss, 1.0), fixed["params"] + params, fixed["macs"] + macs
-
-
-def spreading(points: Array, count: int) -> list[int]:
-    """The numbers of `count` points `(n, costs)`: both ends, then each adds most to the volume of those before it."""
-    chosen = list(dict.fromkeys((len(points) - 1, 0)))[:count] if len(points) else []
-    while len(chosen) < min(count, len(points)):
-        gains = Attainment.of(points[chosen]).gains(points)
-        gains[chosen] = -1
-        chosen.append(int(gains.argmax()))
-    return chosen
 
 
 def parameters(picks: Picks) -> dict[str, str | float]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.spatial.distance import cdist
 
+from lrf_optuna.allocate import Picked
 from lrf_optuna.stages import Array
 
 RIDGE = 0.3
@@ -23,9 +23,6 @@ REMEMBERED = 512
 """Latest trials that are learnt from."""
 LEAST, BROKEN = 1e-6, 0.5
 """Losses below are rounding; above, networks are broken and losses no longer add up: no layer's weight is in them."""
-
-Picked = NDArray[np.intp]
-"""`(plans, layers)`: for each layer the number of its option in the table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from lrf_optuna.allocate import (
     plan_of,
     sweep,
     uniform,
-    within,
 )
 from lrf_optuna.plan import INTACT, Choice
 
@@ -119,7 +118,7 @@ def test_fitting_picks_are_within_the_budget_and_near_the_least_loss(table: Tabl
         "params": params * sum(o[0].params for o in table.values()),
         "macs": macs * sum(o[0].macs for o in table.values()),
     }
-    possible = [picks for picks in every(table) if within(picks, budget)]
+    possible = [picks for picks in every(table) if all(total(picks, cost) <= most for cost, most in budget.items())]
     found = fitting(table, budget)
     assert len(found) <= len(MIXES)
     losses = [total(picks, "loss") for picks in found]

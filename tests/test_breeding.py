@@ -175,9 +175,9 @@ def test_what_is_expected_of_a_plan_is_its_size_and_the_loss_that_the_trials_tau
 def test_options_and_their_numbers_are_a_round_trip(counts: tuple[int, ...], dice: Any) -> None:
     options = Options(table_of(counts), FIXED)
     numbers = tuple(dice.randrange(count) for count in counts)
-    picks = options.options(np.array(numbers))
+    picks = options.picks(np.array(numbers))
     assert tuple(options.picked(plan_of(picks))) == numbers
-    (params,), (macs,) = options.shares(np.array([numbers]))
+    ((params, macs),) = options.shares(np.array([numbers]))
     assert params == pytest.approx(FIXED["params"] + sum(option.params for option in picks.values()))
     assert macs == pytest.approx(FIXED["macs"] + sum(option.macs for option in picks.values()))
 

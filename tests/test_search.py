@@ -19,18 +19,8 @@ from lrf_optuna.pareto import Front, front, volumes_of
 from lrf_optuna.plan import Candidate
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.samplers import SAMPLERS
-from lrf_optuna.search import (
-    CONSTRAINT,
-    VOLUME,
-    budgeted,
-    expected,
-    is_flat,
-    search,
-    seeds,
-    space,
-    spreading,
-    stream,
-)
+from lrf_optuna.search import CONSTRAINT, VOLUME, is_flat, search, space, stream
+from lrf_optuna.seeding import budgeted, expected, seeds, spreading
 from lrf_optuna.storage import Record
 
 GENERATION = "NSGAIISampler:generation"

@@ -1,0 +1,59 @@
+"""The first generation: good plans off the table of errors, from random ones of which a search would learn nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lrf_optuna.allocate import Picks, Table, allotted, plan_of, sweep, uniform
+from lrf_optuna.attainment import Attainment
+from lrf_optuna.config import BUDGETS
+from lrf_optuna.plan import Plan
+from lrf_optuna.stages import Array
+
+NEAR = (1.0, 0.97, 0.92)
+"""Shares of a target that seeds are made for, so that the front is dense there."""
+
+
+def budgeted(table: Table, fixed: Mapping[str, float]) -> list[Picks]:
+    """For each of the usual budgets what the Lagrangian rule for ranks makes of it: nobody's front may lack that."""
+    return [picks for most in BUDGETS for picks in allotted(table, {"params": most}, fixed)[:1]]
+
+
+def seeds(
+    table: Table,
+    keeps: Sequence[float],
+    count: int,
+    targets: Mapping[str, float],
+    fixed: Mapping[str, float],
+    standard: Sequence[Picks] = (),
+) -> list[Picks]:
+    """`count` good first plans: near the targets, those of `standard` that the table has, uniform keeps, the sweep."""
+    near = []
+    for share in NEAR if targets else ():
+        budget = {cost: share * target for cost, target in targets.items()}
+        near += allotted(table, budget, fixed)[: max(1, count // (4 * len(NEAR)))]
+    known = [picks for picks in standard if all(option in table[site] for site, option in picks.items())]
+    spread = [uniform(table, keep) for keep in list(keeps)[:: max(1, len(keeps) // 4)]]
+    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *known, *spread][: count // 2]}
+    swept = [picks for picks in sweep(table) if plan_of(picks) not in distinct]
+    for i in spreading(np.array([expected(picks, fixed) for picks in swept]), count - len(distinct)):
+        distinct[plan_of(swept[i])] = swept[i]
+    return list(distinct.values())
+
+
+def expected(picks: Picks, fixed: Mapping[str, float]) -> tuple[float, float, float]:
+    """The loss that the table adds up to, 1 at most, and the shares of parameters and MACs."""
+    loss, params, macs = (sum(getattr(o, cost) for o in picks.values()) for cost in ("loss", "params", "macs"))
+    return min(loss, 1.0), fixed["params"] + params, fixed["macs"] + macs
+
+
+def spreading(points: Array, count: int) -> list[int]:
+    """The numbers of `count` points `(n, costs)`: both ends, then each adds most to the volume of those before it."""
+    chosen = list(dict.fromkeys((len(points) - 1, 0)))[:count] if len(points) else []
+    while len(chosen) < min(count, len(points)):
+        gains = Attainment.of(points[chosen]).gains(points)
+        gains[chosen] = -1
+        chosen.append(int(gains.argmax()))
+    return chosen
