@@ -23,6 +23,7 @@ from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.comparison import Comparison
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
+from lrf_optuna.database import sqlite_file
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy, finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
@@ -35,7 +36,7 @@ from lrf_optuna.report import figures, save_to_study, write_report
 from lrf_optuna.result import Result, Standing
 from lrf_optuna.search import is_flat, search
 from lrf_optuna.separable import unseparated
-from lrf_optuna.storage import Record, sqlite_file
+from lrf_optuna.storage import Record
 from lrf_optuna.study import Found, check_folder, chosen_in, default_url, keep_choice, save_model, write_text
 from lrf_optuna.surgery import check_can_be_copied
 from lrf_optuna.zoo import describe_input, load_model
