@@ -212,7 +212,7 @@ def read_trials(connection: Connection, asked: Select[Any]) -> Iterator[FrozenTr
 
 def pairs(connection: Connection, asked: Select[Any]) -> dict[Any, Any]:
     """A query of two columns as a table from one to the other."""
-    return {key: value for key, value in connection.execute(asked)}
+    return dict(connection.execute(asked).all())
 
 
 def streamed(connection: Connection, asked: Select[Any]) -> Iterator[Any]:
