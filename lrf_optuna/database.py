@@ -30,7 +30,7 @@ REMEDIES = {
     "No space left": f"free some space, {GO_ON}",
     "disk I/O error": f"see whether its disk is full or gone, {GO_ON}",
     "database is locked": f"another process keeps it locked: let it end or stop it, {GO_ON}",
-    "readonly database": f"make the file and its folder writable, {GO_ON}",
+    "readonly database": f"make the file, those beside it and its folder writable, {GO_ON}",
     "unable to open": f"see that its folder is there and may be written to, {GO_ON}",
     "onnection": f"see that the server runs and can be reached, {GO_ON}",
 }
@@ -71,7 +71,8 @@ def plain_errors(url: str) -> Iterator[None]:
         raise LrfError(f"the database {shown} cannot be used: {said}{remedy}") from reason
     except ImportError as reason:
         missing = getattr(reason.__cause__ or reason, "name", None)
-        raise LrfError(f"the database {url.split('://')[0]} needs the package {missing!r}: pip install it") from None
+        extra = "pip install 'lrf-optuna[postgres]'" if str(missing).startswith("psycopg") else "pip install it"
+        raise LrfError(f"the database {url.split('://')[0]} needs the package {missing!r}: {extra}") from None
 
 
 class Database:

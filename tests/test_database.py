@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 import pytest
 from sqlalchemy import event
-from test_recorder import identities
+from test_recorder import identities, search
 from test_storage import finished_trial, opened, url_in
 
 from lrf_optuna.errors import LrfError
@@ -86,7 +86,7 @@ def test_a_full_disk_is_said_and_room_lets_the_study_go_on(tmp_path: Path) -> No
 
     put = 1
 
-    def search() -> None:
+    def run() -> None:
         nonlocal put
         with Recorder(record, interval=0.01) as recorder:
             for number in range(1, 300):
@@ -95,7 +95,7 @@ def test_a_full_disk_is_said_and_room_lets_the_study_go_on(tmp_path: Path) -> No
             recorder.flush()
 
     with pytest.raises(LrfError) as error:
-        search()
+        run()
     said = one_line(error)
     assert "database or disk is full; free some space, then the same command goes on" in said
     there = whole(tmp_path)
@@ -153,7 +153,7 @@ def test_a_file_that_is_taken_away_is_noticed(tmp_path: Path, how: str) -> None:
     shutil.copytree(folder, tmp_path / "spare")
     word = "replaced by another" if how == "replaced" else "deleted"
 
-    def search() -> None:
+    def run() -> None:
         with Recorder(record) as recorder:
             for file in [folder / "study.db"] if how == "deleted" else sorted(folder.iterdir()):
                 file.unlink()
@@ -162,7 +162,7 @@ def test_a_file_that_is_taken_away_is_noticed(tmp_path: Path, how: str) -> None:
             recorder.put(finished_trial(1))
 
     with pytest.raises(LrfError, match=rf"{word} while .*\(1 finished trials could not be recorded") as error:
-        search()
+        run()
     one_line(error)
     before = sorted(folder.iterdir())
     for act in (record.finished, record.candidates, record.count, lambda: record.append([finished_trial(1)])):
@@ -236,11 +236,17 @@ def test_what_may_not_be_written_is_said(what: str) -> None:
     folder.chmod(0o500 if what == "folder" else 0o700)
     (folder / "study.db").chmod(0o600 if what == "folder" else 0o400)
     with without_privileges(folder, *folder.iterdir()), pytest.raises(LrfError) as error:
-        opened(folder)
-    assert "cannot be used: attempt to write a readonly database; make the file and its folder" in one_line(error)
+        opened(folder).append([finished_trial(1)])
+    assert (
+        "cannot be used: attempt to write a readonly database; make the file, those beside it and its folder"
+        in one_line(error)
+    )
     folder.chmod(0o700)
-    (folder / "study.db").chmod(0o600)
-    goes_on(folder)
+    for file in folder.iterdir():
+        file.chmod(0o600)
+    with search(folder, 5, 1) as again:
+        assert again.wait(timeout=60) == 0
+    assert whole(folder) == 5
     shutil.rmtree(folder)
 
 
