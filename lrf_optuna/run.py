@@ -22,6 +22,7 @@ from lrf_optuna.build import build, parts_of, shown
 from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
+from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
 from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
@@ -33,7 +34,7 @@ from lrf_optuna.question import check_names, data_word, digest, question_of, wor
 from lrf_optuna.result import Result, Standing
 from lrf_optuna.search import is_flat, search
 from lrf_optuna.separable import unseparated
-from lrf_optuna.storage import Record, sqlite_file
+from lrf_optuna.storage import Record
 from lrf_optuna.study import Found, answered, check_folder, default_url, keep_choice
 from lrf_optuna.surgery import check_can_be_copied
 from lrf_optuna.zoo import describe_input, load_model

@@ -1,88 +1,47 @@
-"""A study on disk, in Optuna's own schema: opened, resumed or refused; one transaction for each finished trial.
+"""A study in a database, in Optuna's own schema: opened, resumed or refused; finished trials go in by batches.
 
-The search runs on a study in memory and hands over trials that are finished, so a process that is killed leaves
-whole trials only, and `optuna-dashboard` or any Optuna script reads the file.
+A trial gets its number when it is recorded. A search runs on a study in memory and hands over trials that are
+finished; any number of processes append to one study, and read what others have appended. So none of them holds a
+place there that it could leave half filled: a process that is killed leaves whole trials only, and
+`optuna-dashboard` or any Optuna script reads the database.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
 
 import optuna
-from sqlalchemy import event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from optuna.trial import FrozenTrial
 
+from lrf_optuna.calls import Calls
+from lrf_optuna.database import Database, plain_errors, sqlite_file
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plan import Candidate, Plan
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from lrf_optuna.rows import Rows
+from lrf_optuna.schema import SCHEMA
 
 log = logging.getLogger(__name__)
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 QUESTION = "lrf:question"
 SPEC = "lrf:spec"
 PLAN = "plan"
-LOCK_SECONDS = 30
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite URL; None for other databases. Raises LrfError for what is no database URL."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise LrfError(f"not a database URL: {url!r}; for example sqlite:///runs/my/study.db") from None
-    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
-
-
-@contextmanager
-def plain_errors(url: str) -> Iterator[None]:
-    """Errors of the database as one line."""
-    try:
-        yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error, OSError) as reason:
-        cause = reason.__cause__ or reason
-        shown = make_url(url).render_as_string(hide_password=True)
-        raise LrfError(f"the database {shown} cannot be used: {str(cause).splitlines()[0]}") from reason
-    except ImportError as reason:
-        missing = getattr(reason.__cause__ or reason, "name", None)
-        raise LrfError(f"the database {url.split('://')[0]} needs the package {missing!r}: pip install it") from None
-
-
-def connect(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at `url`; an SQLite file is in WAL mode, so that readers never block the search."""
-    with plain_errors(url):
-        path = sqlite_file(url)
-        if path is None:
-            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
-        event.listen(storage.engine, "connect", relaxed_sync)
-        storage.engine.dispose()
-        return storage
-
-
-def relaxed_sync(connection: Any, _record: Any) -> None:
-    """In WAL mode a commit survives the death of the process without waiting for the disk."""
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 class Record:
-    """A study on disk that takes finished trials."""
+    """A study in a database that takes finished trials."""
 
-    def __init__(self, study: optuna.Study, url: str) -> None:
-        self.study, self.url = study, url
+    def __init__(self, database: Database, name: str) -> None:
+        self.database, self.url = database, database.url
+        with plain_errors(self.url):
+            self.study = optuna.load_study(
+                study_name=name, storage=database.storage, sampler=optuna.samplers.NSGAIISampler()
+            )
+            known = database.storage.get_current_version() == SCHEMA
+            self.trials = (Rows if known else Calls)(database, database.storage.get_study_id_from_name(name))
 
     @classmethod
     def open(
@@ -93,24 +52,26 @@ class Record:
         `question` says what the study is about, one digest a word (model, data, space ...). Raises LrfError where a
         study of this name is about something else, or where the database cannot be used.
         """
-        storage = connect(url)
+        database = Database(url)
         with plain_errors(url):
-            names = optuna.study.get_all_study_names(storage)
-            if name in names:
-                study = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.NSGAIISampler())
-                check_question(study, question)
-            else:
-                study = optuna.create_study(study_name=name, storage=storage, directions=["minimize"] * len(objectives))
+            if name not in optuna.study.get_all_study_names(database.storage):
+                with suppress(optuna.exceptions.DuplicatedStudyError):  # another process was as quick
+                    directions = [optuna.study.StudyDirection.MINIMIZE] * len(objectives)
+                    database.storage.create_new_study(directions, name)
+            record = cls(database, name)
+            record.check_question(question)
+            study = record.study
             if len(study.directions) != len(objectives):
                 raise LrfError(f"the study {name!r} in this database was not made by lrf_optuna: give another --name")
-            log.info("study %s with %d trials: %s", name, len(study.trials), json.dumps(dict(question)))
+            log.info("study %s with %d trials: %s", name, record.count(), json.dumps(dict(question)))
             if QUESTION not in study.user_attrs:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     study.set_metric_names(list(objectives))
                 study.set_user_attr(QUESTION, dict(question))
+                record.check_question(question)
             study.set_user_attr(SPEC, spec)
-        return cls(study, url)
+        return record
 
     @classmethod
     def check(cls, url: str, name: str, question: Mapping[str, str]) -> None:
@@ -118,11 +79,11 @@ class Record:
         path = sqlite_file(url)
         if path is not None and not path.exists():
             return
-        storage = connect(url)
+        database = Database(url)
         with plain_errors(url):
-            if name in optuna.study.get_all_study_names(storage):
-                study = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.NSGAIISampler())
-                check_question(study, {**study.user_attrs.get(QUESTION, question), **question})
+            if name in optuna.study.get_all_study_names(database.storage):
+                record = cls(database, name)
+                record.check_question({**record.study.user_attrs.get(QUESTION, question), **question})
 
     @classmethod
     def read(cls, url: str, name: str | None = None) -> Record:
@@ -132,15 +93,13 @@ class Record:
             raise LrfError(
                 f"no study {name or ''} here: there is no file {path}; run it first, or give --out or --storage"
             )
-        storage = connect(url)
+        database = Database(url)
         with plain_errors(url):
-            names = optuna.study.get_all_study_names(storage)
-            name = names[0] if name is None and len(names) == 1 else name
-            if name is None or name not in names:
-                raise LrfError(f"no study {name or 'of one name'} in {url}; there is: {', '.join(names) or 'none'}")
-            return cls(
-                optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.NSGAIISampler()), url
-            )
+            names = optuna.study.get_all_study_names(database.storage)
+        name = names[0] if name is None and len(names) == 1 else name
+        if name is None or name not in names:
+            raise LrfError(f"no study {name or 'of one name'} in {url}; there is: {', '.join(names) or 'none'}")
+        return cls(database, name)
 
     @property
     def name(self) -> str:
@@ -157,40 +116,60 @@ class Record:
         """The names of the costs, in the order of a trial's values."""
         return tuple(self.study.metric_names or ())
 
-    def finished(self) -> list[optuna.trial.FrozenTrial]:
-        """The complete trials, in their order."""
-        with plain_errors(self.url):
-            return self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    def check_question(self, question: Mapping[str, str]) -> None:
+        """Refuse a study about something else; one without a trial or a question was stopped in the making."""
+        asked = self.study.user_attrs.get(QUESTION)
+        if asked is None and not self.trials.counts()[0]:
+            return
+        if asked is None:
+            raise LrfError(f"the study {self.name!r} in this database was not made by lrf_optuna: give another --name")
+        other = sorted(word for word in {*asked, *question} if asked.get(word) != question.get(word))
+        if other:
+            raise LrfError(
+                f"the study {self.name!r} has {self.count()} trials with another {' and another '.join(other)}: "
+                "give another --name, or delete the study to start again"
+            )
 
-    def add(self, trial: optuna.trial.FrozenTrial) -> None:
-        """Record a finished trial, in one transaction."""
-        with plain_errors(self.url):
-            self.study.add_trial(trial)
+    def append(self, trials: Sequence[FrozenTrial], most: int | None = None) -> list[int]:
+        """Record finished trials, in one transaction; the numbers that they got.
+
+        With `most`, only so many that the study has `most` complete trials, whoever recorded them: what does not fit
+        is left out at the end. Either all that fit are recorded or, where an LrfError or any other exception comes
+        out, none of them.
+        """
+        return self.trials.append(trials, most)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Record a finished trial."""
+        self.append([trial])
+
+    def count(self) -> int:
+        """How many complete trials there are."""
+        return self.trials.counts()[1]
+
+    def since(self, number: int, before: int | None = None) -> list[FrozenTrial]:
+        """The complete trials whose numbers are `number` or more (and less than `before`), in their order."""
+        return self.trials.since(number, before)
+
+    def finished(self) -> list[FrozenTrial]:
+        """The complete trials, in their order."""
+        return self.since(0)
 
     def candidates(self) -> list[Candidate]:
-        """The complete trials as plans and costs."""
-        return [candidate_of(trial, self.objectives) for trial in self.finished()]
+        """The complete trials as plans and costs; nothing else of them is read."""
+        objectives = self.objectives
+        return [candidate(*found, objectives) for found in self.trials.costs(PLAN)]
 
 
-def candidate_of(trial: optuna.trial.FrozenTrial, objectives: Sequence[str]) -> Candidate:
+def candidate_of(trial: FrozenTrial, objectives: Sequence[str]) -> Candidate:
     """A finished trial as a plan with its costs."""
-    costs = dict(zip(objectives, trial.values, strict=True))
-    return Candidate(trial.number, Plan.from_json(trial.user_attrs[PLAN]), costs)
+    return candidate(trial.number, trial.user_attrs.get(PLAN), trial.values, objectives)
 
 
-def check_question(study: optuna.Study, question: Mapping[str, str]) -> None:
-    """Refuse a study that is about something else; one without a trial or a question was stopped in the making."""
-    asked = study.user_attrs.get(QUESTION)
-    if asked is None and not study.trials:
-        return
-    if asked is None:
+def candidate(number: int, plan: str | None, values: Sequence[float], objectives: Sequence[str]) -> Candidate:
+    """A plan with its costs. Raises LrfError for a trial without a plan."""
+    if plan is None:
         raise LrfError(
-            f"the study {study.study_name!r} in this database was not made by lrf_optuna: give another --name"
+            f"trial {number} of the study has no plan: it was not made by lrf_optuna; delete it or give another --name"
         )
-    other = sorted(word for word in {*asked, *question} if asked.get(word) != question.get(word))
-    if other:
-        words = " and another ".join(other)
-        raise LrfError(
-            f"the study {study.study_name!r} has {len(study.trials)} trials with another {words}: "
-            "give another --name, or delete the study to start again"
-        )
+    return Candidate(number, Plan.from_json(plan), dict(zip(objectives, values, strict=True)))

@@ -15,9 +15,10 @@ import numpy as np
 import optuna
 import pytest
 
+from lrf_optuna.database import sqlite_file
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plan import Choice, Plan
-from lrf_optuna.storage import PLAN, Record, sqlite_file
+from lrf_optuna.storage import PLAN, Record
 
 QUESTION = {"model": "abc", "data": "def", "space": "ghi"}
 OBJECTIVES = ("loss", "params")
