@@ -24,6 +24,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
 from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
+from lrf_optuna.hunt import is_flat
 from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
 from lrf_optuna.pareto import front, volumes_of
@@ -32,7 +33,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
 from lrf_optuna.result import Result, Standing
-from lrf_optuna.search import is_flat, search
+from lrf_optuna.search import search
 from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record
 from lrf_optuna.study import Found, answered, check_folder, default_url, keep_choice

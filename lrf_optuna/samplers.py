@@ -8,6 +8,8 @@ from typing import Any
 
 import optuna
 
+BRED = "bred"
+"""The search's own."""
 Child = Callable[[optuna.Study, dict[str, Any], list[optuna.trial.FrozenTrial]], dict[str, Any]]
 Make = Callable[[int, int, Child], optuna.samplers.BaseSampler]
 
@@ -20,7 +22,7 @@ def bred(population: int, seed: int, child: Child) -> optuna.samplers.BaseSample
 
 
 SAMPLERS: dict[str, Make] = {
-    "bred": bred,
+    BRED: bred,
     "nsga2": lambda population, seed, _: optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
     "nsga3": lambda population, seed, _: optuna.samplers.NSGAIIISampler(population_size=population, seed=seed),
     "tpe": lambda population, seed, _: optuna.samplers.TPESampler(seed=seed),

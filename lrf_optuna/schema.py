@@ -11,6 +11,7 @@ TEXT, NUMBER, REAL = Text(), Integer(), Float(53)
 VALUE_TYPE = Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
 STEP_TYPE = Enum("FINITE", "INF_POS", "INF_NEG", "NAN", name="trialintermediatevaluetype")
 STUDIES = table("studies", column("study_id", NUMBER))
+STUDY_USER = table("study_user_attributes", column("study_id", NUMBER), column("key", TEXT), column("value_json", TEXT))
 TRIALS = table(
     "trials",
     column("trial_id", NUMBER),

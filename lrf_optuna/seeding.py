@@ -14,6 +14,8 @@ from lrf_optuna.stages import Array
 
 NEAR = (1.0, 0.97, 0.92)
 """Shares of a target that seeds are made for, so that the front is dense there."""
+GOLDEN = 0.618
+"""Multiples of it, modulo 1, are far from each other."""
 
 
 def budgeted(table: Table, fixed: Mapping[str, float]) -> list[Picks]:
@@ -57,3 +59,13 @@ def spreading(points: Array, count: int) -> list[int]:
         gains[chosen] = -1
         chosen.append(int(gains.argmax()))
     return chosen
+
+
+def turned(plans: Sequence[Picks], rank: int) -> list[Picks]:
+    """The order in which the process of this rank takes the seeds, far from the others: even ranks up, odd ones down.
+
+    Ranks 0 and 1 from both ends, each two more from another place.
+    """
+    start = int(len(plans) * (rank // 2 * GOLDEN % 1))
+    ordered = [*plans[start:], *plans[:start]]
+    return ordered[::-1] if rank % 2 else ordered

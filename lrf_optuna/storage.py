@@ -11,24 +11,27 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
+from sqlalchemy import insert, select, update
 
 from lrf_optuna.calls import Calls
 from lrf_optuna.database import Database, plain_errors, sqlite_file
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plan import Candidate, Plan
-from lrf_optuna.rows import Rows
-from lrf_optuna.schema import SCHEMA
+from lrf_optuna.rows import Rows, lock
+from lrf_optuna.schema import SCHEMA, STUDY_USER
 
 log = logging.getLogger(__name__)
 
 QUESTION = "lrf:question"
 SPEC = "lrf:spec"
 PLAN = "plan"
+PROCESSES, SPACE = "lrf:processes", "lrf:space"
 
 
 class Record:
@@ -139,9 +142,32 @@ class Record:
         """
         return self.trials.append(trials, most)
 
-    def add(self, trial: FrozenTrial) -> None:
-        """Record a finished trial."""
-        self.append([trial])
+    def change(self, key: str, new: Callable[[Any], Any]) -> Any:
+        """Put `new(old)` in the place of a user attribute of the study (None where there is none), and give it.
+
+        In one transaction, so that processes can agree on something, or take turns.
+        """
+        here = (STUDY_USER.c.study_id == self.trials.study) & (STUDY_USER.c.key == key)
+        with self.database.writing() as connection:
+            lock(connection, self.trials.study)
+            old = connection.execute(select(STUDY_USER.c.value_json).where(here)).scalar()
+            value = new(None if old is None else json.loads(old))
+            if old is None:
+                row = {"study_id": self.trials.study, "key": key, "value_json": json.dumps(value)}
+                connection.execute(insert(STUDY_USER), [row])
+            else:
+                connection.execute(update(STUDY_USER).where(here).values(value_json=json.dumps(value)))
+        return value
+
+    def join(self) -> int:
+        """How many processes have searched in this study before this one."""
+        count: int = self.change(PROCESSES, lambda before: (before or 0) + 1)
+        return count - 1
+
+    def agree(self, space: dict[str, list[str]]) -> dict[str, list[str]]:
+        """What trials draw from: that of the process which came first."""
+        agreed: dict[str, list[str]] = self.change(SPACE, lambda before: before or space)
+        return agreed
 
     def count(self) -> int:
         """How many complete trials there are."""

@@ -20,11 +20,11 @@ from lrf_optuna.choosing import DOZEN, Drops
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy
+from lrf_optuna.hunt import CONSTRAINT
 from lrf_optuna.pareto import front, size
 from lrf_optuna.plan import Plan
 from lrf_optuna.result import Result
 from lrf_optuna.run import Run
-from lrf_optuna.search import CONSTRAINT
 from lrf_optuna.study import chosen_in, keep_choice
 from lrf_optuna.surgery import materialise
 from lrf_optuna.zoo import load_model

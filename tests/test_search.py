@@ -15,11 +15,12 @@ from lrf_optuna.baselines import BASELINES
 from lrf_optuna.bench import Bench
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
+from lrf_optuna.hunt import CONSTRAINT, VOLUME, is_flat
 from lrf_optuna.pareto import Front, front, volumes_of
 from lrf_optuna.plan import Candidate
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.samplers import SAMPLERS
-from lrf_optuna.search import CONSTRAINT, VOLUME, is_flat, search, space, stream
+from lrf_optuna.search import search, space, stream
 from lrf_optuna.seeding import budgeted, expected, seeds, spreading
 from lrf_optuna.storage import Record
 
@@ -113,7 +114,7 @@ def test_a_search_that_stopped_among_its_seeds_goes_on_with_the_others(
     whole = search(proxy, table, trials=10, keeps=keeps, population=10)
     for trials in (4, 10):
         parts = search(proxy, table, trials=trials, keeps=keeps, population=10, record=record_at(tmp_path / "s.db"))
-    assert [one.plan for one in parts] == [one.plan for one in whole]
+    assert {one.plan for one in parts} == {one.plan for one in whole}
 
 
 def test_a_resumed_search_does_not_draw_what_it_drew_before(
