@@ -83,7 +83,8 @@ class Recorder:
         """Hand over a finished trial; never waits for the database."""
         with self.change:
             self.queue.append(trial)
-            self.change.notify_all()
+            if len(self.queue) == 1:  # a thread that rests need not be woken by each
+                self.change.notify_all()
         self.check()
 
     def news(self) -> list[FrozenTrial]:
