@@ -98,7 +98,7 @@ FLOORS = {
 HEAVY = {
     "tensorflow": {"network", "finetune"},
     "keras": {"network", "layers", "writing", "surgery", "build", "finetune", "separable"},
-    "optuna": {"schema", "database", "rows", "calls", "storage", "search", "samplers"},
+    "optuna": {"schema", "database", "rows", "calls", "storage", "hunt", "line", "search", "samplers"},
     "plotly": {"figures", "curves", "report"},
     "sklearn": set(),
     "tensorly": set(),

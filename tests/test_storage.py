@@ -56,7 +56,7 @@ from pathlib import Path
 record = opened(Path(sys.argv[2]))
 print("ready", flush=True)
 for number in range(len(record.finished()), int(sys.argv[3])):
-    record.add(finished_trial(number))
+    record.append([finished_trial(number)])
     print(number, flush=True)
 """
 
@@ -106,7 +106,7 @@ def test_two_processes_that_record_at_once_give_every_trial_its_own_number(tmp_p
 def test_a_record_is_the_same_when_it_is_opened_again(tmp_path: Path) -> None:
     first = opened(tmp_path, spec='{"a": 1}')
     for number in range(3):
-        first.add(finished_trial(number))
+        first.append([finished_trial(number)])
     for again in (opened(tmp_path, spec='{"a": 1}'), Record.read(url_in(tmp_path)), Record.read(url_in(tmp_path), "s")):
         assert (again.name, again.objectives, again.spec) == ("s", OBJECTIVES, '{"a": 1}')
         assert again.candidates() == first.candidates()
@@ -115,7 +115,7 @@ def test_a_record_is_the_same_when_it_is_opened_again(tmp_path: Path) -> None:
 
 def test_a_candidate_is_the_plan_and_the_costs_of_its_trial(tmp_path: Path) -> None:
     record, trial = opened(tmp_path), finished_trial(0)
-    record.add(trial)
+    record.append([trial])
     (found,) = record.candidates()
     assert found.plan == Plan.from_json(trial.user_attrs[PLAN])
     assert found.costs == dict(zip(OBJECTIVES, trial.values, strict=True))
@@ -123,7 +123,7 @@ def test_a_candidate_is_the_plan_and_the_costs_of_its_trial(tmp_path: Path) -> N
 
 def test_plain_optuna_reads_names_plans_and_the_question(tmp_path: Path) -> None:
     record = opened(tmp_path)
-    record.add(finished_trial(0))
+    record.append([finished_trial(0)])
     study = optuna.load_study(study_name="s", storage=url_in(tmp_path))
     assert study.metric_names == list(OBJECTIVES)
     assert study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
@@ -139,7 +139,7 @@ def test_the_database_lets_readers_in_while_it_is_written(tmp_path: Path) -> Non
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         connection.execute("BEGIN")
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,)
-        record.add(finished_trial(0))
+        record.append([finished_trial(0)])
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,), "a reader sees one moment"
     connection.close()
     assert len(record.finished()) == 1
@@ -147,7 +147,7 @@ def test_the_database_lets_readers_in_while_it_is_written(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("word", QUESTION)
 def test_another_question_is_refused_by_its_word(tmp_path: Path, word: str) -> None:
-    opened(tmp_path).add(finished_trial(0))
+    opened(tmp_path).append([finished_trial(0)])
     with pytest.raises(LrfError, match=f"'s' has 1 trials with another {word}: give another --name"):
         opened(tmp_path, question=QUESTION | {word: "other"})
     with pytest.raises(LrfError, match=f"another {word}"):
@@ -174,7 +174,7 @@ def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_a_study_that_was_stopped_in_the_making_is_adopted(tmp_path: Path) -> None:
     optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 2)
     record = opened(tmp_path)
-    record.add(finished_trial(0))
+    record.append([finished_trial(0)])
     assert [trial.number for trial in opened(tmp_path).finished()] == [0]
 
 
@@ -182,7 +182,7 @@ def test_a_study_beside_those_of_others_is_kept_apart(tmp_path: Path) -> None:
     theirs = optuna.create_study(study_name="theirs", storage=url_in(tmp_path))
     theirs.add_trial(optuna.trial.create_trial(value=1.0))
     record = opened(tmp_path)
-    record.add(finished_trial(0))
+    record.append([finished_trial(0)])
     assert [trial.number for trial in record.finished()] == [0]
     assert len(optuna.load_study(study_name="theirs", storage=url_in(tmp_path)).trials) == 1
 
