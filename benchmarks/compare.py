@@ -19,7 +19,7 @@ from pathlib import Path
 from beside import SHARED, described, unpacked
 from tables import publish
 
-from lrf_optuna.comparison import FILTERS, OURS, Block, Comparison, Row, Score
+from lrf_optuna.comparison import FILTERS, OURS, Block, Comparison, Score
 
 NETWORKS = (
     "resnet20_cifar10",
@@ -110,23 +110,18 @@ def line(one: Comparison, block: Block) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def leads(block: Block, of: Callable[[Score], float]) -> bool:
-    """Whether ours is there and no other row is more accurate, fitted or as published."""
+def leads(block: Block, of: Callable[[Score], float | None]) -> bool:
+    """Whether ours is there and nothing else that was measured is more accurate, fitted or as published."""
     ours = block.row(OURS).fitted
     others = [score for row in block.rows if row.name != OURS for score in (row.fitted, row.plain) if score]
-    return ours is not None and all(of(ours) >= of(score) for score in others)
+    mine, theirs = ours and of(ours), [share for score in others if (share := of(score)) is not None]
+    return mine is not None and all(mine >= share for share in theirs)
 
 
 def named(block: Block, kind: str) -> str:
     """The best baseline of a kind on validation images, with its name."""
-    best = max(rivals(block, kind), key=lambda pair: pair[0].val, default=None)
-    return f"{shown(best[0])} {best[1].name}" if best else "–"
-
-
-def rivals(block: Block, kind: str) -> list[tuple[Score, Row]]:
-    """The rules for ranks that meet the budget, with their accuracies."""
-    others = (row for row in block.rows if row.name not in (OURS, FILTERS))
-    return [(score, row) for row in others if (score := getattr(row, kind))]
+    best = block.best(kind)
+    return f"{shown(getattr(best, kind))} {best.name}" if best else "–"
 
 
 def on_validation(score: Score) -> float:
@@ -134,14 +129,14 @@ def on_validation(score: Score) -> float:
     return score.val
 
 
-def on_test(score: Score) -> float:
-    """The test accuracy; nan, which nothing is above or below, where it was not measured."""
-    return float("nan") if score.test is None else score.test
+def on_test(score: Score) -> float | None:
+    """The test accuracy, where it was measured."""
+    return score.test
 
 
 def shown(score: Score | None) -> str:
     """Validation and test accuracy."""
-    return f"{score.val:.1%} / {on_test(score):.1%}" if score else "–"
+    return f"{score.val:.2%} / {'–' if score.test is None else f'{score.test:.2%}'}" if score else "–"
 
 
 if __name__ == "__main__":

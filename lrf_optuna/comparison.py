@@ -18,7 +18,7 @@ WORDS = {"params": "parameters", "macs": "MACs"}
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Shares of images classified right: validation images, and test images where they were asked for."""
+    """Shares of images classified right: validation images, and test images where they were measured."""
 
     val: float
     test: float | None = None
@@ -66,6 +66,14 @@ class Block:
     def row(self, name: str) -> Row:
         """The row of this name."""
         return lookup({row.name: row for row in self.rows}, name, "row")
+
+    def best(self, kind: str) -> Row | None:
+        """The rule for ranks that is best on validation images with `fitted` or `plain` kernels; of equals the first.
+
+        Ours and filter pruning are none; None where no rule meets the budget.
+        """
+        rivals = [row for row in self.rows if row.name not in (OURS, FILTERS) and getattr(row, kind)]
+        return max(rivals, key=lambda row: getattr(row, kind).val, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,10 +268,19 @@ def test_the_best_baseline_of_compare_is_the_best_on_validation(comparing: Modul
     one, other = row("a", Score(0.7, 0.75), Score(0.4, 0.2)), row("b", Score(0.6, 0.5), Score(0.45, 0.1))
     found = compared(ours, one, other, row("c", None, None), cut)
     assert comparing.line(found, found.blocks[0]) == (
-        "| net | 50% | 80.0% / 70.0% | 70.0% / 75.0% a | 45.0% / 10.0% b | 30.0% / 30.0% |"
+        "| net | 50% | 80.00% / 70.00% | 70.00% / 75.00% a | 45.00% / 10.00% b | 30.00% / 30.00% |"
     )
-    assert comparing.summary(found) == "| net | 90.0% / 80.0% | 1 | 1 | 0 | 7 | 0 |"
+    assert comparing.summary(found) == "| net | 90.00% / 80.00% | 1 | 1 | 0 | 7 | 0 |"
     assert comparing.page([found]).count("\n| net |") == 2
+
+
+def test_what_was_not_measured_is_no_rival_of_ours(comparing: ModuleType) -> None:
+    ours, one, other = row("ours", Score(0.8, 0.7), None), row("a", Score(0.8), None), row("b", Score(0.6, 0.75), None)
+    assert comparing.leads(compared(ours, one).blocks[0], comparing.on_test)
+    assert not comparing.leads(compared(ours, one, other).blocks[0], comparing.on_test)
+    assert comparing.leads(compared(ours, one, other).blocks[0], comparing.on_validation)
+    assert not comparing.leads(compared(row("ours", Score(0.8), None)).blocks[0], comparing.on_test)
+    assert comparing.shown(Score(0.8)) == "80.00% / –"
 
 
 def test_ours_of_compare_leads_only_where_it_is_there(comparing: ModuleType) -> None:
