@@ -12,7 +12,7 @@ from cachetools import LRUCache
 from lrf_optuna.baselines import Baseline, baselines_of
 from lrf_optuna.bench import Bench, Costs
 from lrf_optuna.choosing import DOZEN, choose
-from lrf_optuna.comparison import FILE, FILTERS, OURS, Block, Comparison, Row, Score, checked
+from lrf_optuna.comparison import FILE, FILTERS, KINDS, OURS, Block, Comparison, Row, Score, checked
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.curves import drawn
 from lrf_optuna.decompositions import compose
@@ -37,7 +37,6 @@ MEMORY = 2**28
 """Bytes of plain kernels that are kept."""
 SOURCE = "L1-norm filter pruning (Li et al., ICLR 2017)"
 TESTED = "They are measured of ours, of filter pruning, and of the baselines that are best on validation images."
-KINDS = ("fitted", "plain")
 Kernels = Mapping[str, Array]
 
 

@@ -12,6 +12,8 @@ from lrf_optuna.errors import LrfError, lookup
 
 FILE = "compare.json"
 OURS, FILTERS = "ours", "l1 filters"
+KINDS = ("fitted", "plain")
+"""Of kernels: fitted to data as ours are, or as published."""
 WORDS = {"params": "parameters", "macs": "MACs"}
 """The costs that a budget may be of."""
 
@@ -52,7 +54,7 @@ class Row:
     @classmethod
     def of(cls, table: dict[str, Any]) -> Row:
         """The row of `asdict`."""
-        scores = {name: Score(**table[name]) if table[name] else None for name in ("fitted", "plain")}
+        scores = {name: Score(**table[name]) if table[name] else None for name in KINDS}
         return cls(**table | scores)
 
 
