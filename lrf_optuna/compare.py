@@ -12,10 +12,9 @@ from cachetools import LRUCache
 from lrf_optuna.baselines import Baseline, baselines_of
 from lrf_optuna.bench import Bench, Costs
 from lrf_optuna.choosing import DOZEN, choose
-from lrf_optuna.comparison import FILE, FILTERS, OURS, Block, Comparison, Row, Score, checked
+from lrf_optuna.comparison import FILE, FILTERS, KINDS, OURS, Block, Comparison, Row, Score, checked
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.curves import drawn
-from lrf_optuna.data import Images
 from lrf_optuna.decompositions import compose
 from lrf_optuna.errors import LrfError
 from lrf_optuna.objectives import OBJECTIVES, Measured
@@ -37,14 +36,16 @@ ROUNDING = 1e-6
 MEMORY = 2**28
 """Bytes of plain kernels that are kept."""
 SOURCE = "L1-norm filter pruning (Li et al., ICLR 2017)"
+TESTED = "They are measured of ours, of filter pruning, and of the baselines that are best on validation images."
 Kernels = Mapping[str, Array]
 
 
 def compare(work: Run, budgets: Sequence[float] = BUDGETS, *, cost: str = "params", test: bool = False) -> Comparison:
     """The front of a study that was run against every baseline, at each budget (the most of `cost` that may be left).
 
-    With `test` the test images are measured as well. Raises LrfError for budgets that are no shares, for a cost that
-    is none of the study's, and for a study without trials.
+    With `test` the test images are measured as well, for what a reader looks at: ours, filter pruning, and of each kind
+    of kernels the baseline that is best on validation images. Raises LrfError for budgets that are no shares, for a
+    cost that is none of the study's, and for a study without trials.
     """
     shares = checked(budgets, cost)
     candidates = work.record.candidates()
@@ -55,7 +56,7 @@ def compare(work: Run, budgets: Sequence[float] = BUDGETS, *, cost: str = "param
         raise LrfError(f"the study's costs are {', '.join(points[0].costs)}: compare at budgets of one of them")
     contest = Contest(work, points, test)
     with work.proxy.calm():
-        blocks = tuple(Block(share, tuple(contest.rows({cost: share}))) for share in shares)
+        blocks = tuple(contest.block(cost, share) for share in shares)
     return Comparison(
         work.spec.name,
         len(candidates),
@@ -63,7 +64,7 @@ def compare(work: Run, budgets: Sequence[float] = BUDGETS, *, cost: str = "param
         tuple(points[0].costs),
         len(points),
         len(contest.beaten),
-        contest.score({}),
+        contest.original(),
         blocks,
         notes(work, test),
     )
@@ -81,13 +82,17 @@ def leave(work: Run, found: Comparison) -> None:
 
 @dataclass
 class Contest:
-    """Makes the rows of a comparison: `points` are the front; `beaten` gathers those of them that a row dominates."""
+    """Makes the rows of a comparison: `points` are the front; `beaten` gathers those of them that a row dominates.
+
+    `known`: the scores of plans with fitted or plain kernels; `made`: how the kernels of a block's rows are made.
+    """
 
     work: Run
     points: Sequence[Candidate]
     test: bool = False
     beaten: set[int] = field(default_factory=set)
     known: dict[tuple[Plan, bool], Score] = field(default_factory=dict)
+    made: dict[tuple[str, str], Callable[[], Kernels]] = field(default_factory=dict)
 
     @cached_property
     def bench(self) -> Bench:
@@ -103,6 +108,23 @@ class Contest:
     def plain(self) -> Plain:
         """Kernels as published."""
         return Plain(self.work.proxy)
+
+    def block(self, cost: str, share: float) -> Block:
+        """The rows for a budget, with test accuracies where they were asked for and matter."""
+        self.made.clear()
+        block = Block(share, tuple(self.rows({cost: share})))
+        if not self.test:
+            return block
+        ends = {(OURS, "fitted"), (OURS, "plain"), (FILTERS, "plain")}
+        ends |= {(row.name, kind) for kind in KINDS if (row := block.best(kind))}
+        return Block(
+            share, tuple(self.tested(row, [kind for kind in KINDS if (row.name, kind) in ends]) for row in block.rows)
+        )
+
+    def tested(self, row: Row, kinds: Sequence[str]) -> Row:
+        """A row with the test accuracies of some kinds."""
+        there = {kind: score for kind in kinds if (score := getattr(row, kind))}
+        return replace(row, **{k: replace(s, test=self.on_test(self.made[row.name, k]())) for k, s in there.items()})
 
     def rows(self, budget: Costs) -> Iterator[Row]:
         """The rows for a budget: ours, every baseline, filter pruning."""
@@ -129,6 +151,8 @@ class Contest:
 
     def row(self, name: str, source: str, plan: Plan) -> Row:
         """The row of a plan, with fitted and with plain kernels."""
+        self.made[name, "fitted"] = partial(self.work.proxy.swaps, plan)
+        self.made[name, "plain"] = partial(self.plain.swaps, plan)
         fitted, plain = (self.scored(plan, as_ours) for as_ours in (True, False))
         return filled(Row(name, source, fitted=fitted, plain=plain), self.work.proxy.measure(plan))
 
@@ -138,6 +162,7 @@ class Contest:
         maps = proxy.network.run(proxy.pixels, cut.kernels)
         alike = {tap: finite(proxy.similar(proxy.reference[tap], maps[tap])) for tap in maps}
         measured = Measured(alike, cut.params, cut.macs, cut.params_share, cut.macs_share)
+        self.made[FILTERS, "plain"] = lambda: cut.kernels
         plain, lost = self.score(cut.kernels), self.dominated(measured)
         return filled(Row(FILTERS, SOURCE, plain=plain, dominated=lost), measured)
 
@@ -157,11 +182,17 @@ class Contest:
         return self.known[key]
 
     def score(self, kernels: Kernels) -> Score:
-        """The accuracies with these kernels, and BatchNorm re-estimated where that helps."""
+        """The validation accuracy with these kernels, and BatchNorm re-estimated where that helps."""
+        return Score(self.work.accuracy.of(kernels))
+
+    def on_test(self, kernels: Kernels) -> float:
+        """The test accuracy with these kernels, and BatchNorm re-estimated in the same way."""
         judge = self.work.accuracy
-        statistics = judge.statistics(kernels)
-        val = judge.right(Images(judge.images, judge.labels), kernels, statistics)
-        return Score(val, judge.right(self.work.data.test, kernels, statistics) if self.test else None)
+        return judge.right(self.work.data.test, kernels, judge.statistics(kernels))
+
+    def original(self) -> Score:
+        """The accuracies of the original."""
+        return replace(self.score({}), test=self.on_test({}) if self.test else None)
 
 
 class Plain:
@@ -224,5 +255,5 @@ def notes(work: Run, test: bool) -> tuple[str, ...]:
         *work.data.notes,
         f"Our point is the most accurate of {DOZEN} at most on these very validation images, so its accuracy is a "
         f"little flattered; every baseline is one plan, of which greedy looks at {min(there, QUICK):,} of the images.",
-        *([f"The {len(work.data.test):,} test images are only reported: nothing is chosen by them."] * test),
+        *([f"The {len(work.data.test):,} test images are only reported: nothing is chosen by them. {TESTED}"] * test),
     )

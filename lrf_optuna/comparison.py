@@ -12,13 +12,15 @@ from lrf_optuna.errors import LrfError, lookup
 
 FILE = "compare.json"
 OURS, FILTERS = "ours", "l1 filters"
+KINDS = ("fitted", "plain")
+"""Of kernels: fitted to data as ours are, or as published."""
 WORDS = {"params": "parameters", "macs": "MACs"}
 """The costs that a budget may be of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Shares of images classified right: validation images, and test images where they were asked for."""
+    """Shares of images classified right: validation images, and test images where they were measured."""
 
     val: float
     test: float | None = None
@@ -52,7 +54,7 @@ class Row:
     @classmethod
     def of(cls, table: dict[str, Any]) -> Row:
         """The row of `asdict`."""
-        scores = {name: Score(**table[name]) if table[name] else None for name in ("fitted", "plain")}
+        scores = {name: Score(**table[name]) if table[name] else None for name in KINDS}
         return cls(**table | scores)
 
 
@@ -66,6 +68,14 @@ class Block:
     def row(self, name: str) -> Row:
         """The row of this name."""
         return lookup({row.name: row for row in self.rows}, name, "row")
+
+    def best(self, kind: str) -> Row | None:
+        """The rule for ranks that is best on validation images with `fitted` or `plain` kernels; of equals the first.
+
+        Ours and filter pruning are none; None where no rule meets the budget.
+        """
+        rivals = [row for row in self.rows if row.name not in (OURS, FILTERS) and getattr(row, kind)]
+        return max(rivals, key=lambda row: getattr(row, kind).val, default=None)
 
 
 @dataclass(frozen=True, slots=True)

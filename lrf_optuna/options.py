@@ -56,7 +56,10 @@ Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", 
 
 Budgets = Annotated[Text, option("Shares of the cost that may be left, with commas.", "0.7,0.5,0.4,0.3,0.2,0.1")]
 Cost = Annotated[Text, option("What the budgets are of: params or macs.", "params")]
-Test = Annotated[bool, option("Measure the test images as well; they are only reported.", None, ALL, "--test")]
+Test = Annotated[
+    bool,
+    option("Measure the test images too, of ours and the best baselines; they are only reported.", None, ALL, "--test"),
+]
 
 AllMethods = Annotated[bool, option("What every method makes of every layer.", None, ALL, "--all-methods")]
 Keeps = Annotated[Text, option("With --all-methods: the shares to keep, with commas.", "0.2,0.4,0.6", ALL, "--keeps")]

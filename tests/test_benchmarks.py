@@ -268,10 +268,29 @@ def test_the_best_baseline_of_compare_is_the_best_on_validation(comparing: Modul
     one, other = row("a", Score(0.7, 0.75), Score(0.4, 0.2)), row("b", Score(0.6, 0.5), Score(0.45, 0.1))
     found = compared(ours, one, other, row("c", None, None), cut)
     assert comparing.line(found, found.blocks[0]) == (
-        "| net | 50% | 80.0% / 70.0% | 70.0% / 75.0% a | 45.0% / 10.0% b | 30.0% / 30.0% |"
+        "| net | 50% | 80.00% / 70.00% | 70.00% / 75.00% a | 45.00% / 10.00% b | 30.00% / 30.00% |"
     )
-    assert comparing.summary(found) == "| net | 90.0% / 80.0% | 1 | 1 | 0 | 7 | 0 |"
+    assert comparing.summary(found) == "| net | 90.00% / 80.00% | 1 | 1 | 0 | nowhere | 7 | 0 |"
     assert comparing.page([found]).count("\n| net |") == 2
+
+
+def test_the_budget_where_ours_is_furthest_behind_is_named_with_its_row(comparing: ModuleType) -> None:
+    ours, one = row("ours", Score(0.8), Score(0.9)), row("a", Score(0.81), Score(0.825))
+    found = compared(ours, one, row("l1 filters", None, Score(0.802)), row("b", None, None))
+    assert comparing.behind(found) == "2.50 at 50% (a as published)"
+    assert comparing.behind(compared(ours, row("l1 filters", None, Score(0.802)))) == "0.20 at 50% (l1 filters)"
+    assert comparing.behind(compared(ours, row("a", Score(0.81), None))) == "1.00 at 50% (a)"
+    assert comparing.behind(compared(ours, row("a", Score(0.8), None))) == "nowhere"
+    assert comparing.behind(compared(row("ours", None, None), row("a", Score(0.3), None))).startswith("30.00 at 50%")
+
+
+def test_what_was_not_measured_is_no_rival_of_ours(comparing: ModuleType) -> None:
+    ours, one, other = row("ours", Score(0.8, 0.7), None), row("a", Score(0.8), None), row("b", Score(0.6, 0.75), None)
+    assert comparing.leads(compared(ours, one).blocks[0], comparing.on_test)
+    assert not comparing.leads(compared(ours, one, other).blocks[0], comparing.on_test)
+    assert comparing.leads(compared(ours, one, other).blocks[0], comparing.on_validation)
+    assert not comparing.leads(compared(row("ours", Score(0.8), None)).blocks[0], comparing.on_test)
+    assert comparing.shown(Score(0.8)) == "80.00% / –"
 
 
 def test_ours_of_compare_leads_only_where_it_is_there(comparing: ModuleType) -> None:

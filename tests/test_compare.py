@@ -131,8 +131,47 @@ def test_the_original_scores_as_a_plan_of_nothing_and_test_images_only_where_ask
     work: Run, found: Comparison, contest: Contest
 ) -> None:
     assert found.original.val == pytest.approx(work.accuracy(Plan(())))
-    assert all(row.plain is None or row.plain.test is not None for _, row in rows_of(found))
-    assert contest.score({}).test is None
+    assert found.original.test is not None
+    assert contest.original() == replace(found.original, test=None)
+
+
+def test_test_images_are_measured_of_ours_filter_pruning_and_the_best_baseline_of_each_kind(found: Comparison) -> None:
+    measured = 0
+    for block in found.blocks:
+        best = {(kind, row.name) for kind in ("fitted", "plain") if (row := block.best(kind))}
+        wanted = best | {("fitted", OURS), ("plain", OURS), ("plain", FILTERS)}
+        for row in block.rows:
+            for kind in ("fitted", "plain"):
+                if score := getattr(row, kind):
+                    assert (score.test is not None) == ((kind, row.name) in wanted)
+                    measured += score.test is not None
+    assert measured == 2 * 5, "of two budgets that can be met"
+
+
+def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(work: Run, found: Comparison, contest: Contest) -> None:
+    points = {point.trial: point for point in contest.points}
+    ours = found.blocks[0].row(OURS)
+    assert ours.trial is not None
+    assert ours.fitted
+    assert ours.fitted.test == contest.on_test(work.proxy.swaps(points[ours.trial].plan))
+    best = found.blocks[0].best("plain")
+    assert best is not None
+    assert best.plain
+    plan = baselines_of(work.proxy)[best.name].plan(contest.bench, {"params": BUDGETS[0]})
+    assert best.plain.test == contest.on_test(contest.plain.swaps(plan))
+
+
+def test_the_best_baseline_is_neither_ours_nor_filter_pruning_and_of_equals_the_first() -> None:
+    high, low = Score(0.9), Score(0.5)
+    rows = (
+        Row(OURS, "", fitted=high),
+        Row("a", "", fitted=low),
+        Row("b", "", fitted=low),
+        Row(FILTERS, "", plain=high),
+    )
+    block = Block(0.5, (*rows, Row("c", "", "too large")))
+    assert block.best("fitted") == rows[1]
+    assert block.best("plain") is None
 
 
 def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(contest: Contest) -> None:
@@ -287,5 +326,5 @@ def test_an_interrupt_leaves_what_was_there(work: Run, found: Comparison, monkey
 
 def test_scores_are_shares_of_images(found: Comparison) -> None:
     scores = [score for _, row in rows_of(found) for score in (row.fitted, row.plain) if score]
-    assert all(0 <= score.val <= 1 and score.test is not None and 0 <= score.test <= 1 for score in scores)
+    assert all(0 <= share <= 1 for score in scores for share in (score.val, score.test) if share is not None)
     assert found.original.val > 0.9
