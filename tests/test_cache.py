@@ -18,6 +18,8 @@ from test_floors import MODULES, imports
 from lrf_optuna import cache as kept
 from lrf_optuna import fingerprint
 from lrf_optuna.cache import HEAD, Cache, Shelf, place
+from lrf_optuna.decompositions import DECOMPOSITIONS
+from lrf_optuna.decompositions.svd import ChannelSVD
 from lrf_optuna.fingerprint import FITTING, code, digest
 from lrf_optuna.plan import INTACT, Plan
 from lrf_optuna.proxy import Proxy
@@ -347,6 +349,25 @@ def test_the_place_is_what_was_asked_for_else_the_environments_else_the_users(
     assert place() == own_cache
     monkeypatch.delenv("LRF_OPTUNA_CACHE")
     assert place().name == "lrf_optuna"  # type: ignore[union-attr]
+
+
+class Mine(ChannelSVD):
+    """A user's method."""
+
+
+def test_a_users_own_method_is_not_kept_as_it_may_change_under_its_name(
+    made: Callable[..., Proxy], monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(DECOMPOSITIONS, "mine", Mine("mine"))
+    first, again = (made(methods=("svd", "tucker2", "mine")) for _ in range(2))
+    table = first.table(KEEPS)
+    fitted = set[str]()
+    fit = again.fits.fit
+    monkeypatch.setattr(again.fits, "fit", lambda site, choice: (fitted.add(choice.method), fit(site, choice))[1])
+    assert again.table(KEEPS) == table
+    assert fitted == {"mine"}
+    assert any(choice.method == "tucker2" for choice in again.fits.of("deep").files)
+    assert {choice.method for choice in made().fits.of("deep").errors} == {"tucker2"}
 
 
 def test_without_a_cache_nothing_is_written(made: Callable[..., Proxy], tmp_path: Path, own_cache: Path) -> None:
