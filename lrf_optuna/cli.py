@@ -54,6 +54,8 @@ def run(
     no_seeds: o.NoSeeds = False,
     stop_when_flat: o.StopWhenFlat = False,
     keep: o.Keep = None,
+    cache: o.CacheAt = None,
+    no_cache: o.NoCache = False,
     divide: o.Divide = None,
     mean: o.Mean = None,
     std: o.Std = None,
@@ -93,6 +95,7 @@ def run(
         "search.seeded": False if no_seeds else None,
         "search.stop_when_flat": stop_when_flat or None,
         "search.keep": o.numbers("--keep", keep),
+        "search.cache": o.cached(cache, no_cache),
         "tune.epochs": 0 if no_tune else epochs,
         "tune.rate": o.rate_of(rate),
         "tune.batch": batch,
@@ -315,6 +318,25 @@ def dashboard(
     except OSError as reason:
         raise LrfError(f"cannot listen on {host}:{port} ({reason.strerror}): give another --port") from None
     run_server(url, host=host, port=port)
+
+
+@app.command()
+@guarded
+def cache(
+    place: Annotated[
+        Path | None, o.option("Another cache than the user's.", "$LRF_OPTUNA_CACHE, or the user's", None, "--cache")
+    ] = None,
+    clear: Annotated[bool, o.option("Remove all that is kept there.", None, None, "--clear")] = False,
+) -> None:
+    """Say where fits are kept for the next run, and how many bytes they take; or remove them."""
+    from lrf_optuna.cache import BUDGET, Cache
+    from lrf_optuna.cache import place as place_of
+
+    kept = Cache(place_of(str(place) if place else True) or Path())
+    files, size = kept.files(), kept.size
+    print(f"{kept.folder}: {size / 2**20:,.1f} of {BUDGET / 2**20:,.0f} MiB in {len(files)} files")
+    if clear:
+        print(f"{kept.clear()} files removed")
 
 
 def made(found: Found, options: dict[str, object]) -> None:

@@ -17,10 +17,11 @@ from lrf_optuna.config import BUDGETS
 from lrf_optuna.curves import drawn
 from lrf_optuna.decompositions import compose
 from lrf_optuna.errors import LrfError
+from lrf_optuna.fits import keep
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import costs_of, front
 from lrf_optuna.plan import INTACT, Candidate, Choice, Plan
-from lrf_optuna.proxy import Proxy, finite, keep
+from lrf_optuna.proxy import Proxy, finite
 from lrf_optuna.pruning import pruned
 from lrf_optuna.refit import Fitter
 from lrf_optuna.report import save_to_study, write_report

@@ -78,6 +78,7 @@ class SearchSpec(Section):
     maps: Literal["logits", "deep"] = "logits"
     keep: Several[Share] = KEEP
     storage: str | None = None
+    cache: Annotated[str, Field(min_length=1)] | bool = True
     targets: dict[Literal["params", "macs"], Target] = Field(default_factory=dict)
     max_drop: float | None = Field(default=None, ge=0)
     by: Literal["accuracy", "loss"] = "accuracy"
@@ -184,7 +185,10 @@ class StudySpec(Section):
     def _with_paths_from(self, folder: Path) -> StudySpec:
         model = self.model.model_copy(update={"path": _absolute(self.model.path, folder)})
         data = self.data.model_copy(update={"path": _absolute(self.data.path, folder)})
-        return self.model_copy(update={"model": model, "data": data})
+        cache = self.search.cache
+        kept = str(folder / Path(cache).expanduser()) if isinstance(cache, str) else cache
+        search = self.search.model_copy(update={"cache": kept})
+        return self.model_copy(update={"model": model, "data": data, "search": search})
 
 
 def name_for(model_path: str, data_path: str) -> str:

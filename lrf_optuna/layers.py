@@ -16,7 +16,7 @@ from lrf_optuna import convolutions as conv
 from lrf_optuna import einsum, writing
 from lrf_optuna.decompositions import chain_of, saving
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.network import Shape, Shapes, called_shapes, open_shape
+from lrf_optuna.network import Shape, Shapes, called_shapes, open_shape, view_of
 from lrf_optuna.plan import Plan
 from lrf_optuna.stages import Array, Chain, Conv, Site
 
@@ -212,7 +212,7 @@ def keras_kernel(layer: Any, kernel: Array) -> Array:
 
 def own_kernel(layer: Any) -> Array:
     """The layer's kernel, laid out as in `Conv`."""
-    return LAYERS[type(layer).__name__].ours(np.asarray(kernel_of(layer).numpy(), np.float32), layer)
+    return LAYERS[type(layer).__name__].ours(np.asarray(view_of(kernel_of(layer)), np.float32), layer)
 
 
 def own_maps(layer: Any, inputs: Array) -> Array:

@@ -30,6 +30,8 @@ BATCH = 256
 """Images of a pass over many."""
 HEARD_BYTES = 2**28
 """Layer inputs that are held at a time."""
+MAP_BYTES = 2**28
+"""The largest map of a pass; some others of its size are alive with it."""
 
 
 @contextmanager
@@ -141,7 +143,7 @@ class Network:
     """A model whose named layers can run with other kernels, and whose maps can be read.
 
     `layers`: name -> layer whose kernel may be replaced; `variables`: name -> its kernel's Keras variable; `norms`: the
-    BatchNorm layers whose statistics may be.
+    BatchNorm layers whose statistics may be; `most`: images of one pass.
     """
 
     def __init__(
@@ -151,9 +153,11 @@ class Network:
         variables: Mapping[str, Any],
         taps: Mapping[str, Any],
         norms: Sequence[Any] = (),
+        most: int = BATCH,
     ) -> None:
+        self.most = most
         self.model, self.layers, self.variables, self.taps = model, dict(layers), dict(variables), dict(taps)
-        self.own = {name: tf.constant(variable.numpy(), tf.float32) for name, variable in self.variables.items()}
+        self.own = {name: tf.cast(tf.convert_to_tensor(v), tf.float32) for name, v in self.variables.items()}
         self.norms = list(norms)
         self.moving = [variable for norm in self.norms for variable in (norm.moving_mean, norm.moving_variance)]
         self.statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
@@ -201,8 +205,10 @@ class Network:
 
         `statistics`: of the BatchNorm layers as `reestimated` gives them, where they are not the model's own.
         """
-        found = self.compiled(self.taken(kernels), statistics or self.statistics, x)
-        return {name: value.numpy() for name, value in found.items()}
+        taken = self.taken(kernels)
+        parts = batches_of(x, self.most) if count_of(x) > self.most else [x]
+        found = [self.compiled(taken, statistics or self.statistics, part) for part in parts]
+        return {name: np.concatenate([part[name].numpy() for part in found]) for name in found[0]}
 
     def taken(self, kernels: Mapping[str, Array]) -> list[Any]:
         """A kernel for every layer: the given one, else its own."""
@@ -227,12 +233,29 @@ class Network:
 
     def comparable(self, model: Any, x: Array) -> Array:
         """Another model's outputs for images `(n, ...)` as logits like this one's."""
-        return np.asarray(logits_of(tf.cast(model(x, training=False), tf.float32), self.ends[OUTPUT]))
+        outs = [tf.cast(model(part, training=False), tf.float32) for part in batches_of(x, self.most)]
+        return np.asarray(logits_of(tf.concat(outs, 0), self.ends[OUTPUT]))
+
+
+def view_of(variable: Any) -> Array:
+    """The values of a variable, not copied: TensorFlow gives a variable new memory where its old is looked at."""
+    found: Array = np.asarray(tf.convert_to_tensor(variable))
+    return found
+
+
+def weights_of(model: Any) -> list[Array]:
+    """What `model.get_weights()` gives, not copied."""
+    return [view_of(variable) for variable in model.weights]
 
 
 def each(images: Images, change: Callable[[Array], Any]) -> Any:
     """The images of every input, changed, in the same structure."""
     return keras.tree.map_structure(change, images)
+
+
+def flat(images: Images) -> list[Array]:
+    """The images of every input, one after the other."""
+    return list(keras.tree.flatten(images))
 
 
 def shapes_of(images: Images) -> Shapes:
@@ -242,7 +265,7 @@ def shapes_of(images: Images) -> Shapes:
 
 def count_of(images: Images) -> int:
     """How many images there are. Raises LrfError where inputs differ in that."""
-    counts = {len(array) for array in keras.tree.flatten(images)}
+    counts = {len(array) for array in flat(images)}
     if len(counts) != 1:
         raise LrfError(f"a model's inputs should be equally many, but are {sorted(counts)}")
     return counts.pop()
@@ -258,6 +281,12 @@ def in_batches(images: Images, sites: Iterable[Site]) -> list[Images]:
     """Images in batches of which the inputs of all sites together stay within `HEARD_BYTES`, 128 at most."""
     bytes_each = sum(4 * site.op.cin * prod(shape) for site in sites for shape in site.maps)
     return batches_of(images, int(np.clip(HEARD_BYTES // max(bytes_each, 1), 1, 128)))
+
+
+def images_of_a_pass(sites: Iterable[Site]) -> int:
+    """How many images a pass takes so that the largest input of a site stays within `MAP_BYTES`, `BATCH` at most."""
+    largest = max((4 * site.op.cin * prod(shape) for site in sites for shape in site.maps), default=1)
+    return int(np.clip(MAP_BYTES // max(largest, 1), 1, BATCH))
 
 
 def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shapes: Shapes) -> dict[str, Any]:

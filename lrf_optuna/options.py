@@ -54,6 +54,12 @@ NoSeeds = Annotated[bool, option("Begin with random plans instead of good ones."
 StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
 Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "12 from 0.04 to 0.75", SEARCH)]
 
+CacheAt = Annotated[
+    Path | None,
+    option("Where fits are kept for the next run.", "$LRF_OPTUNA_CACHE, or the user's cache", SEARCH, "--cache"),
+]
+NoCache = Annotated[bool, option("Keep no fits, and use none that are kept.", None, SEARCH, "--no-cache")]
+
 Budgets = Annotated[Text, option("Shares of the cost that may be left, with commas.", "0.7,0.5,0.4,0.3,0.2,0.1")]
 Cost = Annotated[Text, option("What the budgets are of: params or macs.", "params")]
 Test = Annotated[
@@ -115,6 +121,13 @@ def choosing(
     if knee or target or max_drop is not None:
         spec = spec.choosing({}, None)
     return spec.override({"search.targets": shares(target), "search.max_drop": max_drop, "search.by": by})
+
+
+def cached(place: Path | None, off: bool) -> Path | bool | None:
+    """What --cache and --no-cache mean for a study. Raises LrfError for both."""
+    if place and off:
+        raise LrfError("--no-cache goes with no --cache: give one of them")
+    return False if off else place
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
 
 from lrf_optuna.allocate import Option, Table
-from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, choice_of, compose, saving
+from lrf_optuna.cache import Cache
+from lrf_optuna.decompositions import DECOMPOSITIONS, built_in, chain_of, choice_of, saving
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.fingerprint import code, digest
+from lrf_optuna.fits import Fits
 from lrf_optuna.layers import (
     Inventory,
     counts,
@@ -26,12 +30,22 @@ from lrf_optuna.layers import (
     walk,
 )
 from lrf_optuna.moments import MOST_ROWS, Gathering, Moments
-from lrf_optuna.network import Images, Network, count_of, deep_taps, each, in_batches, shapes_of
+from lrf_optuna.network import (
+    Images,
+    Network,
+    count_of,
+    deep_taps,
+    each,
+    flat,
+    images_of_a_pass,
+    in_batches,
+    shapes_of,
+    weights_of,
+)
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.refit import Fitter
-from lrf_optuna.similarity import SIMILARITIES, flat
+from lrf_optuna.similarity import SIMILARITIES
 from lrf_optuna.stages import Array
 
 SCORED = 128
@@ -40,11 +54,16 @@ FIRST, MANY = 4, 32
 """One of so many scored images is looked at first, where there are at least that many in all."""
 SMALL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
+SIMILARITIES_HOME = "lrf_optuna.similarity"
 TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Any], dict[str, Any]]] = {
     "logits": lambda *_: {},
     "deep": deep_taps,
 }
 """What plans are compared by besides the logits."""
+REMEMBERED = 4096
+"""Plans of which the costs are remembered: the latest."""
+WITNESSES, WITNESSED = 4, 256
+"""Images, and of each output values, by which a network is told from another that has its weights."""
 PROBED_KEEPS = (0.15, 0.4)
 """Budgets at which each layer is compressed alone, to see how much its error hurts the network."""
 
@@ -55,8 +74,9 @@ class Proxy:
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
     them); a quarter of them, at most `SCORED`, score plans, and the others say what each layer's inputs look like, so
     that a fit is never judged on the images it was made on. `maps`: what plans are compared by, `logits` or also the
-    `deep` maps before them. Kernels are kept in at most `memory` bytes, what they are cut from in eight times that.
-    Raises LrfError where nothing in the model can be factorized, or for a single image.
+    `deep` maps before them. Kernels are kept in at most `memory` bytes, what they are cut from in four times that.
+    `cache`: a folder where fits and errors are kept for the next proxy of the same network and images. Raises LrfError
+    where nothing in the model can be factorized, or for a single image.
     """
 
     def __init__(
@@ -71,6 +91,7 @@ class Proxy:
         maps: str = "logits",
         refit: bool = True,
         memory: int = 2**29,
+        cache: Path | None = None,
         progress: Progress = SILENT,
     ) -> None:
         there = count_of(images)
@@ -90,23 +111,37 @@ class Proxy:
         found = {name: layers[name] for name in self.sites}
         taps = lookup(TAPS, maps, "set of maps")(model, list(layers.items()), shapes_of(images))
         variables = {name: kernel_of(layer) for name, layer in found.items()}
-        self.network = Network(model, found, variables, taps, norms_of(model))
+        self.network = Network(model, found, variables, taps, norms_of(model), images_of_a_pass(self.inventory.sites))
         self.kernels = {name: own_kernel(layer) for name, layer in found.items()}
         count = min(SCORED, max(1, there // 4))
         self.scored: Images = each(images, lambda array: np.ascontiguousarray(array[:count]))
-        self.fitted: LRUCache[tuple[str, Choice], tuple[Array, ...]] = LRUCache(memory // 2, getsizeof=nbytes)
-        self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(
-            memory // 2, getsizeof=lambda kernel: kernel.nbytes
-        )
-        self.fitters: LRUCache[str, Fitter] = LRUCache(8 * memory, getsizeof=lambda fitter: fitter.nbytes)
-        self.known: dict[Plan, Measured] = {}
+        self.known: LRUCache[Plan, Measured] = LRUCache(REMEMBERED)
         self.sizes: dict[tuple[str, Choice], tuple[int, int]] = {}
         reference = self.network.run(self.network.held(self.scored), {})
         order = spread(reference, self.few)
         self.scored = each(self.scored, lambda array: np.ascontiguousarray(array[order]))
         self.pixels = self.network.held(self.scored)
         self.reference = {tap: found[order] for tap, found in reference.items()}
-        self.moments = self.gathered(each(images, lambda array: array[count:]), progress) if refit else {}
+        self.unscored: Images = each(images, lambda array: array[count:]) if refit else None
+        self.progress, self.sense = progress, str((self.methods, similarity, maps))
+        self.cache = Cache(cache, progress=progress) if cache else None
+        shelf = self.cache.shelf(self.key(images)) if self.cache else None
+        witness = [array[:WITNESSES].reshape(-1)[:WITNESSED] for array in reference.values()]
+        self.fits = Fits(
+            self.sites, self.kernels, lambda: self.moments, memory, shelf, np.concatenate(witness).astype(np.float64)
+        )
+
+    def key(self, images: Images) -> str:
+        """A digest of all that decides what fits and errors are: the network, the images, the code."""
+        count, shapes = count_of(self.scored), [array.shape for array in flat(images)]
+        words = code(), str(self.inventory), str((count, shapes, self.unscored is not None))
+        return digest(*words, *weights_of(self.network.model), *flat(images))
+
+    @cached_property
+    def moments(self) -> dict[str, Moments]:
+        """The second moments of every site's inputs, gathered where a fit first needs them; none without a refit."""
+        images, self.unscored = self.unscored, None
+        return {} if images is None else self.gathered(images, self.progress)
 
     def gathered(self, images: Images, progress: Progress) -> dict[str, Moments]:
         """The second moment of every site's inputs over `images`."""
@@ -160,29 +195,15 @@ class Proxy:
 
     def stages(self, site: str, choice: Choice) -> tuple[Array, ...]:
         """The stage kernels of a choice, fitted to the site's inputs."""
-        key = (site, choice)
-        if key not in self.fitted:
-            kernels = self.fitter(site).fit(choice)
-            keep(self.fitted, key, kernels)
-            return kernels
-        return self.fitted[key]
-
-    def fitter(self, site: str) -> Fitter:
-        """What fits chains to a site, with the factorizations that its ranks are cut from."""
-        if site not in self.fitters:
-            found = Fitter(self.sites[site].op, self.kernels[site], self.moments.get(site))
-            keep(self.fitters, site, found)
-            return found
-        return self.fitters[site]
+        return self.fits.stages(site, choice)
 
     def dense(self, site: str, choice: Choice) -> Array:
         """The kernel that a choice composes to, in the layer's own shape."""
-        key = (site, choice)
-        if key not in self.composed:
-            kernel = np.ascontiguousarray(compose(self.sites[site].op, choice, self.stages(site, choice)))
-            keep(self.composed, key, kernel)
-            return kernel
-        return self.composed[key]
+        return self.fits.dense(site, choice)
+
+    def error(self, site: str, choice: Choice) -> float:
+        """Relative squared error of the site's outputs under a choice."""
+        return self.fits.error(site, choice)
 
     def swaps(self, plan: Plan) -> dict[str, Array]:
         """Site -> composed kernel as Keras lays it out, for the sites that the plan changes."""
@@ -243,12 +264,23 @@ class Proxy:
 
     def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> Table:
         """Every option of every site: its costs, and its data-aware error times how much the site's error hurts."""
-        table = {}
-        with self.calm(), progress.task("a table of errors", len(self.sites)) as step:
-            for name in self.sites:
-                table[name] = self.options(name, keeps)
+        missing = [name for name in self.sites if not self.settled(name, keeps)]
+        there, words = len(self.sites) - len(missing), str((self.sense, tuple(keeps)))
+        _ = self.moments if missing else None
+        with self.calm(), progress.task("a table of errors", len(self.sites), there) as step:
+            for name in missing:
+                with self.fits.recording(name, words):
+                    self.options(name, keeps)
                 step(1)
-        return table
+        if missing and self.cache:
+            self.cache.trim()
+        return {name: self.options(name, keeps) for name in self.sites}
+
+    def settled(self, name: str, keeps: Sequence[float]) -> bool:
+        """Whether all that the table says of a site is known."""
+        known = self.fits.of(name)
+        choices = {self.choice(name, method, share) for method in self.methods_of(name) for share in keeps}
+        return self.sense in known.sensitivities and choices - {INTACT} <= known.errors.keys()
 
     def options(self, name: str, keeps: Sequence[float]) -> list[Option]:
         """The distinct options of one site."""
@@ -266,12 +298,11 @@ class Proxy:
                 found[choice] = Option(method, share, choice, lost, *costs)
         return list(found.values())
 
-    def error(self, site: str, choice: Choice) -> float:
-        """Relative squared error of the site's outputs under a choice."""
-        return self.fitter(site).error(self.dense(site, choice))
-
     def sensitivity(self, site: str) -> float:
         """How much the network's loss rises for each unit of this site's error, with the site compressed alone."""
+        known = self.fits.of(site).sensitivities
+        if self.sense in known:
+            return known[self.sense]
         ratios = []
         for share in PROBED_KEEPS:
             choices = {self.choice(site, method, share) for method in self.methods_of(site)} - {INTACT}
@@ -279,7 +310,10 @@ class Proxy:
                 best = min(choices, key=lambda choice: self.error(site, choice))
                 alike = self.measure(Plan.of({site: best})).similarity.values()
                 ratios.append((1 - np.mean(list(alike)) + 1e-6) / (self.error(site, best) + 1e-6))
-        return float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
+        found = float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
+        if all(map(built_in, self.methods)) and self.similar.__module__ == SIMILARITIES_HOME:
+            known[self.sense] = found
+        return found
 
 
 def spread(maps: dict[str, Array], few: int) -> Array:
@@ -287,23 +321,13 @@ def spread(maps: dict[str, Array], few: int) -> Array:
 
     An image's confidence is how far its largest logit is above the next, in the last of the maps.
     """
-    logits = flat(next(reversed(maps.values())))
+    logits = next(reversed(maps.values()))
+    logits = logits.reshape(len(logits), -1)
     largest = np.sort(logits, axis=1)[:, -2:]
     sure = (largest[:, -1] - largest[:, 0]) / (np.linalg.norm(logits, axis=1) + 1e-30)
     chosen = np.argsort(sure, kind="stable")[((np.arange(few) + 0.5) * len(sure) / few).astype(int)]
     order: Array = np.concatenate([chosen, np.setdiff1d(np.arange(len(sure)), chosen)])
     return order
-
-
-def keep(cache: LRUCache[Any, Any], key: Any, value: Any) -> None:
-    """Remember a value unless it alone is larger than the whole cache."""
-    if cache.getsizeof(value) <= cache.maxsize:
-        cache[key] = value
-
-
-def nbytes(kernels: tuple[Array, ...]) -> int:
-    """Bytes of a tuple of arrays."""
-    return sum(kernel.nbytes for kernel in kernels)
 
 
 def finite(value: float) -> float:

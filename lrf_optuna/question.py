@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
-
-import numpy as np
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data
 from lrf_optuna.decompositions import DECOMPOSITIONS, plugins
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.fingerprint import digest
 from lrf_optuna.layers import Inventory
+from lrf_optuna.network import weights_of
 from lrf_optuna.objectives import OBJECTIVES
 from lrf_optuna.samplers import SAMPLERS
 from lrf_optuna.similarity import SIMILARITIES
@@ -21,7 +20,7 @@ def question_of(spec: StudySpec, data: Data, model: Any, inventory: Inventory) -
     """The whole question: the model, the images, the space, the costs."""
     layers = [(row.path, row.kind, row.params, row.macs) for row in inventory.rows]
     return {
-        "model": digest(str(layers), *model.get_weights()),
+        "model": digest(str(layers), *weights_of(model)),
         "set of sites": digest(str([(site.name, site.op) for site in inventory.sites])),
         **data_word(spec, data),
         **words_of(spec),
@@ -62,11 +61,3 @@ def check_names(spec: StudySpec) -> None:
             raise LrfError(
                 f"a target for {target!r} needs it among the objectives ({', '.join(spec.search.objectives)})"
             )
-
-
-def digest(*parts: Any) -> str:
-    """A short digest of texts and arrays."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes())
-    return total.hexdigest()[:16]

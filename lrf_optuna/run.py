@@ -19,11 +19,13 @@ import numpy as np
 from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.allocate import Table, ladder
 from lrf_optuna.build import build, parts_of, shown
+from lrf_optuna.cache import place
 from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data import Data, load_data
 from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
+from lrf_optuna.fingerprint import digest
 from lrf_optuna.hunt import is_flat
 from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
@@ -31,7 +33,7 @@ from lrf_optuna.pareto import front, volumes_of
 from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
-from lrf_optuna.question import check_names, data_word, digest, question_of, words_of
+from lrf_optuna.question import check_names, data_word, question_of, words_of
 from lrf_optuna.result import Result, Standing
 from lrf_optuna.search import search
 from lrf_optuna.separable import unseparated
@@ -74,8 +76,10 @@ class Run:
         check_names(spec)
         url, path, seed = spec.search.storage or default_url(folder), spec.model.path, spec.search.seed
         database = sqlite_file(url)
-        for place in (folder, database.parent) if database else (folder,):
-            check_folder(place)
+        kept = spec.search.cache
+        asked = (folder, *([database.parent] if database else []), *([Path(kept)] if isinstance(kept, str) else []))
+        for written in asked:
+            check_folder(written)
         Record.check(url, spec.name, words_of(spec))
         if path.startswith("zoo:") and model is None:
             data = data or load_data(spec.data, seed)
@@ -125,6 +129,7 @@ class Run:
                 objectives=asked.objectives,
                 similarity=asked.similarity,
                 maps=asked.maps,
+                cache=place(asked.cache),
                 progress=self.progress,
             )
 

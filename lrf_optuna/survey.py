@@ -56,10 +56,11 @@ def survey(
     """
     layers = dict(walk(model))
     proxy = None if images is None else Proxy(model, images, inventory=inventory, progress=progress)
+    known = proxy.moments if proxy else {}
     rows: list[Surveyed] = []
     with progress.task("every method", len(inventory.sites)) as step:
         for site in inventory.sites:
-            moments = proxy.moments[site.name] if proxy else None
+            moments = known.get(site.name)
             rows += of_site(site, own_kernel(layers[site.name]), moments, keeps)
             step(1)
     return rows

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from lrf_optuna.data import Data
 
-COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard")
+COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard", "cache")
 SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "64", "--population", "6")
 NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
 FAST = (*NET, *SPACE, "--no-tune")
@@ -431,6 +431,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "unknown key": (study_file("[search]\ntrails = 3"), ("mine.toml",), "did you mean 'trials'"),
     "unknown section": (study_file("[serch]\ntrials = 3"), ("mine.toml",), "serch"),
     "section missing": (plain_file('name = "mine"\n[data]\npath = "digits"'), ("mine.toml",), "model is missing"),
+    "cache a file": (nothing, (*FAST, "--cache", "net.npz"), "cannot write to"),
+    "cache and no cache": (nothing, (*FAST, "--cache", "kept", "--no-cache"), "give one of them"),
+    "cache without a name": (study_file('[search]\ncache = ""'), ("mine.toml",), "cache should not be empty"),
     "trials a word": (study_file('[search]\ntrials = "many"'), ("mine.toml",), "'many'"),
     "no trials": (nothing, (*FAST, "--trials", "0"), "--trials"),
     "half an epoch": (study_file("[tune]\nepochs = 0.5"), ("mine.toml",), "[tune] epochs"),
@@ -853,6 +856,33 @@ def test_the_options_of_the_search_reach_it(desk: Path) -> None:
     printed = done("run", *FAST, "--trials", "300", "--maps", "deep", "--by", "loss", "--stop-when-flat")
     assert "the hypervolume is flat after" in printed
     assert len(trials(database, "net")) < 300
+
+
+def test_fits_are_kept_where_the_options_say_and_the_next_study_starts_from_them(desk: Path, own_cache: Path) -> None:
+    before = contents(own_cache)
+    first = done("run", *FAST, "--trials", "6", "--by", "loss", "--cache", "kept")
+    assert "what each layer sees" in first
+    assert len(list((desk / "kept").rglob("*.zip"))) == first_number(done("cache", "--cache", "kept"), "MiB in") > 0
+    again = done("run", *FAST, "--trials", "6", "--by", "loss", "--cache", "kept", "--out", "again")
+    assert "what each layer sees" not in again
+    plans = [
+        [t.user_attrs["plan"] for t in trials(f, "net")] for f in (desk / "runs/net/study.db", desk / "again/study.db")
+    ]
+    assert plans[0] == plans[1]
+    assert "files removed" in done("cache", "--cache", "kept", "--clear")
+    assert not list((desk / "kept").rglob("*.zip"))
+    assert "what each layer sees" in done("run", *FAST, "--trials", "6", "--no-cache", "--out", "third")
+    assert not list((desk / "kept").rglob("*.zip"))
+    assert contents(own_cache) == before
+
+
+def first_number(text: str, after: str) -> int:
+    """The whole number that follows some words."""
+    return int(text.split(after)[1].split()[0])
+
+
+def test_the_cache_is_the_environments_where_no_option_says_another(desk: Path, own_cache: Path) -> None:
+    assert str(own_cache) in done("cache").replace("\n", "")
 
 
 @pytest.mark.parametrize("args", [("--by", "size"), ("--by", "")])

@@ -51,7 +51,7 @@ def test_keep_is_ascending_and_holds_each_value_once(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "[search]\ntrails = 3": "unknown key in [search]: 'trails' (did you mean 'trials'?); there is: by, calibration",
+    "[search]\ntrails = 3": "unknown key in [search]: 'trails' (did you mean 'trials'?); there is: by, cache",
     "[tune]\ntrials = 3": "unknown key in [tune]: 'trials'; there is: batch, distil, epochs, optimizer, rate; it",
     "[serch]\ntrials = 3": "unknown key 'serch' (did you mean 'search'?)",
     "[search]\ntrials = 0": "[search] trials should be greater than or equal to 1, but got 0",

@@ -118,6 +118,60 @@ def test_a_plan_that_comes_again_is_not_scored_again(net: Any, images: Array) ->
     assert proxy.costs(again) == proxy.costs(first)
 
 
+def test_only_the_latest_costs_are_remembered(net: Any, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf_optuna.proxy.REMEMBERED", 3)
+    proxy = Proxy(net, images, refit=False)
+    plans = [plan_at(proxy, 0.5, turn) for turn in range(5)]
+    costs = [proxy.costs(plan) for plan in plans]
+    assert list(proxy.known) == plans[2:]
+    assert [proxy.costs(plan) for plan in plans] == costs
+
+
+def test_moments_are_gathered_where_a_fit_needs_them(net: Any, images: Array) -> None:
+    proxy = Proxy(net, images)
+    proxy.costs(Plan.of(dict.fromkeys(proxy.sites, INTACT)))
+    np.testing.assert_array_equal(proxy.stages("deep", INTACT)[0], proxy.kernels["deep"])
+    assert "moments" not in vars(proxy)
+    proxy.costs(plan_at(proxy, 0.5))
+    assert set(proxy.moments) == set(proxy.sites)
+    assert proxy.unscored is None
+    assert not Proxy(net, images, refit=False).moments
+
+
+def test_images_too_large_for_one_pass_are_scored_in_several(
+    net: Any, images: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Proxy(net, images, maps="deep")
+    monkeypatch.setattr("lrf_optuna.network.MAP_BYTES", 5 * 8 * 8 * 8 * 4)
+    parts = Proxy(net, images, maps="deep")
+    assert (whole.network.most, parts.network.most) == (256, 5)
+    assert len(parts.scored) == 16
+    plan = plan_at(whole, 0.5)
+    for tap, maps in parts.network.run(parts.pixels, parts.swaps(plan)).items():
+        near(maps, whole.network.run(whole.pixels, whole.swaps(plan))[tap])
+    assert parts.costs(plan) == pytest.approx(whole.costs(plan), abs=1e-6)
+    near(parts.logits(plan, images), whole.logits(plan, images))
+    near(parts.network.comparable(net, images), whole.network.comparable(net, images))
+
+
+def test_kernels_are_not_copied_and_stay_what_they_were_when_the_model_is_trained_on(
+    fresh_net: Callable[..., Any], images: Array
+) -> None:
+    model = fresh_net()
+    proxy = Proxy(model, images, refit=False)
+    layer = model.get_layer("deep")
+    assert np.shares_memory(proxy.kernels["deep"], np.asarray(proxy.network.own["deep"]))
+    before, logits = proxy.kernels["deep"].copy(), proxy.logits(Plan(()), images)
+    layer.kernel.assign_add(np.ones(layer.kernel.shape, np.float32))
+    model.compile("sgd", "mse")
+    model.fit(images, np.ones((len(images), 5)), verbose=0)
+    np.testing.assert_array_equal(proxy.kernels["deep"], before)
+    np.testing.assert_array_equal(np.asarray(proxy.network.own["deep"]), before)
+    layer.bias.assign(np.zeros(layer.bias.shape))
+    assert not np.array_equal(layer.kernel.numpy(), before)
+    assert logits.shape == (len(images), 5)
+
+
 def test_stage_kernels_are_remembered(proxy: Proxy) -> None:
     choice = proxy.choice("deep", "tucker2", 0.5)
     assert proxy.stages("deep", choice) is proxy.stages("deep", choice)
@@ -130,7 +184,7 @@ def test_a_small_memory_gives_the_same_scores(net: Any, images: Array, memory: i
     for keep in (0.3, 0.5, 0.3):
         plan = plan_at(ample, keep)
         assert small.costs(plan) == pytest.approx(ample.costs(plan), abs=1e-6)
-    for cache in (small.fitted, small.composed):
+    for cache in (small.fits.fitted, small.fits.composed):
         assert cache.currsize <= memory // 2
         assert cache.currsize == sum(map(cache.getsizeof, cache.values()))
 
@@ -222,7 +276,7 @@ def test_two_images_are_enough(net: Any, images: Array) -> None:
 def test_maps_that_are_not_finite_are_not_alike_at_all(net: Any, images: Array) -> None:
     proxy = Proxy(net, images, maps="deep", refit=False)
     choice = Choice("svd", (2,))
-    proxy.composed["hidden", choice] = np.full(proxy.sites["hidden"].op.kernel_shape, np.nan, np.float32)
+    proxy.fits.composed["hidden", choice] = np.full(proxy.sites["hidden"].op.kernel_shape, np.nan, np.float32)
     measured = proxy.measure(Plan.of({"hidden": choice}))
     assert measured.similarity["logits"] == 0
     assert 0 < proxy.costs(Plan.of({"hidden": choice}))["loss"] <= 1

@@ -74,6 +74,9 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     )
 }
 
+BUILT_IN = dict(DECOMPOSITIONS)
+"""Those of this package: what they are made by does not change under their names."""
+
 
 def register(decomposition: Decomposition) -> None:
     """Put a user's own decomposition into the table, for this process: the search then tries it like any other.
@@ -89,6 +92,11 @@ def register(decomposition: Decomposition) -> None:
     DECOMPOSITIONS[decomposition.name] = decomposition
     choice_of.cache_clear()
     chain_of.cache_clear()
+
+
+def built_in(name: str) -> bool:
+    """Whether a decomposition is one of this package."""
+    return DECOMPOSITIONS.get(name) is BUILT_IN.get(name) is not None
 
 
 def kind_of(decomposition: Decomposition) -> tuple[str, str]:
