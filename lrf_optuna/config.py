@@ -85,6 +85,15 @@ class SearchSpec(Section):
     sampler: str = "bred"
     seeded: bool = True
     stop_when_flat: bool = False
+    racing: bool = True
+    workers: int = Field(default=1, ge=1)
+
+    @field_validator("workers")
+    @classmethod
+    def _with_a_cache(cls, workers: int, info: ValidationInfo) -> int:
+        if workers > 1 and info.data.get("cache") is False:
+            raise ValueError("should be 1 without a cache: several share fits through it")
+        return workers
 
     @field_validator("keep")
     @classmethod

@@ -34,6 +34,12 @@ MAP_BYTES = 2**28
 """The largest map of a pass; some others of its size are alive with it."""
 
 
+def limit_threads(count: int) -> None:
+    """Threads of a pass from now on; before anything was computed."""
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
 @contextmanager
 def listening(layers: Mapping[str, Any]) -> Iterator[Calls]:
     """While the block runs, every call of a layer adds its `(inputs, outputs)` under the layer's name."""

@@ -52,6 +52,11 @@ Maps = Annotated[Text, option("Compared are logits, or deep: the last maps as we
 Sampler = Annotated[Text, option("bred, or Optuna's plain nsga2, nsga3, tpe or random.", "bred", SEARCH)]
 NoSeeds = Annotated[bool, option("Begin with random plans instead of good ones.", None, SEARCH, "--no-seeds")]
 StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
+NoRacing = Annotated[
+    bool,
+    option("Score every plan on all images, even where few show it beaten.", None, SEARCH, "--no-racing"),
+]
+Workers = Annotated[Whole, option("Processes that search on the study together.", "1", SEARCH)]
 Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "12 from 0.04 to 0.75", SEARCH)]
 
 CacheAt = Annotated[

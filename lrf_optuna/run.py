@@ -21,7 +21,7 @@ from lrf_optuna.allocate import Table, ladder
 from lrf_optuna.build import build, parts_of, shown
 from lrf_optuna.cache import place
 from lrf_optuna.choosing import choose, tolerable
-from lrf_optuna.config import StudySpec
+from lrf_optuna.config import FUNCTION, StudySpec
 from lrf_optuna.data import Data, load_data
 from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
@@ -40,6 +40,7 @@ from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record
 from lrf_optuna.study import Found, answered, check_folder, default_url, keep_choice
 from lrf_optuna.surgery import check_can_be_copied
+from lrf_optuna.workers import Task, Team
 from lrf_optuna.zoo import describe_input, load_model
 
 log = logging.getLogger(__name__)
@@ -119,19 +120,22 @@ class Run:
     @cached_property
     def proxy(self) -> Proxy:
         """The proxy, fitted to the calibration images."""
-        asked = self.spec.search
+        images, cache = self.data.preprocess(self.calibration), place(self.spec.search.cache)
         with self.timed("prepare"):
             return Proxy(
-                self.model,
-                self.data.preprocess(self.calibration),
-                inventory=self.inventory,
-                methods=asked.methods,
-                objectives=asked.objectives,
-                similarity=asked.similarity,
-                maps=asked.maps,
-                cache=place(asked.cache),
-                progress=self.progress,
+                self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **self.scoring
             )
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """How plans are scored."""
+        asked = self.spec.search
+        return {
+            "methods": asked.methods,
+            "objectives": asked.objectives,
+            "similarity": asked.similarity,
+            "maps": asked.maps,
+        }
 
     @cached_property
     def table(self) -> Table:
@@ -169,21 +173,32 @@ class Run:
         if found:
             self.progress.say(f"{len(found)} of {asked.trials} trials are there: going on")
         proxy, table = self.proxy, self.table
+        searching: dict[str, Any] = {
+            "trials": asked.trials,
+            "keeps": asked.keep,
+            "population": asked.population,
+            "seed": asked.seed,
+            "targets": asked.wanted | self.tolerated(),
+            "sampler": asked.sampler,
+            "seeded": asked.seeded,
+            "stop_when_flat": asked.stop_when_flat,
+            "racing": asked.racing,
+        }
         with self.timed("search"):
-            return search(
-                proxy,
-                table,
-                trials=asked.trials,
-                keeps=asked.keep,
-                population=asked.population,
-                seed=asked.seed,
-                targets=asked.wanted | self.tolerated(),
-                sampler=asked.sampler,
-                seeded=asked.seeded,
-                stop_when_flat=asked.stop_when_flat,
-                record=self.record,
-                progress=self.progress,
-            )
+            if asked.workers == 1:
+                return search(proxy, table, **searching, record=self.record, progress=self.progress)
+            self.search_together(searching)
+            return self.record.candidates()
+
+    def search_together(self, searching: dict[str, Any]) -> None:
+        """Search by several processes."""
+        asked, path = self.spec.search, self.spec.model.path
+        home = path.partition(":")[0]
+        module = home if FUNCTION.fullmatch(path) and home not in ("zoo", "keras") else None
+        task = Task(self.url, self.spec.name, str(place(asked.cache)), self.scoring, searching, module)
+        images = self.data.preprocess(self.calibration)
+        team = Team(asked.workers, self.folder, self.progress)
+        team.search(task, self.model, images, self.record)
 
     def tolerated(self) -> dict[str, float]:
         """The loss that goes with the drop that is asked for, as a limit for the search; nothing where none is."""

@@ -44,6 +44,7 @@ def search(
     seeded: bool = True,
     stop_when_flat: bool = False,
     racing: bool = True,
+    passes: int = AHEAD,
     record: Record | None = None,
     progress: Progress = SILENT,
 ) -> list[Candidate]:
@@ -53,9 +54,10 @@ def search(
     method that the table shows to be worse than another in a layer, whatever it keeps, is not searched there. `targets`
     (cost -> most; of the loss too) are constraints of the trials, and the front becomes dense below them. With
     `stop_when_flat` the search ends where the hypervolume hardly rises. `racing` scores plans on few images first, and
-    no further where these show them to be beaten (`Race`). Finished trials go to `record` within a second, and an
-    interrupt leaves them there; any number of processes may search on one record at a time. Without other processes,
-    equal seeds give equal trials. Raises LrfError for an unknown sampler, and where the record's database fails.
+    no further where these show them to be beaten (`Race`); `passes` are made at a time. Finished trials go to `record`
+    within a second, and an interrupt leaves them there; any number of processes may search on one record at a time.
+    Without other processes, equal seeds give equal trials. Raises LrfError for an unknown sampler, and where the
+    record's database fails.
     """
     make = lookup(SAMPLERS, sampler, "sampler")
     rank, done = (record.join(), record.finished()) if record else (0, [])
@@ -66,7 +68,7 @@ def search(
     hunt = Hunt(proxy, table, targets or {}, start)
     first = seeds(table, keeps, population, hunt.sizes, proxy.fixed, standard) if seeded else []
     with ExitStack() as stack:
-        race = Race(proxy, hunt.front, stack.enter_context(ThreadPoolExecutor(AHEAD)), racing)
+        race = Race(proxy, hunt.front, stack.enter_context(ThreadPoolExecutor(passes)), racing)
         drawing = partial(make, population, start, hunt.child), methods, tuple(keeps)
         ordered, own = turned(first, rank), sampler == BRED
         line = Line(hunt, race, *drawing, seeds=ordered, population=population, bred=own)

@@ -74,6 +74,8 @@ FLOORS = {
     "hunt": 9,
     "line": 10,
     "search": 11,
+    "workers": 10,
+    "worker": 15,
     "accuracy": 9,
     "survey": 9,
     "asymmetric": 9,

@@ -1,0 +1,61 @@
+"""One of several processes that search on a study: `python -m lrf_optuna.worker FOLDER THREADS`; see `workers.py`.
+
+It ends when the study has its trials, when it is interrupted, and when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import _thread
+import importlib
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.terminal import quiet
+from lrf_optuna.workers import IMAGES, MODEL, Task
+
+
+def work(folder: Path, threads: int) -> None:
+    """Search as the folder's task says."""
+    with quiet():
+        from lrf_optuna.decompositions import plugins
+        from lrf_optuna.network import limit_threads
+        from lrf_optuna.proxy import Proxy
+        from lrf_optuna.racing import AHEAD
+        from lrf_optuna.search import search
+        from lrf_optuna.storage import Record
+        from lrf_optuna.zoo import load_model
+    limit_threads(threads)
+    plugins()
+    task = Task.read(folder)
+    if task.module:
+        importlib.import_module(task.module)
+    proxy = Proxy(load_model(str(folder / MODEL)), np.load(folder / IMAGES), cache=Path(task.cache), **task.scoring)
+    table = proxy.table(task.searching["keeps"])
+    record = Record.read(task.url, task.name)
+    search(proxy, table, record=record, passes=min(AHEAD, threads), **task.searching)
+
+
+def end_with_parent() -> None:
+    """Interrupt this process when its standard input ends: whoever started it is gone."""
+    sys.stdin.read()
+    _thread.interrupt_main()
+
+
+def main() -> None:
+    """The module as a program."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        work(Path(sys.argv[1]), int(sys.argv[2]))
+    except LrfError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
