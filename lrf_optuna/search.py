@@ -80,7 +80,8 @@ def search(
         while len(hunt.found) < trials and not (stop_when_flat and is_flat(hunt.volumes, population)):
             before = len(hunt.found)
             line.move(trials)
-            step(len(hunt.found) - before, note=f"{len(hunt.front)} on the front, hypervolume {hunt.front.volume:.4f}")
+            if taken := len(hunt.found) - before:
+                step(taken, note=f"{len(hunt.front)} on the front, hypervolume {hunt.front.volume:.4f}")
     if len(hunt.found) < trials:
         progress.say(f"the hypervolume is flat after {len(hunt.found)} trials: enough")
     return record.candidates() if record else hunt.found

@@ -165,7 +165,7 @@ def test_a_run_that_is_stopped_at_any_step_ends_as_an_undisturbed_one(
     spec: StudySpec, tmp_path: Path, stop: str
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        ran(spec, tmp_path, Heard(stop), tune_epochs=1)
+        ran(spec, tmp_path, Heard(stop), tune_epochs=1, search_cache=False)
     there = numbers(tmp_path)
     assert there == list(range({"a table": 0, "trials": 1}.get(stop, TRIALS)))
     assert not (tmp_path / "result.json").exists()
