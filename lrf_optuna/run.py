@@ -19,7 +19,7 @@ import numpy as np
 from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.allocate import Table, plan_of, sweep
 from lrf_optuna.build import build, parts_of, shown
-from lrf_optuna.cache import place
+from lrf_optuna.cache import place as place_of
 from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.comparison import Comparison
 from lrf_optuna.config import StudySpec
@@ -76,10 +76,8 @@ class Run:
         check_names(spec)
         url, path, seed = spec.search.storage or default_url(folder), spec.model.path, spec.search.seed
         database = sqlite_file(url)
-        kept = spec.search.cache
-        asked = (folder, *([database.parent] if database else []), *([Path(kept)] if isinstance(kept, str) else []))
-        for written in asked:
-            check_folder(written)
+        for place in (folder, database.parent) if database else (folder,):
+            check_folder(place)
         Record.check(url, spec.name, words_of(spec))
         if path.startswith("zoo:") and model is None:
             data = data or load_data(spec.data, seed)
@@ -129,7 +127,7 @@ class Run:
                 objectives=asked.objectives,
                 similarity=asked.similarity,
                 maps=asked.maps,
-                cache=place(asked.cache),
+                cache=place_of(asked.cache),
                 progress=self.progress,
             )
 
