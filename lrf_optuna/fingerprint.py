@@ -17,6 +17,7 @@ FITTING = (
     "einsum",
     "fits",
     "layers",
+    "linear",
     "moments",
     "network",
     "objectives",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from lrf_optuna.linear import upper
 from lrf_optuna.stages import Array, Conv, Index
 
 RIDGE = 1e-3
@@ -105,14 +106,14 @@ class Moment:
 
     def root(self, matrix: Array) -> Array:
         """R M, with the ridge: distances between its columns are distances between layer outputs."""
-        out: Array = self.factor @ matrix
-        return np.concatenate([out, np.sqrt(np.float32(self.ridge)) * matrix]) if self.thin else out
+        if not self.thin:
+            return upper(self.factor, matrix)
+        return np.concatenate([self.factor @ matrix, np.sqrt(np.float32(self.ridge)) * matrix])
 
     def back(self, matrix: Array) -> Array:
         """R'M, for M like what `root` gives."""
         if not self.thin:
-            out: Array = self.factor.T @ matrix
-            return out
+            return upper(self.factor, matrix, transposed=True)
         seen = len(self.factor)
         data: Array = self.factor.T @ matrix[:seen]
         own: Array = np.sqrt(np.float32(self.ridge)) * matrix[seen:]
@@ -126,7 +127,7 @@ class Moment:
     def whiten(self, matrix: Array, inverse: bool = False) -> Array:
         """T M with T'T = S + ridge, or T^-1 M."""
         if not self.thin:
-            return triangular(self.factor, matrix) if inverse else self.factor @ matrix
+            return triangular(self.factor, matrix) if inverse else upper(self.factor, matrix)
         values = np.einsum("kd,kd->k", self.factor, self.factor)
         base, scale = np.sqrt(np.float32(self.ridge)), np.sqrt(values + np.float32(self.ridge))
         scale, base = (1 / scale, 1 / base) if inverse else (scale, base)

@@ -129,9 +129,13 @@ def choosing(
 
 
 def cached(place: Path | None, off: bool) -> Path | bool | None:
-    """What --cache and --no-cache mean for a study. Raises LrfError for both."""
+    """What --cache and --no-cache mean for a study. Raises LrfError for both, and for a folder that cannot be."""
     if place and off:
         raise LrfError("--no-cache goes with no --cache: give one of them")
+    if place:
+        from lrf_optuna.study import check_folder
+
+        check_folder(place.expanduser())
     return False if off else place
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lrf_optuna.linear import definite
 from lrf_optuna.moments import Moment
 from lrf_optuna.stages import Array, Chain, Conv, Kernels
 
@@ -62,7 +63,7 @@ class Projection:
         gram = (seen.T @ seen).astype(np.float64)
         ridge = RIDGE * float(np.trace(gram)) / len(gram) + 1e-30
         gram[np.diag_indices(len(gram))] += ridge
-        return np.linalg.solve(gram, (seen.T @ goal).astype(np.float64)), ridge
+        return definite(gram, (seen.T @ goal).astype(np.float64)), ridge
 
     def value(self, kernels: Kernels) -> tuple[float, Kernels]:
         """|R (A B - W)|^2 + ridge |B|^2 with the best B, and its gradients by the stages before the last."""

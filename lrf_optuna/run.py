@@ -19,7 +19,7 @@ import numpy as np
 from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.allocate import Table, ladder
 from lrf_optuna.build import build, parts_of, shown
-from lrf_optuna.cache import place
+from lrf_optuna.cache import place as place_of
 from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.config import FUNCTION, StudySpec
 from lrf_optuna.data import Data, load_data
@@ -77,10 +77,8 @@ class Run:
         check_names(spec)
         url, path, seed = spec.search.storage or default_url(folder), spec.model.path, spec.search.seed
         database = sqlite_file(url)
-        kept = spec.search.cache
-        asked = (folder, *([database.parent] if database else []), *([Path(kept)] if isinstance(kept, str) else []))
-        for written in asked:
-            check_folder(written)
+        for place in (folder, database.parent) if database else (folder,):
+            check_folder(place)
         Record.check(url, spec.name, words_of(spec))
         if path.startswith("zoo:") and model is None:
             data = data or load_data(spec.data, seed)
@@ -120,7 +118,7 @@ class Run:
     @cached_property
     def proxy(self) -> Proxy:
         """The proxy, fitted to the calibration images."""
-        images, cache = self.data.preprocess(self.calibration), place(self.spec.search.cache)
+        images, cache = self.data.preprocess(self.calibration), place_of(self.spec.search.cache)
         with self.timed("prepare"):
             return Proxy(
                 self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **self.scoring
@@ -195,7 +193,7 @@ class Run:
         asked, path = self.spec.search, self.spec.model.path
         home = path.partition(":")[0]
         module = home if FUNCTION.fullmatch(path) and home not in ("zoo", "keras") else None
-        task = Task(self.url, self.spec.name, str(place(asked.cache)), self.scoring, searching, module)
+        task = Task(self.url, self.spec.name, str(place_of(asked.cache)), self.scoring, searching, module)
         images = self.data.preprocess(self.calibration)
         team = Team(asked.workers, self.folder, self.progress)
         team.search(task, self.model, images, self.record)

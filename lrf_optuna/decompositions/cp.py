@@ -12,6 +12,7 @@ from functools import reduce
 import numpy as np
 
 from lrf_optuna.decompositions.budget import largest
+from lrf_optuna.linear import definite
 from lrf_optuna.stages import Array, Chain, Conv, along, entering, pointwise, spatial
 
 SWEEPS, FEWEST_SWEEPS = 30, 5
@@ -132,8 +133,7 @@ def solved(normal: Array, target: Array) -> Array:
     """target (normal + ridge)^-1: the ridge bounds the components."""
     rank = len(normal)
     ridge = (RIDGE * np.trace(normal) / rank + 1e-30) * np.eye(rank, dtype=normal.dtype)
-    out: Array = np.linalg.solve(normal + ridge, target.T).T
-    return out
+    return definite(normal + ridge, target.T).T
 
 
 def spread(factor: Array, mode: int, modes: int) -> Array:
