@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from lrf_optuna.stages import Array
 MULTIPLIERS = np.geomspace(1e-5, 1e3, 97)
 SLACK = 1e-12
 """Rounding of sums of shares."""
+BINS = 2**14
+"""Of a budget, where a knapsack is packed."""
 ALIKE = 0.02
 """Share by which losses differ that are as good as each other."""
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -142,6 +145,32 @@ def fitting(table: Table, budget: Mapping[str, float], mixes: Sequence[float] = 
 def allotted(table: Table, budget: Mapping[str, float], fixed: Mapping[str, float]) -> list[Picks]:
     """The same for a budget of the whole network, of which no plan changes the shares `fixed`."""
     return fitting(table, {cost: most - fixed[cost] + SLACK for cost, most in budget.items()})
+
+
+def packed(table: Table, cost: str, most: float) -> Picks | None:
+    """The picks with the least summed loss of all whose summed `cost` is within `most`; None where there are none.
+
+    The knapsack that `fitting` relaxes, by dynamic programming over shares of `most` that are rounded up to one of
+    `BINS`. The other costs are free.
+    """
+    best, ways = np.zeros(BINS + 1), []
+    for options in table.values():
+        taken = [ceil(BINS * (getattr(o, cost) - SLACK) / max(most, SLACK)) if most > 0 else BINS + 1 for o in options]
+        found, way = np.full(BINS + 1, np.inf), np.zeros(BINS + 1, int)
+        for i, (option, bins) in enumerate(zip(options, taken, strict=True)):
+            if bins <= BINS:
+                lost = best[: BINS + 1 - bins] + option.loss
+                better = lost < found[bins:]
+                found[bins:][better], way[bins:][better] = lost[better], i
+        best = found
+        ways.append((taken, way))
+    if not np.isfinite(best[-1]):
+        return None
+    picks, left = {}, BINS
+    for (site, options), (taken, way) in reversed([*zip(table.items(), ways, strict=True)]):
+        picks[site] = options[way[left]]
+        left -= taken[way[left]]
+    return {site: picks[site] for site in table}
 
 
 def uniform(table: Table, keep: float) -> Picks:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lrf_optuna.allocate import Picks, Table, allotted, plan_of, sweep, uniform
+from lrf_optuna.allocate import Picks, Table, allotted, packed, plan_of, sweep, uniform
 from lrf_optuna.attainment import Attainment
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.plan import Plan
@@ -31,14 +31,21 @@ def seeds(
     fixed: Mapping[str, float],
     standard: Sequence[Picks] = (),
 ) -> list[Picks]:
-    """`count` good first plans: near the targets, those of `standard` that the table has, uniform keeps, the sweep."""
+    """`count` good first plans, distinct ones, half of them at most not of the Lagrangian sweep.
+
+    Near the targets; those of `standard` that the table has; a target or a usual budget filled as far as options go,
+    where the Lagrangian leaves some of it; uniform keeps; the sweep, spread.
+    """
     near = []
     for share in NEAR if targets else ():
         budget = {cost: share * target for cost, target in targets.items()}
         near += allotted(table, budget, fixed)[: max(1, count // (4 * len(NEAR)))]
     known = [picks for picks in standard if all(option in table[site] for site, option in picks.items())]
+    budgets = [*([dict(targets)] if len(targets) == 1 else []), *({"params": most} for most in BUDGETS)]
+    packs = [packed(table, cost, most - fixed[cost]) for budget in budgets for cost, most in budget.items()]
+    filled = [picks for picks in packs if picks]
     spread = [uniform(table, keep) for keep in list(keeps)[:: max(1, len(keeps) // 4)]]
-    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *known, *spread][: count // 2]}
+    distinct: dict[Plan, Picks] = {plan_of(picks): picks for picks in [*near, *known, *filled, *spread][: count // 2]}
     swept = [picks for picks in sweep(table) if plan_of(picks) not in distinct]
     for i in spreading(np.array([expected(picks, fixed) for picks in swept]), count - len(distinct)):
         distinct[plan_of(swept[i])] = swept[i]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrf_optuna.allocate import (
+    BINS,
     MIXES,
     SLACK,
     Option,
@@ -20,6 +21,7 @@ from lrf_optuna.allocate import (
     fitting,
     ladder,
     lagrangian,
+    packed,
     plan_of,
     sweep,
     uniform,
@@ -138,6 +140,40 @@ def test_what_is_allotted_of_the_whole_network_leaves_room_for_what_no_plan_chan
     found = allotted(table, {"params": most}, fixed)
     assert all(total(picks, "params") + fixed["params"] <= most + 1e-9 for picks in found)
     assert found == fitting(table, {"params": most - fixed["params"] + SLACK})
+
+
+@given(tables, st.floats(0.05, 1.0), st.sampled_from(["params", "macs"]))
+@settings(max_examples=30)
+def test_what_is_packed_is_the_best_of_all_combinations_within_the_budget(
+    table: Table, share: float, cost: str
+) -> None:
+    most = share * sum(max(getattr(o, cost) for o in options) for options in table.values())
+    found = packed(table, cost, most)
+    inside = [picks for picks in every(table) if total(picks, cost) <= most]
+    safely = [picks for picks in inside if total(picks, cost) <= most * (1 - len(table) / BINS)]
+    if found is None:
+        assert not safely
+        return
+    assert list(found) == list(table)
+    assert total(found, cost) <= most * (1 + 1e-9)
+    losses = [total(picks, "loss") for picks in safely]
+    assert total(found, "loss") <= min(losses, default=np.inf) + 1e-9
+    assert total(found, "loss") >= min(total(picks, "loss") for picks in inside) - 1e-9
+
+
+@pytest.mark.parametrize("most", [0.0, -0.2, 1e-9])
+def test_nothing_is_packed_into_no_budget(most: float) -> None:
+    assert packed(random_table(0), "params", most) is None
+
+
+def test_what_is_packed_loses_no_more_than_what_the_relaxation_finds() -> None:
+    for seed in range(5):
+        table = random_table(seed)
+        for most in (0.3, 0.5, 0.7):
+            relaxed, exact = fitting(table, {"params": most}), packed(table, "params", most)
+            if relaxed:
+                assert exact is not None
+                assert total(exact, "loss") <= total(relaxed[0], "loss") + 1e-6
 
 
 def test_a_ladder_goes_down_the_sweep_at_even_steps() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 import pytest
 
-from lrf_optuna.allocate import competitive, plan_of, sweep
+from lrf_optuna.allocate import competitive, packed, plan_of, sweep
 from lrf_optuna.baselines import BASELINES
 from lrf_optuna.bench import Bench
 from lrf_optuna.config import BUDGETS
@@ -191,6 +191,15 @@ def test_a_method_of_a_seed_is_drawn_though_another_is_as_good_or_nearly(proxy: 
     }
     assert set(wider[site]) == {*left[site], out.method}
     assert list(wider[site]) == [m for m in proxy.methods_of(site) if m in wider[site]]
+
+
+def test_what_a_target_leaves_room_for_is_filled(proxy: Proxy, table: Any, keeps: Any) -> None:
+    picks = seeds(table, keeps, 40, {"macs": 0.6}, proxy.fixed)
+    exact = packed(table, "macs", 0.6 - proxy.fixed["macs"])
+    assert exact in picks
+    assert {plan_of(p) for p in picks} >= {
+        plan_of(p) for most in BUDGETS if (p := packed(table, "params", most - proxy.fixed["params"]))
+    }
 
 
 def test_a_seed_that_the_table_does_not_have_is_left_out(proxy: Proxy, table: Any, keeps: Any) -> None:
