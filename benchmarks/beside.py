@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from lrf_optuna.data import Data
     from lrf_optuna.stages import Array
 
+T = TypeVar("T")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZED = "imagenet"
 """The data set that is unpacked at the size of a network's input."""
@@ -53,3 +58,19 @@ def loaded(network: str, count: int, models: Path, data: Path, work: Path) -> tu
     """A network of the folder's models.json, and calibration images preprocessed as in its training."""
     model, found = read(network, models, data, work)
     return model, found.preprocess(found.calibration(count, 0).pixels)
+
+
+def alone(work: Callable[..., T], *args: Any) -> T:
+    """The result of a function that runs in a new process: its memory, threads and compiled graphs are its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args).result()
+
+
+def peak() -> float:
+    """GiB that this process had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def results(work: Path) -> list[dict[str, Any]]:
+    """The rows that were measured into a work folder, in the order of their files' names."""
+    return [json.loads(file.read_text()) for file in sorted(work.glob("*.json"))]
