@@ -40,6 +40,8 @@ HOPE = 0.95
 SLACK = 0.06
 """Share of a limit that a child which is to meet it may leave, at most."""
 HALVINGS, FILLINGS = 14, 12
+AMONG = 12
+"""Children with large gains among which one is drawn where others search too: they should not score the same plan."""
 NUMBER = np.int16
 """What numbers of options are kept as."""
 GROWN = 1.05
@@ -87,6 +89,8 @@ class Breeder:
         self.budget = {cost: most for cost, most in known if most is not None and cost in ("params", "macs")}
         self.scored = Scored(options)
         self.learnt = 0
+        self.shared = False
+        """Whether other processes search on the same study."""
         self.surrogate: Surrogate
         self.sizes: Array
 
@@ -107,8 +111,16 @@ class Breeder:
         there, costs = np.concatenate([front, expected[: len(coming)]]), expected[len(coming) :]
         interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
         gains = Attainment.of(interest(there)).gains(interest(costs))
-        best = int(gains.argmax()) if gains.max() > 0 else int(self.rng.integers(len(fresh)))
-        return self.options.picks(fresh[best])
+        return self.options.picks(fresh[self.preferred(gains)])
+
+    def preferred(self, gains: Array) -> int:
+        """The child with the largest gain; where others choose at the same moment, one of those with large ones."""
+        if gains.max() <= 0:
+            return int(self.rng.integers(len(gains)))
+        if not self.shared:
+            return int(gains.argmax())
+        best = np.argsort(-gains, kind="stable")[:AMONG]
+        return int(self.rng.choice(best, p=gains[best] / gains[best].sum()))
 
     def refresh(self) -> None:
         """Learn the surrogate anew where there are many more trials than it knows."""

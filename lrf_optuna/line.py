@@ -20,6 +20,8 @@ from lrf_optuna.recorder import Recorder
 
 LAST = 8
 """Where others search too, of so many last trials each is recorded before the next: hardly any is one too many."""
+SHARED = 0.1
+"""Seconds from one transaction to the next where others search too, so that all know soon what was scored."""
 MANY, KEPT = 20, 4
 """Populations in the study in memory at which it is begun anew, and of those kept at most."""
 GENERATION = ":generation"
@@ -78,7 +80,9 @@ class Line:
         if self.shared and left <= LAST:
             recorder.flush()
         news = recorder.news()
-        self.shared |= bool(news)
+        if news and not self.shared:
+            self.shared = self.hunt.breeder.shared = True
+            recorder.interval = SHARED
         self.join(news)
 
     def ask(self) -> None:
