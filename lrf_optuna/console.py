@@ -22,10 +22,10 @@ BAR = 10
 
 
 class Bars:
-    """Progress as bars on a console; a line a task where the output is not a terminal."""
+    """Progress as bars on a console; a line a task where the output is not a terminal. Every step calls `check`."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, check: Callable[[], None] = lambda: None) -> None:
+        self.console, self.check = console, check
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
@@ -41,6 +41,7 @@ class Bars:
             task = progress.add_task(label, total=total, completed=done, note="")
 
             def step(n: float, note: str = "") -> None:
+                self.check()
                 progress.update(task, advance=n, **({"note": note} if note else {}))  # type: ignore[arg-type]
 
             yield step

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 from lrf_optuna.allocate import Picks, Table, competitive
 from lrf_optuna.errors import lookup
 from lrf_optuna.hunt import Hunt, is_flat
+from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.line import Line
 from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress
@@ -68,6 +69,7 @@ def search(
     hunt = Hunt(proxy, table, targets or {}, start)
     first = seeds(table, keeps, population, hunt.sizes, proxy.fixed, standard) if seeded else []
     with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
         race = Race(proxy, hunt.front, stack.enter_context(ThreadPoolExecutor(passes)), racing)
         drawing = partial(make, population, start, hunt.child), methods, tuple(keeps)
         ordered, own = turned(first, rank), sampler == BRED
@@ -79,6 +81,7 @@ def search(
         step = stack.enter_context(progress.task("trials", trials, done=min(trials, len(done))))
         while len(hunt.found) < trials and not (stop_when_flat and is_flat(hunt.volumes, population)):
             before = len(hunt.found)
+            interrupts.check()
             line.move(trials)
             if taken := len(hunt.found) - before:
                 step(taken, note=f"{len(hunt.front)} on the front, hypervolume {hunt.front.volume:.4f}")

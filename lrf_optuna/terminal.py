@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from lrf_optuna.errors import LrfError
+from lrf_optuna.interrupts import Interrupts
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,8 +52,8 @@ def console(folder: Path, loads: bool = True, aside: bool = False) -> Iterator[A
     if loads:
         with quiet():
             import lrf_optuna.run  # noqa: F401  TensorFlow's greetings are not for the user
-    with logged(folder):
-        yield Bars(Console(stderr=aside))
+    with logged(folder), Interrupts() as interrupts:
+        yield Bars(Console(stderr=aside), interrupts.check)
 
 
 @contextmanager

@@ -282,7 +282,7 @@ def test_the_net_of_a_study_is_kept_where_other_data_are_refused(
 
 
 def test_a_search_that_is_killed_three_times_ends_as_an_undisturbed_one(desk: Path) -> None:
-    count, database = 150, desk / "runs" / "net" / "study.db"
+    count, database = 800, desk / "runs" / "net" / "study.db"
     moments = random.SystemRandom()
     killed_at = []
     for _ in range(3):
@@ -306,18 +306,18 @@ def test_a_search_that_is_killed_three_times_ends_as_an_undisturbed_one(desk: Pa
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(desk: Path) -> None:
     database = desk / "runs" / "net" / "study.db"
-    process = started("run", *FAST, "--trials", "400", cwd=desk)
+    process = started("run", *FAST, "--trials", "1500", cwd=desk)
     wait_for(lambda: finished(database) >= 10, process)
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     there = trials(database, "net")
     assert process.returncode == 130
     assert stderr.splitlines() == ["stopped: every finished trial is kept, the same command goes on from there"]
-    assert 10 <= len(there) < 400
-    printed = done("run", *FAST, "--trials", "400")
-    assert f"{len(there)} of 400 trials are there" in printed
+    assert 10 <= len(there) < 1500
+    printed = done("run", *FAST, "--trials", "1500")
+    assert f"{len(there)} of 1500 trials are there" in printed
     found = trials(database, "net")
-    assert [trial.number for trial in found] == list(range(400))
+    assert [trial.number for trial in found] == list(range(1500))
     assert [trial.values for trial in found[: len(there)]] == [trial.values for trial in there]
 
 

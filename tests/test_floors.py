@@ -16,6 +16,7 @@ ROOT = Path(lrf_optuna.__file__).parent
 FLOORS = {
     "errors": 0,
     "progress": 0,
+    "interrupts": 0,
     "fingerprint": 0,
     "stages": 1,
     "plan": 1,
