@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
 
 DEEP = "deep100"
-LAYERS, CHANNELS, SIZE, IMAGES, BRANCH = 100, 16, 8, 512, 0.3
-"""Of the deep network; a residual branch counts by so much that signals neither die nor explode."""
+LAYERS, CHANNELS, SIZE, IMAGES, BRANCH = 100, 16, 8, 512, 0.4
+"""Of the deep network; a residual branch counts so much that signals neither die nor explode."""
 METHODS, KEEPS = ("channel_svd", "spatial_svd", "tucker2"), (0.1, 0.25, 0.45, 0.7)
 """Few, so that the set-up is short."""
 AT, WIDTH = (200, 1000, 2500, 5000), 100
@@ -67,11 +67,11 @@ def deep(layers: int = LAYERS, channels: int = CHANNELS) -> Any:
     import keras
 
     keras.utils.set_random_seed(0)
-    kept = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
+    kept = {"padding": "same", "use_bias": False, "kernel_initializer": "lecun_normal"}
     inputs = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.Conv2D(channels, 3, name="conv0", **kept)(inputs)
     for i in range(1, layers - 1, 2):
-        y = keras.layers.Conv2D(channels, 3, activation="relu", name=f"conv{i}", **kept)(x)
+        y = keras.layers.Conv2D(channels, 3, activation="tanh", name=f"conv{i}", **kept)(x)
         y = keras.layers.Conv2D(channels, 3, name=f"conv{i + 1}", **kept)(y)
         x = keras.layers.Add()([x, keras.layers.Rescaling(BRANCH)(y)])
     if layers % 2 == 0:
@@ -131,6 +131,7 @@ def searched(network: str, args: argparse.Namespace) -> dict[str, Any]:
     around = {n: window(noted.came, few, *edges(n, args.width, at[-1])) for n in at}
     size = sum(file.stat().st_size for file in args.work.glob(f"{network}.db*")) / 2**20
     facts = {"network": network, "layers": len(proxy.sites), "trials": at[-1], "seconds": noted.came[-1][0]}
+    facts |= {"wall": watch.wall, "cpu": watch.cpu}
     return facts | {"around": around, "memory": noted.memory, "database": size}
 
 
@@ -140,12 +141,11 @@ def edges(at: int, width: int, trials: int) -> tuple[int, int]:
     return start, min(start + width, trials)
 
 
-def window(came: list[tuple[float, float]], few: list[bool], start: int, end: int) -> dict[str, float]:
+def window(came: list[tuple[float, float, float]], few: list[bool], start: int, end: int) -> dict[str, float]:
     """Milliseconds of the trials from `start` to `end`, and the main thread's own of them; how many were cut short."""
-    times = np.diff(np.array([(0.0, 0.0), *came])[start : end + 1], axis=0)
-    whole, own = 1000 * times[:, 0], 1000 * (times[:, 0] - times[:, 1])
-    medians = {"ms": float(np.median(whole)), "own": float(np.median(own)), "mean": float(np.mean(whole))}
-    return medians | {"early": float(np.mean(few[start:end]))}
+    whole, waiting, cpu = 1000 * np.diff(np.array([(0.0, 0.0, 0.0), *came])[start : end + 1], axis=0).T
+    found = {"ms": np.median(whole), "own": np.median(whole - waiting), "cpu": np.median(cpu), "mean": np.mean(whole)}
+    return {name: float(value) for name, value in (found | {"early": np.mean(few[start:end])}).items()}
 
 
 def resumed(network: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -192,24 +192,26 @@ def lines_of(row: dict[str, Any]) -> list[str]:
     lines, first = [], next(iter(row["around"].values()))
     for at, one in row["around"].items():
         times = f"{one['ms']:.1f} | {one['ms'] / first['ms']:.2f} | {one['own']:.1f} | {one['own'] / first['own']:.2f}"
+        cpu = f"{one['cpu']:.1f} | {one['cpu'] / first['cpu']:.2f}"
         lines.append(
-            f"| {row['network']} | {int(at):,} | {times} | {one['mean']:.1f} | {one['early']:.0%} | "
+            f"| {row['network']} | {int(at):,} | {times} | {cpu} | {one['mean']:.1f} | {one['early']:.0%} | "
             f"{row['memory'][at]:.2f} |"
         )
     return lines
 
 
 HEAD = (
-    "| network | trial | ms | of the first | main thread's own, ms | of the first | mean, ms | stopped early | "
-    "memory, GiB |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| network | trial | ms | of the first | main thread's own, ms | of the first | its CPU, ms | of the first | "
+    "mean, ms | stopped early | memory, GiB |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
 )
 ENDS = ("| network | layers | trials | seconds | database, MiB | resumed after, s |", "|---|---|---|---|---|---|")
 ABOUT = f"""Medians (and the mean) of the trials around each; *own*: without waiting for passes, which run in other
-threads. How many trials are stopped early is the search's doing, and changes the time but not the main thread's own.
-*Memory*: what the process had just then. *Resumed*: from opening the database, in a new process after its set-up, until
-the first new trial is asked for. `{DEEP}` has {LAYERS} convolutions of 3 x 3 x {CHANNELS} x {CHANNELS} on
-{SIZE} x {SIZE} maps; methods {", ".join(METHODS)}, keeps {", ".join(map(str, KEEPS))}."""
+threads; *its CPU*: what of that it spent on the processor. How many trials are stopped early is the search's doing,
+and changes the time but not the main thread's own. *Memory*: what the process had just then. *Resumed*: from opening
+the database, in a new process after its set-up, until the first new trial is asked for. `{DEEP}` has {LAYERS}
+convolutions of 3 x 3 x {CHANNELS} x {CHANNELS} on {SIZE} x {SIZE} maps; methods
+{", ".join(METHODS)}, keeps {", ".join(map(str, KEEPS))}."""
 
 if __name__ == "__main__":
     main()

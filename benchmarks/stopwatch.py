@@ -202,8 +202,8 @@ class Between(Silent):
 
     def __init__(self, watch: Stopwatch, unit: Unit | None = None, every: int = EVERY) -> None:
         self.watch, self.unit, self.every = watch, unit, every
-        self.came: list[tuple[float, float]] = []
-        """Of every trial: seconds on the clock without the unit's passes; those of them that were spent waiting."""
+        self.came: list[tuple[float, float, float]] = []
+        """Of every trial: seconds by then without the unit's passes; those of waiting; those on the processor."""
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
@@ -214,8 +214,11 @@ class Between(Silent):
         """After each step of the search."""
         before = len(self.came)
         self.watch.turn()
-        spent = sum(seconds for part, seconds in list(self.watch.wall.items()) if part != UNIT)
-        self.came += [(spent, self.watch.wall["waiting"])] * n
+        wall, cpu = (
+            sum(seconds for part, seconds in list(spent.items()) if part not in (UNIT, RECORDER))
+            for spent in (self.watch.wall, self.watch.cpu)
+        )
+        self.came += [(wall, self.watch.wall["waiting"], cpu)] * n
         if self.unit and len(self.came) // self.every > before // self.every:
             self.watch.settle()
             with self.watch.part(UNIT):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -98,7 +97,6 @@ def phases(model: Any, images: Any, args: argparse.Namespace, place: Path) -> di
     _, proxy = set_up(model, images, place / "cache")
     found["without"] = searched(proxy, unit, args.trials, place / "without.db", racing=False)
     found["naive"] = naive(proxy, unit, args.naive, place / "naive.db")
-    shutil.rmtree(place / "cache")
     return found
 
 
