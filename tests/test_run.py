@@ -162,8 +162,13 @@ def test_more_trials_go_on_and_fewer_do_nothing(spec: StudySpec, tmp_path: Path)
 
 @pytest.mark.parametrize("stop", ["a table", "trials", "measuring", "refit in order", "fine-tuning", "report"])
 def test_a_run_that_is_stopped_at_any_step_ends_as_an_undisturbed_one(
-    spec: StudySpec, tmp_path: Path, stop: str
+    spec: StudySpec,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: str,
 ) -> None:
+    monkeypatch.setenv("LRF_OPTUNA_CACHE", str(tmp_path_factory.mktemp("kept")))
     with pytest.raises(KeyboardInterrupt):
         ran(spec, tmp_path, Heard(stop), tune_epochs=1, search_cache=False)
     there = numbers(tmp_path)
