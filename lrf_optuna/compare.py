@@ -248,9 +248,9 @@ def quick(work: Run) -> Callable[[Plan], float]:
 
 def notes(work: Run, test: bool) -> tuple[str, ...]:
     """What a fair reader should know of how the rows were measured."""
-    there = len(work.accuracy.labels)
+    there, kind = len(work.accuracy.labels), "validation and training" if work.data.few else "validation"
     return (
-        f"Accuracies are of {there:,} validation images, before any training: with kernels fitted to "
+        f"Accuracies are of {there:,} {kind} images, before any training: with kernels fitted to "
         f"{len(work.calibration):,} calibration images as ours are, and with plain kernels as published; BatchNorm "
         "statistics are re-estimated wherever that helps.",
         *work.data.notes,

@@ -29,6 +29,10 @@ NO_VALIDATION = (
 )
 
 
+FEW = 200
+"""Validation images below which the points of a front are compared on training images as well."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
     """One part of a data set: raw `pixels` (N, H, W, C) and integer `labels` (N,)."""
@@ -80,8 +84,22 @@ class Data:
         return self.train.take(stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
 
     def judged(self, count: int, seed: int) -> Images:
-        """`count` validation images in their order, or all if there are fewer; the classes in about their shares."""
-        return self.val.take(np.sort(stratified_order(self.val.labels, np.random.default_rng(seed))[:count]))
+        """`count` validation images in their order, or all if there are fewer; the classes in about their shares.
+
+        Where there are fewer than `FEW` validation images, training images join them: a choice by a handful is chance.
+        """
+        pool = joined(self.val, self.train) if self.few else self.val
+        return pool.take(np.sort(stratified_order(pool.labels, np.random.default_rng(seed))[:count]))
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few validation images to choose by them alone."""
+        return len(self.val) < FEW
+
+
+def joined(one: Images, other: Images) -> Images:
+    """All images of both."""
+    return Images(np.concatenate([one.pixels, other.pixels]), np.concatenate([one.labels, other.labels]))
 
 
 class Augmentation(NamedTuple):

@@ -27,6 +27,7 @@ FITTING = (
     "refit",
     "similarity",
     "stages",
+    "weighing",
     "writing",
 )
 """The modules that decide what a fit and its error are: all that the proxy is made of (a test compares)."""

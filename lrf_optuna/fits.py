@@ -60,7 +60,7 @@ class Fits:
         self.witness = np.zeros(0) if witness is None else witness
         self.fitted: LRUCache[tuple[str, Choice], Kernels] = LRUCache(memory // 2, getsizeof=nbytes)
         self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(
-            memory // 2, getsizeof=lambda kernel: kernel.nbytes
+            memory // 4, getsizeof=lambda kernel: kernel.nbytes
         )
         self.fitters: dict[str, Fitter] = {}
         self.room = FITTERS * memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import numpy as np
 from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
 
-from lrf_optuna.allocate import Option, Table
+from lrf_optuna.allocate import Table
 from lrf_optuna.cache import Cache
-from lrf_optuna.decompositions import DECOMPOSITIONS, built_in, chain_of, choice_of, saving
+from lrf_optuna.decompositions import DECOMPOSITIONS, choice_of, saving
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.fingerprint import code, digest
-from lrf_optuna.fits import Fits
+from lrf_optuna.fits import Fits, keep
 from lrf_optuna.layers import (
     Inventory,
     counts,
@@ -47,6 +48,7 @@ from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.similarity import SIMILARITIES
 from lrf_optuna.stages import Array
+from lrf_optuna.weighing import table_of
 
 SCORED = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
@@ -54,7 +56,6 @@ FIRST, MANY = 4, 32
 """One of so many scored images is looked at first, where there are at least that many in all."""
 SMALL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
-SIMILARITIES_HOME = "lrf_optuna.similarity"
 TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Any], dict[str, Any]]] = {
     "logits": lambda *_: {},
     "deep": deep_taps,
@@ -64,8 +65,6 @@ REMEMBERED = 4096
 """Plans of which the costs are remembered: the latest."""
 WITNESSES, WITNESSED = 4, 256
 """Images, and of each output values, by which a network is told from another that has its weights."""
-PROBED_KEEPS = (0.15, 0.4)
-"""Budgets at which each layer is compressed alone, to see how much its error hurts the network."""
 
 
 class Proxy:
@@ -117,6 +116,7 @@ class Proxy:
         self.scored: Images = each(images, lambda array: np.ascontiguousarray(array[:count]))
         self.known: LRUCache[Plan, Measured] = LRUCache(REMEMBERED)
         self.sizes: dict[tuple[str, Choice], tuple[int, int]] = {}
+        self.ready: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
         reference = self.network.run(self.network.held(self.scored), {})
         order = spread(reference, self.few)
         self.scored = each(self.scored, lambda array: np.ascontiguousarray(array[order]))
@@ -210,6 +210,18 @@ class Proxy:
         chosen = [(site, choice) for site, choice in plan if choice != INTACT]
         return {site: self.theirs(site, self.dense(site, choice)) for site, choice in chosen}
 
+    def tensors(self, plan: Plan) -> dict[str, Any]:
+        """The same as tensors, which a pass takes without a copy; remembered by choice."""
+        found = {}
+        for site, choice in plan:
+            if choice != INTACT:
+                tensor = self.ready.get((site, choice))
+                if tensor is None:
+                    tensor = self.network.held(self.theirs(site, self.dense(site, choice)))
+                    keep(self.ready, (site, choice), tensor)
+                found[site] = tensor
+        return found
+
     def theirs(self, site: str, kernel: Array) -> Array:
         """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
         return keras_kernel(self.network.layers[site], kernel)
@@ -225,10 +237,10 @@ class Proxy:
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
         if plan not in self.known:
-            self.known[plan] = self.judged(plan, self.maps(self.swaps(plan)))
+            self.known[plan] = self.judged(plan, self.maps(self.tensors(plan)))
         return self.known[plan]
 
-    def maps(self, kernels: Mapping[str, Array], start: int = 0, end: int | None = None) -> dict[str, Array]:
+    def maps(self, kernels: Mapping[str, Any], start: int = 0, end: int | None = None) -> dict[str, Array]:
         """Name -> maps of the scored images from `start` to `end` with these kernels: a pass."""
         return self.network.run(each(self.pixels, lambda pixels: pixels[start:end]), kernels)
 
@@ -264,56 +276,7 @@ class Proxy:
 
     def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> Table:
         """Every option of every site: its costs, and its data-aware error times how much the site's error hurts."""
-        missing = [name for name in self.sites if not self.settled(name, keeps)]
-        there, words = len(self.sites) - len(missing), str((self.sense, tuple(keeps)))
-        _ = self.moments if missing else None
-        with self.calm(), progress.task("a table of errors", len(self.sites), there) as step:
-            for name in missing:
-                with self.fits.recording(name, words):
-                    self.options(name, keeps)
-                step(1)
-        if missing and self.cache:
-            self.cache.trim()
-        return {name: self.options(name, keeps) for name in self.sites}
-
-    def settled(self, name: str, keeps: Sequence[float]) -> bool:
-        """Whether all that the table says of a site is known."""
-        known = self.fits.of(name)
-        choices = {self.choice(name, method, share) for method in self.methods_of(name) for share in keeps}
-        return self.sense in known.sensitivities and choices - {INTACT} <= known.errors.keys()
-
-    def options(self, name: str, keeps: Sequence[float]) -> list[Option]:
-        """The distinct options of one site."""
-        site = self.sites[name]
-        found: dict[Choice, Option] = {}
-        weight = self.sensitivity(name)
-        for method in self.methods_of(name):
-            for share in (max(keeps),) if method == "intact" else keeps:
-                choice = self.choice(name, method, share)
-                if choice in found:
-                    continue
-                chain = chain_of(site.op, choice)
-                lost = 0.0 if choice == INTACT else weight * self.error(name, choice)
-                costs = chain.params / self.inventory.params, site.macs(chain) / self.inventory.macs
-                found[choice] = Option(method, share, choice, lost, *costs)
-        return list(found.values())
-
-    def sensitivity(self, site: str) -> float:
-        """How much the network's loss rises for each unit of this site's error, with the site compressed alone."""
-        known = self.fits.of(site).sensitivities
-        if self.sense in known:
-            return known[self.sense]
-        ratios = []
-        for share in PROBED_KEEPS:
-            choices = {self.choice(site, method, share) for method in self.methods_of(site)} - {INTACT}
-            if choices:
-                best = min(choices, key=lambda choice: self.error(site, choice))
-                alike = self.measure(Plan.of({site: best})).similarity.values()
-                ratios.append((1 - np.mean(list(alike)) + 1e-6) / (self.error(site, best) + 1e-6))
-        found = float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
-        if all(map(built_in, self.methods)) and self.similar.__module__ == SIMILARITIES_HOME:
-            known[self.sense] = found
-        return found
+        return table_of(self, keeps, progress)
 
 
 def spread(maps: dict[str, Array], few: int) -> Array:

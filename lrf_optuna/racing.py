@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,8 @@ class Running:
     """A plan on its way: the passes that were begun, and at the end what they say."""
 
     plan: Plan
-    kernels: Mapping[str, Array]
+    kernels: Mapping[str, Any]
+    """Site -> tensor in the place of its kernel."""
     first: Future[dict[str, Array]] | None = None
     rest: Future[dict[str, Array]] | None = None
     measured: Measured | None = None
@@ -65,7 +66,7 @@ class Race:
         known = self.proxy.known.get(plan)
         if known:
             return Running(plan, {}, measured=known, images=len(self.proxy))
-        running = Running(plan, self.proxy.swaps(plan))
+        running = Running(plan, self.proxy.tensors(plan))
         running.first = self.passed(running, 0, self.few if len(self.learnt) >= LEARNT else None)
         return running
 

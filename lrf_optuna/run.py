@@ -219,6 +219,10 @@ class Run:
         """The accuracy of plans on validation images, `JUDGED` at most: of every class its share, by seed."""
         seed = self.spec.search.seed
         images = self.data.judged(JUDGED, seed)
+        if self.data.few:
+            self.progress.say(
+                f"{len(self.data.val)} validation images are few: points are compared on training images as well"
+            )
         unscored = self.calibration[len(self.proxy.pixels) :]
         return Accuracy(
             self.proxy, images.pixels, images.labels, self.data.preprocess, lambda: shown(self.data, unscored, seed)

@@ -16,7 +16,7 @@ import pytest
 from test_floors import MODULES, imports
 
 from lrf_optuna import cache as kept
-from lrf_optuna import fingerprint
+from lrf_optuna import fingerprint, weighing
 from lrf_optuna.cache import HEAD, Cache, Shelf, place
 from lrf_optuna.decompositions import DECOMPOSITIONS
 from lrf_optuna.decompositions.svd import ChannelSVD
@@ -96,16 +96,16 @@ def test_a_table_that_was_interrupted_goes_on_where_it_stopped(
     made: Callable[..., Proxy], tmp_path: Path, monkeypatch: Any
 ) -> None:
     first, whole = made(), made(cache=None).table(KEEPS)
-    own, sites = first.options, list(first.sites)
+    own, sites = weighing.options, list(first.sites)
 
-    def options(name: str, keeps: Any) -> Any:
-        found = own(name, keeps)
+    def options(proxy: Proxy, name: str, keeps: Any) -> Any:
+        found = own(proxy, name, keeps)
         if name == sites[2]:
             raise Stopped
         return found
 
-    monkeypatch.setattr(first, "options", options)
-    with pytest.raises(Stopped):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(weighing, "options", options)
         first.table(KEEPS)
     before = files(tmp_path)
     assert len(before) == 2

@@ -84,6 +84,14 @@ def test_judged_images_hold_every_class_whatever_the_order_they_come_in(digits: 
     assert identities(by_class.judged(count, 3)) == identities(judged) != identities(by_class.judged(count, 4))
 
 
+def test_a_handful_of_validation_images_is_joined_by_training_images(digits: Data) -> None:
+    few = replace(digits, val=digits.val.take(slice(30)))
+    assert (few.few, digits.few) == (True, False)
+    judged = identities(few.judged(100000, 0))
+    assert judged == identities(few.val) | identities(few.train)
+    assert len(few.judged(500, 0)) == 500
+
+
 def test_few_validation_images_are_all_judged_in_their_order(digits: Data) -> None:
     np.testing.assert_array_equal(digits.judged(2000, 0).pixels, digits.val.pixels)
 

@@ -64,6 +64,7 @@ FLOORS = {
     "study": 5,
     "refit": 6,
     "fits": 7,
+    "weighing": 7,
     "writing": 3,
     "layers": 6,
     "separable": 7,
