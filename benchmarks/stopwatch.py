@@ -35,7 +35,7 @@ PARTS = {
         "optuna:Trial.relative_params",
     ),
     "breeding": ("hunt:Hunt.bred", "breeding:Breeder.learn"),
-    "composing": ("proxy:Proxy.swaps",),
+    "composing": ("proxy:Proxy.tensors",),
     "similarity": ("proxy:Proxy.judged",),
     "front": ("pareto:Front.add", "pareto:Front.beats"),
     "recording": ("recorder:Recorder.put", "recorder:Recorder.__exit__", "storage:Record.candidates"),

@@ -138,8 +138,7 @@ def new_storage(url: str) -> optuna.storages.RDBStorage:
     options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}} if path else {"pool_pre_ping": True}
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        into_wal(path)
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
     except RuntimeError as reason:
@@ -148,6 +147,20 @@ def new_storage(url: str) -> optuna.storages.RDBStorage:
         event.listen(storage.engine, "connect", relaxed_sync)
         storage.engine.dispose()
     return storage
+
+
+def into_wal(path: Path) -> None:
+    """Let readers and a writer in at once. SQLite itself does not wait for another process that is just doing this."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+        except sqlite3.OperationalError as reason:
+            if "locked" not in str(reason) or time.monotonic() > end:
+                raise
+        time.sleep(random.uniform(0.05, 0.15))
 
 
 def relaxed_sync(connection: Any, _record: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import importlib
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -47,6 +48,7 @@ def end_with_parent() -> None:
 
 def main() -> None:
     """The module as a program."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         work(Path(sys.argv[1]), int(sys.argv[2]))

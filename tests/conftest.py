@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from lrf_optuna.data import Data
     from lrf_optuna.proxy import Proxy
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job of a shell: tests of Ctrl-C need it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 seldom = [HealthCheck.filter_too_much]  # some methods apply to few of all operations
 settings.register_profile("lrf", deadline=None, derandomize=True, max_examples=60, suppress_health_check=seldom)
