@@ -147,12 +147,12 @@ class Line:
 
     def add(self, pairs: Sequence[tuple[Candidate, FrozenTrial]], first: bool = False) -> None:
         """Candidates become trials of the study in memory, with today's constraints; of its `first` generation."""
-        for candidate, trial in pairs:
+        for number, (candidate, trial) in enumerate(pairs, start=len(self.study.get_trials(deepcopy=False))):
             attributes = {key: value for key, value in trial.system_attrs.items() if not key.startswith(CONSTRAINT)}
             if first:
                 attributes |= {key: 0 for key in attributes if key.endswith(GENERATION)}
             limits = {f"{CONSTRAINT}{name}": value for name, value in self.hunt.violations(candidate).items()}
-            self.hunt.numbers[len(self.study.get_trials(deepcopy=False))] = candidate.trial
+            self.hunt.numbers[number] = candidate.trial
             self.study.add_trial(
                 optuna.trial.create_trial(
                     values=trial.values,
