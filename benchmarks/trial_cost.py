@@ -70,7 +70,7 @@ def measured(network: str, args: argparse.Namespace) -> dict[str, Any]:
     """All figures of a network."""
     import optuna
 
-    from lrf_optuna.workers import cores
+    from lrf_optuna.processors import cores
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     model, images = loaded(network, CALIBRATION, args.models, args.data, args.work)

@@ -32,6 +32,10 @@ def accuracies(compared: Comparison) -> str:
         mark = ' class="best"' if row.name == OURS else ""
         texts = (cell(block, block.row(row.name)) for block in compared.blocks)
         body.append(f'<tr{mark}><th scope="row">{escape(row.name)}</th>{cells(*texts)}</tr>')
+    finals = (
+        "<br>".join(f"{escape(name)} {score.val:.2%}" for name, score in b.finals) or "–" for b in compared.blocks
+    )
+    body.append(f'<tr><th scope="row">as built, refitted in layer order</th>{cells(*finals)}</tr>')
     return table(f"{head}\n<tr>{budgets}</tr>", "\n".join(body))
 
 

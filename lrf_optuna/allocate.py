@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,13 @@ MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How much of a budget is parameters; the rest is MACs."""
 LEAST, MOST, HALVINGS = -8.0, 6.0, 40
 """Between these powers of ten a multiplier is bisected."""
+
+
+class Shares(NamedTuple):
+    """What something has of the whole network's parameters and MACs."""
+
+    params: float
+    macs: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,11 +148,10 @@ def accuracies(bench: Bench, site: str, budget: Costs) -> list[tuple[float, Opti
 
 def minmax(bench: Bench, budget: Costs) -> Plan:
     """In every layer the cheapest option within one relative spectral error of the weights, the same for all."""
-    costs = {site: [(price(o, checked(budget)), o.choice) for o in options] for site, options in bench.table.items()}
-    errors = bench.spectral
+    asked = checked(budget)
     rows = {
-        site: [(cost, errors[site][choice], choice) for cost, choice in own if choice in errors[site]]
-        for site, own in costs.items()
+        site: [(price(bench.proxy.shares(site, choice), asked), error, choice) for choice, error in errors.items()]
+        for site, errors in bench.spectral.items()
     }
     levels = sorted({error for own in rows.values() for _, error, _ in own}, reverse=True)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lrf_optuna.allocate import Option, Table
+from lrf_optuna.allocate import Option, Shares, Table
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, compose
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.layers import counts
@@ -88,21 +88,24 @@ class Bench:
 
     @cached_property
     def spectral(self) -> dict[str, dict[Choice, float]]:
-        """Site -> choice of the table -> relative error of its plain factorization in the spectral norm.
+        """Site -> choice -> relative error of its plain factorization in the spectral norm.
 
-        Of the methods of which all ranks are cut from one factorization, as those of the paper's SVDs are.
+        At every keep of the table, of the methods of which all ranks are cut from one factorization, as those of the
+        paper's SVDs are; and of the intact layer.
         """
         sites, kernels = self.proxy.sites, self.proxy.kernels
-        choices = {site: [o.choice for o in options if at_once(o.choice)] for site, options in self.table.items()}
+        keeps = sorted({option.keep for options in self.table.values() for option in options})
         with self.proxy.calm():
             return {
-                site: weight_errors(sites[site].op, kernels[site], own, spectral_norm) for site, own in choices.items()
+                site: weight_errors(sites[site].op, kernels[site], self.at_once(site, keeps), spectral_norm)
+                for site in self.table
             }
 
-
-def at_once(choice: Choice) -> bool:
-    """Whether a choice is cut from a factorization that is made once for all ranks; the intact layer is no work."""
-    return choice == INTACT or nested(DECOMPOSITIONS[choice.method])
+    def at_once(self, site: str, keeps: Sequence[float]) -> list[Choice]:
+        """The distinct choices of a site that are cut from a factorization made once; the intact layer is no work."""
+        methods = [method for method in self.proxy.methods_of(site) if nested(DECOMPOSITIONS[method])]
+        found = [self.proxy.choice(site, method, keep) for method in methods for keep in keeps]
+        return list(dict.fromkeys([INTACT, *found]))
 
 
 def weight_errors(
@@ -163,7 +166,7 @@ def too_large(smallest: Costs, budget: Costs) -> LrfError:
     return LrfError(f"no plan of this kind has {asked}: the smallest has {has}; ask for that much or more")
 
 
-def price(option: Option, budget: Costs) -> float:
+def price(option: Option | Shares, budget: Costs) -> float:
     """What an option takes of a budget."""
     total: float = sum(getattr(option, cost) / max(most, 1e-9) for cost, most in budget.items())
     return total

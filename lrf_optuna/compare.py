@@ -12,7 +12,7 @@ from cachetools import LRUCache
 from lrf_optuna.baselines import Baseline, baselines_of
 from lrf_optuna.bench import Bench, Costs
 from lrf_optuna.choosing import DOZEN, choose
-from lrf_optuna.comparison import FILE, FILTERS, KINDS, OURS, Block, Comparison, Row, Score, checked
+from lrf_optuna.comparison import BUILT, FILE, FILTERS, KINDS, OURS, Block, Comparison, Row, Score, checked
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.curves import drawn
 from lrf_optuna.decompositions import compose
@@ -85,14 +85,16 @@ def leave(work: Run, found: Comparison) -> None:
 class Contest:
     """Makes the rows of a comparison: `points` are the front; `beaten` gathers those of them that a row dominates.
 
-    `known`: the scores of plans with fitted or plain kernels; `made`: how the kernels of a block's rows are made.
+    `known`: the scores of plans by the kind of their kernels; `plans`: of a block's rows; `made`: how kernels of theirs
+    are made.
     """
 
     work: Run
     points: Sequence[Candidate]
     test: bool = False
     beaten: set[int] = field(default_factory=set)
-    known: dict[tuple[Plan, bool], Score] = field(default_factory=dict)
+    known: dict[tuple[Plan, str], Score] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
     made: dict[tuple[str, str], Callable[[], Kernels]] = field(default_factory=dict)
 
     @cached_property
@@ -113,14 +115,27 @@ class Contest:
     def block(self, cost: str, share: float) -> Block:
         """The rows for a budget, with test accuracies where they were asked for and matter."""
         self.made.clear()
+        self.plans.clear()
         block = Block(share, tuple(self.rows({cost: share})))
+        finals = {OURS} | ({best.name} if (best := block.best("fitted")) else set())
+        block = Block(share, tuple(self.built(row) if row.name in finals else row for row in block.rows))
         if not self.test:
             return block
-        ends = {(OURS, "fitted"), (OURS, "plain"), (FILTERS, "plain")}
+        ends = {(OURS, "fitted"), (OURS, "plain"), (FILTERS, "plain"), *((name, BUILT) for name in finals)}
         ends |= {(row.name, kind) for kind in KINDS if (row := block.best(kind))}
+        kinds = (*KINDS, BUILT)
         return Block(
-            share, tuple(self.tested(row, [kind for kind in KINDS if (row.name, kind) in ends]) for row in block.rows)
+            share, tuple(self.tested(row, [kind for kind in kinds if (row.name, kind) in ends]) for row in block.rows)
         )
+
+    def built(self, row: Row) -> Row:
+        """A row with the accuracy of what `run` would build of its plan."""
+        if row.name not in self.plans:
+            return row
+        plan = self.plans[row.name]
+        kernels = self.work.refitted(plan)
+        self.made[row.name, BUILT] = lambda: kernels
+        return replace(row, built=self.scored(plan, BUILT, self.made[row.name, BUILT]))
 
     def tested(self, row: Row, kinds: Sequence[str]) -> Row:
         """A row with the test accuracies of some kinds."""
@@ -152,9 +167,10 @@ class Contest:
 
     def row(self, name: str, source: str, plan: Plan) -> Row:
         """The row of a plan, with fitted and with plain kernels."""
-        self.made[name, "fitted"] = partial(self.work.proxy.swaps, plan)
-        self.made[name, "plain"] = partial(self.plain.swaps, plan)
-        fitted, plain = (self.scored(plan, as_ours) for as_ours in (True, False))
+        self.plans[name] = plan
+        ways = {"fitted": partial(self.work.proxy.swaps, plan), "plain": partial(self.plain.swaps, plan)}
+        self.made |= {(name, kind): make for kind, make in ways.items()}
+        fitted, plain = (self.scored(plan, kind, make) for kind, make in ways.items())
         return filled(Row(name, source, fitted=fitted, plain=plain), self.work.proxy.measure(plan))
 
     def filters(self, budget: Costs) -> Row:
@@ -175,12 +191,11 @@ class Contest:
         self.beaten |= set(np.flatnonzero(lost).tolist())
         return int(lost.sum())
 
-    def scored(self, plan: Plan, fitted: bool) -> Score:
-        """The accuracies of a plan, with kernels fitted or plain; remembered."""
-        key = plan, fitted
-        if key not in self.known:
-            self.known[key] = self.score(self.work.proxy.swaps(plan) if fitted else self.plain.swaps(plan))
-        return self.known[key]
+    def scored(self, plan: Plan, kind: str, make: Callable[[], Kernels]) -> Score:
+        """The accuracies of a plan with kernels of a kind; remembered."""
+        if (plan, kind) not in self.known:
+            self.known[plan, kind] = self.score(make())
+        return self.known[plan, kind]
 
     def score(self, kernels: Kernels) -> Score:
         """The validation accuracy with these kernels, and BatchNorm re-estimated where that helps."""
@@ -252,7 +267,8 @@ def notes(work: Run, test: bool) -> tuple[str, ...]:
     return (
         f"Accuracies are of {there:,} {kind} images, before any training: with kernels fitted to "
         f"{len(work.calibration):,} calibration images as ours are, and with plain kernels as published; BatchNorm "
-        "statistics are re-estimated wherever that helps.",
+        "statistics are re-estimated wherever that helps. As built: the chains are also refitted in layer order, ours "
+        "and those of the baseline that is best with fitted kernels.",
         *work.data.notes,
         f"Our point is the most accurate of {DOZEN} at most on these very validation images, so its accuracy is a "
         f"little flattered; every baseline is one plan, of which greedy looks at {min(there, QUICK):,} of the images.",

@@ -14,6 +14,8 @@ FILE = "compare.json"
 OURS, FILTERS = "ours", "l1 filters"
 KINDS = ("fitted", "plain")
 """Of kernels: fitted to data as ours are, or as published."""
+BUILT = "built"
+"""Kernels fitted to data and then refitted in layer order, where that helps: what `run` builds."""
 WORDS = {"params": "parameters", "macs": "MACs"}
 """The costs that a budget may be of."""
 
@@ -31,8 +33,9 @@ class Row:
     """One way to meet a budget; without numbers where it cannot, for the `reason`.
 
     `source`: where the rule is from; `params`, `macs`: shares of the original; `fitted`: accuracies with kernels fitted
-    to data, which is what the loss is of; `plain`: as published; `dominated`: points of the front that it is no worse
-    than in all the study's costs, and better in one. Filter pruning has no kernels to fit: its loss is of plain ones.
+    to data, which is what the loss is of; `plain`: as published; `built`: refitted in layer order as well, measured of
+    ours and of the rule that is best with fitted kernels; `dominated`: points of the front that it is no worse than in
+    all the study's costs, and better in one. Filter pruning has no kernels to fit: its loss is of plain ones.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Row:
     loss: float | None = None
     fitted: Score | None = None
     plain: Score | None = None
+    built: Score | None = None
     dominated: int = 0
 
     @property
@@ -54,7 +58,7 @@ class Row:
     @classmethod
     def of(cls, table: dict[str, Any]) -> Row:
         """The row of `asdict`."""
-        scores = {name: Score(**table[name]) if table[name] else None for name in KINDS}
+        scores = {name: Score(**table[name]) if table[name] else None for name in (*KINDS, BUILT)}
         return cls(**table | scores)
 
 
@@ -68,6 +72,11 @@ class Block:
     def row(self, name: str) -> Row:
         """The row of this name."""
         return lookup({row.name: row for row in self.rows}, name, "row")
+
+    @property
+    def finals(self) -> list[tuple[str, Score]]:
+        """Names and scores of what was built, ours first."""
+        return [(row.name, row.built) for row in self.rows if row.built]
 
     def best(self, kind: str) -> Row | None:
         """The rule for ranks that is best on validation images with `fitted` or `plain` kernels; of equals the first.

@@ -172,7 +172,8 @@ def comparison_table(found: Comparison, block: Block) -> Table:
     whole = found.original
     text = f"{found.cost} <= {block.budget:g} (original: {whole.val:.2%} on validation"
     title = f"{text})" if whole.test is None else f"{text}, {whole.test:.2%} on test)"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    look = {"title_justify": "left", "caption_justify": "left", "header_style": "bold"}
+    table = Table(title=title, caption=finals(block), box=None, padding=(0, 1, 0, 0), **look)  # type: ignore[arg-type]
     kinds = [(kind, of) for of in ("val", *(["test"] * (whole.test is not None))) for kind in ("fitted", "plain")]
     table.add_column("", overflow="fold", min_width=11)
     for name in ("params", "MACs", "loss", *(f"{kind}\n{of}" for kind, of in kinds), "beats"):
@@ -185,6 +186,15 @@ def comparison_table(found: Comparison, block: Block) -> Table:
         lost = str(row.dominated) if row.loss is not None else "–"
         table.add_row(row.name, *sizes, loss, *(column[i] for column in columns), lost, style="" if i else "bold")
     return table
+
+
+def finals(block: Block) -> str | None:
+    """What was also refitted in layer order, a line each."""
+    texts = [
+        f"{name} as built: {score.val:.2%}" + (f" ({score.test:.2%} on test)" if score.test is not None else "")
+        for name, score in block.finals
+    ]
+    return "\n".join(texts) or None
 
 
 def starred(values: Sequence[float | None]) -> list[str]:

@@ -12,7 +12,9 @@ import numpy as np
 
 FITTING = (
     "allocate",
+    "contenders",
     "convolutions",
+    "crew",
     "decompositions",
     "einsum",
     "fits",
@@ -22,6 +24,7 @@ FITTING = (
     "network",
     "objectives",
     "plan",
+    "processors",
     "projection",
     "proxy",
     "refit",

@@ -31,11 +31,14 @@ ALIKE = 1e-3
 
 @dataclass
 class Known:
-    """What is known of a site: the error of every choice seen, where its kernels are, how much an error hurts."""
+    """What is known of a site: the error of every choice seen, where its kernels are, what errors did to the network.
+
+    `harms`: how it was asked -> pairs of an error of the site and the loss of the network with it.
+    """
 
     errors: dict[Choice, float] = field(default_factory=dict)
     files: dict[Choice, Path] = field(default_factory=dict)
-    sensitivities: dict[str, float] = field(default_factory=dict)
+    harms: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 class Fits:
@@ -101,6 +104,14 @@ class Fits:
             self.out.add(choice, kernels)
         return kernels
 
+    def take_in(self, site: str, found: Mapping[Choice, tuple[Kernels, float]]) -> None:
+        """Take in what was fitted elsewhere: choice -> stage kernels and error; it goes to disk as by `fit`."""
+        for choice, (kernels, error) in found.items():
+            self.of(site).errors[choice] = error
+            keep(self.fitted, (site, choice), kernels)
+            if self.out and self.out.site == site:
+                self.out.add(choice, kernels)
+
     def fitter(self, site: str) -> Fitter:
         """What fits chains to a site, with the factorizations that its ranks are cut from; the latest are kept."""
         found = self.fitters.pop(site, None)
@@ -127,7 +138,9 @@ class Fits:
             fits = [(Choice(str(method), tuple(map(int, ranks))), *rest) for method, ranks, *rest in head["fits"]]
             known.errors |= {choice: float(error) for choice, error, _ in fits}
             known.files |= {choice: file for choice, _, there in fits if there}
-            known.sensitivities |= {words: float(value) for words, value in head["sensitivity"].items()}
+            known.harms |= {
+                words: [(float(error), float(loss)) for error, loss in pairs] for words, pairs in head["harms"].items()
+            }
         except (AttributeError, KeyError, TypeError, ValueError) as reason:
             log.warning("%s is not what it should be (%r): it is made again", file, reason)
 
@@ -171,7 +184,7 @@ class Fits:
         known = self.of(site)
         own = {choice: error for choice, error in known.errors.items() if built_in(choice.method)}
         fits = [(choice.method, choice.ranks, error, choice in out.added) for choice, error in own.items()]
-        return {"witness": self.witness.tolist(), "fits": fits, "sensitivity": known.sensitivities}
+        return {"witness": self.witness.tolist(), "fits": fits, "harms": known.harms}
 
 
 @dataclass

@@ -13,9 +13,9 @@ import numpy as np
 from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
 
-from lrf_optuna.allocate import Table
+from lrf_optuna.allocate import Shares, Table
 from lrf_optuna.cache import Cache
-from lrf_optuna.decompositions import DECOMPOSITIONS, choice_of, saving
+from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, choice_of, saving
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.fingerprint import code, digest
 from lrf_optuna.fits import Fits, keep
@@ -260,6 +260,11 @@ class Proxy:
         saved = [self.sizes[pair] for pair in plan]
         params, macs = (sum(costs) for costs in zip(*saved, strict=True)) if saved else (0, 0)
         return self.inventory.params + params, self.inventory.macs + macs
+
+    def shares(self, site: str, choice: Choice) -> Shares:
+        """What a site under a choice has of the whole network's parameters and MACs."""
+        chain = chain_of(self.sites[site].op, choice)
+        return Shares(chain.params / self.inventory.params, self.sites[site].macs(chain) / self.inventory.macs)
 
     def costs(self, plan: Plan) -> dict[str, float]:
         """Objective name -> cost of a plan."""

@@ -1,26 +1,38 @@
 """The table of errors: what every option of every layer costs, and what it should make the network lose.
 
-An option's loss is its data-aware error times the layer's sensitivity: how much the network's loss rises for each unit
-of that layer's error, with the layer compressed alone. What is worked out goes to the proxy's cache, layer by layer.
+An option's loss is what its data-aware error does to the network: each layer is compressed alone to a few degrees, and
+the network's loss is interpolated between them. One factor a layer would not do: the first half of an error may hurt a
+hundred times less than the second. Every method is fitted at a few keeps; at the others only those that no other method
+clearly beats there. What is worked out goes to the proxy's cache, layer by layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrf_optuna.allocate import Option, Table
-from lrf_optuna.decompositions import built_in, chain_of
+from lrf_optuna.contenders import drawn, nearest
+from lrf_optuna.crew import Found, Work, fitted
+from lrf_optuna.decompositions import built_in
 from lrf_optuna.plan import INTACT, Choice, Plan
+from lrf_optuna.processors import cores
 from lrf_optuna.progress import Progress
+from lrf_optuna.stages import Array
 
 if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
 
-PROBED_KEEPS = (0.15, 0.4)
-"""Budgets at which each layer is compressed alone, to see how much its error hurts the network."""
+PROBED = (0.0, 0.07, 0.15, 0.26, 0.4, 0.7)
+"""Near these keeps each layer is compressed alone, to see what its errors do to the network."""
+LEAST = 1e-6
+"""Errors and losses below are rounding."""
+MANY = 200
+"""Choices to fit from which more processes are worth their start."""
 SIMILARITIES_HOME = "lrf_optuna.similarity"
 
 
@@ -30,8 +42,9 @@ def table_of(proxy: Proxy, keeps: Sequence[float], progress: Progress) -> Table:
     there, words = len(proxy.sites) - len(missing), str((proxy.sense, tuple(keeps)))
     _ = proxy.moments if missing else None
     with proxy.calm(), progress.task("a table of errors", len(proxy.sites), there) as step:
-        for name in missing:
+        for name, found in made(proxy, missing, keeps):
             with proxy.fits.recording(name, words):
+                proxy.fits.take_in(name, found)
                 options(proxy, name, keeps)
             step(1)
     if missing and proxy.cache:
@@ -39,43 +52,82 @@ def table_of(proxy: Proxy, keeps: Sequence[float], progress: Progress) -> Table:
     return {name: options(proxy, name, keeps) for name in proxy.sites}
 
 
+def made(proxy: Proxy, names: Sequence[str], keeps: Sequence[float]) -> Iterator[tuple[str, Found]]:
+    """The named sites, each with what was fitted to it elsewhere: nothing where this process fits as well alone."""
+    methods = {name: proxy.methods_of(name) for name in names}
+    known = {name: proxy.fits.of(name).errors for name in names}
+    count = sum(len(few) * len(keeps) - len(known[name]) for name, few in methods.items())
+    processes = min(cores(), len(names))
+    if processes < 2 or count < MANY or not proxy.small or not all(map(built_in, proxy.methods)):
+        yield from ((name, {}) for name in names)
+        return
+    works = [
+        Work(proxy.sites[name], proxy.kernels[name], proxy.moments.get(name), methods[name], tuple(keeps), known[name])
+        for name in names
+    ]
+    yield from fitted(works, processes)
+
+
 def settled(proxy: Proxy, name: str, keeps: Sequence[float]) -> bool:
     """Whether all that the table says of a site is known."""
     known = proxy.fits.of(name)
-    choices = {proxy.choice(name, method, share) for method in proxy.methods_of(name) for share in keeps}
-    return proxy.sense in known.sensitivities and choices - {INTACT} <= known.errors.keys()
+    try:
+        worth = drawn(proxy.sites[name], proxy.methods_of(name), keeps, known.errors.__getitem__)
+    except KeyError:
+        return False
+    return words_of(proxy, keeps) in known.harms and worth.keys() - {INTACT} <= known.errors.keys()
 
 
 def options(proxy: Proxy, name: str, keeps: Sequence[float]) -> list[Option]:
     """The distinct options of one site."""
-    site = proxy.sites[name]
-    found: dict[Choice, Option] = {}
-    weight = sensitivity(proxy, name)
-    for method in proxy.methods_of(name):
-        for share in (max(keeps),) if method == "intact" else keeps:
-            choice = proxy.choice(name, method, share)
-            if choice in found:
-                continue
-            chain = chain_of(site.op, choice)
-            lost = 0.0 if choice == INTACT else weight * proxy.error(name, choice)
-            costs = chain.params / proxy.inventory.params, site.macs(chain) / proxy.inventory.macs
-            found[choice] = Option(method, share, choice, lost, *costs)
-    return list(found.values())
+    worth = drawn(proxy.sites[name], proxy.methods_of(name), keeps, partial(proxy.error, name))
+    errors = {choice: 0.0 if choice == INTACT else proxy.error(name, choice) for choice in worth}
+    harm = harm_of(proxy, name, keeps, errors)
+    return [
+        Option(method, share, choice, harm(errors[choice]), *proxy.shares(name, choice))
+        for choice, (method, share) in worth.items()
+    ]
 
 
-def sensitivity(proxy: Proxy, site: str) -> float:
-    """How much the network's loss rises for each unit of this site's error, with the site compressed alone."""
-    known = proxy.fits.of(site).sensitivities
-    if proxy.sense in known:
-        return known[proxy.sense]
-    ratios = []
-    for share in PROBED_KEEPS:
-        choices = {proxy.choice(site, method, share) for method in proxy.methods_of(site)} - {INTACT}
+@dataclass(frozen=True)
+class Harm:
+    """What the errors of one layer do to the network's loss: known for some, interpolated as logarithms between them.
+
+    Below the least of them and above the largest the loss goes with the error.
+    """
+
+    errors: Array
+    losses: Array
+
+    @classmethod
+    def of(cls, known: Sequence[tuple[float, float]]) -> Harm:
+        """From pairs of an error and the loss that it led to; the loss does not fall with the error."""
+        pairs = np.array(sorted(known) or [(1.0, 1.0)]) + LEAST
+        return cls(pairs[:, 0], np.maximum.accumulate(pairs[:, 1]))
+
+    def __call__(self, error: float) -> float:
+        """The loss that is expected of an error."""
+        ratio = np.interp(np.log(error + LEAST), np.log(self.errors), np.log(self.losses / self.errors))
+        return error * float(np.exp(ratio))
+
+
+def harm_of(proxy: Proxy, site: str, keeps: Sequence[float], errors: Mapping[Choice, float]) -> Harm:
+    """What errors of a site do to the network; measured with the best choice at each of a few keeps."""
+    known, words = proxy.fits.of(site).harms, words_of(proxy, keeps)
+    if words in known:
+        return Harm.of(known[words])
+    found: dict[Choice, tuple[float, float]] = {}
+    for share in nearest(keeps, PROBED):
+        choices = {proxy.choice(site, method, share) for method in proxy.methods_of(site)} & errors.keys() - {INTACT}
         if choices:
-            best = min(choices, key=lambda choice: proxy.error(site, choice))
+            best = min((choice for choice in errors if choice in choices), key=errors.__getitem__)
             alike = proxy.measure(Plan.of({site: best})).similarity.values()
-            ratios.append((1 - np.mean(list(alike)) + 1e-6) / (proxy.error(site, best) + 1e-6))
-    found = float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
+            found[best] = errors[best], 1 - float(np.mean(list(alike)))
     if all(map(built_in, proxy.methods)) and proxy.similar.__module__ == SIMILARITIES_HOME:
-        known[proxy.sense] = found
-    return found
+        known[words] = list(found.values())
+    return Harm.of(list(found.values()))
+
+
+def words_of(proxy: Proxy, keeps: Sequence[float]) -> str:
+    """What decides how harmful errors are found to be, besides the network and its images."""
+    return str((proxy.sense, nearest(keeps, PROBED)))

@@ -23,12 +23,11 @@ import numpy as np
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pareto import Front
+from lrf_optuna.processors import THREADS, cores
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.stages import Array
 from lrf_optuna.storage import Record, candidate_of
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What libraries for linear algebra take the number of their threads from."""
 TASK, MODEL, IMAGES = "task.json", "model.keras", "images.npy"
 LOOK = 0.25
 """Seconds between two looks at the workers."""
@@ -52,11 +51,6 @@ class Task:
     def read(cls, folder: Path) -> Task:
         """The task of a folder."""
         return cls(**json.loads((folder / TASK).read_text()))
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

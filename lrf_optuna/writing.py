@@ -38,7 +38,8 @@ def convolution(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> 
     if stage.transposed:
         return [getattr(keras.layers, f"Conv{dims}Transpose").from_config(config | {"filters": stage.cout})]
     depthwise = getattr(keras.layers, f"DepthwiseConv{dims}", None)
-    if depthwise is None or stage.groups == 1 or stage.groups != stage.cin or stage.padding == "causal":
+    uneven = len(set(stage.strides)) > 1  # of depthwise layers TensorFlow has that for some processors only
+    if depthwise is None or stage.groups == 1 or stage.groups != stage.cin or stage.padding == "causal" or uneven:
         config |= {"filters": stage.cout, "groups": stage.groups}
         return [getattr(keras.layers, f"Conv{dims}").from_config(config)]
     for part in ("initializer", "regularizer", "constraint"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from lrf_optuna.comparison import Block, Comparison, Row, Score
+from lrf_optuna.comparison import BUILT, KINDS, Block, Comparison, Row, Score
 from lrf_optuna.decompositions import DECOMPOSITIONS
 from lrf_optuna.layers import LAYERS, SEPARABLE, find_sites
 from lrf_optuna.plan import Plan
@@ -268,20 +269,39 @@ def test_the_best_baseline_of_compare_is_the_best_on_validation(comparing: Modul
     one, other = row("a", Score(0.7, 0.75), Score(0.4, 0.2)), row("b", Score(0.6, 0.5), Score(0.45, 0.1))
     found = compared(ours, one, other, row("c", None, None), cut)
     assert comparing.line(found, found.blocks[0]) == (
-        "| net | 50% | 80.00% / 70.00% | 70.00% / 75.00% a | 45.00% / 10.00% b | 30.00% / 30.00% |"
+        "| net | 50% | – | 80.00% / 70.00% | – | 70.00% / 75.00% a | 45.00% / 10.00% b | 30.00% / 30.00% |"
     )
-    assert comparing.summary(found) == "| net | 90.00% / 80.00% | 1 | 1 | 0 | nowhere | 7 | 0 |"
+    assert comparing.summary(found) == "| net | 90.00% / 80.00% | 1 | 1 | 0 | nowhere | nowhere | 7 | 0 |"
     assert comparing.page([found]).count("\n| net |") == 2
 
 
 def test_the_budget_where_ours_is_furthest_behind_is_named_with_its_row(comparing: ModuleType) -> None:
     ours, one = row("ours", Score(0.8), Score(0.9)), row("a", Score(0.81), Score(0.825))
     found = compared(ours, one, row("l1 filters", None, Score(0.802)), row("b", None, None))
-    assert comparing.behind(found) == "2.50 at 50% (a as published)"
-    assert comparing.behind(compared(ours, row("l1 filters", None, Score(0.802)))) == "0.20 at 50% (l1 filters)"
-    assert comparing.behind(compared(ours, row("a", Score(0.81), None))) == "1.00 at 50% (a)"
-    assert comparing.behind(compared(ours, row("a", Score(0.8), None))) == "nowhere"
-    assert comparing.behind(compared(row("ours", None, None), row("a", Score(0.3), None))).startswith("30.00 at 50%")
+
+    def behind(found: Comparison) -> str:
+        return str(comparing.behind(found, KINDS))
+
+    assert behind(found) == "2.50 at 50% (a as published)"
+    assert behind(compared(ours, row("l1 filters", None, Score(0.802)))) == "0.20 at 50% (l1 filters)"
+    assert behind(compared(ours, row("a", Score(0.81), None))) == "1.00 at 50% (a)"
+    assert behind(compared(ours, row("a", Score(0.8), None))) == "nowhere"
+    assert behind(compared(row("ours", None, None), row("a", Score(0.3), None))).startswith("30.00 at 50%")
+
+
+def test_ours_as_built_stands_against_whatever_kernels_others_have(comparing: ModuleType) -> None:
+    ours, one = row("ours", Score(0.8), None), row("a", Score(0.81), Score(0.825))
+    better = replace(ours, built=Score(0.83, 0.7))
+    found = compared(better, one)
+    assert comparing.leads(found.blocks[0], comparing.on_validation)
+    assert comparing.behind(found, (*KINDS, BUILT)) == "nowhere"
+    assert comparing.behind(found, KINDS) == "2.50 at 50% (a as published)"
+    found = compared(better, replace(one, built=Score(0.84, 0.6)))
+    assert not comparing.leads(found.blocks[0], comparing.on_validation)
+    assert comparing.leads(found.blocks[0], comparing.on_test)
+    assert comparing.behind(found, (*KINDS, BUILT)) == "1.00 at 50% (a as built)"
+    found = compared(*found.blocks[0].rows, row("l1 filters", None, None))
+    assert "83.00% / 70.00% | 80.00% / – | 84.00% / 60.00% a |" in comparing.line(found, found.blocks[0])
 
 
 def test_what_was_not_measured_is_no_rival_of_ours(comparing: ModuleType) -> None:
@@ -295,5 +315,5 @@ def test_what_was_not_measured_is_no_rival_of_ours(comparing: ModuleType) -> Non
 
 def test_ours_of_compare_leads_only_where_it_is_there(comparing: ModuleType) -> None:
     none = compared(row("ours", None, None), row("a", None, None), row("l1 filters", None, None))
-    assert comparing.line(none, none.blocks[0]) == "| net | 50% | – | – | – | – |"
+    assert comparing.line(none, none.blocks[0]) == "| net | 50% | – | – | – | – | – | – |"
     assert not comparing.leads(none.blocks[0], comparing.on_validation)

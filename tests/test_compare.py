@@ -93,7 +93,8 @@ def test_every_way_has_a_row_at_every_budget_ours_first(work: Run, found: Compar
 def test_a_row_meets_its_budget_or_says_why_not(found: Comparison) -> None:
     for budget, row in rows_of(found):
         if row.reason:
-            assert (row.params, row.macs, row.loss, row.fitted, row.plain, row.dominated) == (None,) * 5 + (0,)
+            numbers = (row.params, row.macs, row.loss, row.fitted, row.plain, row.built, row.dominated)
+            assert numbers == (None,) * 6 + (0,)
             continue
         assert row.params is not None
         assert row.macs is not None
@@ -145,7 +146,12 @@ def test_test_images_are_measured_of_ours_filter_pruning_and_the_best_baseline_o
                 if score := getattr(row, kind):
                     assert (score.test is not None) == ((kind, row.name) in wanted)
                     measured += score.test is not None
+            finals = {OURS, *(name for kind, name in best if kind == "fitted")}
+            assert (row.built is None) == (row.name not in finals or row.fitted is None)
+            assert row.built is None or row.built.test is not None
     assert measured == 2 * 5, "of two budgets that can be met"
+    assert next(name for name, _ in found.blocks[0].finals) == OURS
+    assert len(found.blocks[0].finals) == 2
 
 
 def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(work: Run, found: Comparison, contest: Contest) -> None:
@@ -159,6 +165,16 @@ def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(work: Run, found: Com
     assert best.plain
     plan = baselines_of(work.proxy)[best.name].plan(contest.bench, {"params": BUDGETS[0]})
     assert best.plain.test == contest.on_test(contest.plain.swaps(plan))
+
+
+def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, found: Comparison) -> None:
+    points = {point.trial: point for point in front(work.record.candidates())}
+    ours = found.blocks[0].row(OURS)
+    assert ours.trial is not None
+    assert ours.built
+    built = work.standing(work.build(points[ours.trial]), 0)
+    assert ours.built.val == pytest.approx(built.val_accuracy, abs=2 / len(work.accuracy.labels))
+    assert ours.built.test == pytest.approx(built.test_accuracy, abs=2 / len(work.data.test))
 
 
 def test_the_best_baseline_is_neither_ours_nor_filter_pruning_and_of_equals_the_first() -> None:
@@ -210,12 +226,13 @@ def test_a_broken_file_is_no_comparison(tmp_path: Path) -> None:
 def test_the_report_has_the_section_and_keeps_it_after_the_next_run(work: Run, found: Comparison) -> None:
     def sections() -> list[str]:
         page = (work.folder / "report.html").read_text(encoding="utf-8")
-        return re.findall('<h2>Against.*?</h2>|<th scope="row">uniform tucker2</th>|id="compare"', page)
+        parts = "<h2>Against.*?</h2>", '<th scope="row">(?:uniform tucker2|as built, .*?)</th>', 'id="compare"'
+        return re.findall("|".join(parts), page)
 
-    assert len(sections()) == 3
+    assert len(sections()) == 4
     (work.folder / "result.json").unlink()
     work.finish(work.search())
-    assert len(sections()) == 3
+    assert len(sections()) == 4
 
 
 def test_the_figure_is_in_the_study_for_the_dashboard(work: Run, found: Comparison) -> None:
@@ -242,7 +259,16 @@ def test_the_terminal_has_a_star_at_the_best_of_every_kind(found: Comparison) ->
     console.print(comparison_table(found, found.blocks[0]))
     lines = console.export_text().splitlines()
     assert "params <= 0.6" in lines[0]
-    assert len(lines) == 3 + len(found.blocks[0].rows)
+    assert len(lines) == 5 + len(found.blocks[0].rows)
+    assert lines[-2].startswith("ours as built: ")
+    assert lines[-1].rstrip().endswith("on test)")
+    assert "as built" not in console_of(Block(0.5, (Row(OURS, "", "too large"),)), found)
+
+
+def console_of(block: Block, found: Comparison) -> str:
+    console = Console(width=120, record=True)
+    console.print(comparison_table(found, block))
+    return console.export_text()
 
 
 @pytest.mark.parametrize("width", [80, 70])
@@ -325,6 +351,6 @@ def test_an_interrupt_leaves_what_was_there(work: Run, found: Comparison, monkey
 
 
 def test_scores_are_shares_of_images(found: Comparison) -> None:
-    scores = [score for _, row in rows_of(found) for score in (row.fitted, row.plain) if score]
+    scores = [score for _, row in rows_of(found) for score in (row.fitted, row.plain, row.built) if score]
     assert all(0 <= share <= 1 for score in scores for share in (score.val, score.test) if share is not None)
     assert found.original.val > 0.9

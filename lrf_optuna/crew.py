@@ -1,0 +1,78 @@
+"""Fitting the layers of a network in several processes: what they give is what this process would fit, but sooner.
+
+A fit is many small products with Python between them, so threads would only wait for each other.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lrf_optuna.contenders import drawn
+from lrf_optuna.decompositions import compose
+from lrf_optuna.moments import Moments
+from lrf_optuna.plan import INTACT, Choice
+from lrf_optuna.processors import THREADS
+from lrf_optuna.refit import Fitter
+from lrf_optuna.stages import Array, Kernels, Site
+
+Found = dict[Choice, tuple[Kernels, float]]
+"""Choice -> its stage kernels and its error."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The choices of one site to fit: those worth a look of which no error is `known`."""
+
+    site: Site
+    kernel: Array
+    moments: Moments | None
+    methods: tuple[str, ...]
+    keeps: tuple[float, ...]
+    known: Mapping[Choice, float]
+
+    @cached_property
+    def fitter(self) -> Fitter:
+        """What fits them."""
+        return Fitter(self.site.op, self.kernel, self.moments)
+
+    def done(self) -> Found:
+        """The fits."""
+        found: Found = {}
+
+        def error(choice: Choice) -> float:
+            if choice in self.known:
+                return self.known[choice]
+            if choice not in found:
+                kernels = tuple(map(np.ascontiguousarray, self.fitter.fit(choice)))
+                found[choice] = kernels, self.fitter.error(compose(self.site.op, choice, kernels))
+            return found[choice][1]
+
+        for choice in drawn(self.site, self.methods, self.keeps, error):
+            if choice != INTACT:
+                error(choice)
+        return found
+
+
+def fitted(works: Sequence[Work], processes: int) -> Iterator[tuple[str, Found]]:
+    """Site -> its fits, as they come; at the end, whatever it is, no process is left."""
+    from loky import ProcessPoolExecutor, as_completed  # its processes do not run the caller's script again
+
+    pool = ProcessPoolExecutor(processes, env=dict.fromkeys(THREADS, "1"), initializer=undisturbed)
+    try:
+        largest_first = sorted(works, key=lambda work: -work.site.op.params)
+        asked = {pool.submit(Work.done, work): work.site.name for work in largest_first}
+        for future in as_completed(asked):
+            yield asked[future], future.result()
+        pool.shutdown()
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def undisturbed() -> None:
+    """Leave Ctrl-C to the process that waits for this one, which then ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
