@@ -5,8 +5,13 @@ A fit is many small products with Python between them, so threads would only wai
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +24,10 @@ from lrf_optuna.plan import INTACT, Choice
 from lrf_optuna.processors import THREADS
 from lrf_optuna.refit import Fitter
 from lrf_optuna.stages import Array, Kernels, Site
+
+log = logging.getLogger(__name__)
+LOOK = 1.0
+"""Seconds between two looks at whether the process that waits is still there."""
 
 Found = dict[Choice, tuple[Kernels, float]]
 """Choice -> its stage kernels and its error."""
@@ -59,13 +68,28 @@ class Work:
 
 
 def fitted(works: Sequence[Work], processes: int) -> Iterator[tuple[str, Found]]:
-    """Site -> its fits, as they come; at the end, whatever it is, no process is left."""
+    """Site -> its fits, as they come; nothing for those that are left where processes cannot be had, or die.
+
+    At the end, whatever it is, no process is left.
+    """
+    left = {work.site.name: work for work in sorted(works, key=lambda work: -work.site.op.params)}
+    try:
+        for name, found in shared(list(left.values()), processes):
+            del left[name]
+            yield name, found
+    except (BrokenProcessPool, OSError) as reason:
+        log.warning("fitting goes on in one process: %r", reason)
+        yield from ((name, {}) for name in left)
+
+
+def shared(works: Sequence[Work], processes: int) -> Iterator[tuple[str, Found]]:
+    """The same, of processes that live."""
     from loky import ProcessPoolExecutor, as_completed  # its processes do not run the caller's script again
 
-    pool = ProcessPoolExecutor(processes, env=dict.fromkeys(THREADS, "1"), initializer=undisturbed)
+    alone = dict.fromkeys(THREADS, "1")
+    pool = ProcessPoolExecutor(processes, env=alone, initializer=undisturbed, initargs=(os.getpid(),))
     try:
-        largest_first = sorted(works, key=lambda work: -work.site.op.params)
-        asked = {pool.submit(Work.done, work): work.site.name for work in largest_first}
+        asked = {pool.submit(Work.done, work): work.site.name for work in works}
         for future in as_completed(asked):
             yield asked[future], future.result()
         pool.shutdown()
@@ -73,6 +97,14 @@ def fitted(works: Sequence[Work], processes: int) -> Iterator[tuple[str, Found]]
         pool.shutdown(kill_workers=True)
 
 
-def undisturbed() -> None:
-    """Leave Ctrl-C to the process that waits for this one, which then ends it."""
+def undisturbed(parent: int) -> None:
+    """Leave Ctrl-C to the process that waits for this one, which then ends it; end when that is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_without, args=(parent,), daemon=True).start()
+
+
+def end_without(parent: int) -> None:
+    """End this process as soon as another one is no longer its parent."""
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)

@@ -1,0 +1,95 @@
+"""Methods that are not worth fitting everywhere: what beats them stays, and nothing is lost that a plan would have."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from lrf_optuna.config import KEEP
+from lrf_optuna.contenders import CLEARLY, TRIED, beats, contenders, drawn, nearest
+from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, choice_of, saving
+from lrf_optuna.plan import INTACT, Choice
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.stages import Conv, Site
+
+SITE = Site("a", Conv((3, 3), 24, 24, (1, 1), (1, 1), "same"), ((8, 8),))
+DENSE = Site("b", Conv((), 96, 80, (), ()), ((),))
+METHODS = {site.name: ("intact", *saving(site.op)) for site in (SITE, DENSE)}
+
+
+def power(rates: dict[str, float], choice: Choice, site: Site = SITE) -> float:
+    """An error that falls with the share of the weights, at a rate of the method."""
+    return float(np.exp(-rates.get(choice.method, 1.0) * chain_of(site.op, choice).params / site.op.params))
+
+
+def test_the_keeps_nearest_to_some_are_each_there_once() -> None:
+    assert nearest((0.2, 0.4, 0.6), (0.0, 0.15, 0.4, 0.7)) == (0.2, 0.4, 0.6)
+    assert nearest((0.3,), TRIED) == (0.3,)
+    assert nearest(KEEP, (0.0, 1.0)) == (min(KEEP), max(KEEP))
+
+
+def test_a_method_that_is_beaten_everywhere_is_left_out_and_the_best_stays() -> None:
+    rates = dict.fromkeys(METHODS["a"], 2.0) | {"cp3": 9.0}
+    assert contenders(SITE, METHODS["a"][1:], KEEP, partial(power, rates)) == {"cp3"}
+
+
+def test_of_equals_all_stay_and_so_does_what_is_best_at_one_size_alone() -> None:
+    same = partial(power, {})
+    assert contenders(SITE, METHODS["a"][1:], KEEP, same) == set(METHODS["a"][1:])
+
+    def at_one_size(choice: Choice) -> float:
+        lucky = choice == choice_of(SITE.op, "tucker2", nearest(KEEP, TRIED)[2])
+        return power({"cp3": 9.0}, choice) * (1e-3 if lucky else 1)
+
+    assert contenders(SITE, METHODS["a"][1:], KEEP, at_one_size) == {"cp3", "tucker2"}
+
+
+def test_fewer_macs_keep_a_method() -> None:
+    facts = [(0.5, 100, 1000), (0.3, 200, 2000), (0.1, 400, 4000)]
+    better = [(error / 2, params, macs) for error, params, macs in facts]
+    assert beats(better, facts)
+    assert not beats(facts, better)
+    assert not beats([(error, params, 2 * macs) for error, params, macs in better], facts)
+    assert not beats([(error, 3 * params, macs) for error, params, macs in better], facts)
+    barely = [(error / CLEARLY * 1.01, params, macs) for error, params, macs in facts]
+    assert not beats(barely, facts)
+
+
+def test_what_is_drawn_is_everything_of_contenders_and_of_the_others_a_few() -> None:
+    rates = dict.fromkeys(METHODS["a"], 2.0) | {"cp3": 9.0}
+    asked: list[Choice] = []
+
+    def error(choice: Choice) -> float:
+        asked.append(choice)
+        return power(rates, choice)
+
+    worth = drawn(SITE, METHODS["a"], KEEP, error)
+    assert next(iter(worth)) == INTACT
+    of = {method: {choice for choice in worth if choice.method == method} for method in METHODS["a"]}
+    assert of["cp3"] == {choice_of(SITE.op, "cp3", keep) for keep in KEEP} - {INTACT}
+    for method in set(METHODS["a"]) - {"cp3", "intact"}:
+        assert of[method] == {choice_of(SITE.op, method, keep) for keep in nearest(KEEP, TRIED)} - {INTACT}
+    assert all(choice_of(SITE.op, *pair) == choice for choice, pair in worth.items() if choice != INTACT)
+    assert INTACT not in asked
+
+
+@pytest.mark.parametrize("site", [SITE, DENSE], ids=["window", "point"])
+def test_with_few_keeps_all_of_every_method_is_drawn(site: Site) -> None:
+    keeps = (0.2, 0.4, 0.7)
+    worth = drawn(site, METHODS[site.name], keeps, lambda choice: power({"cp3": 9.0}, choice, site))
+    assert set(worth) == {INTACT, *(choice_of(site.op, m, k) for m in METHODS[site.name][1:] for k in keeps)}
+
+
+def test_on_a_real_layer_the_front_of_errors_and_sizes_is_not_touched(proxy: Proxy) -> None:
+    """What is left out has, at its keep, more error than something of about its size that is there."""
+    for name in ("deep", "hidden"):
+        site, methods = proxy.sites[name], proxy.methods_of(name)
+        worth = drawn(site, methods, KEEP, partial(proxy.error, name))
+        every = {choice_of(site.op, method, keep) for method in methods[1:] for keep in KEEP} - {INTACT}
+        for gone in every - worth.keys():
+            size = chain_of(site.op, gone).params
+            rivals = [c for c in worth.keys() - {INTACT} if chain_of(site.op, c).params <= 1.1 * size]
+            assert min(proxy.error(name, c) for c in rivals) <= proxy.error(name, gone) * 1.1
+    assert set(DECOMPOSITIONS) >= {c.method for c in worth}
