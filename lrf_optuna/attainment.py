@@ -76,12 +76,13 @@ class Attainment:
 
     def gains(self, points: Array) -> Array:
         """The volume that each of the points `(n, costs)` would add alone, `(n,)`."""
-        height = points[:, 0].reshape(-1, *(1 for _ in self.lines))
-        left = np.maximum(self.attained - height, 0)
+        left = self.attained - points[:, 0].reshape(-1, *(1 for _ in self.lines))
+        np.maximum(left, 0, out=left)
         for axis, line in reversed(list(enumerate(self.lines, start=1))):
             ends = np.append(line[1:], 1.0)
             widths = np.clip(ends - np.maximum(line, points[:, axis, None]), 0, None)
-            left = np.einsum("n...k,nk->n...", left, widths)
+            flat = left.reshape(len(points), -1, len(line))
+            left = (flat @ widths[:, :, None]).reshape(left.shape[:-1])  # several times faster than einsum
         return left
 
 

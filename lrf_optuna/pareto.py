@@ -34,7 +34,7 @@ def added(point: Array, points: Array) -> float:
     """What a point `(costs,)` adds to the hypervolume of others `(n, costs)`: its own box without what they cover."""
     if np.any(point >= 1):
         return 0.0
-    covered = np.unique(np.maximum(points, point), axis=0)
+    covered = np.maximum(points, point)
     return float(np.prod(1 - point)) - hypervolume(covered[undominated(covered)])
 
 
