@@ -85,8 +85,8 @@ def leave(work: Run, found: Comparison) -> None:
 class Contest:
     """Makes the rows of a comparison: `points` are the front; `beaten` gathers those of them that a row dominates.
 
-    `known`: the scores of plans by the kind of their kernels; `plans`: of a block's rows; `made`: how kernels of theirs
-    are made.
+    `known`: the scores of plans by the kind of their kernels; `plans`: of a block's rows; `refitted`: of some of them
+    the kernels as built; `made`: how kernels of the rows are made.
     """
 
     work: Run
@@ -95,6 +95,7 @@ class Contest:
     beaten: set[int] = field(default_factory=set)
     known: dict[tuple[Plan, str], Score] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
+    refitted: dict[Plan, Kernels] = field(default_factory=dict)
     made: dict[tuple[str, str], Callable[[], Kernels]] = field(default_factory=dict)
 
     @cached_property
@@ -116,6 +117,7 @@ class Contest:
         """The rows for a budget, with test accuracies where they were asked for and matter."""
         self.made.clear()
         self.plans.clear()
+        self.refitted.clear()
         block = Block(share, tuple(self.rows({cost: share})))
         finals = {OURS} | ({best.name} if (best := block.best("fitted")) else set())
         block = Block(share, tuple(self.built(row) if row.name in finals else row for row in block.rows))
@@ -133,7 +135,9 @@ class Contest:
         if row.name not in self.plans:
             return row
         plan = self.plans[row.name]
-        kernels = self.work.refitted(plan)
+        if plan not in self.refitted:
+            self.refitted[plan] = self.work.refitted(plan)
+        kernels = self.refitted[plan]
         self.made[row.name, BUILT] = lambda: kernels
         return replace(row, built=self.scored(plan, BUILT, self.made[row.name, BUILT]))
 
