@@ -39,6 +39,7 @@ from lrf_optuna.search import search
 from lrf_optuna.similarity import SIMILARITIES, cosine
 from lrf_optuna.stages import Array
 from lrf_optuna.surgery import materialise
+from lrf_optuna.weighing import Harm, harm_of
 
 CALIBRATION = 1024
 """Images that the proxy gets, at most three quarters of those there are: the others score too."""
@@ -221,9 +222,14 @@ class Errors:
 
     def __init__(self, proxy: Proxy, table: Table) -> None:
         self.proxy = proxy
-        self.lost = {(site, option.choice): option.loss for site, options in table.items() for option in options}
+        self.harms = {site: self.harm(site, [option.choice for option in table[site]]) for site in table}
         self.plain = {name: Fitter(site.op, proxy.kernels[name]) for name, site in proxy.sites.items()}
         self.known: dict[tuple[str, Choice], tuple[float, ...]] = {}
+
+    def harm(self, site: str, choices: Sequence[Choice]) -> Harm:
+        """What the errors of a site do to the network, as the table has it: also of what the table leaves out."""
+        errors = {choice: 0.0 if choice == INTACT else self.proxy.error(site, choice) for choice in choices}
+        return harm_of(self.proxy, site, KEEP, errors)
 
     def of(self, site: str, choice: Choice) -> tuple[float, ...]:
         """Of the outputs on data, the same as the table weighs it, and of the weights: as fitted, and plain."""
@@ -231,7 +237,8 @@ class Errors:
             op, kernel, fitted = self.proxy.sites[site].op, self.proxy.kernels[site], self.proxy.dense(site, choice)
             plain = compose(op, choice, self.plain[site].fit(choice))
             weights = (float(np.linalg.norm(kernel - other) / np.linalg.norm(kernel)) for other in (fitted, plain))
-            self.known[site, choice] = (self.proxy.error(site, choice), self.lost[site, choice], *weights)
+            error = self.proxy.error(site, choice)
+            self.known[site, choice] = (error, self.harms[site](error), *weights)
         return self.known[site, choice]
 
     def of_plan(self, plan: Plan) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What the search is worth: the hypervolume of its front against plain samplers and against the Lagrangian seeds alone.
 
-    python benchmarks/search.py [--networks NAME...] [--trials N] [--seeds N...]
+    python benchmarks/search.py [--networks NAME...] [--rows ROW...] [--trials N] [--seeds N...]
                                 [--work DIR] [--models DIR] [--data DIR]
 
 The same images, table of options and trials for every row. The plain samplers start without seeds; `bred, no seeds` is
@@ -22,6 +22,7 @@ from tables import publish
 
 from lrf_optuna.allocate import Table, competitive, plan_of, sweep
 from lrf_optuna.config import KEEP
+from lrf_optuna.errors import lookup
 from lrf_optuna.pareto import Front, volumes_of
 from lrf_optuna.plan import Candidate
 from lrf_optuna.proxy import Proxy
@@ -52,7 +53,8 @@ def main() -> None:
         proxy = Proxy(*loaded(network, CALIBRATION, args.models, args.data, args.work))
         table = proxy.table(KEEP)
         alone = swept(proxy, table)
-        for row, options in ROWS.items():
+        for row in args.rows:
+            options = lookup(ROWS, row, "row")
             found = [searched(proxy, table, args.trials, seed, options) for seed in args.seeds]
             kept = {"network": network, "row": row, "trials": args.trials, "volumes": found, "sweep": alone}
             (args.work / f"{network}-{row.replace(' ', '-')}.json").write_text(json.dumps(kept))
@@ -64,6 +66,7 @@ def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="of the models' models.json")
+    parser.add_argument("--rows", nargs="+", default=ROWS, metavar="ROW", help=f"of: {', '.join(ROWS)}")
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / "search")
