@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 from cachetools import LRUCache
 
+from lrf_optuna.asymmetric import refitted
 from lrf_optuna.baselines import Baseline, baselines_of
 from lrf_optuna.bench import Bench, Costs
 from lrf_optuna.choosing import DOZEN, choose
@@ -136,7 +137,8 @@ class Contest:
             return row
         plan = self.plans[row.name]
         if plan not in self.refitted:
-            self.refitted[plan] = self.work.refitted(plan)
+            images = self.work.data.preprocess(self.work.unscored)
+            self.refitted[plan] = refitted(self.work.proxy, plan, images, self.work.progress)
         kernels = self.refitted[plan]
         self.made[row.name, BUILT] = lambda: kernels
         return replace(row, built=self.scored(plan, BUILT, self.made[row.name, BUILT]))

@@ -172,8 +172,8 @@ def comparison_table(found: Comparison, block: Block) -> Table:
     whole = found.original
     text = f"{found.cost} <= {block.budget:g} (original: {whole.val:.2%} on validation"
     title = f"{text})" if whole.test is None else f"{text}, {whole.test:.2%} on test)"
-    look = {"title_justify": "left", "caption_justify": "left", "header_style": "bold"}
-    table = Table(title=title, caption=finals(block), box=None, padding=(0, 1, 0, 0), **look)  # type: ignore[arg-type]
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.caption, table.caption_justify = finals(block), "left"
     kinds = [(kind, of) for of in ("val", *(["test"] * (whole.test is not None))) for kind in ("fitted", "plain")]
     table.add_column("", overflow="fold", min_width=11)
     for name in ("params", "MACs", "loss", *(f"{kind}\n{of}" for kind, of in kinds), "beats"):

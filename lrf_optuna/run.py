@@ -18,7 +18,6 @@ import numpy as np
 
 from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.allocate import Table, ladder
-from lrf_optuna.asymmetric import refitted
 from lrf_optuna.build import build, parts_of, shown
 from lrf_optuna.cache import place as place_of
 from lrf_optuna.choosing import choose, tolerable
@@ -31,14 +30,13 @@ from lrf_optuna.hunt import is_flat
 from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
 from lrf_optuna.pareto import front, volumes_of
-from lrf_optuna.plan import Candidate, Plan
+from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.question import check_names, data_word, question_of, words_of
 from lrf_optuna.result import Result, Standing
 from lrf_optuna.search import search
 from lrf_optuna.separable import unseparated
-from lrf_optuna.stages import Array
 from lrf_optuna.storage import Record
 from lrf_optuna.study import Found, answered, check_folder, default_url, keep_choice
 from lrf_optuna.surgery import check_can_be_copied
@@ -225,22 +223,13 @@ class Run:
             self.progress.say(
                 f"{len(self.data.val)} validation images are few: points are compared on training images as well"
             )
-        return Accuracy(
-            self.proxy,
-            images.pixels,
-            images.labels,
-            self.data.preprocess,
-            lambda: shown(self.data, self.unscored, seed),
-        )
+        labelled, seen = (images.pixels, images.labels), self.unscored
+        return Accuracy(self.proxy, *labelled, self.data.preprocess, lambda: shown(self.data, seen, seed))
 
     @property
     def unscored(self) -> np.ndarray[Any, Any]:
         """The raw calibration images that layers are fitted to."""
         return self.calibration[len(self.proxy) :]
-
-    def refitted(self, plan: Plan) -> dict[str, Array]:
-        """Site -> composed kernel of a plan, as Keras lays it out, refitted in layer order where that helps."""
-        return refitted(self.proxy, plan, self.data.preprocess(self.unscored), self.progress)
 
     def build(self, chosen: Candidate) -> Any:
         """The chosen point as a model."""
