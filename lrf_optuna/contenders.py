@@ -1,7 +1,8 @@
-"""Which methods are worth fitting to a layer at every keep: those that no other clearly beats at a few of them.
+"""Which options of a layer are worth fitting: those of methods that no other one clearly beats at sizes near by.
 
-All methods are fitted at these few. Where another one has less error there for no more weights and MACs, a method is
-tried no further: most fits of a table are of methods that no plan would ever have.
+All methods are fitted at a few keeps. At a keep between two of these a method is fitted only where it is not beaten at
+both, by one that has less error there for no more weights and MACs: most fits of a table are of options that no plan
+would ever have.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lrf_optuna.stages import Site
 
 TRIED = (0.0, 0.15, 0.4, 0.7)
 """Near these keeps every method is fitted, and at its smallest."""
-CLEARLY = 1.1
+CLEARLY = 1.03
 """To beat a method at a size, so many times less must be lost there, """
 MACS = 1.03
 """with at most so many times its MACs."""
@@ -32,13 +33,12 @@ def drawn(
 ) -> dict[Choice, tuple[str, float]]:
     """The distinct choices of a site that are worth a look, each with the first (method, keep) that means it.
 
-    The intact layer, every method at a few keeps, contenders at all of them. `methods`: of the site, `intact` first;
-    `error`: fits what it is asked for.
+    The intact layer, every method at a few keeps, and at the others those that stand near by. `methods`: of the site,
+    `intact` first; `error`: fits what it is asked for.
     """
-    few, worth = nearest(keeps, TRIED), contenders(site, methods[1:], keeps, error)
     found = {INTACT: (INTACT.method, max(keeps))}
-    for method in methods[1:]:
-        for share in keeps if method in worth else few:
+    for method, worth in contenders(site, methods[1:], keeps, error).items():
+        for share in worth:
             found.setdefault(choice_of(site.op, method, share), (method, share))
     return found
 
@@ -50,35 +50,35 @@ def nearest(keeps: Sequence[float], wanted: Sequence[float]) -> tuple[float, ...
 
 def contenders(
     site: Site, methods: Sequence[str], keeps: Sequence[float], error: Callable[[Choice], float]
-) -> set[str]:
-    """The methods that no other one clearly beats at each of the few keeps.
-
-    From the last to the first, each against those that are left, so that of equals one stays.
-    """
-
-    def facts(method: str) -> list[Fact]:
-        choices = dict.fromkeys(choice_of(site.op, method, keep) for keep in (0.0, *nearest(keeps, TRIED)))
-        chains = {choice: chain_of(site.op, choice) for choice in choices if choice != INTACT}
-        return [(error(choice), chain.params, site.macs(chain)) for choice, chain in chains.items()]
-
-    left = {method: facts(method) for method in methods}
-    for method in reversed(methods):
-        if any(beats(other, left[method]) for rival, other in left.items() if rival != method):
-            del left[method]
-    return set(left)
+) -> dict[str, list[float]]:
+    """Method -> the keeps at which it is worth fitting: the few, and those at an end of whose gap it is not beaten."""
+    few = nearest(keeps, TRIED)
+    known = {method: facts(site, method, (0.0, *few), error) for method in methods}
+    found = {}
+    for method in methods:
+        rivals = [list(dict.fromkeys(own.values())) for other, own in known.items() if other != method and own]
+        stands = [k in known[method] and not any(beats(r, known[method][k]) for r in rivals) for k in few]
+        ends = [(np.searchsorted(few, k, "right") - 1, np.searchsorted(few, k)) for k in keeps]
+        near = [any(stands[i] for i in pair if 0 <= i < len(few)) for pair in ends]
+        found[method] = [keep for keep, worth in zip(keeps, near, strict=True) if worth or keep in few]
+    return found
 
 
-def beats(one: Sequence[Fact], other: Sequence[Fact]) -> bool:
-    """Whether one method clearly beats another at every size that the other was fitted at, but its very smallest.
+def facts(site: Site, method: str, keeps: Sequence[float], error: Callable[[Choice], float]) -> dict[float, Fact]:
+    """Keep -> the fact of what it means, from the smallest to the largest; none where that is the intact layer."""
+    choices = {keep: choice_of(site.op, method, keep) for keep in sorted(keeps)}
+    chains = {keep: chain_of(site.op, choice) for keep, choice in choices.items() if choice != INTACT}
+    return {keep: (error(choices[keep]), chain.params, site.macs(chain)) for keep, chain in chains.items()}
+
+
+def beats(rival: Sequence[Fact], fact: Fact) -> bool:
+    """Whether a method, by its facts from small to large, clearly beats another one's fact.
 
     Between its own sizes its errors go with a power of the weights, beyond the largest they stay; below the smallest it
     beats nothing.
     """
-    errors, params, macs = (np.array(column, float) for column in zip(*one, strict=True))
-    own_errors, own_params, own_macs = (
-        np.array(column, float)[-len(other) + 1 :] for column in zip(*other, strict=True)
-    )
-    there = np.exp(np.interp(np.log(own_params), np.log(params), np.log(errors + LEAST)))
-    cost = np.interp(own_params, params, macs)
-    less = (CLEARLY * there <= own_errors + LEAST) & (cost <= MACS * own_macs) & (params[0] <= own_params)
-    return bool(less.all())
+    errors, params, macs = (np.array(column, float) for column in zip(*rival, strict=True))
+    error, weights, work = fact
+    there = np.exp(np.interp(np.log(weights), np.log(params), np.log(errors + LEAST)))
+    less = CLEARLY * there <= error + LEAST and np.interp(weights, params, macs) <= MACS * work
+    return bool(less and params[0] <= weights)

@@ -1,4 +1,4 @@
-"""Methods that are not worth fitting everywhere: what beats them stays, and nothing is lost that a plan would have."""
+"""Options that are not worth fitting: what beats them stays, and nothing is lost that a plan would have."""
 
 from __future__ import annotations
 
@@ -30,31 +30,49 @@ def test_the_keeps_nearest_to_some_are_each_there_once() -> None:
     assert nearest(KEEP, (0.0, 1.0)) == (min(KEEP), max(KEEP))
 
 
-def test_a_method_that_is_beaten_everywhere_is_left_out_and_the_best_stays() -> None:
+FEW = nearest(KEEP, TRIED)
+
+
+def test_a_method_that_is_beaten_everywhere_is_fitted_at_a_few_keeps_and_the_best_at_all() -> None:
     rates = dict.fromkeys(METHODS["a"], 2.0) | {"cp3": 9.0}
-    assert contenders(SITE, METHODS["a"][1:], KEEP, partial(power, rates)) == {"cp3"}
+    found = contenders(SITE, METHODS["a"][1:], KEEP, partial(power, rates))
+    assert {method: tuple(keeps) for method, keeps in found.items()} == (
+        dict.fromkeys(METHODS["a"][1:], FEW) | {"cp3": KEEP}
+    )
 
 
-def test_of_equals_all_stay_and_so_does_what_is_best_at_one_size_alone() -> None:
-    same = partial(power, {})
-    assert contenders(SITE, METHODS["a"][1:], KEEP, same) == set(METHODS["a"][1:])
+def test_equals_are_all_fitted_everywhere() -> None:
+    found = contenders(SITE, METHODS["a"][1:], KEEP, partial(power, {}))
+    assert {method: tuple(keeps) for method, keeps in found.items()} == dict.fromkeys(METHODS["a"][1:], KEEP)
 
+
+@pytest.mark.parametrize("place", range(len(FEW)))
+def test_what_is_best_at_one_size_alone_is_fitted_around_it(place: int) -> None:
     def at_one_size(choice: Choice) -> float:
-        lucky = choice == choice_of(SITE.op, "tucker2", nearest(KEEP, TRIED)[2])
+        lucky = choice == choice_of(SITE.op, "tucker2", FEW[place])
         return power({"cp3": 9.0}, choice) * (1e-3 if lucky else 1)
 
-    assert contenders(SITE, METHODS["a"][1:], KEEP, at_one_size) == {"cp3", "tucker2"}
+    edges = (0.0, *FEW, 1.0)
+    around = [keep for keep in KEEP if edges[place] < keep < edges[place + 2]]
+    found = contenders(SITE, METHODS["a"][1:], KEEP, at_one_size)["tucker2"]
+    assert found == sorted({*FEW, *around})
+    assert len(FEW) < len(found) < len(KEEP)
 
 
-def test_fewer_macs_keep_a_method() -> None:
+def test_a_method_is_beaten_by_less_error_for_no_more_weights_and_macs() -> None:
     facts = [(0.5, 100, 1000), (0.3, 200, 2000), (0.1, 400, 4000)]
     better = [(error / 2, params, macs) for error, params, macs in facts]
-    assert beats(better, facts)
-    assert not beats(facts, better)
-    assert not beats([(error, params, 2 * macs) for error, params, macs in better], facts)
-    assert not beats([(error, 3 * params, macs) for error, params, macs in better], facts)
     barely = [(error / CLEARLY * 1.01, params, macs) for error, params, macs in facts]
-    assert not beats(barely, facts)
+    for fact in facts:
+        assert beats(better, fact)
+        assert not beats([(error, params, 2 * macs) for error, params, macs in better], fact)
+        assert not beats(barely, fact)
+        assert not beats(facts, fact)
+    between = (0.5 * 0.3) ** 0.5 * 1.04, 141, 1500  # at half way of the logarithms
+    assert beats(facts, between)
+    assert not beats(facts, (between[0] / 1.04, *between[1:]))
+    assert not beats(better, (0.9, 99, 1000)), "below its smallest a method beats nothing"
+    assert beats(better, (0.1, 800, 8000)), "beyond its largest it has the error of that"
 
 
 def test_what_is_drawn_is_everything_of_contenders_and_of_the_others_a_few() -> None:
@@ -70,7 +88,7 @@ def test_what_is_drawn_is_everything_of_contenders_and_of_the_others_a_few() -> 
     of = {method: {choice for choice in worth if choice.method == method} for method in METHODS["a"]}
     assert of["cp3"] == {choice_of(SITE.op, "cp3", keep) for keep in KEEP} - {INTACT}
     for method in set(METHODS["a"]) - {"cp3", "intact"}:
-        assert of[method] == {choice_of(SITE.op, method, keep) for keep in nearest(KEEP, TRIED)} - {INTACT}
+        assert of[method] == {choice_of(SITE.op, method, keep) for keep in FEW} - {INTACT}
     assert all(choice_of(SITE.op, *pair) == choice for choice, pair in worth.items() if choice != INTACT)
     assert INTACT not in asked
 
