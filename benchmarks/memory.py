@@ -62,16 +62,20 @@ def made(model: Any, data: Data, args: argparse.Namespace, kept: Path) -> tuple[
 
 def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, phases: Phases) -> int:
     """Set-up, search, build; the bytes of the cache. What they held is free afterwards."""
-    from lrf_optuna.build import build
+    from lrf_optuna.accuracy import Accuracy
+    from lrf_optuna.build import build, shown
     from lrf_optuna.choosing import choose
+    from lrf_optuna.corrections import Corrections
     from lrf_optuna.pareto import front
     from lrf_optuna.search import search
 
     proxy, table = phases.run("set-up", lambda: made(model, data, args, kept))
     found = phases.run("search", lambda: search(proxy, table, trials=args.trials, keeps=args.keeps, population=10))
     chosen, _ = choose(front(found))
-    images = data.calibration(args.images, 0).pixels
-    phases.run("build", lambda: build(model, proxy, chosen.plan, data, images))
+    images = data.calibration(args.images, 0).pixels[len(proxy) :]
+    judge = Accuracy(proxy, data.val.pixels, data.val.labels, data.preprocess, lambda: shown(data, images, 0))
+    corrections = Corrections(judge, lambda: data.preprocess(images))
+    phases.run("build", lambda: build(model, proxy, chosen.plan, corrections.of(chosen.plan)))
     return proxy.cache.size if proxy.cache else 0
 
 

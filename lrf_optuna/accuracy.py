@@ -44,7 +44,12 @@ class Accuracy:
 
     def of(self, kernels: Mapping[str, Array]) -> float:
         """The accuracy with `kernels` (site -> kernel as Keras lays it out) in the network."""
-        return self.right(Images(self.images, self.labels), kernels, self.statistics(kernels))
+        return self.right(self.labelled, kernels, self.statistics(kernels))
+
+    @property
+    def labelled(self) -> Images:
+        """The images with their labels."""
+        return Images(self.images, self.labels)
 
     def right(self, images: Images, kernels: Mapping[str, Array], statistics: list[Any] | None) -> float:
         """The share of some images that is classified right, with these kernels and BatchNorm statistics."""

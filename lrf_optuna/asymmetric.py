@@ -16,13 +16,12 @@ import numpy as np
 
 from lrf_optuna.decompositions import DECOMPOSITIONS, compose
 from lrf_optuna.moments import MOST_ROWS, Moment, by_group, patches
-from lrf_optuna.network import OUTPUT, in_batches
+from lrf_optuna.network import in_batches
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.projection import MOST_ENTRIES, Projection, before_last, inputs_of, outputs_of, polished
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.refit import balanced, flat
-from lrf_optuna.similarity import cosine
 from lrf_optuna.stages import Array, Chain, Conv, Kernels, Site, joined, split
 
 PULL = 0.2
@@ -67,21 +66,6 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Fitted, images: Array, pro
             whole[name] = proxy.theirs(name, compose(site.op, chosen[name], fitted[name]))
             step(1)
     return fitted
-
-
-def refitted(proxy: Proxy, plan: Plan, images: Array, progress: Progress = SILENT) -> dict[str, Array]:
-    """Site -> composed kernel of a plan as Keras lays it out, refitted in layer order.
-
-    `images`: preprocessed, `(n, H, W, C)`. Where that does not bring the logits for the images that score plans closer
-    to the original's, the kernels as they were.
-    """
-    before = proxy.swaps(plan)
-    chains = refit_in_order(proxy, plan, {site: proxy.stages(site, choice) for site, choice in plan}, images, progress)
-    chosen = ((site, choice) for site, choice in plan if choice != INTACT)
-    after = {site: proxy.theirs(site, compose(proxy.sites[site].op, c, chains[site])) for site, c in chosen}
-    known = proxy.reference[OUTPUT]
-    old, new = (cosine(known, proxy.network.run(proxy.pixels, kernels)[OUTPUT]) for kernels in (before, after))
-    return after if new > old else before
 
 
 def part_of(site: Site, choice: Choice) -> Chain:

@@ -1,25 +1,20 @@
-"""From the chosen plan to the best untuned model: what was scored, then two corrections on trial.
-
-Both are kept only if they bring the logits for images that they have not seen closer to the original's.
-"""
+"""From the chosen plan to the best untuned model, and the proof that it is what was scored and measured."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from lrf_optuna.asymmetric import refit_in_order
-from lrf_optuna.batchnorm import alike, reestimate
+from lrf_optuna.corrections import Corrected, composed
 from lrf_optuna.data import Data, augmented
 from lrf_optuna.decompositions import chain_of
-from lrf_optuna.layers import Inventory, counts, walk
+from lrf_optuna.layers import Inventory, counts, norms_of, walk
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import Plan
-from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.result import LayerPart
 from lrf_optuna.sources import Array as Pixels
@@ -34,27 +29,22 @@ COARSE = {"float16": 20 * 2**-10, "bfloat16": 20 * 2**-7}
 """The same for layers that compute in half precision: twenty times its rounding."""
 
 
-def build(
-    model: Any, proxy: Proxy, plan: Plan, data: Data, calibration: Pixels, seed: int = 0, progress: Progress = SILENT
-) -> Any:
-    """The model of a plan: what was scored, then refitted in layer order, then with BatchNorm statistics re-estimated.
+def build(model: Any, proxy: Proxy, plan: Plan, corrected: Corrected, seed: int = 0) -> Any:
+    """The model of a plan, with the stage kernels and BatchNorm statistics that are best before training.
 
-    `calibration`: the raw images that `proxy` was made from. Raises RuntimeError where what is built is not what was
-    scored: that would be a bug.
+    Raises RuntimeError where what is built is not what was scored, or not what was measured: that would be a bug.
     """
     keras.utils.set_random_seed(seed)
-    kernels = {site: proxy.stages(site, choice) for site, choice in plan}
-    built = materialise(model, plan, kernels)
-    check_equal(built, proxy, plan)
-    reference = proxy.reference[OUTPUT]
-    unscored = calibration[len(proxy.scored) :]
-    fitted = refit_in_order(proxy, plan, kernels, data.preprocess(unscored), progress)
-    other = materialise(model, plan, fitted)
-    before, after = alike(built, proxy.scored, reference), alike(other, proxy.scored, reference)
-    log.info("refitted in order: cosine %.5f -> %.5f, %s", before, after, "kept" if after > before else "taken back")
-    built = other if after > before else built
-    kept, before, after = reestimate(built, shown(data, unscored, seed), proxy.scored, reference)
-    log.info("BatchNorm re-estimated: cosine %.5f -> %.5f, %s", before, after, "kept" if kept else "taken back")
+    built = materialise(model, plan, {site: proxy.stages(site, choice) for site, choice in plan})
+    check_equal(built, proxy, plan, proxy.swaps(plan))
+    if corrected.refitted:
+        built = materialise(model, plan, corrected.stages)
+    if corrected.statistics:
+        own = [moving for norm in norms_of(built) for moving in (norm.moving_mean, norm.moving_variance)]
+        for variable, value in zip(own, corrected.statistics, strict=True):
+            variable.assign(value)
+    if corrected.refitted or corrected.statistics:
+        check_equal(built, proxy, plan, composed(proxy, plan, corrected.stages), corrected.statistics)
     return built
 
 
@@ -65,9 +55,11 @@ def shown(data: Data, images: Pixels, seed: int) -> Iterator[Array]:
         yield data.preprocess(augmented(part, data.augment, rng))
 
 
-def check_equal(built: Any, proxy: Proxy, plan: Plan) -> None:
-    """A built network that is not what was scored is a bug: say so instead of going on."""
-    scored = proxy.logits(plan, proxy.scored)
+def check_equal(
+    built: Any, proxy: Proxy, plan: Plan, kernels: Mapping[str, Array], statistics: list[Any] | None = None
+) -> None:
+    """A built network that is not what was scored with these kernels is a bug: say so instead of going on."""
+    scored = proxy.network.run(proxy.pixels, kernels, statistics)[OUTPUT]
     found = proxy.network.comparable(built, proxy.scored)
     apart = float(np.abs(found - scored).max() / max(np.abs(scored).max(), 1e-30))
     params = counts(proxy.inventory, plan)[0]

@@ -1,6 +1,7 @@
 """One point off the front, for a reason: within targets, within a drop of accuracy, or the knee.
 
-Where accuracies can be measured, a dozen points that are worth it are, and the most accurate one wins.
+Where accuracies can be measured, a dozen points that are worth it are, and the most accurate one wins. Where those of
+the networks as they would be built can, the last word is among the best few of the dozen.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from lrf_optuna.progress import SILENT, Progress
 
 DOZEN = 12
 """Points of which the accuracy is measured."""
+FINALISTS = 3
+"""Of these, of which the accuracy as built is measured: that takes a refit of all layers each."""
+REACH = 4
+"""Where a drop is tolerated, networks as built are looked at up to so many times the loss that is good without."""
 DEAR = 2
 """At the knee, what a share of accuracy lost counts, where a share of size counts 1."""
 
@@ -26,18 +31,20 @@ Measure = Callable[[Plan], float]
 
 def choose(
     points: Sequence[Candidate],
-    *,
     targets: Mapping[str, float] | None = None,
     max_drop: float | None = None,
     accuracy: Measure | None = None,
+    built: Measure | None = None,
+    *,
     progress: Progress = SILENT,
 ) -> tuple[Candidate, str]:
     """One point off the front, and why.
 
     With `targets` (cost -> most) the most accurate of those within them; with `max_drop` the smallest that loses no
     more points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect network of
-    no size. Without `accuracy` the loss stands for it, but for no drop. Raises LrfError where no point qualifies, with
-    what there is, and for a drop without `accuracy`.
+    no size. Without `accuracy` the loss stands for it, but for no drop. `built`: the accuracy as built, which is never
+    less; it decides between the best few. Raises LrfError where no point qualifies, with what there is, and for a drop
+    without `accuracy`.
     """
     wanted = targets or {}
     inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
@@ -51,22 +58,30 @@ def choose(
         )
     if accuracy is None:
         return by_loss(inside, wanted)
-    drops = Drops(accuracy, progress)
+    drops = Drops(accuracy, built, progress)
     if max_drop is not None:
         return mildest(inside, max_drop, drops)
     return most_accurate(inside, wanted, drops) if targets else knee(inside, drops)
 
 
 class Drops:
-    """Candidate -> points of accuracy that it loses, each measured once."""
+    """Candidate -> points of accuracy that it loses, as it was scored; `as_built` after the corrections of a build."""
 
-    def __init__(self, accuracy: Measure, progress: Progress = SILENT) -> None:
-        self.accuracy, self.progress = accuracy, progress
+    def __init__(self, accuracy: Measure, built: Measure | None = None, progress: Progress = SILENT) -> None:
+        self.accuracy, self.built, self.progress = accuracy, built, progress
         self.whole = accuracy(Plan(()))
 
     def __call__(self, candidate: Candidate) -> float:
         """Points of accuracy lost; fewer than none where the network is better than the original."""
-        return round(100 * (self.whole - self.accuracy(candidate.plan)), 6)  # 0.98 - 0.97 is a little above 0.01
+        return self.lost(self.accuracy(candidate.plan))
+
+    def as_built(self, candidate: Candidate) -> float:
+        """The same of the network that would be built; as it was scored where that cannot be measured."""
+        return self.lost((self.built or self.accuracy)(candidate.plan))
+
+    def lost(self, share: float) -> float:
+        """Points between the original's accuracy and a share."""
+        return round(100 * (self.whole - share), 6)  # 0.98 - 0.97 is a little above 0.01
 
     def of(self, points: Sequence[Candidate]) -> list[float]:
         """The drops of several, shown as they come."""
@@ -76,6 +91,18 @@ class Drops:
                 found.append(self(point))
                 step(1, note=f"{found[-1]:.2f} points lost")
         return found
+
+    def best(self, points: Sequence[Candidate], away: Callable[[Candidate, float], float]) -> tuple[Candidate, float]:
+        """The point that is least `away`, a function of it and its drop, and its drop as built; of equals the first.
+
+        As scored first, then the best few as built.
+        """
+        drops = self.of(points)
+        order = np.argsort([away(*pair) for pair in zip(points, drops, strict=True)], kind="stable")
+        if not self.built:
+            return points[order[0]], drops[order[0]]
+        few = [(points[i], self.as_built(points[i])) for i in order[:FINALISTS]]
+        return min(few, key=lambda pair: away(*pair))
 
 
 def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[Candidate, str]:
@@ -89,23 +116,20 @@ def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[
 def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], drops: Drops) -> tuple[Candidate, str]:
     """The most accurate of the dozen points with the least loss; of equals the one with less."""
     considered = sorted(points, key=loss)[:DOZEN]
-    found = drops.of(considered)
-    best = int(np.argmin(found))
-    return considered[best], (
-        f"the most accurate of the {len(considered)} points of least loss within {shown(targets)}: {lost(found[best])}"
+    best, drop = drops.best(considered, lambda _, drop: drop)
+    return best, (
+        f"the most accurate of the {len(considered)} points of least loss within {shown(targets)}: {lost(drop)}"
     )
 
 
 def knee(points: Sequence[Candidate], drops: Drops) -> tuple[Candidate, str]:
     """Of a dozen points along the front the nearest to a perfect network of no size, in accuracy and size."""
-    considered = along(points)
-    found = drops.of(considered)
-    whole = max(drops.whole, 1e-9)
-    away = [sqrt((DEAR * max(d, 0) / 100 / whole) ** 2 + size(p) ** 2) for p, d in zip(considered, found, strict=True)]
-    best = int(np.argmin(away))
-    return considered[best], (
-        f"the knee of {len(considered)} points along the front: nearest to a perfect network of no size; "
-        f"{lost(found[best])}"
+    considered, whole = along(points), max(drops.whole, 1e-9)
+    best, drop = drops.best(
+        considered, lambda point, drop: sqrt((DEAR * max(drop, 0) / 100 / whole) ** 2 + size(point) ** 2)
+    )
+    return best, (
+        f"the knee of {len(considered)} points along the front: nearest to a perfect network of no size; {lost(drop)}"
     )
 
 
@@ -120,12 +144,20 @@ def along(points: Sequence[Candidate]) -> list[Candidate]:
 
 
 def mildest(points: Sequence[Candidate], most: float, drops: Drops) -> tuple[Candidate, str]:
-    """The smallest point whose drop is at most `most`, found by halving along the loss."""
+    """The smallest point whose drop is at most `most`, found by halving along the loss; as built where that is known.
+
+    Of those that only a build might bring within, a few are built.
+    """
     ordered = sorted(points, key=loss)
     border, measured = halved(ordered, most, drops)
-    with drops.progress.task("accuracies", border) as step:
-        for candidate in sorted(ordered[:border], key=size):
+    end = further(ordered, border, most, drops)
+    left = FINALISTS if drops.built else 0
+    with drops.progress.task("accuracies", end) as step:
+        for candidate in sorted(ordered[:end], key=size):
             found = drops(candidate)
+            if found > most and (left or candidate is ordered[end - 1]):
+                left -= 1
+                found = drops.as_built(candidate)
             step(1, note=f"{found:.2f} points lost")
             if found <= most:
                 why = f"the smallest point that loses at most {most:g} points of validation accuracy ({found:.2f})"
@@ -146,10 +178,27 @@ def halved(ordered: Sequence[Candidate], most: float, drop: Callable[[Candidate]
     return low, measured
 
 
-def tolerable(points: Sequence[Candidate], most: float, accuracy: Measure) -> float:
-    """The loss up to which points drop at most `most` points of accuracy: half way to the first that drops more."""
-    ordered = sorted(points, key=loss)
-    border, _ = halved(ordered, most, Drops(accuracy))
+def further(ordered: Sequence[Candidate], border: int, most: float, drops: Drops) -> int:
+    """How many of the points, the least loss first, drop at most `most` as built, where `border` do as scored.
+
+    Found by halving among a few of those with a loss within reach, so that `FINALISTS` are built.
+    """
+    if not drops.built or border == len(ordered):
+        return border
+    reach = REACH * loss(ordered[border])
+    near = [i for i in range(border, len(ordered)) if loss(ordered[i]) <= reach]
+    few = near[:: -(-len(near) // (2**FINALISTS - 1)) or 1]
+    count, _ = halved([ordered[i] for i in few], most, drops.as_built)
+    return few[count - 1] + 1 if count else border
+
+
+def tolerable(points: Sequence[Candidate], most: float, accuracy: Measure, built: Measure | None = None) -> float:
+    """The loss up to which points drop at most `most` points of accuracy: half way to the first that drops more.
+
+    With `built` it is the accuracy as built that may drop so much.
+    """
+    ordered, drops = sorted(points, key=loss), Drops(accuracy, built)
+    border = further(ordered, halved(ordered, most, drops)[0], most, drops)
     losses = [0.0, *map(loss, ordered), 1.0]
     return (losses[border] + losses[border + 1]) / 2
 

@@ -9,12 +9,12 @@ from functools import cached_property, partial
 import numpy as np
 from cachetools import LRUCache
 
-from lrf_optuna.asymmetric import refitted
 from lrf_optuna.baselines import Baseline, baselines_of
 from lrf_optuna.bench import Bench, Costs
-from lrf_optuna.choosing import DOZEN, choose
+from lrf_optuna.choosing import DOZEN, FINALISTS, choose
 from lrf_optuna.comparison import BUILT, FILE, FILTERS, KINDS, OURS, Block, Comparison, Row, Score, checked
 from lrf_optuna.config import BUDGETS
+from lrf_optuna.corrections import composed
 from lrf_optuna.curves import drawn
 from lrf_optuna.decompositions import compose
 from lrf_optuna.errors import LrfError
@@ -86,8 +86,8 @@ def leave(work: Run, found: Comparison) -> None:
 class Contest:
     """Makes the rows of a comparison: `points` are the front; `beaten` gathers those of them that a row dominates.
 
-    `known`: the scores of plans by the kind of their kernels; `plans`: of a block's rows; `refitted`: of some of them
-    the kernels as built; `made`: how kernels of the rows are made.
+    `known`: the scores of plans by the kind of their kernels; `plans`: of a block's rows; `made`: how kernels of the
+    rows are made.
     """
 
     work: Run
@@ -96,7 +96,6 @@ class Contest:
     beaten: set[int] = field(default_factory=set)
     known: dict[tuple[Plan, str], Score] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
-    refitted: dict[Plan, Kernels] = field(default_factory=dict)
     made: dict[tuple[str, str], Callable[[], Kernels]] = field(default_factory=dict)
 
     @cached_property
@@ -118,7 +117,6 @@ class Contest:
         """The rows for a budget, with test accuracies where they were asked for and matter."""
         self.made.clear()
         self.plans.clear()
-        self.refitted.clear()
         block = Block(share, tuple(self.rows({cost: share})))
         finals = {OURS} | ({best.name} if (best := block.best("fitted")) else set())
         block = Block(share, tuple(self.built(row) if row.name in finals else row for row in block.rows))
@@ -135,13 +133,9 @@ class Contest:
         """A row with the accuracy of what `run` would build of its plan."""
         if row.name not in self.plans:
             return row
-        plan = self.plans[row.name]
-        if plan not in self.refitted:
-            images = self.work.data.preprocess(self.work.unscored)
-            self.refitted[plan] = refitted(self.work.proxy, plan, images, self.work.progress)
-        kernels = self.refitted[plan]
-        self.made[row.name, BUILT] = lambda: kernels
-        return replace(row, built=self.scored(plan, BUILT, self.made[row.name, BUILT]))
+        plan, corrections = self.plans[row.name], self.work.corrections
+        self.made[row.name, BUILT] = lambda: composed(self.work.proxy, plan, corrections.of(plan).stages)
+        return replace(row, built=Score(corrections(plan)))
 
     def tested(self, row: Row, kinds: Sequence[str]) -> Row:
         """A row with the test accuracies of some kinds."""
@@ -162,8 +156,8 @@ class Contest:
 
     def ours(self, budget: Costs) -> Row:
         """The point that is chosen off the front."""
-        progress = self.work.progress
-        chosen, why = choose(self.points, targets=budget, accuracy=self.work.accuracy, progress=progress)
+        work = self.work
+        chosen, why = choose(self.points, budget, None, work.accuracy, work.corrections, progress=work.progress)
         return replace(self.row(OURS, why, chosen.plan), trial=chosen.trial)
 
     def planned(self, rule: Baseline, budget: Costs) -> Row:
@@ -273,10 +267,11 @@ def notes(work: Run, test: bool) -> tuple[str, ...]:
     return (
         f"Accuracies are of {there:,} {kind} images, before any training: with kernels fitted to "
         f"{len(work.calibration):,} calibration images as ours are, and with plain kernels as published; BatchNorm "
-        "statistics are re-estimated wherever that helps. As built: the chains are also refitted in layer order, ours "
-        "and those of the baseline that is best with fitted kernels.",
+        "statistics are re-estimated wherever that helps. As built: the chains are also refitted in layer order where "
+        "that is more accurate, ours and those of the baseline that is best with fitted kernels.",
         *work.data.notes,
-        f"Our point is the most accurate of {DOZEN} at most on these very validation images, so its accuracy is a "
-        f"little flattered; every baseline is one plan, of which greedy looks at {min(there, QUICK):,} of the images.",
+        f"Our point is the most accurate as built of the best {FINALISTS} of {DOZEN} at most on these very validation "
+        "images, so its accuracy is a little flattered; every baseline is one plan, of which greedy looks at "
+        f"{min(there, QUICK):,} of the images.",
         *([f"The {len(work.data.test):,} test images are only reported: nothing is chosen by them. {TESTED}"] * test),
     )

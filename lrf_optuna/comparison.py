@@ -15,7 +15,7 @@ OURS, FILTERS = "ours", "l1 filters"
 KINDS = ("fitted", "plain")
 """Of kernels: fitted to data as ours are, or as published."""
 BUILT = "built"
-"""Kernels fitted to data and then refitted in layer order, where that helps: what `run` builds."""
+"""Kernels fitted to data and then refitted in layer order, where that is more accurate: what `run` builds."""
 WORDS = {"params": "parameters", "macs": "MACs"}
 """The costs that a budget may be of."""
 

@@ -22,6 +22,7 @@ from lrf_optuna.build import build, parts_of, shown
 from lrf_optuna.cache import place as place_of
 from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.config import FUNCTION, StudySpec
+from lrf_optuna.corrections import Corrections
 from lrf_optuna.data import Data, load_data
 from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
@@ -204,15 +205,17 @@ class Run:
         if asked.max_drop is None or "loss" not in asked.objectives:
             return {}
         points = [Candidate(i, plan, self.proxy.costs(plan)) for i, plan in enumerate(ladder(self.table, LADDER))]
-        most = tolerable(points, asked.max_drop, self.accuracy)
+        most = tolerable(points, asked.max_drop, self.accuracy, self.corrections)
         self.progress.say(f"a drop of {asked.max_drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}
 
     def choose(self, points: Sequence[Candidate]) -> tuple[Candidate, str]:
         """One point off the front, and why, as the spec asks."""
         asked = self.spec.search
-        judge = self.accuracy if asked.by == "accuracy" or asked.max_drop is not None else None
-        return choose(points, targets=asked.wanted, max_drop=asked.max_drop, accuracy=judge, progress=self.progress)
+        if asked.by == "loss" and asked.max_drop is None:
+            return choose(points, targets=asked.wanted, progress=self.progress)
+        judges = self.accuracy, self.corrections
+        return choose(points, asked.wanted, asked.max_drop, *judges, progress=self.progress)
 
     @cached_property
     def accuracy(self) -> Accuracy:
@@ -226,6 +229,11 @@ class Run:
         labelled, seen = (images.pixels, images.labels), self.unscored
         return Accuracy(self.proxy, *labelled, self.data.preprocess, lambda: shown(self.data, seen, seed))
 
+    @cached_property
+    def corrections(self) -> Corrections:
+        """What becomes of plans without training."""
+        return Corrections(self.accuracy, lambda: self.data.preprocess(self.unscored), self.progress)
+
     @property
     def unscored(self) -> np.ndarray[Any, Any]:
         """The raw calibration images that layers are fitted to."""
@@ -233,9 +241,9 @@ class Run:
 
     def build(self, chosen: Candidate) -> Any:
         """The chosen point as a model."""
-        proxy, seed = self.proxy, self.spec.search.seed
         with self.timed("build"):
-            return build(self.model, proxy, chosen.plan, self.data, self.calibration, seed, self.progress)
+            corrected = self.corrections.of(chosen.plan)
+            return build(self.model, self.proxy, chosen.plan, corrected, self.spec.search.seed)
 
     def tune(self, built: Any) -> tuple[Any, int]:
         """The model after one fine-tune, in place, and the number of passes."""

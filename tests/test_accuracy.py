@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from norms import reestimate
 
 from lrf_optuna.accuracy import Accuracy
-from lrf_optuna.batchnorm import reestimate
 from lrf_optuna.finetune import accuracy
 from lrf_optuna.layers import norms_of
 from lrf_optuna.network import OUTPUT

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from points import CANDIDATES, candidate
 
-from lrf_optuna.choosing import DOZEN, Drops, along, choose, distance, halved, tolerable
+from lrf_optuna.choosing import DOZEN, FINALISTS, Drops, along, choose, distance, halved, tolerable
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pareto import front, size
 from lrf_optuna.plan import Candidate, Plan
@@ -217,3 +217,63 @@ def test_without_points_any_loss_up_to_half_is_tolerable_and_nothing_but_the_ori
     judge = Judge([])
     assert tolerable([], 1.0, judge) == 0.5
     assert judge.calls == [WHOLE]
+
+
+def test_of_the_best_few_as_scored_the_most_accurate_as_built_is_chosen() -> None:
+    shares = [0.9] * 40
+    shares[22], shares[25], shares[28], shares[30] = 0.95, 0.96, 0.97, 0.94
+    judge = Judge(LINE, shares)
+    built = Judge(LINE, [share + 0.005 * (i == 22) + 0.03 * (i in (23, 25)) for i, share in enumerate(shares)])
+    chosen, why = choose(LINE, {"params": 0.5}, accuracy=judge, built=built)
+    assert chosen.trial == 25
+    assert built.asked == {LINE[i].plan for i in (22, 25, 28)}
+    assert len(built.calls) == FINALISTS
+    assert "0.00 points" in why
+
+
+def test_the_knee_is_that_of_the_networks_as_built() -> None:
+    points = [candidate(0, 0.01, 0.6), candidate(1, 0.1, 0.4), candidate(2, 0.5, 0.1)]
+    judge = Judge(points, [0.98, 0.89, 0.5])
+    assert choose(points, accuracy=judge)[0].trial == 1
+    chosen, why = choose(points, accuracy=judge, built=Judge(points, [0.98, 0.93, 0.97]))
+    assert chosen.trial == 2
+    assert "2.00 points" in why
+
+
+def test_within_a_drop_a_build_may_bring_a_smaller_point_and_few_are_built() -> None:
+    points = [candidate(i, 0.01 * (i + 1), 0.9 - 0.02 * i) for i in range(40)]
+    judge = Judge(points, [0.99 - 0.01 * i for i in range(40)])
+    built = Judge(points, [0.99 - 0.005 * i for i in range(40)])
+    alone, _ = choose(points, max_drop=4, accuracy=judge)
+    assert alone.trial == 4
+    chosen, why = choose(points, max_drop=4, accuracy=judge, built=built)
+    assert 4 < chosen.trial <= 8
+    assert built.lost(chosen) <= 4
+    assert f"({built.lost(chosen):.2f})" in why
+    assert len(built.asked) <= 2 * FINALISTS
+
+
+@given(CANDIDATES, st.floats(0, 100), st.randoms(use_true_random=False))
+def test_within_a_drop_what_is_chosen_as_built_is_within_and_no_larger_than_as_scored(
+    found: list[Candidate], most: float, dice: object
+) -> None:
+    points = front(found)
+    judge = Judge(points)
+    gain = [dice.randint(0, 20) / 100 for _ in points]  # type: ignore[attr-defined]
+    built = Judge(points, [0.99 - p.costs["loss"] + more for p, more in zip(points, gain, strict=True)])
+    if not any(judge.lost(p) <= most for p in points):
+        return
+    alone, _ = choose(points, max_drop=most, accuracy=judge)
+    chosen, _ = choose(points, max_drop=most, accuracy=judge, built=built)
+    assert built.lost(chosen) <= most
+    assert size(chosen) <= size(alone)
+    assert len(built.asked) <= 2 * FINALISTS + 1
+
+
+def test_where_only_a_build_is_within_the_drop_it_is_found() -> None:
+    points = [candidate(0, 0.1, 0.6), candidate(1, 0.2, 0.4)]
+    judge, built = Judge(points, [0.9, 0.8]), Judge(points, [0.98, 0.8])
+    with pytest.raises(LrfError, match="the least is 9"):
+        choose(points, max_drop=2, accuracy=judge)
+    assert choose(points, max_drop=2, accuracy=judge, built=built)[0].trial == 0
+    assert tolerable(points, 2, judge, built) > tolerable(points, 2, judge)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import pytest
+from norms import reestimate
 from PIL import Image
 
-from lrf_optuna.batchnorm import reestimate
 from lrf_optuna.build import shown
-from lrf_optuna.choosing import DOZEN, Drops
+from lrf_optuna.choosing import DOZEN, FINALISTS, Drops
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy
@@ -211,7 +211,7 @@ def test_a_drop_takes_a_point_that_loses_no_more_on_validation_and_the_smaller_t
         asked = Run.open(spec.override({"search.max_drop": most}), tmp_path)
         asked.proxy = work.proxy
         chosen, why = asked.choose(points)
-        assert Drops(work.accuracy)(chosen) <= most
+        assert Drops(work.accuracy, asked.corrections).as_built(chosen) <= most
         assert f"at most {most:g} points of validation accuracy" in why
         sizes.append(size(chosen))
     assert sizes == sorted(sizes, reverse=True)
@@ -237,7 +237,10 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
     points = front(work.search())
     chosen, why = work.choose(points)
     within = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])[:DOZEN]
-    assert work.accuracy(chosen.plan) == max(work.accuracy(point.plan) for point in within)
+    few = sorted(within, key=lambda point: -work.accuracy(point.plan))[:FINALISTS]
+    assert work.corrections(chosen.plan) == max(work.corrections(point.plan) for point in few)
+    assert set(work.corrections.known) == {point.plan for point in few}
+    assert work.corrections(chosen.plan) >= max(work.accuracy(point.plan) for point in within)
     assert chosen in within
     assert why.startswith(f"the most accurate of the {len(within)} points")
     assert "accuracies" in heard.labels

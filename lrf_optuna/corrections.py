@@ -1,0 +1,97 @@
+"""What becomes of a plan without training: as it was scored, or refitted in layer order, whichever is more accurate.
+
+Both are measured on validation images, each with BatchNorm statistics re-estimated where that helps. No network is
+built for it: what is measured is what `build` then makes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cachetools import LRUCache
+
+from lrf_optuna.accuracy import Accuracy
+from lrf_optuna.asymmetric import Fitted, refit_in_order
+from lrf_optuna.decompositions import compose
+from lrf_optuna.fits import keep, nbytes
+from lrf_optuna.plan import INTACT, Plan
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.stages import Array
+
+log = logging.getLogger(__name__)
+MEMORY = 2**29
+"""Bytes of stage kernels that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """The best that is known of a plan before any training.
+
+    `stages`: site -> stage kernels; `statistics`: of the BatchNorm layers, where they are not the original's;
+    `accuracy`: the share of validation images that is right; `closeness`: the cosine of its logits with the original's.
+    """
+
+    stages: Fitted
+    statistics: list[Any] | None
+    accuracy: float
+    closeness: float
+    refitted: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its stage kernels."""
+        return sum(map(nbytes, self.stages.values()))
+
+
+@dataclass
+class Corrections:
+    """Plan -> its accuracy as it would be built, remembered by plan; `of` gives what that is, the latest remembered.
+
+    `judge` measures; `images`: gives preprocessed images `(n, H, W, C)` that chains are refitted to.
+    """
+
+    judge: Accuracy
+    images: Callable[[], Array]
+    progress: Progress = SILENT
+    known: dict[Plan, float] = field(default_factory=dict)
+    latest: LRUCache[Plan, Corrected] = field(
+        default_factory=lambda: LRUCache(MEMORY, getsizeof=lambda one: one.nbytes)
+    )
+
+    def __call__(self, plan: Plan) -> float:
+        """The accuracy of a plan as it would be built: never less than as it was scored."""
+        if plan not in self.known:
+            self.known[plan] = self.of(plan).accuracy
+        return self.known[plan]
+
+    def of(self, plan: Plan) -> Corrected:
+        """The better one of a plan's two networks; of equals the one whose logits are closer to the original's."""
+        if plan in self.latest:
+            return self.latest[plan]
+        scored = {site: self.judge.proxy.stages(site, choice) for site, choice in plan}
+        found = [self.measured(plan, scored, refitted=False)]
+        if any(choice != INTACT for _, choice in plan):
+            stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress)
+            found.append(self.measured(plan, stages, refitted=True))
+        for one in found:
+            log.info("refitted %s: accuracy %.4f, cosine %.5f", one.refitted, one.accuracy, one.closeness)
+        best = max(found, key=lambda one: (one.accuracy, one.closeness))
+        keep(self.latest, plan, best)
+        return best
+
+    def measured(self, plan: Plan, stages: Fitted, refitted: bool) -> Corrected:
+        """A plan's network with these stage kernels."""
+        kernels = composed(self.judge.proxy, plan, stages)
+        statistics = self.judge.statistics(kernels)
+        accuracy = self.judge.right(self.judge.labelled, kernels, statistics)
+        return Corrected(stages, statistics, accuracy, self.judge.alike(kernels, statistics), refitted)
+
+
+def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
+    """Site -> what the stage kernels of a plan compose to, as Keras lays it out, for the sites that it changes."""
+    chosen = [(site, choice) for site, choice in plan if choice != INTACT]
+    return {site: proxy.theirs(site, compose(proxy.sites[site].op, choice, stages[site])) for site, choice in chosen}
