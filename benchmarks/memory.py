@@ -62,10 +62,9 @@ def made(model: Any, data: Data, args: argparse.Namespace, kept: Path) -> tuple[
 
 def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, phases: Phases) -> int:
     """Set-up, search, build; the bytes of the cache. What they held is free afterwards."""
-    from lrf_optuna.accuracy import Accuracy
-    from lrf_optuna.build import build, shown
+    from lrf_optuna.build import build
     from lrf_optuna.choosing import choose
-    from lrf_optuna.corrections import Corrections
+    from lrf_optuna.judging import corrections_of, judge_of
     from lrf_optuna.pareto import front
     from lrf_optuna.search import search
 
@@ -73,8 +72,7 @@ def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, pha
     found = phases.run("search", lambda: search(proxy, table, trials=args.trials, keeps=args.keeps, population=10))
     chosen, _ = choose(front(found))
     images = data.calibration(args.images, 0).pixels[len(proxy) :]
-    judge = Accuracy(proxy, data.val.pixels, data.val.labels, data.preprocess, lambda: shown(data, images, 0))
-    corrections = Corrections(judge, lambda: data.preprocess(images))
+    corrections = corrections_of(judge_of(proxy, data, images, 0), data, images)
     phases.run("build", lambda: build(model, proxy, chosen.plan, corrections.of(chosen.plan)))
     return proxy.cache.size if proxy.cache else 0
 

@@ -36,8 +36,8 @@ MORE = 3, 0.4
 AIMED = 0.7
 """Share of the children that are chosen for what they add near the limits, where there are any."""
 HOPE = 0.98
-"""Of the loss that is expected: what is about as good as the best known is worth a trial. The most hopeful of a hundred
-is mostly one that the surrogate is wrong about: with 0.95 one trial in three came to the front, with 0.98 every other."""
+"""Of the loss that is expected: what is about as good as the best known is worth a trial. More hope is wasted: of a
+hundred children the most hopeful one is mostly that which the surrogate is wrong about."""
 SLACK = 0.06
 """Share of a limit that a child which is to meet it may leave, at most."""
 HALVINGS, FILLINGS = 14, 12

@@ -18,7 +18,7 @@ import numpy as np
 
 from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.allocate import Table, ladder
-from lrf_optuna.build import build, parts_of, shown
+from lrf_optuna.build import build, parts_of
 from lrf_optuna.cache import place as place_of
 from lrf_optuna.choosing import choose, tolerable
 from lrf_optuna.config import FUNCTION, StudySpec
@@ -28,6 +28,7 @@ from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
 from lrf_optuna.fingerprint import digest
 from lrf_optuna.hunt import is_flat
+from lrf_optuna.judging import corrections_of, judge_of
 from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
 from lrf_optuna.pareto import front, volumes_of
@@ -45,8 +46,6 @@ from lrf_optuna.workers import Task, Team
 from lrf_optuna.zoo import describe_input, load_model
 
 log = logging.getLogger(__name__)
-JUDGED = 2000
-"""Validation images at most on which points of the front are compared."""
 LADDER = 24
 """Plans of the Lagrangian sweep, from large to small, between which the drop that is wanted is looked for."""
 
@@ -219,20 +218,13 @@ class Run:
 
     @cached_property
     def accuracy(self) -> Accuracy:
-        """The accuracy of plans on validation images, `JUDGED` at most: of every class its share, by seed."""
-        seed = self.spec.search.seed
-        images = self.data.judged(JUDGED, seed)
-        if self.data.few:
-            self.progress.say(
-                f"{len(self.data.val)} validation images are few: points are compared on training images as well"
-            )
-        labelled, seen = (images.pixels, images.labels), self.unscored
-        return Accuracy(self.proxy, *labelled, self.data.preprocess, lambda: shown(self.data, seen, seed))
+        """The accuracy of plans on validation images, as they were scored."""
+        return judge_of(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
 
     @cached_property
     def corrections(self) -> Corrections:
-        """What becomes of plans without training."""
-        return Corrections(self.accuracy, lambda: self.data.preprocess(self.unscored), self.progress)
+        """The accuracy of plans as they would be built, and what that is."""
+        return corrections_of(self.accuracy, self.data, self.unscored, self.progress)
 
     @property
     def unscored(self) -> np.ndarray[Any, Any]:

@@ -1,0 +1,32 @@
+"""What runs measure the accuracy of plans on: validation images, of every class its share; of large networks fewer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrf_optuna.accuracy import Accuracy
+from lrf_optuna.build import shown
+from lrf_optuna.corrections import Corrections
+from lrf_optuna.data import FEW, Data
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.proxy import Proxy
+from lrf_optuna.sources import Array as Pixels
+
+JUDGED = 2000
+"""Images at most on which points of the front are compared."""
+MOST_MACS = 5e12
+"""Multiply-accumulates of one measurement at most, about a minute: of networks as large as VGG16 fewer images."""
+
+
+def judge_of(proxy: Proxy, data: Data, unscored: Pixels, seed: int, progress: Progress = SILENT) -> Accuracy:
+    """Plan -> its accuracy on validation images; `unscored`: the raw images that BatchNorm is re-estimated on."""
+    count = int(np.clip(MOST_MACS / max(1, proxy.inventory.macs), FEW, JUDGED))
+    images = data.judged(count, seed)
+    if data.few:
+        progress.say(f"{len(data.val)} validation images are few: points are compared on training images as well")
+    return Accuracy(proxy, images.pixels, images.labels, data.preprocess, lambda: shown(data, unscored, seed))
+
+
+def corrections_of(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> Corrections:
+    """Plan -> its accuracy as it would be built; chains are refitted to the raw images `unscored`."""
+    return Corrections(judge, lambda: data.preprocess(unscored), progress)

@@ -1,0 +1,42 @@
+"""Plans of a run are judged on validation images, of a large network on fewer of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from lrf_optuna import judging
+from lrf_optuna.data import FEW
+from lrf_optuna.judging import corrections_of, judge_of
+from lrf_optuna.plan import Plan
+from lrf_optuna.proxy import Proxy
+
+if TYPE_CHECKING:
+    from lrf_optuna.data import Data
+
+
+@pytest.fixture(scope="module")
+def known(digits: Data, digits_net: Any) -> Proxy:
+    return Proxy(digits_net, digits.preprocess(digits.calibration(256, 0).pixels))
+
+
+@pytest.mark.parametrize(("images", "judged"), [(10**6, None), (230, 230), (10, FEW)])
+def test_a_measurement_has_a_budget_but_at_least_a_few_images(
+    known: Proxy, digits: Data, images: int, judged: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "MOST_MACS", images * known.inventory.macs)
+    judge = judge_of(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
+    assert len(judge.labels) == len(judge.images) == min(judged or len(digits.val), len(digits.val))
+    shares = np.bincount(judge.labels, minlength=digits.classes) / len(judge.labels)
+    wanted = np.bincount(digits.val.labels, minlength=digits.classes) / len(digits.val)
+    np.testing.assert_allclose(shares, wanted, atol=2 / len(judge.labels))
+
+
+def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) -> None:
+    unscored = digits.calibration(256, 0).pixels[len(known) :]
+    judge = judge_of(known, digits, unscored, seed=0)
+    corrections = corrections_of(judge, digits, unscored)
+    assert corrections(Plan(())) == judge(Plan(())) > 0.9
+    np.testing.assert_array_equal(corrections.images(), digits.preprocess(unscored))
