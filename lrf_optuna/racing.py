@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AHEAD = 2
 """Passes at a time."""
-HOPEFUL = 1.0
+HOPEFUL = 0.2
 """Standard deviations by which a loss may turn out less than expected, as logarithms."""
 LEARNT, NEAR, REMEMBERED = 24, 48, 512
 """Plans scored on all images that a ratio is learnt from: at least; the nearest; of the latest."""
