@@ -72,23 +72,30 @@ class Corrections:
         """The better one of a plan's two networks; of equals the one whose logits are closer to the original's."""
         if plan in self.latest:
             return self.latest[plan]
-        scored = {site: self.judge.proxy.stages(site, choice) for site, choice in plan}
-        found = [self.measured(plan, scored, refitted=False)]
+        found = [self.scored(plan)]
         if any(choice != INTACT for _, choice in plan):
-            stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress)
-            found.append(self.measured(plan, stages, refitted=True))
+            found.append(self.refitted(plan, found[0].stages))
         for one in found:
             log.info("refitted %s: accuracy %.4f, cosine %.5f", one.refitted, one.accuracy, one.closeness)
         best = max(found, key=lambda one: (one.accuracy, one.closeness))
         keep(self.latest, plan, best)
         return best
 
-    def measured(self, plan: Plan, stages: Fitted, refitted: bool) -> Corrected:
-        """A plan's network with these stage kernels."""
+    def scored(self, plan: Plan) -> Corrected:
+        """A plan's network as it was scored: the judge measures it once."""
+        proxy, accuracy = self.judge.proxy, self.judge(plan)
+        statistics = self.judge.estimates[plan]
+        closeness = self.judge.alike(proxy.swaps(plan), statistics)
+        stages = {site: proxy.stages(site, choice) for site, choice in plan}
+        return Corrected(stages, statistics, accuracy, closeness, refitted=False)
+
+    def refitted(self, plan: Plan, scored: Fitted) -> Corrected:
+        """The same with its chains refitted in layer order."""
+        stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress)
         kernels = composed(self.judge.proxy, plan, stages)
         statistics = self.judge.statistics(kernels)
         accuracy = self.judge.right(self.judge.labelled, kernels, statistics)
-        return Corrected(stages, statistics, accuracy, self.judge.alike(kernels, statistics), refitted)
+        return Corrected(stages, statistics, accuracy, self.judge.alike(kernels, statistics), refitted=True)
 
 
 def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
