@@ -31,11 +31,11 @@ Measure = Callable[[Plan], float]
 
 def choose(
     points: Sequence[Candidate],
+    *,
     targets: Mapping[str, float] | None = None,
     max_drop: float | None = None,
     accuracy: Measure | None = None,
     built: Measure | None = None,
-    *,
     progress: Progress = SILENT,
 ) -> tuple[Candidate, str]:
     """One point off the front, and why.

@@ -156,8 +156,8 @@ class Contest:
 
     def ours(self, budget: Costs) -> Row:
         """The point that is chosen off the front."""
-        work = self.work
-        chosen, why = choose(self.points, budget, None, work.accuracy, work.corrections, progress=work.progress)
+        work, accuracy, built = self.work, self.work.accuracy, self.work.corrections
+        chosen, why = choose(self.points, targets=budget, accuracy=accuracy, built=built, progress=work.progress)
         return replace(self.row(OURS, why, chosen.plan), trial=chosen.trial)
 
     def planned(self, rule: Baseline, budget: Costs) -> Row:

@@ -213,8 +213,14 @@ class Run:
         asked = self.spec.search
         if asked.by == "loss" and asked.max_drop is None:
             return choose(points, targets=asked.wanted, progress=self.progress)
-        judges = self.accuracy, self.corrections
-        return choose(points, asked.wanted, asked.max_drop, *judges, progress=self.progress)
+        return choose(
+            points,
+            targets=asked.wanted,
+            max_drop=asked.max_drop,
+            accuracy=self.accuracy,
+            built=self.corrections,
+            progress=self.progress,
+        )
 
     @cached_property
     def accuracy(self) -> Accuracy:

@@ -224,7 +224,7 @@ def test_of_the_best_few_as_scored_the_most_accurate_as_built_is_chosen() -> Non
     shares[22], shares[25], shares[28], shares[30] = 0.95, 0.96, 0.97, 0.94
     judge = Judge(LINE, shares)
     built = Judge(LINE, [share + 0.005 * (i == 22) + 0.03 * (i in (23, 25)) for i, share in enumerate(shares)])
-    chosen, why = choose(LINE, {"params": 0.5}, accuracy=judge, built=built)
+    chosen, why = choose(LINE, targets={"params": 0.5}, accuracy=judge, built=built)
     assert chosen.trial == 25
     assert built.asked == {LINE[i].plan for i in (22, 25, 28)}
     assert len(built.calls) == FINALISTS
