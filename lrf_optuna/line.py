@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -17,6 +18,7 @@ from lrf_optuna.hunt import CONSTRAINT, Hunt, described, parameters
 from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.racing import AHEAD, Race, Running
 from lrf_optuna.recorder import Recorder
+from lrf_optuna.samplers import space_of
 
 LAST = 8
 """Where others search too, of so many last trials each is recorded before the next: hardly any is one too many."""
@@ -47,7 +49,8 @@ class Line:
         population: int,
         bred: bool,
     ) -> None:
-        self.hunt, self.race, self.make, self.methods, self.keeps = hunt, race, make, methods, keeps
+        self.hunt, self.race, self.make, self.methods = hunt, race, make, methods
+        self.space = space_of(methods, keeps)
         self.seeds, self.population, self.bred = deque(seeds), population, bred
         self.seeded = bool(seeds)
         self.asked: deque[tuple[optuna.Trial, Running]] = deque()
@@ -90,9 +93,9 @@ class Line:
         picks = self.seed()
         if picks:
             self.study.enqueue_trial(parameters(picks))
-        trial = self.study.ask()
+        trial = self.study.ask(self.space)
         _ = trial.relative_params  # gives an enqueued trial its generation: without one it is never a parent
-        plan = self.drawn(trial)
+        plan = self.plan(trial.params)
         self.hunt.expect(trial.number, plan)
         self.asked.append((trial, self.race.start(plan)))
 
@@ -105,14 +108,10 @@ class Line:
         first = self.seeded and 0 < len(self.hunt.found) < self.population
         return self.hunt.bred() if self.bred and first else None
 
-    def drawn(self, trial: optuna.Trial) -> Plan:
-        """The plan that a trial draws: a method and a keep for every site, the same names in every trial."""
-        choices = {}
-        for site, names in self.methods.items():
-            method = trial.suggest_categorical(f"{site}.method", names)
-            share = trial.suggest_categorical(f"{site}.keep", self.keeps)
-            choices[site] = self.hunt.proxy.choice(site, method, share)
-        return Plan.of(choices)
+    def plan(self, drawn: Mapping[str, Any]) -> Plan:
+        """The plan that a trial has drawn: a method and a keep for every site, the same names in every trial."""
+        pairs = {site: (drawn[f"{site}.method"], drawn[f"{site}.keep"]) for site in self.methods}
+        return Plan.of({site: self.hunt.proxy.choice(site, *pair) for site, pair in pairs.items()})
 
     def finish(self) -> None:
         """Score the first in the line, and record it."""
@@ -157,7 +156,7 @@ class Line:
                 optuna.trial.create_trial(
                     values=trial.values,
                     params=trial.params,
-                    distributions=trial.distributions,
+                    distributions={name: self.space[name] for name in trial.params},
                     system_attrs=attributes | limits,
                 )
             )

@@ -1,8 +1,9 @@
-"""Scoring plans ahead of their turn, in two passes: few images first, and no more where these show a plan to be beaten.
+"""Scoring plans ahead of their turn, in two passes: few images first, and no more where these show it to be no gain.
 
 The loss on a few images tells that on all of them up to a ratio, of which the mean and the spread are learnt from the
-plans near by that were scored on all. A plan that the front beats even with the hopeful ratio is left at that: what is
-expected of it stands for its loss. Passes run in threads of their own, while the next plans are made.
+plans near by that were scored on all. A plan that would add next to nothing to the front's volume even with the hopeful
+ratio is left at that: what is expected of it stands for its loss, or a little more, so that the front beats it: what is
+on the front was scored on all images. Passes run in threads of their own, while the next plans are made.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrf_optuna.attainment import Interest
 from lrf_optuna.objectives import OBJECTIVES, Measured
-from lrf_optuna.pareto import Front
+from lrf_optuna.pareto import Front, added
 from lrf_optuna.plan import Plan
 from lrf_optuna.stages import Array
 
 if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
 
-AHEAD = 2
-"""Passes at a time."""
-HOPEFUL = 0.2
+AHEAD = 3
+"""Passes at a time: one more than cores would need, so that none of them waits for the trial whose turn it is."""
+HOPEFUL = 0.6
 """Standard deviations by which a loss may turn out less than expected, as logarithms."""
+LITTLE = 3e-5
+"""Share of the volume that is left, below which a plan adds next to nothing."""
+WORSE = (1.0, 1.02, 1.05, 1.1)
+"""Times the expected loss that may stand for it."""
 LEARNT, NEAR, REMEMBERED = 24, 48, 512
 """Plans scored on all images that a ratio is learnt from: at least; the nearest; of the latest."""
 ROUNDING = 1e-6
@@ -52,11 +58,14 @@ class Race:
     """Scores plans in the order in which they are started; `front` is what they have to stand against.
 
     `start`, then `advance`, then `finish` each of them. The same calls in the same order give the same results,
-    whatever the threads of `pool` do. With `on` false all plans are scored on all images.
+    whatever the threads of `pool` do. With `on` false all plans are scored on all images. `interest`: how closely costs
+    are looked at; a plan is left only where it adds little to the plain volume and to that.
     """
 
-    def __init__(self, proxy: Proxy, front: Front, pool: Executor, on: bool = True) -> None:
-        self.proxy, self.front, self.pool = proxy, front, pool
+    def __init__(
+        self, proxy: Proxy, front: Front, pool: Executor, on: bool = True, interest: Interest | None = None
+    ) -> None:
+        self.proxy, self.front, self.pool, self.interest = proxy, front, pool, interest
         self.few = proxy.few if on else len(proxy)
         self.learnt: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
         """Logarithms of the loss on few images, and of the ratio of that on all to it."""
@@ -84,10 +93,8 @@ class Race:
             self.settle(running, maps)
             return
         some = self.proxy.judged(running.plan, maps)
-        likely = self.ratio(OBJECTIVES["loss"](some))
-        if likely and self.beaten(scaled(some, np.exp(likely[0] - HOPEFUL * likely[1]))):
-            running.measured, running.images = scaled(some, np.exp(likely[0])), seen
-        else:
+        running.measured, running.images = self.left(some), seen
+        if running.measured is None:
             running.rest = self.passed(running, seen)
 
     def finish(self, running: Running) -> Measured:
@@ -118,9 +125,26 @@ class Race:
         nearest = np.argsort(np.abs(learnt[:, 0] - np.log(few)), kind="stable")[:NEAR]
         return float(learnt[nearest, 1].mean()), float(learnt[nearest, 1].std())
 
-    def beaten(self, measured: Measured) -> bool:
-        """Whether a point of the front is at least as good in everything."""
-        return self.front.beats(np.array([cost(measured) for cost in self.proxy.objectives.values()]))
+    def left(self, some: Measured) -> Measured | None:
+        """What stands for a plan that few images show to be no gain; None where it has to be scored on all."""
+        likely = self.ratio(OBJECTIVES["loss"](some))
+        if likely is None or self.gains(self.costs(scaled(some, np.exp(likely[0] - HOPEFUL * likely[1])))):
+            return None
+        expected = (scaled(some, np.exp(likely[0]) * worse) for worse in WORSE)
+        return next((one for one in expected if self.front.beats(self.costs(one))), None)
+
+    def gains(self, costs: Array) -> bool:
+        """Whether a plan of these costs `(costs,)` would add more than a little to the front."""
+        if self.front.beats(costs) or not self.front:
+            return not self.front
+        most, views = LITTLE * (1 - self.front.volume), [(costs, self.front.costs)]
+        if self.interest and self.interest.aims:
+            views.append((self.interest(costs[None])[0], self.interest(self.front.costs)))
+        return any(added(*view) > most for view in views)
+
+    def costs(self, measured: Measured) -> Array:
+        """The costs `(costs,)` of what was measured."""
+        return np.array([cost(measured) for cost in self.proxy.objectives.values()])
 
 
 def scaled(measured: Measured, ratio: float) -> Measured:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.accuracy import Accuracy
-from lrf_optuna.allocate import Table, ladder
+from lrf_optuna.allocate import Table
+from lrf_optuna.asking import scoring, searching, task_of, tolerated
 from lrf_optuna.build import build, parts_of
 from lrf_optuna.cache import place as place_of
-from lrf_optuna.choosing import choose, tolerable
-from lrf_optuna.config import FUNCTION, StudySpec
+from lrf_optuna.choosing import choose
+from lrf_optuna.config import StudySpec
 from lrf_optuna.corrections import Corrections
 from lrf_optuna.data import Data, load_data
 from lrf_optuna.database import sqlite_file
@@ -42,12 +43,10 @@ from lrf_optuna.separable import unseparated
 from lrf_optuna.storage import Record
 from lrf_optuna.study import Found, answered, check_folder, default_url, keep_choice
 from lrf_optuna.surgery import check_can_be_copied
-from lrf_optuna.workers import Task, Team
+from lrf_optuna.workers import Team
 from lrf_optuna.zoo import describe_input, load_model
 
 log = logging.getLogger(__name__)
-LADDER = 24
-"""Plans of the Lagrangian sweep, from large to small, between which the drop that is wanted is looked for."""
 
 
 @dataclass
@@ -120,20 +119,8 @@ class Run:
         """The proxy, fitted to the calibration images."""
         images, cache = self.data.preprocess(self.calibration), place_of(self.spec.search.cache)
         with self.timed("prepare"):
-            return Proxy(
-                self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **self.scoring
-            )
-
-    @property
-    def scoring(self) -> dict[str, Any]:
-        """How plans are scored."""
-        asked = self.spec.search
-        return {
-            "methods": asked.methods,
-            "objectives": asked.objectives,
-            "similarity": asked.similarity,
-            "maps": asked.maps,
-        }
+            how = scoring(self.spec.search)
+            return Proxy(self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **how)
 
     @cached_property
     def table(self) -> Table:
@@ -171,40 +158,21 @@ class Run:
         if found:
             self.progress.say(f"{len(found)} of {asked.trials} trials are there: going on")
         proxy, table = self.proxy, self.table
-        searching: dict[str, Any] = {
-            "trials": asked.trials,
-            "keeps": asked.keep,
-            "population": asked.population,
-            "seed": asked.seed,
-            "targets": asked.wanted | self.tolerated(),
-            "sampler": asked.sampler,
-            "seeded": asked.seeded,
-            "stop_when_flat": asked.stop_when_flat,
-            "racing": asked.racing,
-        }
+        how = searching(asked, self.tolerated())
         with self.timed("search"):
             if asked.workers == 1:
-                return search(proxy, table, **searching, record=self.record, progress=self.progress)
-            self.search_together(searching)
+                return search(proxy, table, **how, record=self.record, progress=self.progress)
+            images = self.data.preprocess(self.calibration)
+            team = Team(asked.workers, self.folder, self.progress)
+            team.search(task_of(self.spec, self.url, how), self.model, images, self.record)
             return self.record.candidates()
-
-    def search_together(self, searching: dict[str, Any]) -> None:
-        """Search by several processes."""
-        asked, path = self.spec.search, self.spec.model.path
-        home = path.partition(":")[0]
-        module = home if FUNCTION.fullmatch(path) and home not in ("zoo", "keras") else None
-        task = Task(self.url, self.spec.name, str(place_of(asked.cache)), self.scoring, searching, module)
-        images = self.data.preprocess(self.calibration)
-        team = Team(asked.workers, self.folder, self.progress)
-        team.search(task, self.model, images, self.record)
 
     def tolerated(self) -> dict[str, float]:
         """The loss that goes with the drop that is asked for, as a limit for the search; nothing where none is."""
         asked = self.spec.search
         if asked.max_drop is None or "loss" not in asked.objectives:
             return {}
-        points = [Candidate(i, plan, self.proxy.costs(plan)) for i, plan in enumerate(ladder(self.table, LADDER))]
-        most = tolerable(points, asked.max_drop, self.accuracy, self.corrections)
+        most = tolerated(asked.max_drop, self.table, self.accuracy, self.corrections)
         self.progress.say(f"a drop of {asked.max_drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}
 

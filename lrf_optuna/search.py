@@ -70,7 +70,7 @@ def search(
     first = seeds(table, keeps, population, hunt.sizes, proxy.fixed, standard) if seeded else []
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        race = Race(proxy, hunt.front, stack.enter_context(ThreadPoolExecutor(passes)), racing)
+        race = Race(proxy, hunt.front, stack.enter_context(ThreadPoolExecutor(passes)), racing, hunt.breeder.interest)
         drawing = partial(make, population, start, hunt.child), methods, tuple(keeps)
         ordered, own = turned(first, rank), sampler == BRED
         line = Line(hunt, race, *drawing, seeds=ordered, population=population, bred=own)

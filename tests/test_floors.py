@@ -90,6 +90,7 @@ FLOORS = {
     "pruning": 11,
     "build": 12,
     "judging": 13,
+    "asking": 12,
     "markup": 2,
     "against": 3,
     "figures": 7,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrf_optuna.attainment import Interest
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
 from lrf_optuna.plan import Candidate, Plan
@@ -97,6 +98,38 @@ def test_what_is_stopped_is_beaten_by_the_front_with_the_loss_it_is_given(proxy:
     assert stopped
     assert all(front.beats(np.array(list(one.costs.values()))) for one in stopped)
     assert all(proxy.costs(point.plan) == pytest.approx(point.costs, abs=1e-6) for point in Front.of(found).points)
+
+
+def test_a_plan_that_would_add_next_to_nothing_is_left_and_the_front_beats_what_stands_for_it(
+    proxy: Proxy, plans: list[Plan], pool: ThreadPoolExecutor
+) -> None:
+    measured = Measured({tap: 0.8 for tap in proxy.reference}, 10, 20, 0.4, 0.5)
+    front = Front.of([Candidate(0, Plan(()), {"loss": 0.195, "params": 0.4, "macs": 0.5})])
+    race = Race(proxy, front, pool)
+    race.learnt.extend([(np.log(0.2), 0.0)] * LEARNT)
+    left = race.left(measured)
+    assert left is not None
+    assert OBJECTIVES["loss"](left) == pytest.approx(0.2)
+    little = np.array([0.195 - 2e-5, 0.4, 0.5])
+    assert not race.gains(little)
+    assert race.gains(np.array([0.19, 0.4, 0.5]))
+    race.learnt.extend([(np.log(0.2), np.log((0.195 - 2e-5) / 0.2))] * 48)
+    left = race.left(measured)
+    assert left is not None
+    assert 0.195 < OBJECTIVES["loss"](left) < 0.2, "a little more than is expected"
+    assert front.beats(race.costs(left))
+    race.learnt.extend([(np.log(0.2), np.log(0.9))] * 48)
+    assert race.left(measured) is None
+
+
+def test_near_a_limit_less_is_worth_a_full_score(proxy: Proxy, pool: ThreadPoolExecutor) -> None:
+    front = Front.of([Candidate(0, Plan(()), {"loss": 0.2, "params": 0.4, "macs": 0.5})])
+    names, point = tuple(proxy.objectives), np.array([0.2, 0.39995, 0.5])
+    near, far = (Race(proxy, front, pool, interest=Interest.of(names, {"params": most})) for most in (0.4, 0.1))
+    assert near.gains(point)
+    assert not far.gains(point)
+    assert not Race(proxy, front, pool, interest=Interest.of(names, {})).gains(point)
+    assert not Race(proxy, front, pool).gains(point)
 
 
 def test_without_racing_every_trial_is_scored_in_full(proxy: Proxy, table: Any, keeps: Any) -> None:

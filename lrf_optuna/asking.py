@@ -1,0 +1,57 @@
+"""What a study asks of those who work for it: the proxy, the search, its workers; and the loss that it tolerates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrf_optuna.accuracy import Accuracy
+from lrf_optuna.allocate import Table, ladder
+from lrf_optuna.cache import place
+from lrf_optuna.choosing import tolerable
+from lrf_optuna.config import FUNCTION, SearchSpec, StudySpec
+from lrf_optuna.corrections import Corrections
+from lrf_optuna.plan import Candidate
+from lrf_optuna.workers import Task
+
+LADDER = 24
+"""Plans of the Lagrangian sweep, from large to small, between which the drop that is wanted is looked for."""
+
+
+def scoring(asked: SearchSpec) -> dict[str, Any]:
+    """How plans are scored: keywords of `Proxy`."""
+    return {
+        "methods": asked.methods,
+        "objectives": asked.objectives,
+        "similarity": asked.similarity,
+        "maps": asked.maps,
+    }
+
+
+def searching(asked: SearchSpec, limits: dict[str, float]) -> dict[str, Any]:
+    """How the front is searched: keywords of `search`. `limits`: cost -> most, besides the targets."""
+    return {
+        "trials": asked.trials,
+        "keeps": asked.keep,
+        "population": asked.population,
+        "seed": asked.seed,
+        "targets": asked.wanted | limits,
+        "sampler": asked.sampler,
+        "seeded": asked.seeded,
+        "stop_when_flat": asked.stop_when_flat,
+        "racing": asked.racing,
+    }
+
+
+def task_of(spec: StudySpec, url: str, how: dict[str, Any]) -> Task:
+    """What every worker of a study at `url` does, which is `searching` somehow."""
+    asked, path = spec.search, spec.model.path
+    home = path.partition(":")[0]
+    module = home if FUNCTION.fullmatch(path) and home not in ("zoo", "keras") else None
+    return Task(url, spec.name, str(place(asked.cache)), scoring(asked), how, module)
+
+
+def tolerated(drop: float, table: Table, accuracy: Accuracy, built: Corrections) -> float:
+    """The loss that goes with a drop of so many points of accuracy: a limit for the search."""
+    plans = ladder(table, LADDER)
+    points = [Candidate(i, plan, accuracy.proxy.costs(plan)) for i, plan in enumerate(plans)]
+    return tolerable(points, drop, accuracy, built)
