@@ -103,7 +103,7 @@ def test_what_is_stopped_is_beaten_by_the_front_with_the_loss_it_is_given(proxy:
 def test_a_plan_that_would_add_next_to_nothing_is_left_and_the_front_beats_what_stands_for_it(
     proxy: Proxy, plans: list[Plan], pool: ThreadPoolExecutor
 ) -> None:
-    measured = Measured({tap: 0.8 for tap in proxy.reference}, 10, 20, 0.4, 0.5)
+    measured = Measured(dict.fromkeys(proxy.reference, 0.8), 10, 20, 0.4, 0.5)
     front = Front.of([Candidate(0, Plan(()), {"loss": 0.195, "params": 0.4, "macs": 0.5})])
     race = Race(proxy, front, pool)
     race.learnt.extend([(np.log(0.2), 0.0)] * LEARNT)
@@ -113,12 +113,14 @@ def test_a_plan_that_would_add_next_to_nothing_is_left_and_the_front_beats_what_
     little = np.array([0.195 - 2e-5, 0.4, 0.5])
     assert not race.gains(little)
     assert race.gains(np.array([0.19, 0.4, 0.5]))
-    race.learnt.extend([(np.log(0.2), np.log((0.195 - 2e-5) / 0.2))] * 48)
+    race.learnt.clear()
+    race.learnt.extend([(np.log(0.2), np.log((0.195 - 2e-5) / 0.2))] * LEARNT)
     left = race.left(measured)
     assert left is not None
     assert 0.195 < OBJECTIVES["loss"](left) < 0.2, "a little more than is expected"
     assert front.beats(race.costs(left))
-    race.learnt.extend([(np.log(0.2), np.log(0.9))] * 48)
+    race.learnt.clear()
+    race.learnt.extend([(np.log(0.2), np.log(0.9))] * LEARNT)
     assert race.left(measured) is None
 
 
