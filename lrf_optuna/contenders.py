@@ -17,7 +17,7 @@ from lrf_optuna.stages import Site
 
 TRIED = (0.0, 0.15, 0.4, 0.7)
 """Near these keeps every method is fitted, and at its smallest."""
-CLEARLY = 1.03
+CLEARLY = 1.01
 """To beat a method at a size, so many times less must be lost there, """
 MACS = 1.03
 """with at most so many times its MACs."""
