@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrf_optuna.decompositions import DECOMPOSITIONS, compose
+from lrf_optuna.following import Following
+from lrf_optuna.layers import own_maps
 from lrf_optuna.moments import MOST_ROWS, Moment, by_group, patches
 from lrf_optuna.network import in_batches
 from lrf_optuna.plan import INTACT, Choice, Plan
@@ -57,8 +59,9 @@ def refit_in_order(proxy: Proxy, plan: Plan, kernels: Fitted, images: Array, pro
                 rows = by_group(seen(maps, sites[name], positions, turn), sites[name].op)
                 goals[name].append(np.stack([r @ flat(part) for r, part in zip(rows, own, strict=True)]))
             step(1)
+        following, layers = Following(proxy.network, sites, batches), proxy.network.layers
         for name, site in sites.items():
-            heard = (proxy.inputs(x, whole, [name])[name] for x in batches)
+            heard = ([own_maps(layers[name], maps) for maps in calls] for calls in following.inputs(name, whole))
             patched = (by_group(seen(maps, site, positions, turn), site.op) for turn, maps in enumerate(heard))
             pairs = zip(patched, goals.pop(name), strict=True)
             chain = part_of(site, chosen[name])

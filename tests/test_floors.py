@@ -46,6 +46,7 @@ FLOORS = {
     "convolutions": 2,
     "einsum": 2,
     "network": 3,
+    "following": 4,
     "zoo": 3,
     "schema": 1,
     "database": 1,
@@ -109,8 +110,8 @@ FLOORS = {
 }
 """Module -> floor. `decompositions` is its table; the package's own `__init__` only names what the others have."""
 HEAVY = {
-    "tensorflow": {"network", "finetune"},
-    "keras": {"network", "layers", "writing", "surgery", "build", "finetune", "separable"},
+    "tensorflow": {"network", "following", "finetune"},
+    "keras": {"network", "following", "layers", "writing", "surgery", "build", "finetune", "separable"},
     "optuna": {"schema", "database", "rows", "calls", "storage", "hunt", "line", "search", "samplers"},
     "plotly": {"figures", "curves", "report"},
     "sklearn": set(),

@@ -1,0 +1,124 @@
+"""What goes into layers one after the other, while the kernels of those before them change: no pass begins anew.
+
+Where all that later layers see goes through the input of one layer, its maps are kept, and passes go on from there. In
+a network that is a chain a pass is then of one layer, in a residual network of one block.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from lrf_optuna.network import Images, Network, count_of, flat
+from lrf_optuna.stages import Array
+
+log = logging.getLogger(__name__)
+ROOM = 2**30
+"""Bytes of maps that are kept at most."""
+
+
+class Following:
+    """What goes into layers of `network` for `batches` of images, in the `order` in which their kernels change.
+
+    When a layer is asked for, the kernels of those before it in the order have their last values.
+    """
+
+    def __init__(self, network: Network, order: Iterable[str], batches: Sequence[Images]) -> None:
+        self.network, self.order, self.batches = network, tuple(order), batches
+        self.graph = traced(network, batches[0])
+        self.begin: list[Any] = self.graph.images if self.graph else []
+        self.held = [[tf.constant(leaf) for leaf in flat(x)] for x in batches]
+
+    def inputs(self, name: str, kernels: Mapping[str, Array]) -> Iterator[list[Array]]:
+        """Batch by batch what goes into a layer, call by call, with `kernels` in the named layers.
+
+        Once all batches were taken, passes for the layers after it go on from there, if they can.
+        """
+        if self.graph is None:
+            yield from (self.network.inputs(x, kernels, [name])[name] for x in self.batches)
+            return
+        wanted, taken = self.graph.heard[name], [tf.convert_to_tensor(k) for k in self.network.taken(kernels)]
+        function = self.graph.part(self.begin, wanted)
+        kept: list[list[Any]] = []
+        stays = self.joins(name)
+        for parts in self.held:
+            found = function(*parts, *taken)
+            if stays:
+                kept.append(found)
+            yield [maps.numpy() for maps in found]
+        if stays:
+            self.begin, self.held = wanted, kept
+
+    def joins(self, name: str) -> bool:
+        """Whether all that the layers after this one see goes through what goes into it, which no longer changes."""
+        assert self.graph
+        place, maps = self.order.index(name), self.graph.heard[name]
+        later = {self.graph.kernels[other].name for other in self.order[place:]}
+        after = [tensor for other in self.order[place + 1 :] for tensor in self.graph.heard[other]]
+        if not after or len(maps) != 1 or later & self.graph.sources(maps):
+            return False
+        if 4 * prod(maps[0].shape[1:]) * sum(map(count_of, self.batches)) > ROOM:
+            return False
+        return not self.graph.sources(after, maps[0]) & {image.name for image in self.graph.images}
+
+
+class Graph:
+    """A pass that listens, as a graph of which parts can be run.
+
+    `images`: the placeholders of the inputs; `kernels`: name -> that of a layer's kernel; `heard`: name -> the tensors
+    that go into it, call by call.
+    """
+
+    def __init__(self, network: Network, x: Images) -> None:
+        leaves = flat(x)
+        self.heard: dict[str, list[Any]] = {}
+
+        def passed(*given: Any) -> Any:
+            images = keras.tree.pack_sequence_as(x, list(given[: len(leaves)]))
+            self.heard = network.listened(list(given[len(leaves) :]), images)
+            return self.heard
+
+        specs = [tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+        specs += [tf.TensorSpec(kernel.shape, tf.float32) for kernel in network.own.values()]
+        self.function = tf.compat.v1.wrap_function(passed, specs)
+        taken = self.function.inputs[: len(specs)]
+        self.images: list[Any] = taken[: len(leaves)]
+        self.kernels = dict(zip(network.own, taken[len(leaves) :], strict=True))
+
+    def part(self, begin: Sequence[Any], wanted: Sequence[Any]) -> Any:
+        """The function from the values of some tensors, and of all kernels, to those of the wanted ones."""
+        given = [*begin, *self.kernels.values()]
+        specs = tuple(tf.TensorSpec(tensor.shape, tensor.dtype, f"given_{i}") for i, tensor in enumerate(given))
+        return self.function.prune(given, list(wanted), input_signature=(specs, {}))
+
+    def sources(self, tensors: Iterable[Any], through: Any = None) -> set[str]:
+        """The names of the placeholders that tensors depend on, but for what is seen `through` another one."""
+        seen: set[str] = set()
+        found: set[str] = set()
+        left = list(tensors)
+        while left:
+            tensor = left.pop()
+            if through is not None and tensor.name == through.name:
+                continue
+            op = tensor.op
+            if op.type == "Placeholder":
+                found.add(tensor.name)
+            if op.name not in seen:
+                seen.add(op.name)
+                left += op.inputs
+                left += [output for before in op.control_inputs for output in before.outputs]
+        return found
+
+
+def traced(network: Network, x: Images) -> Graph | None:
+    """The graph of a pass; None where a layer is no graph, such as one that asks Python what to do."""
+    try:
+        return Graph(network, x)
+    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as reason:
+        log.warning("passes begin anew for every layer: %r", reason)
+        return None
