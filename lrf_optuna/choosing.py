@@ -18,8 +18,10 @@ from lrf_optuna.progress import SILENT, Progress
 
 DOZEN = 12
 """Points of which the accuracy is measured."""
-FINALISTS = 3
+FINALISTS = 6
 """Of these, of which the accuracy as built is measured: that takes a refit of all layers each."""
+BUILDS = 3
+"""Of points that only a build might bring within a drop, so many are built in either way of looking for them."""
 REACH = 4
 """Where a drop is tolerated, networks as built are looked at up to so many times the loss that is good without."""
 DEAR = 2
@@ -151,14 +153,14 @@ def mildest(points: Sequence[Candidate], most: float, drops: Drops) -> tuple[Can
     ordered = sorted(points, key=loss)
     border, measured = halved(ordered, most, drops)
     end = further(ordered, border, most, drops)
-    left = FINALISTS if drops.built else 0
+    left = BUILDS if drops.built else 0
     with drops.progress.task("accuracies", end) as step:
-        for candidate in sorted(ordered[:end], key=size):
+        for place, candidate in enumerate(sorted(ordered[:end], key=size)):
             found = drops(candidate)
             if found > most and (left or candidate is ordered[end - 1]):
                 left -= 1
                 found = drops.as_built(candidate)
-            step(1, note=f"{found:.2f} points lost")
+            step(end - place if found <= most else 1, note=f"{found:.2f} points lost")
             if found <= most:
                 why = f"the smallest point that loses at most {most:g} points of validation accuracy ({found:.2f})"
                 return candidate, why
@@ -181,13 +183,13 @@ def halved(ordered: Sequence[Candidate], most: float, drop: Callable[[Candidate]
 def further(ordered: Sequence[Candidate], border: int, most: float, drops: Drops) -> int:
     """How many of the points, the least loss first, drop at most `most` as built, where `border` do as scored.
 
-    Found by halving among a few of those with a loss within reach, so that `FINALISTS` are built.
+    Found by halving among a few of those with a loss within reach, so that `BUILDS` are built.
     """
     if not drops.built or border == len(ordered):
         return border
     reach = REACH * loss(ordered[border])
     near = [i for i in range(border, len(ordered)) if loss(ordered[i]) <= reach]
-    few = near[:: -(-len(near) // (2**FINALISTS - 1)) or 1]
+    few = near[:: -(-len(near) // (2**BUILDS - 1)) or 1]
     count, _ = halved([ordered[i] for i in few], most, drops.as_built)
     return few[count - 1] + 1 if count else border
 

@@ -58,6 +58,8 @@ class Corrections:
     images: Callable[[], Array]
     progress: Progress = SILENT
     known: dict[Plan, float] = field(default_factory=dict)
+    refits: int = 0
+    """How many were made so far."""
     latest: LRUCache[Plan, Corrected] = field(
         default_factory=lambda: LRUCache(MEMORY, getsizeof=lambda one: one.nbytes)
     )
@@ -91,7 +93,9 @@ class Corrections:
 
     def refitted(self, plan: Plan, scored: Fitted) -> Corrected:
         """The same with its chains refitted in layer order."""
-        stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress)
+        self.refits += 1
+        label = f"refit in order ({self.refits})"
+        stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress, label)
         kernels = composed(self.judge.proxy, plan, stages)
         statistics = self.judge.statistics(kernels)
         accuracy = self.judge.right(self.judge.labelled, kernels, statistics)
