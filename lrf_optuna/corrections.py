@@ -1,7 +1,8 @@
 """What becomes of a plan without training: as it was scored, or refitted in layer order, whichever is more accurate.
 
-Both are measured on validation images, each with BatchNorm statistics re-estimated where that helps. No network is
-built for it: what is measured is what `build` then makes.
+Both are measured on validation images, each with BatchNorm statistics re-estimated where that helps. Where these are
+few, and images that chains are fitted to are looked at as well, a refit has to bring the logits closer, too. No network
+is built for it: what is measured is what `build` then makes.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ class Corrected:
 class Corrections:
     """Plan -> its accuracy as it would be built, remembered by plan; `of` gives what that is, the latest remembered.
 
-    `judge` measures; `images`: gives preprocessed images `(n, H, W, C)` that chains are refitted to.
+    `judge` measures; `images`: gives preprocessed images `(n, H, W, C)` that chains are refitted to; `seen`: whether
+    the judge's images may be among these, so that a refit looks better on them than it is.
     """
 
     judge: Accuracy
     images: Callable[[], Array]
     progress: Progress = SILENT
+    seen: bool = False
     known: dict[Plan, float] = field(default_factory=dict)
     refits: int = 0
     """How many were made so far."""
@@ -74,14 +77,23 @@ class Corrections:
         """The better one of a plan's two networks; of equals the one whose logits are closer to the original's."""
         if plan in self.latest:
             return self.latest[plan]
-        found = [self.scored(plan)]
+        best = scored = self.scored(plan)
         if any(choice != INTACT for _, choice in plan):
-            found.append(self.refitted(plan, found[0].stages))
-        for one in found:
-            log.info("refitted %s: accuracy %.4f, cosine %.5f", one.refitted, one.accuracy, one.closeness)
-        best = max(found, key=lambda one: (one.accuracy, one.closeness))
+            refitted = self.refitted(plan, scored.stages)
+            best = refitted if self.improves(refitted, scored) else scored
+            for one in (scored, refitted):
+                log.info("refitted %s: accuracy %.4f, cosine %.5f", one.refitted, one.accuracy, one.closeness)
         keep(self.latest, plan, best)
         return best
+
+    def improves(self, refitted: Corrected, scored: Corrected) -> bool:
+        """Whether a refit is more accurate, or equally and with closer logits.
+
+        Where the judge's images are `seen` the logits have to be closer in any case: those are of images not fitted to.
+        """
+        if self.seen and refitted.closeness <= scored.closeness:
+            return False
+        return (refitted.accuracy, refitted.closeness) > (scored.accuracy, scored.closeness)
 
     def scored(self, plan: Plan) -> Corrected:
         """A plan's network as it was scored: the judge measures it once."""

@@ -29,4 +29,4 @@ def judge_of(proxy: Proxy, data: Data, unscored: Pixels, seed: int, progress: Pr
 
 def corrections_of(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> Corrections:
     """Plan -> its accuracy as it would be built; chains are refitted to the raw images `unscored`."""
-    return Corrections(judge, lambda: data.preprocess(unscored), progress)
+    return Corrections(judge, lambda: data.preprocess(unscored), progress, seen=bool(data.few))

@@ -13,7 +13,7 @@ from test_build import CLASSES, deep_net, pictures, plan_of
 from lrf_optuna import corrections as room
 from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.build import build
-from lrf_optuna.corrections import Corrections, composed
+from lrf_optuna.corrections import Corrected, Corrections, composed
 from lrf_optuna.layers import norms_of
 from lrf_optuna.network import OUTPUT
 from lrf_optuna.plan import INTACT, Plan
@@ -87,6 +87,21 @@ def test_a_refit_that_is_less_accurate_is_not_taken(monkeypatch: pytest.MonkeyPa
     assert corrected.accuracy == corrections.judge(plan)
     kernels = composed(proxy, plan, corrected.stages)
     assert all(np.array_equal(kernels[site], own) for site, own in proxy.swaps(plan).items())
+
+
+@pytest.mark.parametrize("seen", [False, True])
+@pytest.mark.parametrize("accuracy", [0.4, 0.5, 0.6])
+@pytest.mark.parametrize("closeness", [0.8, 0.9])
+def test_where_the_judge_sees_what_was_fitted_a_refit_has_to_be_closer_too(
+    seen: bool, accuracy: float, closeness: float
+) -> None:
+    corrections = made(deep_net())
+    corrections.seen = seen
+    scored = Corrected({}, None, 0.5, 0.85, refitted=False)
+    refitted = Corrected({}, None, accuracy, closeness, refitted=True)
+    closer = closeness > scored.closeness
+    better = accuracy > scored.accuracy or (accuracy == scored.accuracy and closer)
+    assert corrections.improves(refitted, scored) == (better and (closer or not seen))
 
 
 def test_a_plan_that_changes_nothing_needs_no_refit(monkeypatch: pytest.MonkeyPatch) -> None:

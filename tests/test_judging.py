@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from lrf_optuna import judging
-from lrf_optuna.data import FEW
+from lrf_optuna.data import FEW, Images
 from lrf_optuna.judging import corrections_of, judge_of
 from lrf_optuna.plan import Plan
 from lrf_optuna.proxy import Proxy
@@ -40,3 +41,6 @@ def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) 
     corrections = corrections_of(judge, digits, unscored)
     assert corrections(Plan(())) == judge(Plan(())) > 0.9
     np.testing.assert_array_equal(corrections.images(), digits.preprocess(unscored))
+    assert not corrections.seen
+    few = replace(digits, val=Images(digits.val.pixels[:20], digits.val.labels[:20]))
+    assert corrections_of(judge, few, unscored).seen
