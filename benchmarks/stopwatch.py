@@ -26,7 +26,6 @@ PARTS = {
     "opening": ("storage:Record.open", "storage:Record.read"),
     "seeds": ("search:budgeted", "search:space", "search:seeds"),
     "optuna": (
-        "line:Line.drawn",
         "line:Line.add",
         "line:Line.forget",
         "optuna:Study.ask",
