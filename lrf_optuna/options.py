@@ -54,7 +54,7 @@ NoSeeds = Annotated[bool, option("Begin with random plans instead of good ones."
 StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
 NoRacing = Annotated[
     bool,
-    option("Score every plan on all images, even where few show it beaten.", None, SEARCH, "--no-racing"),
+    option("Score every plan on all images, even where few show it to be no gain.", None, SEARCH, "--no-racing"),
 ]
 Workers = Annotated[Whole, option("Processes that search on the study together.", "1", SEARCH)]
 Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "12 from 0.04 to 0.75", SEARCH)]
