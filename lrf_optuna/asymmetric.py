@@ -31,7 +31,7 @@ EFFORT = 3
 """Times the steps that a fit in a search may take."""
 WIDE = 2048
 """Rows of a kernel above which only the last stage is solved for."""
-MOST_MACS = 2e13
+MOST_MACS = 1e13
 """Multiply-accumulates spent on it at most: fewer images where layers are many and large."""
 FEWEST = 64
 
@@ -53,8 +53,10 @@ def refit_in_order(
     """
     chosen = {name: choice for name, choice in plan if choice != INTACT}
     sites = {name: site for name, site in proxy.sites.items() if name in chosen and small(site, chosen[name])}
-    macs = sum(site.macs(Chain((site.op,))) for site in proxy.sites.values())
-    images = images[: int(np.clip(MOST_MACS / max(1, macs * len(sites)), FEWEST, len(images)))]
+    following, layers = Following(proxy.network, sites, [images[:1]]), proxy.network.layers
+    macs = {name: site.macs(Chain((site.op,))) for name, site in proxy.sites.items()}
+    work = sum(macs.values()) + following.work(macs)
+    images = images[: int(np.clip(MOST_MACS / max(1, work), FEWEST, len(images)))]
     positions = max(1, MOST_ROWS // (2 * len(images)))
     batches = in_batches(images, proxy.sites.values())
     fitted, whole = dict(kernels), proxy.swaps(plan)
@@ -66,7 +68,7 @@ def refit_in_order(
                 rows = by_group(seen(maps, sites[name], positions, turn), sites[name].op)
                 goals[name].append(np.stack([r @ flat(part) for r, part in zip(rows, own, strict=True)]))
             step(1)
-        following, layers = Following(proxy.network, sites, batches), proxy.network.layers
+        following.take(batches)
         for name, site in sites.items():
             heard = ([own_maps(layers[name], maps) for maps in calls] for calls in following.inputs(name, whole))
             patched = (by_group(seen(maps, site, positions, turn), site.op) for turn, maps in enumerate(heard))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -29,8 +30,13 @@ class Following:
     """
 
     def __init__(self, network: Network, order: Iterable[str], batches: Sequence[Images]) -> None:
-        self.network, self.order, self.batches = network, tuple(order), batches
+        self.network, self.order = network, tuple(order)
         self.graph = traced(network, batches[0])
+        self.take(batches)
+
+    def take(self, batches: Sequence[Images]) -> None:
+        """Begin anew with other images."""
+        self.batches = batches
         self.begin: list[Any] = self.graph.images if self.graph else []
         self.held = [[tf.constant(leaf) for leaf in flat(x)] for x in batches]
 
@@ -55,16 +61,33 @@ class Following:
             self.begin, self.held = wanted, kept
 
     def joins(self, name: str) -> bool:
-        """Whether all that the layers after this one see goes through what goes into it, which no longer changes."""
+        """Whether the maps that go into a layer are kept: all that the layers after it see goes through them."""
         assert self.graph
-        place, maps = self.order.index(name), self.graph.heard[name]
-        later = {self.graph.kernels[other].name for other in self.order[place:]}
-        after = [tensor for other in self.order[place + 1 :] for tensor in self.graph.heard[other]]
-        if not after or len(maps) != 1 or later & self.graph.sources(maps):
+        (maps, *_) = self.graph.heard[name]
+        return name in self.meets and 4 * prod(maps.shape[1:]) * sum(map(count_of, self.batches)) <= ROOM
+
+    @cached_property
+    def meets(self) -> set[str]:
+        """The layers through whose inputs, which no longer change then, the ones after them see all that they see."""
+        return {name for name in self.order if self.graph and self.meeting(self.graph, name)}
+
+    def meeting(self, graph: Graph, name: str) -> bool:
+        """Whether a layer is one of these."""
+        place, maps = self.order.index(name), graph.heard[name]
+        later = {graph.kernels[other].name for other in self.order[place:]}
+        after = [tensor for other in self.order[place + 1 :] for tensor in graph.heard[other]]
+        if not after or len(maps) != 1 or later & graph.sources(maps):
             return False
-        if 4 * prod(maps[0].shape[1:]) * sum(map(count_of, self.batches)) > ROOM:
-            return False
-        return not self.graph.sources(after, maps[0]) & {image.name for image in self.graph.images}
+        return not graph.sources(after, maps[0]) & {image.name for image in graph.images}
+
+    def work(self, macs: Mapping[str, int]) -> int:
+        """About how many of the MACs of layers, in their order, all passes make for one image."""
+        names, begin, made = list(macs), 0, 0
+        for name in self.order:
+            place = names.index(name) if self.graph else len(names)
+            made += sum(macs[other] for other in names[begin:place])
+            begin = place if name in self.meets else begin
+        return made
 
 
 class Graph:

@@ -134,3 +134,12 @@ def test_a_network_that_is_no_graph_has_whole_passes(
     assert "Python is asked" in caplog.text
     for _, whole, heard in changed(net, following):
         np.testing.assert_array_equal(heard[0][0], whole[0][0])
+
+
+def test_the_work_of_all_passes_is_that_between_the_places_where_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, batches = network(residual())
+    macs = {"stem": 1, "a1": 10, "a2": 100, "b1": 1000, "b2": 10_000, "top": 100_000}
+    assert Following(net, macs, batches).work(macs) == 1 + (10 + 100) + 10 + 1000 + (1000 + 10_000)
+    assert Following(net, ["a2", "top"], batches).work(macs) == 11 + 11_111
+    monkeypatch.setattr(room, "traced", lambda *_: None)
+    assert Following(net, ["a2", "top"], batches).work(macs) == 2 * 111_111
