@@ -119,22 +119,28 @@ class Graph:
         specs = tuple(tf.TensorSpec(tensor.shape, tensor.dtype, f"given_{i}") for i, tensor in enumerate(given))
         return self.function.prune(given, list(wanted), input_signature=(specs, {}))
 
+    @cached_property
+    def before(self) -> dict[str, list[str]]:
+        """Operation -> the tensors that it takes, and those of the operations that it waits for."""
+        return {
+            op.name: [*(t.name for t in op.inputs), *(t.name for other in op.control_inputs for t in other.outputs)]
+            for op in self.function.graph.get_operations()
+        }
+
     def sources(self, tensors: Iterable[Any], through: Any = None) -> set[str]:
-        """The names of the placeholders that tensors depend on, but for what is seen `through` another one."""
+        """The names of the tensors without a source that tensors depend on, but for what is seen `through` another."""
+        left, end = [tensor.name for tensor in tensors], through.name if through is not None else ""
         seen: set[str] = set()
         found: set[str] = set()
-        left = list(tensors)
         while left:
-            tensor = left.pop()
-            if through is not None and tensor.name == through.name:
+            name = left.pop()
+            op = name.partition(":")[0]
+            if name == end or op in seen:
                 continue
-            op = tensor.op
-            if op.type == "Placeholder":
-                found.add(tensor.name)
-            if op.name not in seen:
-                seen.add(op.name)
-                left += op.inputs
-                left += [output for before in op.control_inputs for output in before.outputs]
+            seen.add(op)
+            left += self.before[op]
+            if not self.before[op]:
+                found.add(name)
         return found
 
 
