@@ -48,8 +48,9 @@ class Following:
         if self.graph is None:
             yield from (self.network.inputs(x, kernels, [name])[name] for x in self.batches)
             return
-        wanted, taken = self.graph.heard[name], [tf.convert_to_tensor(k) for k in self.network.taken(kernels)]
-        function = self.graph.part(self.begin, wanted)
+        wanted, own = self.graph.heard[name], self.network.own
+        function, names = self.graph.part(self.begin, wanted)
+        taken = [tf.convert_to_tensor(kernels.get(name, own[name])) for name in names]
         kept: list[list[Any]] = []
         stays = self.joins(name)
         for parts in self.held:
@@ -113,11 +114,13 @@ class Graph:
         self.images: list[Any] = taken[: len(leaves)]
         self.kernels = dict(zip(network.own, taken[len(leaves) :], strict=True))
 
-    def part(self, begin: Sequence[Any], wanted: Sequence[Any]) -> Any:
-        """The function from the values of some tensors, and of all kernels, to those of the wanted ones."""
-        given = [*begin, *self.kernels.values()]
+    def part(self, begin: Sequence[Any], wanted: Sequence[Any]) -> tuple[Any, list[str]]:
+        """The function from the values of some tensors, and of the kernels of named layers, to those of the wanted."""
+        needed = self.sources(wanted, begin[0])
+        names = [name for name, kernel in self.kernels.items() if kernel.name in needed]
+        given = [*begin, *(self.kernels[name] for name in names)]
         specs = tuple(tf.TensorSpec(tensor.shape, tensor.dtype, f"given_{i}") for i, tensor in enumerate(given))
-        return self.function.prune(given, list(wanted), input_signature=(specs, {}))
+        return self.function.prune(given, list(wanted), input_signature=(specs, {})), names
 
     @cached_property
     def before(self) -> dict[str, list[str]]:
