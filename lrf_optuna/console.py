@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lrf_optuna.survey import Surveyed
 
 BAR = 10
+WIDEST, BESIDE = 32, 76
+"""Columns of a progress bar at most, and of what stands beside it: the bar gives way where a terminal is narrow."""
 
 
 class Bars:
@@ -30,8 +32,8 @@ class Bars:
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
         columns = (
-            TextColumn("{task.description:<22}"),
-            BarColumn(32),
+            TextColumn("{task.description:<20}"),
+            BarColumn(min(max(self.console.width - BESIDE, 4), WIDEST)),
             MofNCompleteColumn() if total > 2 else TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),

@@ -84,7 +84,7 @@ def search(
             interrupts.check()
             line.move(trials)
             if taken := len(hunt.found) - before:
-                step(taken, note=f"{len(hunt.front)} on the front, hypervolume {hunt.front.volume:.4f}")
+                step(taken, note=f"front {len(hunt.front)}, hypervolume {hunt.front.volume:.4f}")
     if len(hunt.found) < trials:
         progress.say(f"the hypervolume is flat after {len(hunt.found)} trials: enough")
     return record.candidates() if record else hunt.found

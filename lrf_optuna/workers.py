@@ -127,7 +127,7 @@ def watch(
                 front.add(candidate_of(trial, record.objectives))
             if found:
                 fresh = sum(trial.number >= before for trial in found)
-                step(fresh, note=f"{len(front)} on the front, hypervolume {front.volume:.4f}")
+                step(fresh, note=f"front {len(front)}, hypervolume {front.volume:.4f}")
                 known = found[-1].number + 1
             if not alive:
                 break
