@@ -282,7 +282,7 @@ def test_the_net_of_a_study_is_kept_where_other_data_are_refused(
 
 
 def test_a_search_that_is_killed_three_times_ends_as_an_undisturbed_one(desk: Path) -> None:
-    count, database = 800, desk / "runs" / "net" / "study.db"
+    count, database = 2400, desk / "runs" / "net" / "study.db"
     moments = random.SystemRandom()
     killed_at = []
     for _ in range(3):
