@@ -135,8 +135,10 @@ class Race:
 
     def gains(self, costs: Array) -> bool:
         """Whether a plan of these costs `(costs,)` would add more than a little to the front."""
-        if self.front.beats(costs) or not self.front:
-            return not self.front
+        if not self.front:
+            return True
+        if self.front.beats(costs):
+            return False
         most, views = LITTLE * (1 - self.front.volume), [(costs, self.front.costs)]
         if self.interest and self.interest.aims:
             views.append((self.interest(costs[None])[0], self.interest(self.front.costs)))
