@@ -294,7 +294,9 @@ def _key(where: tuple[str, ...]) -> str:
 
 def _option(where: tuple[str, ...]) -> str:
     name = where[0] if where[1:] == ("path",) else where[-1]
-    return "--" + name.replace("_", "-")
+    return "--" + ONE_OF.get(name, name).replace("_", "-")
 
 
+ONE_OF = {"targets": "target"}
+"""Keys of several values -> the option that gives one of them at a time."""
 SECTIONS: dict[str, type[Section]] = {"model": ModelSpec, "data": DataSpec, "search": SearchSpec, "tune": TuneSpec}

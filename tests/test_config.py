@@ -135,6 +135,7 @@ def test_an_overridden_file_is_taken_from_the_current_directory(
     [
         ({"search.trials": 0}, "--trials should be greater than or equal to 1, but got 0"),
         ({"search.max_drop": -1.0}, "--max-drop should be greater than or equal to 0, but got -1.0"),
+        ({"search.targets": {"params": 1.5}}, "--target should be less than or equal to 1, but got 1.5"),
         ({"model.path": ""}, "--model should not be empty"),
         ({"search.trails": 3}, "unknown key in [search]: 'trails' (did you mean 'trials'?)"),
     ],
