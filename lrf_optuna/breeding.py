@@ -103,8 +103,11 @@ class Breeder:
         """Site -> option of the next plan to score.
 
         `parents`: numbers of the trials to draw from; `front`: costs `(n, costs)` of the front so far; `awaited`: plans
-        that are being scored, which count as if they came to what is expected of them.
+        that are being scored, which count as if they came to what is expected of them. Where no plan of the table was
+        scored it is any.
         """
+        if not self.scored.losses:
+            return self.any()
         self.refresh()
         coming = [picked for plan in awaited if (picked := self.options.picked(plan)) is not None]
         fresh = self.scored.new(self.drawn(*self.scored.rows(parents)), coming)
@@ -113,6 +116,10 @@ class Breeder:
         interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
         gains = Attainment.of(interest(there)).gains(interest(costs))
         return self.options.picks(fresh[self.preferred(gains)])
+
+    def any(self) -> dict[str, Option]:
+        """Site -> any of its options."""
+        return self.options.picks(self.anywhere()[0])
 
     def preferred(self, gains: Array) -> int:
         """The child with the largest gain; where others choose at the same moment, one of those with large ones."""

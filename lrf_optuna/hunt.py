@@ -95,6 +95,10 @@ class Hunt:
         mates = {self.numbers[trial.number] for trial in parents} | {point.trial for point in self.front.points}
         return self.breeder.child(np.array(sorted(mates)), self.front.costs, tuple(self.awaited.values()))
 
+    def any(self) -> Picks:
+        """A plan of any options of the table."""
+        return self.breeder.any()
+
 
 def is_flat(volumes: Sequence[float], population: int) -> bool:
     """Whether the last trials, as many as the population, took less than `FLAT` of the volume that was left."""

@@ -100,13 +100,20 @@ class Line:
         self.asked.append((trial, self.race.start(plan)))
 
     def seed(self) -> Picks | None:
-        """The next seed; where there are none and the first generation is still being scored, a child of the front."""
+        """The next seed; where none is left and the first generation is still being scored, a child of the front.
+
+        Of a search that is bred without seeds the first generation is of any options of the table: what the sampler
+        would draw may have to be fitted first, and teaches nothing of the others.
+        """
         while self.seeds:
             picks = self.seeds.popleft()
             if plan_of(picks) not in self.hunt.plans:
                 return picks
-        first = self.seeded and 0 < len(self.hunt.found) < self.population
-        return self.hunt.bred() if self.bred and first else None
+        if not self.bred or len(self.hunt.found) >= self.population:
+            return None
+        if not self.seeded:
+            return self.hunt.any()
+        return self.hunt.bred() if self.hunt.found else None
 
     def plan(self, drawn: Mapping[str, Any]) -> Plan:
         """The plan that a trial has drawn: a method and a keep for every site, the same names in every trial."""

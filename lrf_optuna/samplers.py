@@ -7,7 +7,8 @@ its distributions need not be compared choice by choice: both took more time tha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -40,12 +41,19 @@ def space_of(methods: Mapping[str, Sequence[str]], keeps: Sequence[float]) -> Sp
     return ranges
 
 
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Optuna does not warn that a piece of it is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
 class NSGAIISampler(optuna.samplers.NSGAIISampler):
     """Optuna's, under its name, whose children are chosen among many by what they should add to the front."""
 
     def __init__(self, population: int, seed: int, child: Child) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with experimental():
             super().__init__(population_size=population, seed=seed, child_generation_strategy=child)
         self.space: Space = {}
 
@@ -56,10 +64,16 @@ class NSGAIISampler(optuna.samplers.NSGAIISampler):
         return self.space
 
 
+@experimental()
+def nsga3(population: int, seed: int, _: Child) -> optuna.samplers.BaseSampler:
+    """Optuna's NSGA-III."""
+    return optuna.samplers.NSGAIIISampler(population_size=population, seed=seed)
+
+
 SAMPLERS: dict[str, Make] = {
     BRED: NSGAIISampler,
     "nsga2": lambda population, seed, _: optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
-    "nsga3": lambda population, seed, _: optuna.samplers.NSGAIIISampler(population_size=population, seed=seed),
+    "nsga3": nsga3,
     "tpe": lambda population, seed, _: optuna.samplers.TPESampler(seed=seed),
     "random": lambda population, seed, _: optuna.samplers.RandomSampler(seed=seed),
 }

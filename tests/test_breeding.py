@@ -196,3 +196,13 @@ def test_trials_with_options_that_are_no_longer_in_the_table_are_no_parents() ->
     child = bred.breeder.child(np.array([12, 3]), costs_of(bred.found))
     assert plan_of(child) != stranger
     assert plan_of(bred.breeder.child(np.array([12]), costs_of(bred.found))) not in {one.plan for one in bred.found}
+
+
+def test_where_no_trial_is_of_the_table_a_child_is_any_plan_of_it() -> None:
+    bred = Bred(table_of(), trials=0)
+    bred.breeder.learn(Plan.of({"layer 0": Choice("cp", (2,))}), 0.01)
+    costs = np.array([[0.01, 0.5, 0.5]])
+    for _ in range(3):
+        child = bred.breeder.child(np.array([0]), costs)
+        assert all(option in bred.table[site] for site, option in child.items())
+        bred.breeder.learn(plan_of(child), 0.1)

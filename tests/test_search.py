@@ -322,6 +322,23 @@ def test_every_sampler_searches_with_targets_seeded_or_not(
     assert ({one.plan for one in found[:6]} == first) == seeded
 
 
+def test_a_bred_search_without_seeds_draws_only_what_is_fitted(proxy: Proxy, table: Any, keeps: Any) -> None:
+    few = {site: [*options[:2], *options[-2:]] for site, options in table.items()}
+    found = search(proxy, few, trials=30, keeps=keeps, population=10, seeded=False)
+    there = {site: {option.choice for option in options} for site, options in few.items()}
+    assert all(choice in there[site] for one in found for site, choice in one.plan)
+    assert len({one.plan for one in found}) == 30
+
+
+def test_a_bred_search_goes_on_after_trials_of_options_that_were_not_fitted(
+    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
+) -> None:
+    few = {site: [*options[:2], *options[-2:]] for site, options in table.items()}
+    asked: dict[str, Any] = {"keeps": keeps, "population": 6, "seeded": False, "record": record_at(tmp_path / "s.db")}
+    search(proxy, few, trials=6, sampler="random", **asked)
+    assert len({one.plan for one in search(proxy, few, trials=24, **asked)}) == 24
+
+
 def test_an_unknown_sampler_is_answered_with_those_there_are(proxy: Proxy, table: Any, keeps: Any) -> None:
     with pytest.raises(LrfError, match=r"unknown sampler 'nsga' .*there is: bred, nsga2, nsga3, random, tpe"):
         search(proxy, table, trials=2, keeps=keeps, sampler="nsga")
