@@ -27,6 +27,7 @@ from lrf_optuna.refit import balanced, flat
 from lrf_optuna.stages import Array, Chain, Conv, Kernels, Site, joined, split
 
 PULL = 0.2
+"""Weight of staying with the original's kernel: for chains with many images to fit to, in networks with shortcuts."""
 EFFORT = 3
 """Times the steps that a fit in a search may take."""
 WIDE = 2048
@@ -46,10 +47,11 @@ def refit_in_order(
     images: Array,
     progress: Progress = SILENT,
     label: str = "refit in order",
+    pull: float = PULL,
 ) -> Fitted:
     """The same chains (site -> stage kernels) refitted layer after layer.
 
-    `images`: preprocessed, `(n, H, W, C)`.
+    `images`: preprocessed, `(n, H, W, C)`; `pull`: the weight of staying with the original's kernel.
     """
     chosen = {name: choice for name, choice in plan if choice != INTACT}
     sites = {name: site for name, site in proxy.sites.items() if name in chosen and small(site, chosen[name])}
@@ -74,7 +76,7 @@ def refit_in_order(
             patched = (by_group(seen(maps, site, positions, turn), site.op) for turn, maps in enumerate(heard))
             pairs = zip(patched, goals.pop(name), strict=True)
             chain = part_of(site, chosen[name])
-            fitted[name] = refitted_chain(site.op.part, chain, proxy.kernels[name], fitted[name], pairs)
+            fitted[name] = refitted_chain(site.op.part, chain, proxy.kernels[name], fitted[name], pairs, pull)
             whole[name] = proxy.theirs(name, compose(site.op, chosen[name], fitted[name]))
             step(1)
     return fitted
@@ -92,7 +94,12 @@ def small(site: Site, choice: Choice) -> bool:
 
 
 def refitted_chain(
-    op: Conv, chain: Chain, dense: Array, kernels: Kernels, pairs: Iterable[tuple[Array, Array]]
+    op: Conv,
+    chain: Chain,
+    dense: Array,
+    kernels: Kernels,
+    pairs: Iterable[tuple[Array, Array]],
+    pull: float = PULL,
 ) -> Kernels:
     """The stage kernels fitted to input rows and the outputs that they should give, which have groups as first axis.
 
@@ -109,16 +116,16 @@ def refitted_chain(
             total.add(r if way is None else r @ way, goal)
     owns = split(dense, groups)
     fitted = [
-        all_stages(op, chain, own, part, total) if narrow else (*part[:-1], total.solution(part[-1], 0.0))
+        all_stages(op, chain, own, part, total, pull) if narrow else (*part[:-1], total.solution(part[-1], 0.0, pull))
         for own, part, total in zip(owns, parts, sums, strict=True)
     ]
     return tuple(map(joined, zip(*fitted, strict=True)))
 
 
-def all_stages(op: Conv, chain: Chain, dense: Array, kernels: Kernels, sums: Sums) -> Kernels:
+def all_stages(op: Conv, chain: Chain, dense: Array, kernels: Kernels, sums: Sums, pull: float) -> Kernels:
     """The stages of one group, fitted to the kernel that would serve best in the layer's place."""
     moment = Moment.of(op.window, sums.gram / sums.count)
-    goal = moment.root(flat(sums.solution(dense, moment.ridge * sums.count)))
+    goal = moment.root(flat(sums.solution(dense, moment.ridge * sums.count, pull)))
     task = Projection(chain, moment, goal, EFFORT)
     return balanced(chain, polished(task, balanced(chain, (*kernels[:-1], task.solved(kernels)))))
 
@@ -143,12 +150,12 @@ class Sums:
         self.right += inputs.T @ goal
         self.count += len(inputs)
 
-    def solution(self, kernel: Array, ridge: float) -> Array:
+    def solution(self, kernel: Array, ridge: float, pull: float) -> Array:
         """The kernel that is best for what was added, pulled towards `kernel`, in its shape."""
         before = flat(kernel)
-        gram = (1 + PULL) * self.gram
+        gram = (1 + pull) * self.gram
         gram[np.diag_indices(len(gram))] += ridge + 1e-7 * np.trace(gram) / len(gram) + 1e-30
-        found: Array = np.linalg.solve(gram, self.right + PULL * self.gram @ before + ridge * before)
+        found: Array = np.linalg.solve(gram, self.right + pull * self.gram @ before + ridge * before)
         return found.astype(kernel.dtype).reshape(kernel.shape)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from lrf_optuna.accuracy import Accuracy
-from lrf_optuna.asymmetric import Fitted, refit_in_order
+from lrf_optuna.asymmetric import PULL, Fitted, refit_in_order
 from lrf_optuna.decompositions import compose
 from lrf_optuna.fits import keep, nbytes
 from lrf_optuna.plan import INTACT, Plan
@@ -26,6 +26,11 @@ from lrf_optuna.stages import Array
 log = logging.getLogger(__name__)
 MEMORY = 2**29
 """Bytes of stage kernels that are kept."""
+PULLS = PULL, 1.0, 3.0
+"""Of a refit, one after the other as long as logits come closer: what a layer learns from the errors before it is worth
+less where there are few images to learn it from, and where no shortcut passes its inputs on."""
+FURTHER = 1.5
+"""Times the loss of the plans that a pull was found for, from which on it is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Corrections:
     known: dict[Plan, float] = field(default_factory=dict)
     refits: int = 0
     """How many were made so far."""
+    pull: float = PULL
+    found_at: float = 0.0
+    """The largest loss of a plan that the pull was looked for with."""
     latest: LRUCache[Plan, Corrected] = field(
         default_factory=lambda: LRUCache(MEMORY, getsizeof=lambda one: one.nbytes)
     )
@@ -79,7 +87,7 @@ class Corrections:
             return self.latest[plan]
         best = scored = self.scored(plan)
         if any(choice != INTACT for _, choice in plan):
-            refitted = self.refitted(plan, scored.stages)
+            refitted = self.refitted(plan, scored)
             best = refitted if self.improves(refitted, scored) else scored
             for one in (scored, refitted):
                 log.info("refitted %s: accuracy %.4f, cosine %.5f", one.refitted, one.accuracy, one.closeness)
@@ -103,11 +111,27 @@ class Corrections:
         stages = {site: proxy.stages(site, choice) for site, choice in plan}
         return Corrected(stages, statistics, accuracy, closeness, refitted=False)
 
-    def refitted(self, plan: Plan, scored: Fitted) -> Corrected:
-        """The same with its chains refitted in layer order."""
+    def refitted(self, plan: Plan, scored: Corrected) -> Corrected:
+        """The same with its chains refitted in layer order, by the pull that suits the network."""
+        lost = 1 - scored.closeness
+        if lost <= FURTHER * self.found_at:
+            return self.pulled(plan, scored.stages, self.pull)
+        self.found_at = lost
+        best = self.pulled(plan, scored.stages, PULLS[0])
+        self.pull = PULLS[0]
+        for pull in PULLS[1:]:
+            other = self.pulled(plan, scored.stages, pull)
+            if other.closeness <= best.closeness:
+                break
+            best, self.pull = other, pull
+        log.info("refits are pulled to the original's kernels by %g", self.pull)
+        return best
+
+    def pulled(self, plan: Plan, scored: Fitted, pull: float) -> Corrected:
+        """A refit, by a pull."""
         self.refits += 1
         label = f"refit in order ({self.refits})"
-        stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress, label)
+        stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress, label, pull)
         kernels = composed(self.judge.proxy, plan, stages)
         statistics = self.judge.statistics(kernels)
         accuracy = self.judge.right(self.judge.labelled, kernels, statistics)

@@ -119,10 +119,46 @@ def test_a_plan_is_refitted_once_and_its_accuracy_is_remembered_where_its_kernel
     monkeypatch.setattr(room, "refit_in_order", lambda *args: calls.append(1) or original(*args))
     plan = plan_of(corrections.judge.proxy, 0.3)
     assert corrections(plan) == corrections(plan) == corrections.of(plan).accuracy
-    assert len(calls) == 1
+    first = len(calls)
+    assert first <= len(room.PULLS), "one for every pull at most"
     corrections.latest.clear()
     assert corrections(plan) == corrections.known[plan]
-    assert len(calls) == 1
+    assert len(calls) == first
+
+
+@pytest.mark.parametrize(
+    ("closeness", "tried", "kept"),
+    [((0.8, 0.7, 0.9), 2, 0), ((0.7, 0.8, 0.8), 3, 1), ((0.7, 0.8, 0.9), 3, 2), ((0.8, 0.8, 0.9), 2, 0)],
+)
+def test_the_pull_that_brings_logits_closest_is_kept_until_a_plan_loses_much_more(
+    monkeypatch: pytest.MonkeyPatch, closeness: tuple[float, ...], tried: int, kept: int
+) -> None:
+    corrections, pulls = made(deep_net()), []
+    known = dict(zip(room.PULLS, closeness, strict=True))
+
+    def pulled(_: Corrections, __: Plan, ___: object, pull: float) -> Corrected:
+        pulls.append(pull)
+        return Corrected({}, None, 0.5, known[pull], refitted=True)
+
+    monkeypatch.setattr(Corrections, "pulled", pulled)
+    for lost, again in ((0.1, tried), (0.14, 1), (0.05, 1), (0.2, tried), (0.25, 1)):
+        pulls.clear()
+        found = corrections.refitted(Plan(()), Corrected({}, None, 0.5, 1 - lost, refitted=False))
+        assert (len(pulls), corrections.pull, found.closeness) == (again, room.PULLS[kept], closeness[kept])
+
+
+def test_a_pull_holds_chains_to_the_kernels_of_the_original() -> None:
+    corrections = made(deep_net())
+    proxy, plan = corrections.judge.proxy, plan_of(corrections.judge.proxy, 0.2)
+    stages = {site: proxy.stages(site, choice) for site, choice in plan}
+    swaps = composed(proxy, plan, stages)
+    last = list(swaps)[-1]
+    moved = []
+    for pull in (0.2, 3.0, 1e6):
+        kernels = composed(proxy, plan, room.refit_in_order(proxy, plan, stages, corrections.images(), pull=pull))
+        own = proxy.theirs(last, proxy.kernels[last])
+        moved.append(float(np.linalg.norm(kernels[last] - own)))
+    assert moved[0] > moved[1] > moved[2]
 
 
 def test_statistics_of_a_built_network_are_the_ones_that_were_measured() -> None:
