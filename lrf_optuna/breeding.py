@@ -38,6 +38,9 @@ AIMED = 0.7
 HOPE = 0.98
 """Of the loss that is expected: what is about as good as the best known is worth a trial. More hope is wasted: of a
 hundred children the most hopeful one is mostly that which the surrogate is wrong about."""
+BOLD, BOLDLY = 0.7, 0.08
+"""The same of a share of the children: what the surrogate knows nothing of, as of broken networks, would never be
+tried, however much a front without it lacks."""
 SLACK = 0.06
 """Share of a limit that a child which is to meet it may leave, at most."""
 HALVINGS, FILLINGS = 14, 12
@@ -111,7 +114,8 @@ class Breeder:
         self.refresh()
         coming = [picked for plan in awaited if (picked := self.options.picked(plan)) is not None]
         fresh = self.scored.new(self.drawn(*self.scored.rows(parents)), coming)
-        expected = self.expected(np.array([*coming, *fresh]))
+        hope = BOLD if self.rng.random() < BOLDLY else HOPE
+        expected = self.expected(np.array([*coming, *fresh]), hope)
         there, costs = np.concatenate([front, expected[: len(coming)]]), expected[len(coming) :]
         interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
         gains = Attainment.of(interest(there)).gains(interest(costs))
@@ -225,9 +229,9 @@ class Breeder:
         """Any option in every layer."""
         return self.rng.integers(0, self.options.counts)[None]
 
-    def expected(self, picked: Picked) -> Array:
-        """The costs that plans are expected to have, `(plans, costs)`."""
-        columns = HOPE * self.surrogate.losses(picked), *self.options.shares(picked).T
+    def expected(self, picked: Picked, hope: float = HOPE) -> Array:
+        """The costs that plans are expected to have, `(plans, costs)`; `hope`: times the loss."""
+        columns = hope * self.surrogate.losses(picked), *self.options.shares(picked).T
         rows = []
         for loss, params, macs in zip(*(column.tolist() for column in columns), strict=True):
             counts = round(params * self.totals["params"]), round(macs * self.totals["macs"])

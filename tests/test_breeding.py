@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lrf_optuna.allocate import Option, Table, plan_of
 from lrf_optuna.attainment import Interest
-from lrf_optuna.breeding import Breeder, Options
+from lrf_optuna.breeding import BOLD, BOLDLY, HOPE, Breeder, Options
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front, costs_of, undominated
 from lrf_optuna.plan import Candidate, Choice, Plan
@@ -206,3 +206,13 @@ def test_where_no_trial_is_of_the_table_a_child_is_any_plan_of_it() -> None:
         child = bred.breeder.child(np.array([0]), costs)
         assert all(option in bred.table[site] for site, option in child.items())
         bred.breeder.learn(plan_of(child), 0.1)
+
+
+def test_now_and_then_a_child_is_chosen_by_bold_hope(monkeypatch: pytest.MonkeyPatch) -> None:
+    bred, hopes = Bred(table_of()), []
+    expected = Breeder.expected
+    monkeypatch.setattr(Breeder, "expected", lambda self, picked, hope: hopes.append(hope) or expected(self, picked))
+    for _ in range(300):
+        bred.child()
+    assert set(hopes) == {HOPE, BOLD}
+    assert hopes.count(BOLD) / len(hopes) == pytest.approx(BOLDLY, abs=0.05)
