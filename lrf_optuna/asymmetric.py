@@ -27,7 +27,7 @@ from lrf_optuna.refit import balanced, flat
 from lrf_optuna.stages import Array, Chain, Conv, Kernels, Site, joined, split
 
 PULL = 0.2
-"""Weight of staying with the original's kernel: for chains with many images to fit to, in networks with shortcuts."""
+"""Weight of staying with the original's kernel: enough where images are many and shortcuts pass inputs on."""
 EFFORT = 3
 """Times the steps that a fit in a search may take."""
 WIDE = 2048
