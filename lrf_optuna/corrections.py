@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 MEMORY = 2**29
 """Bytes of stage kernels that are kept."""
 PULLS = PULL, 1.0, 3.0
-"""Of a refit, one after the other as long as logits come closer: what a layer learns from the errors before it is worth
-less where there are few images to learn it from, and where no shortcut passes its inputs on."""
+"""Of a refit, one after the other as long as logits come closer: ResNet-20 did best with the first, vgg6, and
+MobileNet fitted to few images, with the others."""
 FURTHER = 1.5
 """Times the loss of the plans that a pull was found for, from which on it is looked for again."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrf_optuna.surrogate import BROKEN, LEAST, MOST, REMEMBERED, Surrogate, harm, lookup, weighed
+from lrf_optuna.surrogate import BROKEN, LEAST, MOST, REMEMBERED, Surrogate, damage, lookup, weighed
 
 Array = np.ndarray[Any, Any]
 LAYERS, OPTIONS = 6, 9
@@ -28,13 +28,13 @@ def plans(rng: Any, count: int) -> Array:
     return rng.integers(0, OPTIONS, (count, LAYERS))
 
 
-def harms_of(errors: Array, picked: Array, weights: Any = 1.0) -> Array:
-    return (lookup(harm(errors), picked) * weights).sum(axis=1)
+def damages_of(errors: Array, picked: Array, weights: Any = 1.0) -> Array:
+    return (lookup(damage(errors), picked) * weights).sum(axis=1)
 
 
 def losses_of(errors: Array, weights: Array, picked: Array) -> Array:
     """Of layers whose similarities multiply."""
-    return 1 - np.exp(-harms_of(errors, picked, weights))
+    return 1 - np.exp(-damages_of(errors, picked, weights))
 
 
 def apart(found: Array, wanted: Array) -> float:
@@ -50,7 +50,7 @@ def test_planted_weights_of_layers_are_recovered_from_noisy_trials(errors: Array
         found = Surrogate.of(errors, picked, losses).weights
         off.append(apart(found, weights))
     assert np.corrcoef(np.log(found), np.log(weights))[0, 1] > 0.97
-    common = np.median(harm(losses) / harms_of(errors, picked))
+    common = np.median(damage(losses) / damages_of(errors, picked))
     assert off[1] < off[0] < apart(np.full(LAYERS, common), weights)
     assert off[1] < apart(np.full(LAYERS, common), weights) / 2
 
@@ -77,9 +77,9 @@ def test_losses_of_scored_plans_and_of_new_ones_are_foretold(errors: Array, weig
     surrogate = Surrogate.of(errors, picked, losses)
     assert apart(surrogate.losses(picked), losses) < 0.06
     wanted = losses_of(errors, weights, new)
-    common = np.median(harm(losses) / harms_of(errors, picked))
+    common = np.median(damage(losses) / damages_of(errors, picked))
     assert apart(surrogate.losses(new), wanted) < 0.06
-    assert apart(surrogate.losses(new), wanted) < apart(1 - np.exp(-common * harms_of(errors, new)), wanted) / 2
+    assert apart(surrogate.losses(new), wanted) < apart(1 - np.exp(-common * damages_of(errors, new)), wanted) / 2
 
 
 def test_what_two_layers_do_to_each_other_is_taken_over_from_plans_alike(errors: Array, rng: Any) -> None:
@@ -122,7 +122,7 @@ def test_similarities_multiply(errors: Array, rng: Any) -> None:
 @pytest.mark.parametrize("loss", [0.0, LEAST / 2, BROKEN, 1.0])
 def test_without_a_usable_trial_every_weight_is_one(errors: Array, rng: Any, loss: float) -> None:
     picked = plans(rng, 20)
-    assert weighed(lookup(harm(errors), picked), harm(np.full(20, loss))).tolist() == [1] * LAYERS
+    assert weighed(lookup(damage(errors), picked), damage(np.full(20, loss))).tolist() == [1] * LAYERS
     assert Surrogate.of(errors, picked, np.full(20, loss)).weights.tolist() == [1] * LAYERS
 
 
