@@ -2,8 +2,8 @@
 
 The table of errors has layers that were measured one at a time. What adds up is their damage, minus the logarithm of
 the similarity that is left: similarities multiply, so that the losses of broken networks stay below 1, some more and
-some less. Trials show what the table cannot see: a common factor, a weight a layer (ridge regression on relative errors,
-non-negative), and interactions, as the residual of plans near by.
+some less. Trials show what the table cannot see: a common factor, a weight a layer (ridge regression on relative
+errors, non-negative), and interactions, as the residual of plans near by.
 """
 
 from __future__ import annotations
