@@ -134,15 +134,16 @@ class Line:
         """Trials of an earlier session, or of others, become candidates, and parents as long as they are not many."""
         taken = [(self.hunt.again(trial), trial) for trial in trials]
         if self.bred and len(taken) >= MANY * self.population:
-            self.add([taken[i] for i in self.worth()], first=True)
+            self.forget(taken)
         else:
             self.add(taken)
 
-    def forget(self) -> None:
-        """Begin a new study in memory with those trials of the old one that may still be parents."""
+    def forget(self, taken: Sequence[tuple[Candidate, FrozenTrial]] = ()) -> None:
+        """Begin a new study in memory with those trials, of the old one and `taken`, that may still be parents."""
         while self.asked:
             self.finish()
         known = {self.hunt.numbers[trial.number]: trial for trial in self.study.get_trials(deepcopy=False)}
+        known |= {candidate.trial: trial for candidate, trial in taken}
         self.study = self.new()
         self.hunt.numbers.clear()
         self.add([(self.hunt.found[i], known[i]) for i in self.worth() if i in known], first=True)

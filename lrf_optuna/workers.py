@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.errors import LrfError
+from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.pareto import Front
 from lrf_optuna.processors import THREADS, cores
 from lrf_optuna.progress import SILENT, Progress
@@ -119,8 +120,9 @@ def watch(
     """Show what the workers record, until all of them have ended. Raises LrfError where none reached the end."""
     front, known, told = Front(), 0, set[int]()
     before = record.count()
-    with progress.task("trials", trials, done=min(trials, before)) as step:
+    with Interrupts() as interrupts, progress.task("trials", trials, done=min(trials, before)) as step:
         while True:
+            interrupts.check()
             alive = any(process.poll() is None for process in running)
             found = record.since(known)
             for trial in found:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -41,19 +42,20 @@ def test_an_interrupt_that_was_thrown_away_is_raised_at_the_next_check() -> None
     assert signal.getsignal(signal.SIGINT) is usual
 
 
+class Swallowing:
+    """A Ctrl-C at every step of the trials, thrown away."""
+
+    def task(self, label: str, total: int, done: int = 0) -> Any:
+        return nullcontext(lambda n, note="": swallow() if label == "trials" else None)
+
+    def say(self, text: str) -> None:
+        pass
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_search_is_stopped_by_an_interrupt_that_was_thrown_away(proxy: Proxy, table: Any, keeps: Any) -> None:
-    class Progress:
-        def task(self, label: str, total: int, done: int = 0) -> Any:
-            from contextlib import nullcontext
-
-            return nullcontext(lambda n, note="": swallow() if label == "trials" else None)
-
-        def say(self, text: str) -> None:
-            pass
-
     with pytest.raises(KeyboardInterrupt):
-        search(proxy, table, trials=1000, keeps=keeps, population=10, progress=Progress())
+        search(proxy, table, trials=1000, keeps=keeps, population=10, progress=Swallowing())
 
 
 def test_in_another_thread_nothing_is_changed() -> None:

@@ -29,9 +29,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     lengths: list[int] = []
     forget = Line.forget
 
-    def watched(line: Line) -> None:
+    def watched(line: Line, taken: Any = ()) -> None:
         lengths.append(len(line.study.trials))
-        forget(line)
+        forget(line, taken)
         lengths.append(len(line.study.trials))
 
     monkeypatch.setattr("lrf_optuna.line.MANY", 4)
@@ -78,6 +78,30 @@ def test_a_long_record_is_taken_up_by_its_front_and_its_last_trials(
     assert len(found) == 100
     volumes = volumes_of(found)
     assert volumes[-1] >= volumes[89]
+
+
+def test_many_trials_of_others_at_once_are_taken_in_in_the_middle_of_a_search(
+    forgetful: list[int], proxy: Proxy, table: Any, keeps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = record_at(tmp_path / "others.db")
+    search(proxy, table, trials=60, keeps=keeps, population=10, seed=1, record=others)
+    record = record_at(tmp_path / "s.db")
+    stranger = record_at(tmp_path / "s.db")
+    before = Line.finish
+    given: list[int] = []
+
+    def finish(line: Line) -> None:
+        before(line)
+        if len(line.hunt.found) == 15 and not given:
+            given.extend(stranger.append(others.finished()))
+
+    monkeypatch.setattr(Line, "finish", finish)
+    monkeypatch.setattr("lrf_optuna.line.LAST", 1000)
+    found = search(proxy, table, trials=110, keeps=keeps, population=10, record=record)
+    assert given
+    assert len(found) == len(record.finished()) == 110
+    assert [trial.number for trial in record.finished()] == list(range(110))
+    assert 2 * 10 in forgetful, "begun anew with what came"
 
 
 def test_other_samplers_forget_nothing(forgetful: list[int], proxy: Proxy, table: Any, keeps: Any) -> None:

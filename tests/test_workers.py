@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_interrupts import Swallowing
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.proxy import Proxy
@@ -114,6 +115,15 @@ def test_workers_end_with_the_process_that_started_them_and_leave_whole_trials(
     assert before == settled, "nobody records any more"
     assert [trial.number for trial in record.finished()] == list(range(settled))
     assert len(record.study.trials) == settled, "and none is there by half"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_workers_are_stopped_by_an_interrupt_that_was_thrown_away(
+    record: Record, net: Any, images: np.ndarray[Any, Any], warm: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Team(1, tmp_path, Swallowing(), threads=1).search(task_of(record, warm, trials=100000), net, images, record)
+    assert 0 < record.count() < 100000
 
 
 def test_processes_that_begin_together_agree_on_the_space(record: Record) -> None:
