@@ -3,16 +3,17 @@
 The loss on a few images tells that on all of them up to a ratio, of which the mean and the spread are learnt from the
 plans near by that were scored on all. A plan that would add next to nothing to the front's volume even with the hopeful
 ratio is left at that: what is expected of it stands for its loss, or a little more, so that the front beats it: what is
-on the front was scored on all images. Passes run in threads of their own, while the next plans are made.
+on the front was scored on all images. Passes run in threads of their own, while the next plans are made; where only one
+is made at a time, in the thread that asks for it, which then has work for just one processor.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -38,6 +39,22 @@ LEARNT, NEAR, REMEMBERED = 24, 48, 512
 ROUNDING = 1e-6
 """Losses below say nothing of their ratios."""
 Maps = Mapping[str, Array]
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+class Here(Executor):
+    """Does what it is given at once, in the thread that gives it."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """What came of it, at the end of the work; an exception is raised here."""
+        done: Future[T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+def passing(at_a_time: int) -> Executor:
+    """What makes that many passes at a time."""
+    return ThreadPoolExecutor(at_a_time) if at_a_time > 1 else Here()
 
 
 @dataclass

@@ -7,7 +7,6 @@ the study in memory, so that all of them breed from everybody's trials.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.line import Line
 from lrf_optuna.plan import Candidate
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.racing import AHEAD, Race
+from lrf_optuna.racing import AHEAD, Race, passing
 from lrf_optuna.recorder import Recorder
 from lrf_optuna.samplers import BRED, SAMPLERS
 from lrf_optuna.seeding import budgeted, seeds, turned
@@ -70,7 +69,7 @@ def search(
     first = seeds(table, keeps, population, hunt.sizes, proxy.fixed, standard) if seeded else []
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        race = Race(proxy, hunt.front, stack.enter_context(ThreadPoolExecutor(passes)), racing, hunt.breeder.interest)
+        race = Race(proxy, hunt.front, stack.enter_context(passing(passes)), racing, hunt.breeder.interest)
         drawing = partial(make, population, start, hunt.child), methods, tuple(keeps)
         ordered, own = turned(first, rank), sampler == BRED
         line = Line(hunt, race, *drawing, seeds=ordered, population=population, bred=own)

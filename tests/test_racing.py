@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
 from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.proxy import Proxy, spread
-from lrf_optuna.racing import LEARNT, Race, scaled
+from lrf_optuna.racing import LEARNT, Race, passing, scaled
 from lrf_optuna.search import search
 
 
@@ -151,13 +152,23 @@ class Tardy(ThreadPoolExecutor):
 def test_the_order_in_which_passes_end_changes_nothing(
     proxy: Proxy, table: Any, keeps: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def found() -> list[Candidate]:
+    def found(passes: int) -> list[Plan]:
         proxy.known.clear()
-        return search(proxy, table, trials=60, keeps=keeps, population=20)
+        return [one.plan for one in search(proxy, table, trials=60, keeps=keeps, population=20, passes=passes)]
 
-    usual = found()
-    monkeypatch.setitem(search.__globals__, "ThreadPoolExecutor", Tardy)
-    assert [one.plan for one in found()] == [one.plan for one in usual]
+    usual = found(3)
+    assert found(1) == usual
+    monkeypatch.setitem(search.__globals__, "passing", Tardy)
+    assert found(3) == usual
+
+
+def test_one_pass_at_a_time_is_made_by_the_thread_that_asks() -> None:
+    here = threading.get_ident()
+    with passing(1) as one, passing(2) as two:
+        assert one.submit(threading.get_ident).result() == here
+        assert two.submit(threading.get_ident).result() != here
+        with pytest.raises(KeyError, match="a tap"):
+            one.submit(lambda: {}["a tap"])
 
 
 def test_an_error_of_a_pass_is_raised(proxy: Proxy, plans: list[Plan], pool: ThreadPoolExecutor) -> None:
