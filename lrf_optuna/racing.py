@@ -39,7 +39,8 @@ LEARNT, NEAR, REMEMBERED = 24, 48, 512
 ROUNDING = 1e-6
 """Losses below say nothing of their ratios."""
 Maps = Mapping[str, Array]
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Here(Executor):
