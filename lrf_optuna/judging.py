@@ -12,7 +12,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.sources import Array as Pixels
 
-JUDGED = 2000
+JUDGED = 5000
 """Images at most on which points of the front are compared."""
 MOST_MACS = 5e12
 """Multiply-accumulates of one measurement at most, about a minute: of networks as large as VGG16 fewer images."""
