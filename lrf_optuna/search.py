@@ -69,6 +69,7 @@ def search(
     first = seeds(table, keeps, population, hunt.sizes, proxy.fixed, standard) if seeded else []
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(proxy.calm())
         race = Race(proxy, hunt.front, stack.enter_context(passing(passes)), racing, hunt.breeder.interest)
         drawing = partial(make, population, start, hunt.child), methods, tuple(keeps)
         ordered, own = turned(first, rank), sampler == BRED

@@ -2,8 +2,10 @@
 
 The table of errors has layers that were measured one at a time. What adds up is their damage, minus the logarithm of
 the similarity that is left: similarities multiply, so that the losses of broken networks stay below 1, some more and
-some less. Trials show what the table cannot see: a common factor, a weight a layer (ridge regression on relative
-errors, non-negative), and interactions, as the residual of plans near by.
+some less. Trials show what the table cannot see. For where to look there is a weight a layer (ridge regression on
+relative errors, non-negative). For what a plan comes to, the logarithm of its damage over the layers' sum is a Gaussian
+process (Rasmussen and Williams 2006, equation 2.25): linear in the layers' shares of the sum, as weights would be, and
+else alike where the roots of the layers' damages are, which go about with how far each layer moves the outputs.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import nnls
 from scipy.spatial.distance import cdist
 
@@ -19,14 +22,18 @@ from lrf_optuna.stages import Array
 
 RIDGE = 0.3
 """Pulls the layers' weights towards each other: the spread of relative errors that is taken for noise."""
-NEAR = 0.15
-"""Distance, as a share of a plan's own predicted damage, over which residuals are alike."""
+SPREAD, STEEP = 0.15, 2.0
+"""Standard deviation of interactions, as logarithms, and how fast they become others with the distance of plans."""
+LINEAR = 0.3
+"""The same of a layer's weight."""
+NOISE, VAGUE = 0.02, 0.3
+"""The same of what nothing explains; of that in losses above `NOTHING_LEFT`, which say little of the damage."""
 REMEMBERED = 512
 """Latest trials that are learnt from."""
 LEAST, MOST = 1e-6, 0.999
 """Losses below are rounding; above, nothing is left to tell apart."""
-BROKEN = 0.5
-"""Loss above which networks are broken and layers' damages no longer add up: no layer's weight is in it."""
+BROKEN, NOTHING_LEFT = 0.5, 0.9
+"""Losses above which networks are broken, and no layer's weight is in them; and say hardly more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +42,49 @@ class Surrogate:
 
     damages: Array
     weights: Array
+    common: float
+    """What the sum of a plan's damages is multiplied by."""
     known: Array
-    """`(trials, layers)`: the weighted damages of the plans that were scored."""
-    residuals: Array
-    """`(trials,)`: the logarithm of a plan's damage over the sum of its weighted ones."""
+    """`(trials, layers)`: the damages of the plans that were scored."""
+    pulls: Array
+    """`(trials,)`: what each of them has to say of one that is just alike."""
 
     @classmethod
     def of(cls, errors: Array, picked: Picked, losses: Array) -> Surrogate:
         """Learnt from the losses `(trials,)` of plans that were scored; `errors` are the table's losses."""
-        damages, found = damage(errors), np.maximum(damage(losses[-REMEMBERED:]), LEAST)
-        features = lookup(damages, picked[-REMEMBERED:])
-        weights = weighed(features, found)
-        known = features * weights
-        return cls(damages, weights, known, np.log(found / np.maximum(known.sum(axis=1), LEAST)))
+        damages, usable = damage(errors), np.flatnonzero(losses > LEAST)[-REMEMBERED:]
+        found, known = damage(losses[usable]), lookup(damages, picked[usable])
+        sums = summed(known)
+        common = float(np.median(found / sums)) if len(usable) else 1.0
+        noise = np.where(losses[usable] > NOTHING_LEFT, VAGUE, NOISE) ** 2
+        factor = cho_factor(covariance(known, known) + np.diag(noise), lower=True)
+        return cls(damages, weighed(known, found), common, known, cho_solve(factor, np.log(found / sums / common)))
 
     def losses(self, picked: Picked) -> Array:
         """The losses that plans are expected to have, `(plans,)`."""
-        parts = lookup(self.damages, picked) * self.weights
-        whole = np.maximum(parts.sum(axis=1), LEAST)
-        apart = cdist(parts, self.known, "cityblock") / whole[:, None]
-        near = np.exp(-(apart - apart.min(axis=1, keepdims=True)) / NEAR)
-        expected: Array = -np.expm1(-whole * np.exp((near @ self.residuals) / near.sum(axis=1)))
+        parts = lookup(self.damages, picked)
+        beyond = covariance(parts, self.known) @ self.pulls
+        expected: Array = -np.expm1(-self.common * summed(parts) * np.exp(beyond))
         return expected
+
+
+def covariance(one: Array, other: Array) -> Array:
+    """That of two sets of plans by their layers' damages, `(plans, layers)` and `(others, layers)`."""
+    apart = cdist(np.sqrt(one), np.sqrt(other), "cityblock") / np.sqrt(one.shape[1])
+    alike: Array = SPREAD**2 * np.exp(-STEEP * apart) + LINEAR**2 * shares(one) @ shares(other).T
+    return alike
+
+
+def shares(parts: Array) -> Array:
+    """What each layer has of the sum of plans' damages `(plans, layers)`."""
+    found: Array = parts / summed(parts)[:, None]
+    return found
+
+
+def summed(parts: Array) -> Array:
+    """The sum of the layers' damages of plans `(plans, layers)`."""
+    sums: Array = np.maximum(parts.sum(axis=1), LEAST)
+    return sums
 
 
 def damage(losses: Array) -> Array:

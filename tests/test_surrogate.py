@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrf_optuna.surrogate import BROKEN, LEAST, MOST, REMEMBERED, Surrogate, damage, lookup, weighed
+from lrf_optuna.surrogate import BROKEN, LEAST, MOST, NOTHING_LEFT, REMEMBERED, Surrogate, damage, lookup, weighed
 
 Array = np.ndarray[Any, Any]
 LAYERS, OPTIONS = 6, 9
@@ -144,9 +144,21 @@ def test_broken_networks_have_no_part_in_the_weights_but_are_remembered(
     assert both.losses(broken)[0] > 2 * alone.losses(broken)[0]
 
 
+def test_a_network_of_which_nothing_is_left_says_little_of_others(errors: Array, weights: Array, rng: Any) -> None:
+    picked, broken, new = plans(rng, 100), plans(rng, 1), plans(rng, 50)
+    losses = losses_of(errors, weights, picked)
+    alone, mild, vague = (
+        Surrogate.of(errors, np.vstack([picked, broken[:some]]), np.append(losses, [loss] * some))
+        for some, loss in ((0, 0.0), (1, NOTHING_LEFT - 0.01), (1, NOTHING_LEFT + 0.01))
+    )
+    assert vague.losses(broken)[0] > alone.losses(broken)[0]
+    assert mild.losses(broken)[0] > 1.5 * vague.losses(broken)[0]
+    assert apart(vague.losses(new), alone.losses(new)) < 0.3 * apart(mild.losses(new), alone.losses(new))
+
+
 def test_of_many_trials_the_latest_are_learnt_from(errors: Array, rng: Any) -> None:
     early, late = plans(rng, 200), plans(rng, REMEMBERED)
     losses = [losses_of(errors, np.full(LAYERS, factor), picked) for factor, picked in ((9.0, early), (2.0, late))]
     surrogate = Surrogate.of(errors, np.vstack([early, late]), np.concatenate(losses))
-    assert len(surrogate.known) == len(surrogate.residuals) == REMEMBERED
+    assert len(surrogate.known) == len(surrogate.pulls) == REMEMBERED
     assert surrogate.weights == pytest.approx(2)
