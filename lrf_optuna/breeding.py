@@ -21,7 +21,7 @@ from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.stages import Array
 from lrf_optuna.surrogate import Surrogate
 
-DRAWN = 24
+DRAWN = 60
 """Children of each kind."""
 MULTIPLIERS = np.geomspace(3e-3, 30, 33)
 """Of cost against loss: from a network that is nearly whole to one of nearly nothing."""
