@@ -369,16 +369,16 @@ def test_with_as_many_trials_bred_children_fill_more_than_plain_samplers(proxy: 
     assert all(min(volumes["bred"]) > max(volumes[name]) for name in ("nsga2", "tpe", "random")), volumes
 
 
-def test_a_search_with_targets_loses_no_more_within_them_than_one_without(proxy: Proxy) -> None:
+def test_a_search_with_targets_soon_loses_less_within_them_than_one_without(proxy: Proxy) -> None:
     wide, far = proxy.table(GRID), {cost: 0.85 * most for cost, most in TARGETS.items()}
 
     def found(targets: Any, seed: int) -> tuple[float, int]:
-        searched = search(proxy, wide, trials=80, keeps=GRID, population=16, targets=targets, seed=seed)
+        searched = search(proxy, wide, trials=40, keeps=GRID, population=16, targets=targets, seed=seed)
         inside = within(searched, TARGETS)
         return min(one.costs["loss"] for one in inside), len(inside) - len(within(searched, far))
 
     aimed, free = (np.sum([found(targets, seed) for seed in range(3)], axis=0) for targets in (TARGETS, {}))
-    assert aimed[0] <= free[0]
+    assert aimed[0] < free[0]
     assert aimed[1] > free[1], "the front is denser just below the targets"
 
 
