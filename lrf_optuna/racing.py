@@ -1,10 +1,10 @@
 """Scoring plans ahead of their turn, in two passes: few images first, and no more where these show it to be no gain.
 
-The loss on a few images tells that on all of them up to a ratio, of which the mean and the spread are learnt from the
-plans near by that were scored on all. A plan that would add next to nothing to the front's volume even with the hopeful
-ratio is left at that: what is expected of it stands for its loss, or a little more, so that the front beats it: what is
-on the front was scored on all images. Passes run in threads of their own, while the next plans are made; where only one
-is made at a time, in the thread that asks for it, which then has work for just one processor.
+The loss on a few images tells that on all of them up to a ratio, which is learnt from the plans near by that were
+scored on all. A plan that with it would add next to nothing to the front's volume is left at that: what is expected of
+it stands for its loss, or a little more, so that the front beats it: what is on the front was scored on all images.
+Passes run in threads of their own, while the next plans are made; where only one is made at a time, in the thread that
+asks for it, which then has work for just one processor.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 AHEAD = 3
 """Passes at a time: one more than cores would need, so that none of them waits for the trial whose turn it is."""
-HOPEFUL = 0.6
-"""Standard deviations by which a loss may turn out less than expected, as logarithms."""
 LITTLE = 3e-5
 """Share of the volume that is left, below which a plan adds next to nothing."""
 WORSE = (1.0, 1.02, 1.05, 1.1)
@@ -135,20 +133,20 @@ class Race:
                 self.learnt.append((np.log(few), np.log(full / few)))
         return found
 
-    def ratio(self, few: float) -> tuple[float, float] | None:
-        """The mean and the standard deviation of the logarithm of loss / loss on few images, of plans near by."""
+    def ratio(self, few: float) -> float | None:
+        """The geometric mean of loss / loss on few images, of plans near by."""
         if few <= ROUNDING:
             return None
         learnt = np.array(self.learnt)
         nearest = np.argsort(np.abs(learnt[:, 0] - np.log(few)), kind="stable")[:NEAR]
-        return float(learnt[nearest, 1].mean()), float(learnt[nearest, 1].std())
+        return float(np.exp(learnt[nearest, 1].mean()))
 
     def left(self, some: Measured) -> Measured | None:
         """What stands for a plan that few images show to be no gain; None where it has to be scored on all."""
         likely = self.ratio(OBJECTIVES["loss"](some))
-        if likely is None or self.gains(self.costs(scaled(some, np.exp(likely[0] - HOPEFUL * likely[1])))):
+        if likely is None or self.gains(self.costs(scaled(some, likely))):
             return None
-        expected = (scaled(some, np.exp(likely[0]) * worse) for worse in WORSE)
+        expected = (scaled(some, likely * worse) for worse in WORSE)
         return next((one for one in expected if self.front.beats(self.costs(one))), None)
 
     def gains(self, costs: Array) -> bool:
