@@ -36,8 +36,8 @@ MORE = 3, 0.4
 AIMED = 0.7
 """Share of the children that are chosen for what they add near the limits, where there are any."""
 HOPE = 0.98
-"""Of the loss that is expected: what is about as good as the best known is worth a trial. More hope is wasted: of a
-hundred children the most hopeful one is mostly that which the surrogate is wrong about."""
+"""Of the loss that is expected: what is about as good as the best known is worth a trial. More hope is wasted: of
+many children the most hopeful one is mostly that which the surrogate is wrong about."""
 BOLD, BOLDLY = 0.7, 0.08
 """The same of a share of the children: plans that the surrogate takes for hopeless are tried now and then as well. It
 expected a loss of 1 of plans that filled wide gaps of MobileNet's front, at 0.84."""
