@@ -50,6 +50,8 @@ NUMBER = np.int16
 """What numbers of options are kept as."""
 GROWN = 1.05
 """The surrogate is learnt anew when there are this many times the trials."""
+FORESIGHT = 24
+"""Distinct plans from which on it is asked what to expect of one."""
 
 Objectives = Mapping[str, Callable[[Measured], float]]
 
@@ -120,6 +122,14 @@ class Breeder:
         interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
         gains = Attainment.of(interest(there)).gains(interest(costs))
         return self.options.picks(fresh[self.preferred(gains)])
+
+    def foreseen(self, plan: Plan) -> float | None:
+        """The loss that is expected of a plan; None for one with options not of the table, or after too few trials."""
+        picked = self.options.picked(plan)
+        if picked is None or len(self.scored.losses) < FORESIGHT:
+            return None
+        self.refresh()
+        return float(self.surrogate.losses(picked[None])[0])
 
     def any(self) -> dict[str, Option]:
         """Site -> any of its options."""

@@ -97,7 +97,7 @@ class Line:
         _ = trial.relative_params  # gives an enqueued trial its generation: without one it is never a parent
         plan = self.plan(trial.params)
         self.hunt.expect(trial.number, plan)
-        self.asked.append((trial, self.race.start(plan)))
+        self.asked.append((trial, self.race.start(plan, self.hunt.breeder.foreseen(plan))))
 
     def seed(self) -> Picks | None:
         """The next seed; where none is left and the first generation is still being scored, a child of the front.

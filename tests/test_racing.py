@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrf_optuna.allocate import plan_of
 from lrf_optuna.attainment import Interest
+from lrf_optuna.breeding import FORESIGHT
+from lrf_optuna.hunt import Hunt
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
-from lrf_optuna.plan import Candidate, Plan
+from lrf_optuna.plan import Candidate, Choice, Plan
 from lrf_optuna.proxy import Proxy, spread
-from lrf_optuna.racing import LEARNT, Race, passing, scaled
+from lrf_optuna.racing import DOUBT, LEARNT, Race, passing, scaled
 from lrf_optuna.search import search
 
 
@@ -101,13 +104,22 @@ def test_what_is_stopped_is_beaten_by_the_front_with_the_loss_it_is_given(proxy:
     assert all(proxy.costs(point.plan) == pytest.approx(point.costs, abs=1e-6) for point in Front.of(found).points)
 
 
+def learnt(loss: float, vague: float = 0.0) -> list[tuple[float, float, float]]:
+    """What there is to learn of plans that came to a loss, and to 0.2 on few images, of which nothing was foreseen.
+
+    `vague`: standard deviation of the ratios, as logarithms.
+    """
+    signs = vague * (-1.0) ** np.arange(LEARNT)
+    return [(np.log(0.2), np.log(loss) + sign, np.nan) for sign in signs]
+
+
 def test_a_plan_that_would_add_next_to_nothing_is_left_and_the_front_beats_what_stands_for_it(
     proxy: Proxy, plans: list[Plan], pool: ThreadPoolExecutor
 ) -> None:
     measured = Measured(dict.fromkeys(proxy.reference, 0.8), 10, 20, 0.4, 0.5)
     front = Front.of([Candidate(0, Plan(()), {"loss": 0.195, "params": 0.4, "macs": 0.5})])
     race = Race(proxy, front, pool)
-    race.learnt.extend([(np.log(0.2), 0.0)] * LEARNT)
+    race.learnt.extend(learnt(0.2))
     left = race.left(measured)
     assert left is not None
     assert OBJECTIVES["loss"](left) == pytest.approx(0.2)
@@ -115,14 +127,49 @@ def test_a_plan_that_would_add_next_to_nothing_is_left_and_the_front_beats_what_
     assert not race.gains(little)
     assert race.gains(np.array([0.19, 0.4, 0.5]))
     race.learnt.clear()
-    race.learnt.extend([(np.log(0.2), np.log((0.195 - 2e-5) / 0.2))] * LEARNT)
+    race.learnt.extend(learnt(0.195 - 2e-5))
     left = race.left(measured)
     assert left is not None
     assert 0.195 < OBJECTIVES["loss"](left) < 0.2, "a little more than is expected"
     assert front.beats(race.costs(left))
     race.learnt.clear()
-    race.learnt.extend([(np.log(0.2), np.log(0.9))] * LEARNT)
+    race.learnt.extend(learnt(0.18))
     assert race.left(measured) is None
+
+
+def test_of_two_words_the_closer_one_counts(proxy: Proxy, pool: ThreadPoolExecutor) -> None:
+    race, rng = Race(proxy, Front(), pool), np.random.default_rng(0)
+    losses = rng.uniform(0.19, 0.21, LEARNT)
+    vague, close = (losses * np.exp(sigma * rng.standard_normal(LEARNT)) for sigma in (0.2, 0.02))
+    for few, foreseen, said in ((vague, close, (0.4, 0.2)), (close, vague, (0.2, 0.4))):
+        race.learnt.clear()
+        race.learnt.extend(zip(np.log(few), np.log(losses), np.log(foreseen), strict=True))
+        expected, hoped = race.expected(*said) or (np.nan, np.nan)
+        assert expected == pytest.approx(0.2, rel=0.05)
+        assert np.log(expected / hoped) == pytest.approx(0.02 * DOUBT, rel=0.5)
+    alone, _ = race.expected(0.2) or (np.nan, np.nan)
+    assert alone == pytest.approx(0.2, rel=0.05), "nothing was foreseen"
+
+
+def test_a_plan_that_may_well_be_a_gain_is_scored_on_all_images(proxy: Proxy, pool: ThreadPoolExecutor) -> None:
+    measured = Measured(dict.fromkeys(proxy.reference, 0.8), 10, 20, 0.4, 0.5)
+    race = Race(proxy, Front.of([Candidate(0, Plan(()), {"loss": 0.195, "params": 0.4, "macs": 0.5})]), pool)
+    for vague, stopped in ((0.001, True), (0.1, False)):
+        race.learnt.clear()
+        race.learnt.extend(learnt(0.2, vague))
+        assert (race.left(measured) is not None) == stopped
+
+
+def test_nothing_is_foreseen_of_plans_that_are_not_of_the_table(proxy: Proxy, table: Any) -> None:
+    hunt = Hunt(proxy, table, {}, seed=0)
+    inside = [plan_of(hunt.any()) for _ in range(FORESIGHT)]
+    assert hunt.breeder.foreseen(inside[0]) is None, "nothing was scored"
+    for plan in inside:
+        hunt.take(plan, proxy.costs(plan), OBJECTIVES["loss"](proxy.measure(plan)))
+    foreseen, found = [hunt.breeder.foreseen(plan) for plan in inside], [one.costs["loss"] for one in hunt.found]
+    assert np.corrcoef(np.log(np.array(foreseen, float)), np.log(found))[0, 1] > 0.9
+    site = next(iter(table))
+    assert hunt.breeder.foreseen(Plan.of({site: Choice("svd", (10**6,))})) is None
 
 
 def test_near_a_limit_less_is_worth_a_full_score(proxy: Proxy, pool: ThreadPoolExecutor) -> None:
