@@ -76,6 +76,19 @@ class Attainment:
 
     def gains(self, points: Array) -> Array:
         """The volume that each of the points `(n, costs)` would add alone, `(n,)`."""
+        gains, better = np.zeros(len(points)), self.beaten_by(points)
+        if better.any():
+            gains[better] = self.volumes(points[better])
+        return gains
+
+    def beaten_by(self, points: Array) -> Array:
+        """Which points `(n, costs)` are better than the front in the cell of the grid that they are in."""
+        at = [np.searchsorted(line, points[:, axis], "right") - 1 for axis, line in enumerate(self.lines, start=1)]
+        better: Array = points[:, 0] < self.attained[tuple(np.maximum(place, 0) for place in at)]
+        return better
+
+    def volumes(self, points: Array) -> Array:
+        """The volume below each point that the front has not attained."""
         left = self.attained - points[:, 0].reshape(-1, *(1 for _ in self.lines))
         np.maximum(left, 0, out=left)
         for axis, line in reversed(list(enumerate(self.lines, start=1))):

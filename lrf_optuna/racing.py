@@ -34,7 +34,7 @@ LITTLE = 3e-5
 """Share of the volume that is left, below which a plan adds next to nothing."""
 WORSE = (1.0, 1.02, 1.05, 1.1)
 """Times the expected loss that may stand for it."""
-DOUBT = 1.0
+DOUBT = 0.5
 """Standard deviations below the expected loss at which a plan must still be no gain. Children are chosen for gains that
 are hoped for: at none, those that come true were left as often as not, and ResNet-44's front lost 0.5 %."""
 LEARNT, NEAR, REMEMBERED = 24, 48, 512
