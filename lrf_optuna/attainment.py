@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrf_optuna.stages import Array
 
@@ -76,19 +77,18 @@ class Attainment:
 
     def gains(self, points: Array) -> Array:
         """The volume that each of the points `(n, costs)` would add alone, `(n,)`."""
-        gains, better = np.zeros(len(points)), self.beaten_by(points)
-        if better.any():
-            gains[better] = self.volumes(points[better])
+        gains, gaining = np.zeros(len(points)), self.gaining(points)
+        if len(gaining):
+            gains[gaining] = self.volumes(points[gaining])
         return gains
 
-    def beaten_by(self, points: Array) -> Array:
-        """Which points `(n, costs)` are better than the front in the cell of the grid that they are in."""
+    def gaining(self, points: Array) -> NDArray[np.intp]:
+        """The numbers of those that are better than the front at the combination of the other costs just below."""
         at = [np.searchsorted(line, points[:, axis], "right") - 1 for axis, line in enumerate(self.lines, start=1)]
-        better: Array = points[:, 0] < self.attained[tuple(np.maximum(place, 0) for place in at)]
-        return better
+        return np.flatnonzero(points[:, 0] < self.attained[tuple(np.maximum(place, 0) for place in at)])
 
     def volumes(self, points: Array) -> Array:
-        """The volume below each point that the front has not attained."""
+        """The same, worked out for every point."""
         left = self.attained - points[:, 0].reshape(-1, *(1 for _ in self.lines))
         np.maximum(left, 0, out=left)
         for axis, line in reversed(list(enumerate(self.lines, start=1))):
