@@ -205,7 +205,7 @@ cores. It is measured three times after every hundred trials of the search, in t
 under way and all trials are recorded; its median counts. *Trial*: all seconds of a search of {trials} trials but
 those of the unit's own passes, from opening a new SQLite file to the last trial recorded and read back, by the
 number of trials: seeds, sampling, composing, tracing the graph, passes, comparing and recording. A pass may be of a
-part of the images only, where these show that the front beats a plan (*stopped early*); *without racing* all are.
+part of the images only, where a plan is no gain by these (*stopped early*); *without racing* all are.
 *Its CPU*: processor seconds of all threads, in those of a unit. *Difference*: of the hypervolume with racing to
 that without, same seed. The second table has the parts of the search's main thread in units a trial, in brackets
 what of them it spent on the processor; passes run in other threads meanwhile, and it waits for them. *Naive*: a
