@@ -88,7 +88,7 @@ class Attainment:
         return np.flatnonzero(points[:, 0] < self.attained[tuple(np.maximum(place, 0) for place in at)])
 
     def volumes(self, points: Array) -> Array:
-        """The same, worked out for every point."""
+        """The same, cell by cell for every one of the points."""
         left = self.attained - points[:, 0].reshape(-1, *(1 for _ in self.lines))
         np.maximum(left, 0, out=left)
         for axis, line in reversed(list(enumerate(self.lines, start=1))):

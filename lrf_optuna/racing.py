@@ -3,8 +3,8 @@
 The loss on a few images tells that on all of them up to a ratio, which is learnt from the plans near by that were
 scored on all. So does what the trials before let expect of the plan (the surrogate), often more closely: the two words
 count by how closely each has told the truth so far (inverse-variance weighting). A plan that would add next to nothing
-to the front's volume, even at a loss a standard deviation below, is left at that: what is expected of it stands for its
-loss, or a little more, so that the front beats it: what is on the front was scored on all images.
+to the front's volume, even if it did somewhat better than expected (`DOUBT`), is left at that: what is expected of it
+stands for its loss, or a little more, so that the front beats it: what is on the front was scored on all images.
 Passes run in threads of their own, while the next plans are made; where only one is made at a time, in the thread that
 asks for it, which then has work for just one processor.
 """
@@ -36,7 +36,7 @@ WORSE = (1.0, 1.02, 1.05, 1.1)
 """Times the expected loss that may stand for it."""
 DOUBT = 0.5
 """Standard deviations below the expected loss at which a plan must still be no gain. Children are chosen for gains that
-are hoped for: at none, those that come true were left as often as not, and ResNet-44's front lost 0.5 %."""
+are hoped for: at none, ResNet-44's front lost 0.5 %."""
 LEARNT, NEAR, REMEMBERED = 24, 48, 512
 """Plans scored on all images that a ratio is learnt from: at least; the nearest; of the latest."""
 TOLD = 8
@@ -161,7 +161,7 @@ class Race:
         return float(np.exp(mean)), float(np.exp(mean - DOUBT * spread))
 
     def left(self, some: Measured, foreseen: float | None = None) -> Measured | None:
-        """What stands for a plan that is known to be no gain by few images; None where it has to be scored on all."""
+        """What stands for a plan that is shown to be no gain; None where it has to be scored on all images."""
         few = OBJECTIVES["loss"](some)
         expected = self.expected(few, foreseen)
         if expected is None:
