@@ -1,7 +1,7 @@
 """One point off the front, for a reason: within targets, within a drop of accuracy, or the knee.
 
-Where accuracies can be measured, a dozen points that are worth it are, and the most accurate one wins. Where those of
-the networks as they would be built can, the last word is among the best few of the dozen.
+Where accuracies can be measured, a dozen points that are worth it are (more where that costs little), and the most
+accurate one wins. Where those of the networks as they would be built can, the last word is among the best few of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lrf_optuna.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 
 DOZEN = 12
-"""Points of which the accuracy is measured."""
+"""Points of which the accuracy is measured, unless more are asked for."""
 FINALISTS = 6
 """Of these, of which the accuracy as built is measured: that takes a refit of all layers each."""
 BUILDS = 3
@@ -38,6 +38,7 @@ def choose(
     max_drop: float | None = None,
     accuracy: Measure | None = None,
     built: Measure | None = None,
+    considered: int = DOZEN,
     progress: Progress = SILENT,
 ) -> tuple[Candidate, str]:
     """One point off the front, and why.
@@ -45,8 +46,8 @@ def choose(
     With `targets` (cost -> most) the most accurate of those within them; with `max_drop` the smallest that loses no
     more points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect network of
     no size. Without `accuracy` the loss stands for it, but for no drop. `built`: the accuracy as built, which is never
-    less; it decides between the best few. Raises LrfError where no point qualifies, with what there is, and for a drop
-    without `accuracy`.
+    less; it decides between the best few. `considered`: how many points are measured at most, unless there is a drop to
+    find. Raises LrfError where no point qualifies, with what there is, and for a drop without `accuracy`.
     """
     wanted = targets or {}
     inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
@@ -63,7 +64,7 @@ def choose(
     drops = Drops(accuracy, built, progress)
     if max_drop is not None:
         return mildest(inside, max_drop, drops)
-    return most_accurate(inside, wanted, drops) if targets else knee(inside, drops)
+    return most_accurate(inside, wanted, drops, considered) if targets else knee(inside, drops, considered)
 
 
 class Drops:
@@ -115,30 +116,28 @@ def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[
     return min(points, key=distance), f"the knee of {len(points)} points: nearest to a perfect network of no size"
 
 
-def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], drops: Drops) -> tuple[Candidate, str]:
-    """The most accurate of the dozen points with the least loss; of equals the one with less."""
-    considered = sorted(points, key=loss)[:DOZEN]
-    best, drop = drops.best(considered, lambda _, drop: drop)
+def most_accurate(
+    points: Sequence[Candidate], targets: Mapping[str, float], drops: Drops, count: int
+) -> tuple[Candidate, str]:
+    """The most accurate of that many points with the least loss; of equals the one with less."""
+    few = sorted(points, key=loss)[:count]
+    best, drop = drops.best(few, lambda _, drop: drop)
+    return best, f"the most accurate of the {len(few)} points of least loss within {shown(targets)}: {lost(drop)}"
+
+
+def knee(points: Sequence[Candidate], drops: Drops, count: int) -> tuple[Candidate, str]:
+    """Of that many points along the front the nearest to a perfect network of no size, in accuracy and size."""
+    few, whole = along(points, count), max(drops.whole, 1e-9)
+    best, drop = drops.best(few, lambda point, drop: sqrt((DEAR * max(drop, 0) / 100 / whole) ** 2 + size(point) ** 2))
     return best, (
-        f"the most accurate of the {len(considered)} points of least loss within {shown(targets)}: {lost(drop)}"
+        f"the knee of {len(few)} points along the front: nearest to a perfect network of no size; {lost(drop)}"
     )
 
 
-def knee(points: Sequence[Candidate], drops: Drops) -> tuple[Candidate, str]:
-    """Of a dozen points along the front the nearest to a perfect network of no size, in accuracy and size."""
-    considered, whole = along(points), max(drops.whole, 1e-9)
-    best, drop = drops.best(
-        considered, lambda point, drop: sqrt((DEAR * max(drop, 0) / 100 / whole) ** 2 + size(point) ** 2)
-    )
-    return best, (
-        f"the knee of {len(considered)} points along the front: nearest to a perfect network of no size; {lost(drop)}"
-    )
-
-
-def along(points: Sequence[Candidate]) -> list[Candidate]:
-    """A dozen points along the front: in each stretch of sizes the one nearest to a perfect network of no size."""
+def along(points: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Points along the front: in each of `count` stretches of sizes the one nearest to a perfect network of no size."""
     sizes = [size(point) for point in points]
-    edges = np.linspace(min(sizes), max(sizes), DOZEN + 1)[1:-1]
+    edges = np.linspace(min(sizes), max(sizes), count + 1)[1:-1]
     nearest: dict[int, Candidate] = {}
     for point in sorted(points, key=distance):
         nearest.setdefault(int(np.searchsorted(edges, size(point))), point)

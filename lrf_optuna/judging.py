@@ -1,4 +1,7 @@
-"""What runs measure the accuracy of plans on: validation images, of every class its share; of large networks fewer."""
+"""What runs measure the accuracy of plans on: validation images, of every class its share; of large networks fewer.
+
+And how many plans: of small networks more.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import numpy as np
 
 from lrf_optuna.accuracy import Accuracy
 from lrf_optuna.build import shown
+from lrf_optuna.choosing import DOZEN
 from lrf_optuna.corrections import Corrections
 from lrf_optuna.data import FEW, Data
 from lrf_optuna.progress import SILENT, Progress
@@ -16,6 +20,9 @@ JUDGED = 5000
 """Images at most on which points of the front are compared."""
 MOST_MACS = 5e12
 """Multiply-accumulates of one measurement at most, about a minute: of networks as large as VGG16 fewer images."""
+CHEAP_MACS = 2.5e12
+"""Multiply-accumulates of all measurements of a choice, up to which more than a dozen are made, at most `MANY`."""
+MANY = 60
 
 
 def judge_of(proxy: Proxy, data: Data, unscored: Pixels, seed: int, progress: Progress = SILENT) -> Accuracy:
@@ -25,6 +32,12 @@ def judge_of(proxy: Proxy, data: Data, unscored: Pixels, seed: int, progress: Pr
     if data.few:
         progress.say(f"{len(data.val)} validation images are few: points are compared on training images as well")
     return Accuracy(proxy, images.pixels, images.labels, data.preprocess, lambda: shown(data, unscored, seed))
+
+
+def considered(judge: Accuracy) -> int:
+    """How many points of a front are measured: a dozen, more where all of them cost little."""
+    each = judge.proxy.inventory.macs * len(judge.labels)
+    return int(np.clip(CHEAP_MACS / max(1, each), DOZEN, MANY))
 
 
 def corrections_of(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> Corrections:

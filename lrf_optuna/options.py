@@ -38,7 +38,9 @@ Target = Annotated[
     list[str] | None, typer.Option(help="Most that may be left, params=0.4 or macs=0.5.", rich_help_panel=CHOICE)
 ]
 MaxDrop = Annotated[Real, option("Most points of validation accuracy to lose before tuning.", None, CHOICE)]
-By = Annotated[Text, option("What a point is picked by: accuracy (a dozen are measured) or loss.", "accuracy", CHOICE)]
+By = Annotated[
+    Text, option("What a point is picked by: accuracy (at least a dozen are measured) or loss.", "accuracy", CHOICE)
+]
 Knee = Annotated[bool, option("The knee of the front: the default.", None, CHOICE, "--knee")]
 
 Trials = Annotated[Whole, option("Trials in all: those that are there count.", "300", SEARCH)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +29,7 @@ from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
 from lrf_optuna.fingerprint import digest
 from lrf_optuna.hunt import is_flat
-from lrf_optuna.judging import corrections_of, judge_of
+from lrf_optuna.judging import considered, corrections_of, judge_of
 from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
 from lrf_optuna.pareto import front, volumes_of
@@ -181,12 +181,19 @@ class Run:
         asked = self.spec.search
         if asked.by == "loss" and asked.max_drop is None:
             return choose(points, targets=asked.wanted, progress=self.progress)
+        return self.picked(points, asked.wanted, asked.max_drop)
+
+    def picked(
+        self, points: Sequence[Candidate], targets: Mapping[str, float], max_drop: float | None = None
+    ) -> tuple[Candidate, str]:
+        """One point off the front by its measured accuracy, and why."""
         return choose(
             points,
-            targets=asked.wanted,
-            max_drop=asked.max_drop,
+            targets=targets,
+            max_drop=max_drop,
             accuracy=self.accuracy,
             built=self.corrections,
+            considered=considered(self.accuracy),
             progress=self.progress,
         )
 

@@ -135,6 +135,18 @@ def test_within_targets_the_most_accurate_of_the_dozen_with_the_least_loss_is_ch
     )
 
 
+@pytest.mark.parametrize("count", [1, 3, 25])
+def test_as_many_points_as_are_asked_for_are_measured(count: int) -> None:
+    judge = Judge(LINE)
+    choose(LINE, targets={"params": 0.5}, accuracy=judge, considered=count)
+    within = [point for point in LINE if point.costs["params"] <= 0.5]
+    assert judge.asked == {WHOLE, *(point.plan for point in within[:count])}
+    assert min(count, len(within)) + 1 == len(judge.asked)
+    knee = Judge(LINE)
+    choose(LINE, accuracy=knee, considered=count)
+    assert knee.asked == {WHOLE, *(point.plan for point in along(LINE, count))}
+
+
 @given(CANDIDATES, st.randoms(use_true_random=False), st.sampled_from([{}, {"params": 0.5}, {"macs": 0.3}]))
 def test_at_most_a_dozen_and_the_original_are_measured(
     found: list[Candidate], dice: object, targets: dict[str, float]
@@ -168,15 +180,15 @@ def test_a_network_that_is_better_than_the_original_is_no_nearer_than_one_as_goo
     assert choose(points, accuracy=Judge(points, [1.0, 0.99], whole=0.99))[0].trial == 1
 
 
-@given(CANDIDATES)
-def test_points_along_the_front_are_the_nearest_of_their_stretches_of_size(found: list[Candidate]) -> None:
+@given(CANDIDATES, st.sampled_from([1, DOZEN, 40]))
+def test_points_along_the_front_are_the_nearest_of_their_stretches_of_size(found: list[Candidate], count: int) -> None:
     points = front(found)
-    kept = along(points)
-    assert 1 <= len(kept) <= DOZEN
+    kept = along(points, count)
+    assert 1 <= len(kept) <= count
     assert min(map(distance, kept)) == min(map(distance, points))
     sizes = [size(point) for point in kept]
     assert sizes == sorted(set(sizes))
-    edges = np.linspace(min(map(size, points)), max(map(size, points)), DOZEN + 1)[1:-1]
+    edges = np.linspace(min(map(size, points)), max(map(size, points)), count + 1)[1:-1]
     stretches = [int(np.searchsorted(edges, size(point))) for point in points]
     assert len(kept) == len(set(stretches))
     for point, stretch in zip(points, stretches, strict=True):

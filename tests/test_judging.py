@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from lrf_optuna import judging
+from lrf_optuna.choosing import DOZEN
 from lrf_optuna.data import FEW, Images
-from lrf_optuna.judging import corrections_of, judge_of
+from lrf_optuna.judging import MANY, considered, corrections_of, judge_of
 from lrf_optuna.plan import Plan
 from lrf_optuna.proxy import Proxy
 
@@ -33,6 +34,15 @@ def test_a_measurement_has_a_budget_but_at_least_a_few_images(
     shares = np.bincount(judge.labels, minlength=digits.classes) / len(judge.labels)
     wanted = np.bincount(digits.val.labels, minlength=digits.classes) / len(digits.val)
     np.testing.assert_allclose(shares, wanted, atol=2 / len(judge.labels))
+
+
+@pytest.mark.parametrize(("points", "count"), [(1, DOZEN), (20, 20), (10**6, MANY)])
+def test_more_points_than_a_dozen_are_measured_where_all_of_them_cost_little(
+    known: Proxy, digits: Data, points: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judge_of(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
+    monkeypatch.setattr(judging, "CHEAP_MACS", points * len(judge.labels) * known.inventory.macs)
+    assert considered(judge) == count
 
 
 def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) -> None:

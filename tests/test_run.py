@@ -16,11 +16,12 @@ from norms import reestimate
 from PIL import Image
 
 from lrf_optuna.build import shown
-from lrf_optuna.choosing import DOZEN, FINALISTS, Drops
+from lrf_optuna.choosing import FINALISTS, Drops
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.finetune import accuracy
 from lrf_optuna.hunt import CONSTRAINT
+from lrf_optuna.judging import considered
 from lrf_optuna.pareto import front, size
 from lrf_optuna.plan import Plan
 from lrf_optuna.result import Result
@@ -236,7 +237,8 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
     work = Run.open(spec.override({"search.targets": {"params": 0.6}, "search.trials": 16}), tmp_path, progress=heard)
     points = front(work.search())
     chosen, why = work.choose(points)
-    within = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])[:DOZEN]
+    inside = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])
+    within = inside[: considered(work.accuracy)]
     few = sorted(within, key=lambda point: -work.accuracy(point.plan))[:FINALISTS]
     assert work.corrections(chosen.plan) == max(work.corrections(point.plan) for point in few)
     assert set(work.corrections.known) == {point.plan for point in few}
