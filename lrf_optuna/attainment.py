@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,44 +11,6 @@ from lrf_optuna.stages import Array
 
 CELLS = 10_000
 """Of the grid at most; its lines are quantiles of the front's own costs."""
-ZONE = 0.9
-"""From this share of a limit up to the limit a cost is worth looking at most closely."""
-BELOW, ABOVE = 0.003, 0.001
-"""What a cost is worth looking at there, where 1 is the zone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """How closely each cost is looked at: costs with a limit are stretched just below it. 0 and 1 stay where they are.
-
-    A volume in stretched costs is one in which the neighbourhood of the limits counts most.
-    """
-
-    limits: tuple[float | None, ...]
-
-    @classmethod
-    def of(cls, objectives: Sequence[str], limits: Mapping[str, float]) -> Interest:
-        """For costs in the order of the objectives, with the most that is wanted of some of them."""
-        return cls(tuple(limits.get(name) for name in objectives))
-
-    @property
-    def aims(self) -> bool:
-        """Whether there is any limit."""
-        return any(limit is not None for limit in self.limits)
-
-    def __call__(self, costs: Array) -> Array:
-        """Costs `(n, costs)`, stretched."""
-        return np.stack([stretched(column, limit) for column, limit in zip(costs.T, self.limits, strict=True)], axis=1)
-
-
-def stretched(values: Array, limit: float | None) -> Array:
-    """The integral from 0 of how closely a cost with this limit is looked at, as a share of that up to 1."""
-    if limit is None or not 0 < limit < 1:
-        return values
-    knots = np.array([0, ZONE * limit, limit, 1])
-    heights = np.array([0, *np.cumsum(np.diff(knots) * (BELOW, 1, ABOVE))])
-    beyond: Array = np.interp(values, knots, heights / heights[-1]) + np.maximum(values - 1, 0)
-    return beyond
 
 
 @dataclass(frozen=True, slots=True)

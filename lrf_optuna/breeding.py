@@ -1,9 +1,9 @@
 """Children for NSGA-II: many are drawn, and the one is scored that is expected to add most to the hypervolume.
 
-Four ways to draw one: the Lagrangian allocation under what the trials have taught of the layers' weights; where there
-are limits of size, that which just meets them; a block of layers of one parent in another that is near it; a few layers
-moved to options of about the same price. Which of them to score is told by a surrogate of the loss (parameters and MACs
-are known exactly).
+Four ways to draw one: the Lagrangian allocation under what the trials have taught of the layers' weights; that which
+just meets a budget, where there are limits of size or one cost alone is looked at; a block of layers of one parent in
+another that is near it; a few layers moved to options of about the same price. Which of them to score is told by a
+surrogate of the loss (parameters and MACs are known exactly).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from lrf_optuna.allocate import Grid, Option, Picked
-from lrf_optuna.attainment import Attainment, Interest
+from lrf_optuna.attainment import Attainment
+from lrf_optuna.interest import Edge, Interest, Look, edges
 from lrf_optuna.objectives import Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.stages import Array
@@ -35,6 +36,8 @@ MORE = 3, 0.4
 """A move changes one layer, and each of so many more with this chance."""
 AIMED = 0.7
 """Share of the children that are chosen for what they add near the limits, where there are any."""
+EDGED = 0.25
+"""Share of the children that are chosen for the least loss within any parameters, or any MACs, where there are none."""
 HOPE = 0.98
 """Of the loss that is expected: what is about as good as the best known is worth a trial. More hope is wasted: of
 many children the most hopeful one is mostly that which the surrogate is wrong about."""
@@ -90,6 +93,9 @@ class Breeder:
         self, options: Options, objectives: Objectives, totals: Mapping[str, int], interest: Interest, seed: int
     ) -> None:
         self.options, self.objectives, self.totals, self.interest = options, objectives, totals, interest
+        self.plain = Interest.of(tuple(objectives), {})
+        self.looks: Sequence[Look] = [interest] if interest.aims else edges(tuple(objectives))
+        """What is looked at beside the plain volume."""
         self.rng = np.random.default_rng(seed)
         known = zip(objectives, interest.limits, strict=True)
         self.budget = {cost: most for cost, most in known if most is not None and cost in ("params", "macs")}
@@ -114,14 +120,21 @@ class Breeder:
         if not self.scored.losses:
             return self.any()
         self.refresh()
+        look = self.look()
         coming = [picked for plan in awaited if (picked := self.options.picked(plan)) is not None]
-        fresh = self.scored.new(self.drawn(*self.scored.rows(parents)), coming)
+        edge = look if isinstance(look, Edge) else None
+        fresh = self.scored.new(self.drawn(*self.scored.rows(parents), edge), coming)
         hope = BOLD if self.rng.random() < BOLDLY else HOPE
         expected = self.expected(np.array([*coming, *fresh]), hope)
         there, costs = np.concatenate([front, expected[: len(coming)]]), expected[len(coming) :]
-        interest = self.interest if self.rng.random() < AIMED else Interest.of(tuple(self.objectives), {})
-        gains = Attainment.of(interest(there)).gains(interest(costs))
+        gains = Attainment.of(look(there)).gains(look(costs))
         return self.options.picks(fresh[self.preferred(gains)])
+
+    def look(self) -> Look:
+        """How gains of the next child are looked at."""
+        if not self.looks or self.rng.random() >= (AIMED if self.interest.aims else EDGED):
+            return self.plain
+        return self.looks[int(self.rng.integers(len(self.looks)))]
 
     def foreseen(self, plan: Plan) -> float | None:
         """The loss that is expected of a plan; None for one with options not of the table, or after too few trials."""
@@ -154,11 +167,24 @@ class Breeder:
         weights, mixes = np.tile(self.surrogate.weights, (len(MULTIPLIERS), 1)), np.full(len(MULTIPLIERS), 0.5)
         self.sizes = self.options.shares(self.options.allocated(MULTIPLIERS, mixes, weights)).sum(axis=1)
 
-    def drawn(self, parents: Picked, shares: Array) -> Picked:
+    def drawn(self, parents: Picked, shares: Array, edge: Edge | None = None) -> Picked:
         """Children of all kinds, `(children, layers)`, at least one of which is new where anything is left to draw."""
         multipliers = np.exp(np.interp(-shares.sum(axis=1), -self.sizes, np.log(MULTIPLIERS)))
-        kinds = [self.lagrangian(multipliers), self.crossed(parents, shares), self.moved(parents, multipliers)]
-        return np.concatenate([*kinds, *([self.fitted()] if self.budget else []), self.anywhere()])
+        kinds = [self.lagrangian(multipliers, edge), self.crossed(parents, shares), self.moved(parents, multipliers)]
+        if budget := self.budgets(edge):
+            kinds.append(self.fitted(budget, edge))
+        return np.concatenate([*kinds, self.anywhere()])
+
+    def mixes(self, edge: Edge | None) -> Array:
+        """How much of each child's budget is parameters: any, or all or nothing at an edge."""
+        return self.rng.random(DRAWN) if edge is None else np.full(DRAWN, float(edge.cost == "params"))
+
+    def budgets(self, edge: Edge | None) -> dict[str, Array]:
+        """The costs that have one -> each child's, `(children,)`: at the limits or a little below, at an edge any."""
+        if edge is None:
+            return {cost: most * (1 - SLACK * self.rng.random(DRAWN) ** 2) for cost, most in self.budget.items()}
+        least = self.options.fixed[edge.cost] + getattr(self.options, edge.cost).min(axis=1).sum()
+        return {edge.cost: self.rng.uniform(least, 1, DRAWN)}
 
     def doubted(self, unsure: float) -> Array:
         """The surrogate's weights, each a little different for every child, `(children, layers)`."""
@@ -166,18 +192,17 @@ class Breeder:
         weights: Array = self.surrogate.weights * np.exp(unsure * noise)
         return weights
 
-    def lagrangian(self, multipliers: Array) -> Picked:
+    def lagrangian(self, multipliers: Array, edge: Edge | None = None) -> Picked:
         """Allocations of any size; half of them about as large as some parent, where there are limits to aim at."""
         wide = self.rng.uniform(np.log(MULTIPLIERS[0]), np.log(MULTIPLIERS[-1]), DRAWN)
         near = np.log(self.rng.choice(multipliers, DRAWN)) + AROUND * self.rng.standard_normal(DRAWN)
         aimed = self.interest.aims & (self.rng.random(DRAWN) < 0.5)
-        weights, mixes = self.doubted(UNSURE), self.rng.random(DRAWN)
+        weights, mixes = self.doubted(UNSURE), self.mixes(edge)
         return self.options.allocated(np.exp(np.where(aimed, near, wide)), mixes, weights)
 
-    def fitted(self) -> Picked:
-        """Allocations that just meet the limits of size, or are a little smaller, with what is left of them used."""
-        weights, mixes = self.doubted(UNSURE), self.rng.random(DRAWN)
-        budget = {cost: most * (1 - SLACK * self.rng.random(DRAWN) ** 2) for cost, most in self.budget.items()}
+    def fitted(self, budget: Mapping[str, Array], edge: Edge | None = None) -> Picked:
+        """Allocations that just meet their budgets `(children,)`, with what is left of them used."""
+        weights, mixes = self.doubted(UNSURE), self.mixes(edge)
         low, high = (np.full(DRAWN, edge) for edge in np.log(MULTIPLIERS[[0, -1]]))
         for _ in range(HALVINGS):
             middle = (low + high) / 2

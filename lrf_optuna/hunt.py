@@ -10,8 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from lrf_optuna.allocate import Picks, Table
-from lrf_optuna.attainment import Interest
 from lrf_optuna.breeding import Breeder, Options
+from lrf_optuna.interest import Interest
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
 from lrf_optuna.plan import Candidate, Plan

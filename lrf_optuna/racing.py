@@ -12,14 +12,14 @@ asks for it, which then has work for just one processor.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from lrf_optuna.attainment import Interest
+from lrf_optuna.interest import Look
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front, added
 from lrf_optuna.plan import Plan
@@ -83,14 +83,12 @@ class Race:
     """Scores plans in the order in which they are started; `front` is what they have to stand against.
 
     `start`, then `advance`, then `finish` each of them. The same calls in the same order give the same results,
-    whatever the threads of `pool` do. With `on` false all plans are scored on all images. `interest`: how closely costs
-    are looked at; a plan is left only where it adds little to the plain volume and to that.
+    whatever the threads of `pool` do. With `on` false all plans are scored on all images. A plan is left only where it
+    adds little to the volume of the front, plain and under all of the `looks`.
     """
 
-    def __init__(
-        self, proxy: Proxy, front: Front, pool: Executor, on: bool = True, interest: Interest | None = None
-    ) -> None:
-        self.proxy, self.front, self.pool, self.interest = proxy, front, pool, interest
+    def __init__(self, proxy: Proxy, front: Front, pool: Executor, on: bool = True, looks: Sequence[Look] = ()) -> None:
+        self.proxy, self.front, self.pool, self.looks = proxy, front, pool, looks
         self.few = proxy.few if on else len(proxy)
         self.learnt: deque[tuple[float, float, float]] = deque(maxlen=REMEMBERED)
         """Logarithms of losses: on few images, on all, and as foreseen (not a number where nothing was)."""
@@ -179,8 +177,7 @@ class Race:
         if self.front.beats(costs):
             return False
         most, views = LITTLE * (1 - self.front.volume), [(costs, self.front.costs)]
-        if self.interest and self.interest.aims:
-            views.append((self.interest(costs[None])[0], self.interest(self.front.costs)))
+        views += [(look(costs[None])[0], look(self.front.costs)) for look in self.looks]
         return any(added(*view) > most for view in views)
 
     def costs(self, measured: Measured) -> Array:

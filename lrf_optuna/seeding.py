@@ -18,9 +18,13 @@ GOLDEN = 0.618
 """Multiples of it, modulo 1, are far from each other."""
 
 
+USUAL = [{cost: most} for cost in ("params", "macs") for most in BUDGETS]
+"""Budgets that a front is asked for most."""
+
+
 def budgeted(table: Table, fixed: Mapping[str, float]) -> list[Picks]:
     """For each of the usual budgets what the Lagrangian rule for ranks makes of it: nobody's front may lack that."""
-    return [picks for most in BUDGETS for picks in allotted(table, {"params": most}, fixed)[:1]]
+    return [picks for budget in USUAL for picks in allotted(table, budget, fixed)[:1]]
 
 
 def seeds(
@@ -41,7 +45,7 @@ def seeds(
         budget = {cost: share * target for cost, target in targets.items()}
         near += allotted(table, budget, fixed)[: max(1, count // (4 * len(NEAR)))]
     known = [picks for picks in standard if all(option in table[site] for site, option in picks.items())]
-    budgets = [*([dict(targets)] if len(targets) == 1 else []), *({"params": most} for most in BUDGETS)]
+    budgets = [*([dict(targets)] if len(targets) == 1 else []), *USUAL]
     packs = [packed(table, cost, most - fixed[cost]) for budget in budgets for cost, most in budget.items()]
     filled = [picks for picks in packs if picks]
     spread = [uniform(table, keep) for keep in list(keeps)[:: max(1, len(keeps) // 4)]]

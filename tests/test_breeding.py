@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf_optuna.allocate import Option, Table, plan_of
-from lrf_optuna.attainment import Interest
-from lrf_optuna.breeding import BOLD, BOLDLY, HOPE, Breeder, Options
+from lrf_optuna.breeding import BOLD, BOLDLY, DRAWN, HOPE, Breeder, Options
+from lrf_optuna.interest import Edge, Interest, edges
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front, costs_of, undominated
 from lrf_optuna.plan import Candidate, Choice, Plan
@@ -144,6 +144,51 @@ def test_children_add_more_to_the_front_than_as_many_random_plans() -> None:
     bred, table = Bred(table_of()), table_of()
     bred.children(40)
     assert Front.of(bred.found).volume > Front.of(Bred(table, trials=52).found).volume > 0
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+def test_children_for_an_edge_lose_less_within_budgets_of_that_cost_alone(
+    cost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("lrf_optuna.breeding.EDGED", share)
+        found = []
+        for seed in range(3):
+            bred = Bred(table_of(MANY, seed), seed=seed)
+            bred.children(60)
+            budgets = np.linspace(0.2, 0.9, 15)
+            found.append(
+                [np.log(min(one.costs["loss"] for one in bred.found if one.costs[cost] <= b)) for b in budgets]
+            )
+        lost[share] = np.array(found)
+    assert np.mean(lost[1.0] - lost[0.0]) < -0.1
+    assert np.mean(lost[1.0] <= lost[0.0] + 1e-9) > 0.5
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+def test_children_for_an_edge_meet_budgets_of_that_cost(cost: str) -> None:
+    bred = Bred(table_of(MANY))
+    bred.child()
+    edge = next(edge for edge in edges(tuple(OBJECTIVES)) if edge.cost == cost)
+    budget = bred.breeder.budgets(edge)
+    assert list(budget) == [cost]
+    left = bred.breeder.options.room(bred.breeder.fitted(budget, edge), budget)[cost]
+    assert len(left) == DRAWN
+    assert left.min() >= -1e-9
+    assert np.median(left) < 0.02, "and use them"
+
+
+def test_so_many_children_are_for_an_edge_and_with_limits_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrf_optuna.breeding.EDGED", 0.4)
+    breeder = Bred(table_of()).breeder
+    looks = [breeder.look() for _ in range(400)]
+    for cost in ("params", "macs"):
+        assert 0.12 < np.mean([isinstance(look, Edge) and look.cost == cost for look in looks]) < 0.28
+    aimed = Bred(table_of(), targets={"params": 0.4}).breeder
+    assert not any(isinstance(aimed.look(), Edge) for _ in range(50))
+    alone = Bred(table_of(), objectives={"macs": OBJECTIVES["macs"]}).breeder
+    assert all(alone.look() == alone.plain for _ in range(50))
 
 
 def test_an_objective_of_ones_own_is_what_children_are_chosen_by() -> None:

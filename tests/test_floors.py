@@ -27,6 +27,7 @@ FLOORS = {
     "similarity": 2,
     "pareto": 2,
     "attainment": 2,
+    "interest": 2,
     "samplers": 2,
     "objectives": 2,
     "result": 2,
