@@ -16,7 +16,7 @@ import numpy as np
 
 from lrf_optuna.allocate import Grid, Option, Picked
 from lrf_optuna.attainment import Attainment
-from lrf_optuna.interest import Edge, Interest, Look, edges
+from lrf_optuna.interest import Edge, Interest, Look, looks
 from lrf_optuna.objectives import Measured
 from lrf_optuna.plan import INTACT, Choice, Plan
 from lrf_optuna.stages import Array
@@ -87,18 +87,24 @@ class Options(Grid):
 
 
 class Breeder:
-    """Draws children; `learn` tells it of every scored plan, in the order of the trials."""
+    """Draws children; `learn` tells it of every scored plan, in the order of the trials.
+
+    `totals`: parameters and MACs of the original; `limits` (objective -> most): what children are mostly to be within.
+    """
 
     def __init__(
-        self, options: Options, objectives: Objectives, totals: Mapping[str, int], interest: Interest, seed: int
+        self,
+        options: Options,
+        objectives: Objectives,
+        totals: Mapping[str, int],
+        limits: Mapping[str, float],
+        seed: int,
     ) -> None:
-        self.options, self.objectives, self.totals, self.interest = options, objectives, totals, interest
-        self.plain = Interest.of(tuple(objectives), {})
-        self.looks: Sequence[Look] = [interest] if interest.aims else edges(tuple(objectives))
-        """What is looked at beside the plain volume."""
+        self.options, self.objectives, self.totals = options, objectives, totals
         self.rng = np.random.default_rng(seed)
-        known = zip(objectives, interest.limits, strict=True)
-        self.budget = {cost: most for cost, most in known if most is not None and cost in ("params", "macs")}
+        self.limits = {cost: most for cost, most in limits.items() if cost in objectives}
+        self.budget = {cost: most for cost, most in self.limits.items() if cost in ("params", "macs")}
+        self.plain, self.looks = Interest.of(tuple(objectives), {}), looks(tuple(objectives), self.limits)
         self.scored = Scored(options)
         self.learnt = 0
         self.shared = False
@@ -132,7 +138,7 @@ class Breeder:
 
     def look(self) -> Look:
         """How gains of the next child are looked at."""
-        if not self.looks or self.rng.random() >= (AIMED if self.interest.aims else EDGED):
+        if not self.looks or self.rng.random() >= (AIMED if self.limits else EDGED):
             return self.plain
         return self.looks[int(self.rng.integers(len(self.looks)))]
 
@@ -183,6 +189,8 @@ class Breeder:
         """The costs that have one -> each child's, `(children,)`: at the limits or a little below, at an edge any."""
         if edge is None:
             return {cost: most * (1 - SLACK * self.rng.random(DRAWN) ** 2) for cost, most in self.budget.items()}
+        if edge.limit is not None:
+            return {edge.cost: edge.limit * (1 - SLACK * self.rng.random(DRAWN) ** 2)}
         least = self.options.fixed[edge.cost] + getattr(self.options, edge.cost).min(axis=1).sum()
         return {edge.cost: self.rng.uniform(least, 1, DRAWN)}
 
@@ -196,7 +204,7 @@ class Breeder:
         """Allocations of any size; half of them about as large as some parent, where there are limits to aim at."""
         wide = self.rng.uniform(np.log(MULTIPLIERS[0]), np.log(MULTIPLIERS[-1]), DRAWN)
         near = np.log(self.rng.choice(multipliers, DRAWN)) + AROUND * self.rng.standard_normal(DRAWN)
-        aimed = self.interest.aims & (self.rng.random(DRAWN) < 0.5)
+        aimed = bool(self.limits) & (self.rng.random(DRAWN) < 0.5)
         weights, mixes = self.doubted(UNSURE), self.mixes(edge)
         return self.options.allocated(np.exp(np.where(aimed, near, wide)), mixes, weights)
 

@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial
 
 from lrf_optuna.allocate import Picks, Table
 from lrf_optuna.breeding import Breeder, Options
-from lrf_optuna.interest import Interest
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
 from lrf_optuna.plan import Candidate, Plan
@@ -34,8 +33,7 @@ class Hunt:
         self.proxy, self.limits = proxy, limits
         self.sizes = {cost: most for cost, most in limits.items() if cost != "loss"}
         totals = {"params": proxy.inventory.params, "macs": proxy.inventory.macs}
-        interest = Interest.of(tuple(proxy.objectives), limits)
-        self.breeder = Breeder(Options(table, proxy.fixed), proxy.objectives, totals, interest, seed)
+        self.breeder = Breeder(Options(table, proxy.fixed), proxy.objectives, totals, limits, seed)
         self.found: list[Candidate] = []
         self.plans: set[Plan] = set()
         """Of the candidates, and of the trials that are awaited."""

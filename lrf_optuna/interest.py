@@ -38,11 +38,6 @@ class Interest:
         """For costs in the order of the objectives, with the most that is wanted of some of them."""
         return cls(tuple(limits.get(name) for name in objectives))
 
-    @property
-    def aims(self) -> bool:
-        """Whether there is any limit."""
-        return any(limit is not None for limit in self.limits)
-
     def __call__(self, costs: Array) -> Array:
         """Costs `(n, costs)`, stretched."""
         return np.stack([stretched(column, limit) for column, limit in zip(costs.T, self.limits, strict=True)], axis=1)
@@ -50,23 +45,38 @@ class Interest:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The loss and one other cost alone, whatever the rest: what is lost at least within any budget of that cost."""
+    """The loss and one other cost alone, whatever the rest: what is lost at least within any budget of that cost.
+
+    With a `limit` budgets near it count most, as for `Interest`.
+    """
 
     cost: str
     loss: int
     other: int
     """The columns of the loss and of the cost."""
+    limit: float | None = None
 
     def __call__(self, costs: Array) -> Array:
-        """`(n, 2)`: the loss, finely where it is small, 0 to 1; the cost."""
+        """`(n, 2)`: the loss, finely where it is small, 0 to 1; the cost, stretched where it has a limit."""
         fine = np.log1p(np.maximum(costs[:, self.loss], 0) / FINE) / np.log1p(1 / FINE)
-        return np.stack([fine, costs[:, self.other]], axis=1)
+        return np.stack([fine, stretched(costs[:, self.other], self.limit)], axis=1)
 
 
-def edges(objectives: Sequence[str]) -> tuple[Edge, ...]:
-    """Those that a front of these objectives has: with the parameters, and with the MACs."""
-    costs = [cost for cost in ("params", "macs") if cost in objectives]
-    return tuple(Edge(cost, objectives.index("loss"), objectives.index(cost)) for cost in costs if "loss" in objectives)
+def edges(objectives: Sequence[str], limits: Mapping[str, float]) -> tuple[Edge, ...]:
+    """Those of a front of these objectives that are asked for.
+
+    With the parameters and with the MACs where there are no limits; where the only one is of one of these, that.
+    """
+    costs = [cost for cost in ("params", "macs") if cost in objectives and {*limits} <= {cost}]
+    if "loss" not in objectives:
+        return ()
+    return tuple(Edge(cost, objectives.index("loss"), objectives.index(cost), limits.get(cost)) for cost in costs)
+
+
+def looks(objectives: Sequence[str], limits: Mapping[str, float]) -> tuple[Look, ...]:
+    """What is worth more than the plain volume: the neighbourhood of the limits, if there are any, and edges."""
+    near = [Interest.of(objectives, limits)] if limits else []
+    return *near, *edges(objectives, limits)
 
 
 def stretched(values: Array, limit: float | None) -> Array:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lrf_optuna.allocate import Option, Table, plan_of
 from lrf_optuna.breeding import BOLD, BOLDLY, DRAWN, HOPE, Breeder, Options
-from lrf_optuna.interest import Edge, Interest, edges
+from lrf_optuna.interest import Edge, edges
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front, costs_of, undominated
 from lrf_optuna.plan import Candidate, Choice, Plan
@@ -55,8 +55,7 @@ class Bred:
         self.table, self.objectives = table, objectives
         self.options = Options(table, FIXED)
         self.targets = targets or {}
-        interest = Interest.of(tuple(objectives), self.targets)
-        self.breeder = Breeder(self.options, objectives, TOTALS, interest, seed)
+        self.breeder = Breeder(self.options, objectives, TOTALS, self.targets, seed)
         self.weights = np.linspace(0.5, 2, len(table))
         self.found: list[Candidate] = []
         rng = np.random.default_rng(1)
@@ -166,27 +165,34 @@ def test_children_for_an_edge_lose_less_within_budgets_of_that_cost_alone(
     assert np.mean(lost[1.0] <= lost[0.0] + 1e-9) > 0.5
 
 
+@pytest.mark.parametrize("limit", [None, 0.5])
 @pytest.mark.parametrize("cost", ["params", "macs"])
-def test_children_for_an_edge_meet_budgets_of_that_cost(cost: str) -> None:
+def test_children_for_an_edge_meet_budgets_of_that_cost(cost: str, limit: float | None) -> None:
     bred = Bred(table_of(MANY))
     bred.child()
-    edge = next(edge for edge in edges(tuple(OBJECTIVES)) if edge.cost == cost)
+    edge = next(e for e in edges(tuple(OBJECTIVES), {cost: limit} if limit else {}) if e.cost == cost)
     budget = bred.breeder.budgets(edge)
     assert list(budget) == [cost]
+    low, high = budget[cost].min(), budget[cost].max()
+    assert (0.45 < low < high <= 0.5) if limit else (low < 0.3 < 0.8 < high <= 1)
     left = bred.breeder.options.room(bred.breeder.fitted(budget, edge), budget)[cost]
     assert len(left) == DRAWN
     assert left.min() >= -1e-9
     assert np.median(left) < 0.02, "and use them"
 
 
-def test_so_many_children_are_for_an_edge_and_with_limits_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_children_are_for_an_edge_and_with_limits_only_where_it_is_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("lrf_optuna.breeding.EDGED", 0.4)
     breeder = Bred(table_of()).breeder
     looks = [breeder.look() for _ in range(400)]
     for cost in ("params", "macs"):
         assert 0.12 < np.mean([isinstance(look, Edge) and look.cost == cost for look in looks]) < 0.28
     aimed = Bred(table_of(), targets={"params": 0.4}).breeder
-    assert not any(isinstance(aimed.look(), Edge) for _ in range(50))
+    assert {look.cost for _ in range(50) if isinstance(look := aimed.look(), Edge)} == {"params"}
+    both = Bred(table_of(), targets={"params": 0.4, "macs": 0.4}).breeder
+    assert not any(isinstance(both.look(), Edge) for _ in range(50))
     alone = Bred(table_of(), objectives={"macs": OBJECTIVES["macs"]}).breeder
     assert all(alone.look() == alone.plain for _ in range(50))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf_optuna.attainment import Attainment
-from lrf_optuna.interest import FINE, ZONE, Interest, edges, stretched
+from lrf_optuna.interest import FINE, ZONE, Interest, edges, looks, stretched
 
 LIMITS = st.floats(0.01, 0.99)
 
@@ -41,8 +41,6 @@ def test_without_a_limit_below_one_costs_stay_as_they_are(values: list[float], l
 def test_the_interest_is_in_the_order_of_the_objectives() -> None:
     interest = Interest.of(("loss", "params", "macs"), {"macs": 0.4, "size": 0.1})
     assert interest.limits == (None, None, 0.4)
-    assert interest.aims
-    assert not Interest.of(("loss", "params"), {"macs": 0.4}).aims
     costs = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     found = interest(costs)
     assert np.array_equal(found[:, :2], costs[:, :2])
@@ -74,16 +72,32 @@ def test_steps_towards_the_limit_gain_more_than_steps_on_either_side() -> None:
 
 
 def test_a_front_has_an_edge_with_the_parameters_and_one_with_the_macs() -> None:
-    both = edges(("macs", "loss", "size", "params"))
+    both = edges(("macs", "loss", "size", "params"), {})
     assert [(edge.cost, edge.loss, edge.other) for edge in both] == [("params", 1, 3), ("macs", 1, 0)]
-    assert [edge.cost for edge in edges(("loss", "macs"))] == ["macs"]
-    assert not edges(("params", "macs"))
-    assert not edges(("loss", "size"))
+    assert [edge.cost for edge in edges(("loss", "macs"), {})] == ["macs"]
+    assert not edges(("params", "macs"), {})
+    assert not edges(("loss", "size"), {})
+
+
+def test_what_is_looked_at_follows_from_the_limits() -> None:
+    names = ("loss", "params", "macs")
+    assert looks(names, {}) == edges(names, {})
+    assert looks(names, {"macs": 0.4}) == (Interest((None, None, 0.4)), *edges(names, {"macs": 0.4}))
+    assert [(edge.cost, edge.limit) for edge in edges(names, {"macs": 0.4})] == [("macs", 0.4)]
+    for limits in ({"loss": 0.1}, {"params": 0.5, "macs": 0.4}, {"params": 0.5, "loss": 0.1}):
+        assert looks(names, limits) == (Interest.of(names, limits),)
+
+
+def test_an_edge_with_a_limit_looks_at_what_is_near_it() -> None:
+    free, near = (edges(("loss", "params"), limits)[0] for limits in ({}, {"params": 0.5}))
+    costs = np.array([[0.1, 0.2], [0.2, 0.49], [0.3, 0.9]])
+    assert np.array_equal(free(costs)[:, 0], near(costs)[:, 0])
+    assert np.array_equal(near(costs)[:, 1], stretched(costs[:, 1], 0.5))
 
 
 @given(st.lists(st.floats(0, 1.5), min_size=2, max_size=20), st.floats(0, 1))
 def test_an_edge_sees_the_cost_as_it_is_and_losses_in_their_order(losses: list[float], params: float) -> None:
-    edge = edges(("loss", "params", "macs"))[0]
+    edge = edges(("loss", "params", "macs"), {})[0]
     costs = np.column_stack([np.sort(losses), np.full(len(losses), params), np.linspace(0, 2, len(losses))])
     found = edge(costs)
     assert found.shape == (len(losses), 2)
@@ -93,7 +107,7 @@ def test_an_edge_sees_the_cost_as_it_is_and_losses_in_their_order(losses: list[f
 
 
 def test_at_an_edge_equal_ratios_of_losses_count_the_same_whatever_the_macs() -> None:
-    edge = edges(("loss", "params", "macs"))[0]
+    edge = edges(("loss", "params", "macs"), {})[0]
     front = np.array([[most, 0.5, 0.2] for most in (1e-2, 1e-1)])
     points = np.array([[0.8 * most, 0.5, 0.99] for most in (1e-2, 1e-1)])
     gains = [Attainment.of(edge(front[i : i + 1])).gains(edge(points[i : i + 1]))[0] for i in range(2)]

@@ -187,7 +187,7 @@ def test_a_gain_at_an_edge_is_worth_a_full_score_however_little_the_volume_gains
 ) -> None:
     costs = [{"loss": 0.001, "params": 0.4, "macs": 0.9999}, {"loss": 0.1, "params": 0.3, "macs": 0.2}]
     front = Front.of([Candidate(i, Plan(()), one) for i, one in enumerate(costs)])
-    edged, plain = (Race(proxy, front, pool, looks=looks) for looks in (edges(tuple(proxy.objectives)), ()))
+    edged, plain = (Race(proxy, front, pool, looks=looks) for looks in (edges(tuple(proxy.objectives), {}), ()))
     point = np.array([0.0009, 0.4, 0.9999])
     assert edged.gains(point)
     assert not plain.gains(point)
