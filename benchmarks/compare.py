@@ -1,11 +1,12 @@
 """Our search against every baseline at the same budgets, on real networks, without tuning.
 
-    python benchmarks/compare.py [--networks NAME...] [--trials N] [--models DIR] [--data DIR] [--work DIR]
+    python benchmarks/compare.py [--networks NAME...] [--cost params|macs] [--trials N]
+                                 [--models DIR] [--data DIR] [--work DIR]
 
 Runs `python -m lrf_optuna run --no-tune` and then `compare --test` for every network of the folder's models.json, and
-writes benchmarks/compare.md after each, of all that is in the work folder. A network whose compare.json is of as many
-trials is not compared again. The best baseline of a budget is the best one on validation images; its test accuracy
-stands beside.
+writes benchmarks/compare.md after each (compare_macs.md for budgets of MACs), of all that is in the work folder. A
+network whose compare.json is of as many trials is not compared again. The best baseline of a budget is the best one on
+validation images; its test accuracy stands beside.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main() -> None:
     for network in args.networks:
         compare(network, args)
         found = [one for name in NETWORKS if (one := Comparison.read(args.work / name, name))]
-        publish("compare", page(found))
+        publish(name_of(args.cost), page(found))
     print(page(found))
 
 
@@ -69,24 +70,32 @@ def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="of the models' models.json")
+    parser.add_argument("--cost", choices=("params", "macs"), default="params", help="what the budgets are of")
     parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / "compare")
+    parser.add_argument("--work", type=Path, help="by default runs/benchmarks/compare, or compare_macs")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.work = args.work or Path("runs") / "benchmarks" / name_of(args.cost)
+    return args
+
+
+def name_of(cost: str) -> str:
+    """What the page and the folder are called."""
+    return "compare" if cost == "params" else f"compare_{cost}"
 
 
 def compare(network: str, args: argparse.Namespace) -> None:
     """One search and one comparison of the command line, as a user types them."""
     folder, (data, options) = args.work / network, asked(network, args.models)
     there = Comparison.read(folder, network)
-    if there and there.trials == args.trials:
+    if there and (there.trials, there.cost) == (args.trials, args.cost):
         return
     lrf = [sys.executable, "-m", "lrf_optuna"]
     given = ["--model", args.models / f"{network}.keras", "--data", unpacked(data, args.data, args.work)]
     run = [*lrf, "run", "--name", network, *given, *options, "--trials", str(args.trials), "--no-tune", "--out", folder]
     subprocess.run(run, check=True)
-    subprocess.run([*lrf, "compare", network, "--out", folder, "--test"], check=True)
+    subprocess.run([*lrf, "compare", network, "--cost", args.cost, "--out", folder, "--test"], check=True)
 
 
 def asked(network: str, models: Path) -> tuple[str, list[str]]:
