@@ -1,7 +1,8 @@
 """One point off the front, for a reason: within targets, within a drop of accuracy, or the knee.
 
-Where accuracies can be measured, a dozen points that are worth it are (more where that costs little), and the most
-accurate one wins. Where those of the networks as they would be built can, the last word is among the best few of them.
+Where accuracies can be measured, a dozen points that are worth it are (more where that costs little), the best at a
+first glance of several dozen, and the most accurate one wins. Where those of the networks as they would be built can,
+the last word is among the best few of them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from lrf_optuna.progress import SILENT, Progress
 
 DOZEN = 12
 """Points of which the accuracy is measured, unless more are asked for."""
+GLANCED = 40
+"""Points that are glanced at where that can be done, unless fewer are asked for: where a network is nearly broken, a
+point with half as much loss again was more accurate than the dozen of least loss."""
 FINALISTS = 6
-"""Of these, of which the accuracy as built is measured: that takes a refit of all layers each."""
+"""Of those measured, of which the accuracy as built is measured: that takes a refit of all layers each."""
 BUILDS = 3
 """Of points that only a build might bring within a drop, so many are built in either way of looking for them."""
 REACH = 4
@@ -29,6 +33,8 @@ DEAR = 2
 
 Measure = Callable[[Plan], float]
 """Plan -> the share of validation images that its network gets right."""
+Away = Callable[[Candidate, float], float]
+"""A point and its drop -> how far it is from what is wanted."""
 
 
 def choose(
@@ -38,7 +44,9 @@ def choose(
     max_drop: float | None = None,
     accuracy: Measure | None = None,
     built: Measure | None = None,
+    glance: Measure | None = None,
     considered: int = DOZEN,
+    glanced: int = GLANCED,
     progress: Progress = SILENT,
 ) -> tuple[Candidate, str]:
     """One point off the front, and why.
@@ -47,7 +55,8 @@ def choose(
     more points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect network of
     no size. Without `accuracy` the loss stands for it, but for no drop. `built`: the accuracy as built, which is never
     less; it decides between the best few. `considered`: how many points are measured at most, unless there is a drop to
-    find. Raises LrfError where no point qualifies, with what there is, and for a drop without `accuracy`.
+    find; with `glance`, a quicker measure, they are the best at a glance of up to `glanced`. Raises LrfError where no
+    point qualifies, with what there is, and for a drop without `accuracy`.
     """
     wanted = targets or {}
     inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
@@ -61,17 +70,29 @@ def choose(
         )
     if accuracy is None:
         return by_loss(inside, wanted)
-    drops = Drops(accuracy, built, progress)
+    drops = Drops(accuracy, built, progress, glance, considered, glanced)
     if max_drop is not None:
         return mildest(inside, max_drop, drops)
-    return most_accurate(inside, wanted, drops, considered) if targets else knee(inside, drops, considered)
+    return most_accurate(inside, wanted, drops) if targets else knee(inside, drops)
 
 
 class Drops:
-    """Candidate -> points of accuracy that it loses, as it was scored; `as_built` after the corrections of a build."""
+    """Candidate -> points of accuracy that it loses, as it was scored; `as_built` after the corrections of a build.
 
-    def __init__(self, accuracy: Measure, built: Measure | None = None, progress: Progress = SILENT) -> None:
-        self.accuracy, self.built, self.progress = accuracy, built, progress
+    `most`: of how many points the accuracy is measured; of so many more it is at a `glance`, where there is one.
+    """
+
+    def __init__(
+        self,
+        accuracy: Measure,
+        built: Measure | None = None,
+        progress: Progress = SILENT,
+        glance: Measure | None = None,
+        considered: int = DOZEN,
+        glanced: int = GLANCED,
+    ) -> None:
+        self.accuracy, self.built, self.progress, self.glance = accuracy, built, progress, glance
+        self.considered, self.most = considered, max(considered, glanced) if glance else considered
         self.whole = accuracy(Plan(()))
 
     def __call__(self, candidate: Candidate) -> float:
@@ -84,28 +105,42 @@ class Drops:
 
     def lost(self, share: float) -> float:
         """Points between the original's accuracy and a share."""
-        return round(100 * (self.whole - share), 6)  # 0.98 - 0.97 is a little above 0.01
+        return difference(self.whole, share)
 
-    def of(self, points: Sequence[Candidate]) -> list[float]:
-        """The drops of several, shown as they come."""
+    def of(self, points: Sequence[Candidate], measure: Measure, whole: float, label: str) -> list[float]:
+        """The drops of several by a measure, in which the original has `whole`; shown as they come."""
         found = []
-        with self.progress.task("accuracies", len(points)) as step:
+        with self.progress.task(label, len(points)) as step:
             for point in points:
-                found.append(self(point))
+                found.append(difference(whole, measure(point.plan)))
                 step(1, note=f"{found[-1]:.2f} points lost")
         return found
 
-    def best(self, points: Sequence[Candidate], away: Callable[[Candidate, float], float]) -> tuple[Candidate, float]:
+    def best(self, points: Sequence[Candidate], away: Away) -> tuple[Candidate, float]:
         """The point that is least `away`, a function of it and its drop, and its drop as built; of equals the first.
 
-        As scored first, then the best few as built.
+        At a glance where there are many, as scored then, and the best few as built.
         """
-        drops = self.of(points)
-        order = np.argsort([away(*pair) for pair in zip(points, drops, strict=True)], kind="stable")
+        if self.glance and len(points) > self.considered:
+            drops = self.of(points, self.glance, self.glance(Plan(())), "accuracies at a glance")
+            points = [points[i] for i in sorted(nearest(points, drops, away)[: self.considered])]
+        drops = self.of(points, self.accuracy, self.whole, "accuracies")
+        order = nearest(points, drops, away)
         if not self.built:
             return points[order[0]], drops[order[0]]
         few = [(points[i], self.as_built(points[i])) for i in order[:FINALISTS]]
         return min(few, key=lambda pair: away(*pair))
+
+
+def difference(whole: float, share: float) -> float:
+    """Points of accuracy between two shares."""
+    return round(100 * (whole - share), 6)  # 0.98 - 0.97 is a little above 0.01
+
+
+def nearest(points: Sequence[Candidate], drops: Sequence[float], away: Away) -> list[int]:
+    """The numbers of points with these drops, the least `away` first."""
+    found: list[int] = np.argsort([away(*pair) for pair in zip(points, drops, strict=True)], kind="stable").tolist()
+    return found
 
 
 def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[Candidate, str]:
@@ -116,18 +151,16 @@ def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[
     return min(points, key=distance), f"the knee of {len(points)} points: nearest to a perfect network of no size"
 
 
-def most_accurate(
-    points: Sequence[Candidate], targets: Mapping[str, float], drops: Drops, count: int
-) -> tuple[Candidate, str]:
-    """The most accurate of that many points with the least loss; of equals the one with less."""
-    few = sorted(points, key=loss)[:count]
+def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], drops: Drops) -> tuple[Candidate, str]:
+    """The most accurate of those points with the least loss that are looked at; of equals the one with less."""
+    few = sorted(points, key=loss)[: drops.most]
     best, drop = drops.best(few, lambda _, drop: drop)
     return best, f"the most accurate of the {len(few)} points of least loss within {shown(targets)}: {lost(drop)}"
 
 
-def knee(points: Sequence[Candidate], drops: Drops, count: int) -> tuple[Candidate, str]:
-    """Of that many points along the front the nearest to a perfect network of no size, in accuracy and size."""
-    few, whole = along(points, count), max(drops.whole, 1e-9)
+def knee(points: Sequence[Candidate], drops: Drops) -> tuple[Candidate, str]:
+    """Of points along the front the nearest to a perfect network of no size, in accuracy and size."""
+    few, whole = along(points, drops.most), max(drops.whole, 1e-9)
     best, drop = drops.best(few, lambda point, drop: sqrt((DEAR * max(drop, 0) / 100 / whole) ** 2 + size(point) ** 2))
     return best, (
         f"the knee of {len(few)} points along the front: nearest to a perfect network of no size; {lost(drop)}"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrf_optuna.accuracy import Accuracy
+from lrf_optuna.accuracy import EACH, Accuracy
 from lrf_optuna.build import shown
-from lrf_optuna.choosing import DOZEN
+from lrf_optuna.choosing import DOZEN, GLANCED
 from lrf_optuna.corrections import Corrections
 from lrf_optuna.data import FEW, Data
 from lrf_optuna.progress import SILENT, Progress
@@ -36,8 +36,17 @@ def judge_of(proxy: Proxy, data: Data, unscored: Pixels, seed: int, progress: Pr
 
 def considered(judge: Accuracy) -> int:
     """How many points of a front are measured: a dozen, more where all of them cost little."""
-    each = judge.proxy.inventory.macs * len(judge.labels)
-    return int(np.clip(CHEAP_MACS / max(1, each), DOZEN, MANY))
+    return affordable(judge, len(judge.labels), MANY)
+
+
+def glanced(judge: Accuracy) -> int:
+    """How many are glanced at: several dozen, fewer where that costs much."""
+    return affordable(judge, len(judge.labels[::EACH]), GLANCED)
+
+
+def affordable(judge: Accuracy, images: int, most: int) -> int:
+    """How many plans are measured on so many images: at least a dozen, and at `most` so many."""
+    return int(np.clip(CHEAP_MACS / max(1, judge.proxy.inventory.macs * images), DOZEN, most))
 
 
 def corrections_of(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> Corrections:

@@ -29,7 +29,7 @@ from lrf_optuna.database import sqlite_file
 from lrf_optuna.finetune import finetune
 from lrf_optuna.fingerprint import digest
 from lrf_optuna.hunt import is_flat
-from lrf_optuna.judging import considered, corrections_of, judge_of
+from lrf_optuna.judging import considered, corrections_of, glanced, judge_of
 from lrf_optuna.layers import Inventory, counts, find_sites
 from lrf_optuna.leaving import MODEL, earlier, keep_model, leave, standing, standing_of_original, trained
 from lrf_optuna.pareto import front, volumes_of
@@ -193,7 +193,9 @@ class Run:
             max_drop=max_drop,
             accuracy=self.accuracy,
             built=self.corrections,
+            glance=self.accuracy.glance,
             considered=considered(self.accuracy),
+            glanced=glanced(self.accuracy),
             progress=self.progress,
         )
 

@@ -116,6 +116,18 @@ def test_statistics_that_do_not_help_are_not_taken(known: Proxy, digits: Any, ba
     assert judge(plan) == pytest.approx(share(built(known, plan), digits), abs=1.5 / len(digits.val.labels))
 
 
+def test_a_glance_is_the_accuracy_on_every_fifth_image_until_more_is_known(
+    judge: Accuracy, known: Proxy, digits: Any, batches: list[Array]
+) -> None:
+    plan = plan_at(known, 0.3)
+    few = Accuracy(known, digits.val.pixels[::5], digits.val.labels[::5], digits.preprocess, lambda: batches)
+    assert judge.glance(plan) == few(plan)
+    assert plan not in judge.known
+    fresh = Accuracy(known, digits.val.pixels, digits.val.labels, digits.preprocess, lambda: batches)
+    assert judge(plan) == fresh(plan)
+    assert judge.glance(plan) == judge(plan)
+
+
 def test_statistics_that_help_are_taken_and_raise_the_accuracy(
     judge: Accuracy, known: Proxy, digits: Any, digits_net: Any
 ) -> None:

@@ -147,6 +147,36 @@ def test_as_many_points_as_are_asked_for_are_measured(count: int) -> None:
     assert knee.asked == {WHOLE, *(point.plan for point in along(LINE, count))}
 
 
+def test_of_many_points_the_best_at_a_glance_are_measured() -> None:
+    shares = [0.9 - 0.001 * i for i in range(40)]
+    glance = Judge(LINE, [share + 0.05 * (i in (24, 31, 36)) for i, share in enumerate(shares)])
+    judge = Judge(LINE, [share + 0.06 * (i in (31, 38)) for i, share in enumerate(shares)])
+    within = [point for point in LINE if point.costs["params"] <= 0.5]
+    how = {"accuracy": judge, "glance": glance, "considered": 5, "glanced": 18}
+    chosen, why = choose(LINE, targets={"params": 0.5}, **how)
+    assert chosen.trial == 31
+    assert glance.asked == {WHOLE, *(point.plan for point in within[:18])}
+    best = {24, 31, 36, *(point.trial for point in within[:2])}
+    assert judge.asked == {WHOLE, *(LINE[i].plan for i in best)}
+    assert why.startswith("the most accurate of the 18 points")
+
+
+def test_where_no_more_are_looked_at_than_are_measured_there_is_no_glance() -> None:
+    glance = Judge(LINE)
+    choose(LINE, targets={"params": 0.5}, accuracy=Judge(LINE), glance=glance, considered=30, glanced=20)
+    assert not glance.calls
+
+
+def test_the_knee_is_looked_for_at_a_glance_first() -> None:
+    glance, judge = Judge(LINE), Judge(LINE)
+    chosen, why = choose(LINE, accuracy=judge, glance=glance, considered=4, glanced=20)
+    few = along(LINE, 20)
+    assert glance.asked == {WHOLE, *(point.plan for point in few)}
+    assert len(judge.asked) == 1 + 4
+    assert chosen == choose(LINE, accuracy=Judge(LINE), considered=20)[0], "as the glance tells the truth"
+    assert why.startswith(f"the knee of {len(few)} points")
+
+
 @given(CANDIDATES, st.randoms(use_true_random=False), st.sampled_from([{}, {"params": 0.5}, {"macs": 0.3}]))
 def test_at_most_a_dozen_and_the_original_are_measured(
     found: list[Candidate], dice: object, targets: dict[str, float]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lrf_optuna import judging
-from lrf_optuna.choosing import DOZEN
+from lrf_optuna.choosing import DOZEN, GLANCED
 from lrf_optuna.data import FEW, Images
-from lrf_optuna.judging import MANY, considered, corrections_of, judge_of
+from lrf_optuna.judging import MANY, considered, corrections_of, glanced, judge_of
 from lrf_optuna.plan import Plan
 from lrf_optuna.proxy import Proxy
 
@@ -43,6 +43,16 @@ def test_more_points_than_a_dozen_are_measured_where_all_of_them_cost_little(
     judge = judge_of(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
     monkeypatch.setattr(judging, "CHEAP_MACS", points * len(judge.labels) * known.inventory.macs)
     assert considered(judge) == count
+
+
+@pytest.mark.parametrize(("points", "count"), [(1, DOZEN), (4, 20), (10**6, GLANCED)])
+def test_at_a_glance_more_are_looked_at_for_the_same_cost(
+    known: Proxy, digits: Data, points: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judge_of(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
+    monkeypatch.setattr(judging, "CHEAP_MACS", points * len(judge.labels) * known.inventory.macs)
+    assert glanced(judge) == pytest.approx(count, abs=1), "a fifth of the images, rounded"
+    assert glanced(judge) >= considered(judge) or considered(judge) == MANY
 
 
 def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) -> None:
