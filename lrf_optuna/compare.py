@@ -11,7 +11,6 @@ from cachetools import LRUCache
 
 from lrf_optuna.baselines import Baseline, baselines_of
 from lrf_optuna.bench import Bench, Costs
-from lrf_optuna.choosing import FINALISTS
 from lrf_optuna.comparison import BUILT, FILE, FILTERS, KINDS, OURS, Block, Comparison, Row, Score, checked
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.corrections import composed
@@ -19,7 +18,6 @@ from lrf_optuna.curves import drawn
 from lrf_optuna.decompositions import compose
 from lrf_optuna.errors import LrfError
 from lrf_optuna.fits import keep
-from lrf_optuna.judging import considered, glanced
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import costs_of, front
 from lrf_optuna.plan import INTACT, Candidate, Choice, Plan
@@ -264,15 +262,14 @@ def quick(work: Run) -> Callable[[Plan], float]:
 def notes(work: Run, test: bool) -> tuple[str, ...]:
     """What a fair reader should know of how the rows were measured."""
     there, kind = len(work.accuracy.labels), "validation and training" if work.data.few else "validation"
-    many = max(considered(work.accuracy), glanced(work.accuracy))
     return (
         f"Accuracies are of {there:,} {kind} images, before any training: with kernels fitted to "
         f"{len(work.calibration):,} calibration images as ours are, and with plain kernels as published; BatchNorm "
         "statistics are re-estimated wherever that helps. As built: the chains are also refitted in layer order where "
         "that is more accurate, ours and those of the baseline that is best with fitted kernels.",
         *work.data.notes,
-        f"Our point is the most accurate as built of the best {FINALISTS} of up to {many} that these very validation "
-        "images are shown to, so its accuracy is a little flattered; every baseline is one plan, of which greedy looks "
-        f"at {min(there, QUICK):,} of the images.",
+        "Our point is the most accurate as built of a dozen or more that these very validation images are shown to, so "
+        "its accuracy is a little flattered; every baseline is one plan, of which greedy looks at "
+        f"{min(there, QUICK):,} of the images.",
         *([f"The {len(work.data.test):,} test images are only reported: nothing is chosen by them. {TESTED}"] * test),
     )

@@ -592,7 +592,7 @@ def test_select_takes_the_most_accurate_within_a_target_and_says_what_it_loses(s
     printed = done("select", "net", "--target", "params=0.9")
     within = [point for point in points if point["params"] <= 0.9]
     assert kept(study)["trial"] in {point["trial"] for point in within}
-    assert kept(study)["why"].startswith(f"the most accurate of the {min(12, len(within))} points of least loss within")
+    assert kept(study)["why"].startswith(f"the most accurate of {min(MANY, len(within))} points within")
     assert kept(study)["why"] in printed
     assert "points of validation accuracy lost before tuning" in printed
 
@@ -810,6 +810,7 @@ def test_looking_at_a_study_imports_no_tensorflow(study: Path) -> None:
 import sys
 from typer.testing import CliRunner
 from lrf_optuna.cli import app
+from lrf_optuna.judging import MANY
 for args in (["front", "net"], ["select", "net", "--knee", "--by", "loss"]):
     assert CliRunner().invoke(app, args).exit_code == 0
 print("tensorflow" in sys.modules)

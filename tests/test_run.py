@@ -244,7 +244,7 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
     assert set(work.corrections.known) == {point.plan for point in few}
     assert work.corrections(chosen.plan) >= max(work.accuracy(point.plan) for point in within)
     assert chosen in within
-    assert why.startswith(f"the most accurate of the {len(within)} points")
+    assert why.startswith(f"the most accurate of {len(within)} points")
     assert "accuracies" in heard.labels
     assert set(work.accuracy.known) == {Plan(()), *(point.plan for point in within)}
     for trial in trials(tmp_path):
