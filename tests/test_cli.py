@@ -26,6 +26,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lrf_optuna.cli import app
+from lrf_optuna.judging import MANY
 from lrf_optuna.plan import Plan
 
 if TYPE_CHECKING:
@@ -810,7 +811,6 @@ def test_looking_at_a_study_imports_no_tensorflow(study: Path) -> None:
 import sys
 from typer.testing import CliRunner
 from lrf_optuna.cli import app
-from lrf_optuna.judging import MANY
 for args in (["front", "net"], ["select", "net", "--knee", "--by", "loss"]):
     assert CliRunner().invoke(app, args).exit_code == 0
 print("tensorflow" in sys.modules)
