@@ -40,7 +40,7 @@ def considered(judge: Accuracy) -> int:
 
 
 def glanced(judge: Accuracy) -> int:
-    """Among how many others are glanced at, where all those lose much: several dozen, fewer where that costs much."""
+    """Up to how many are glanced at where all those lose much: several dozen, fewer where that costs much."""
     return affordable(judge, len(judge.labels[::EACH]), GLANCED)
 
 
