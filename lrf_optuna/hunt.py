@@ -10,10 +10,11 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from lrf_optuna.allocate import Picks, Table
-from lrf_optuna.breeding import Breeder, Options
+from lrf_optuna.breeding import Breeder
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
 from lrf_optuna.plan import Candidate, Plan
+from lrf_optuna.scored import Options
 from lrf_optuna.storage import PLAN, candidate_of
 
 if TYPE_CHECKING:

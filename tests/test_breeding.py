@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf_optuna.allocate import Option, Table, plan_of
-from lrf_optuna.breeding import BOLD, BOLDLY, DRAWN, HOPE, Breeder, Options
+from lrf_optuna.breeding import BOLD, BOLDLY, DRAWN, HOPE, Breeder
 from lrf_optuna.interest import Edge, edges
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front, costs_of, undominated
 from lrf_optuna.plan import Candidate, Choice, Plan
+from lrf_optuna.scored import Options
 
 Array = np.ndarray[Any, Any]
 Objectives = Mapping[str, Callable[[Measured], float]]

@@ -61,6 +61,7 @@ FLOORS = {
     "vbmf": 3,
     "allocate": 4,
     "surrogate": 5,
+    "scored": 5,
     "seeding": 5,
     "breeding": 6,
     "choosing": 4,
