@@ -156,11 +156,9 @@ class Breeder:
         return self.rng.random(DRAWN) if edge is None else np.full(DRAWN, float(edge.cost == "params"))
 
     def budgets(self, edge: Edge | None) -> dict[str, Array]:
-        """The costs that have one -> each child's, `(children,)`: at the limits or a little below, at an edge any."""
-        if edge is None:
+        """The costs that have one -> each child's, `(children,)`: at limits or a little below, else at an edge any."""
+        if edge is None or self.budget:
             return {cost: most * (1 - SLACK * self.rng.random(DRAWN) ** 2) for cost, most in self.budget.items()}
-        if edge.limit is not None:
-            return {edge.cost: edge.limit * (1 - SLACK * self.rng.random(DRAWN) ** 2)}
         least = self.options.fixed[edge.cost] + getattr(self.options, edge.cost).min(axis=1).sum()
         return {edge.cost: self.rng.uniform(least, 1, DRAWN)}
 

@@ -169,9 +169,10 @@ def test_children_for_an_edge_lose_less_within_budgets_of_that_cost_alone(
 @pytest.mark.parametrize("limit", [None, 0.5])
 @pytest.mark.parametrize("cost", ["params", "macs"])
 def test_children_for_an_edge_meet_budgets_of_that_cost(cost: str, limit: float | None) -> None:
-    bred = Bred(table_of(MANY))
+    targets = {cost: limit} if limit else {}
+    bred = Bred(table_of(MANY), targets=targets)
     bred.child()
-    edge = next(e for e in edges(tuple(OBJECTIVES), {cost: limit} if limit else {}) if e.cost == cost)
+    edge = next(e for e in edges(tuple(OBJECTIVES), targets) if e.cost == cost)
     budget = bred.breeder.budgets(edge)
     assert list(budget) == [cost]
     low, high = budget[cost].min(), budget[cost].max()
