@@ -46,7 +46,6 @@ def refit_in_order(
     kernels: Fitted,
     images: Array,
     progress: Progress = SILENT,
-    label: str = "refit in order",
     pull: float = PULL,
 ) -> Fitted:
     """The same chains (site -> stage kernels) refitted layer after layer.
@@ -62,7 +61,7 @@ def refit_in_order(
     positions = max(1, MOST_ROWS // (2 * len(images)))
     batches = in_batches(images, proxy.sites.values())
     fitted, whole = dict(kernels), proxy.swaps(plan)
-    with proxy.calm(), progress.task(label, len(batches) + len(sites)) as step:
+    with proxy.calm(), progress.task("refit in order", len(batches) + len(sites)) as step:
         goals: dict[str, list[Array]] = {name: [] for name in sites}
         for turn, x in enumerate(batches):
             for name, maps in proxy.inputs(x, names=list(sites)).items():

@@ -134,7 +134,7 @@ class Drops:
         count, order = len(few), nearest(few, drops, away)[:FINALISTS]
         if self.built:
             few = [few[i] for i in order]
-            drops = [self.as_built(point) for point in few]
+            drops = self.of(few, self.built, self.whole, "as built")
             order = nearest(few, drops, away)
         return few[order[0]], drops[order[0]], count
 

@@ -66,8 +66,6 @@ class Corrections:
     progress: Progress = SILENT
     seen: bool = False
     known: dict[Plan, float] = field(default_factory=dict)
-    refits: int = 0
-    """How many were made so far."""
     pull: float = PULL
     found_at: float = 0.0
     """The largest loss of a plan that the pull was looked for with."""
@@ -129,9 +127,7 @@ class Corrections:
 
     def pulled(self, plan: Plan, scored: Fitted, pull: float) -> Corrected:
         """A refit, by a pull."""
-        self.refits += 1
-        label = f"refit in order ({self.refits})"
-        stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress, label, pull)
+        stages = refit_in_order(self.judge.proxy, plan, scored, self.images(), self.progress, pull)
         kernels = composed(self.judge.proxy, plan, stages)
         statistics = self.judge.statistics(kernels)
         accuracy = self.judge.right(self.judge.labelled, kernels, statistics)

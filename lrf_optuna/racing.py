@@ -176,9 +176,10 @@ class Race:
             return True
         if self.front.beats(costs):
             return False
-        most, views = LITTLE * (1 - self.front.volume), [(costs, self.front.costs)]
-        views += [(look(costs[None])[0], look(self.front.costs)) for look in self.looks]
-        return any(added(*view) > most for view in views)
+        most = LITTLE * (1 - self.front.volume)
+        if added(costs, self.front.costs) > most:
+            return True
+        return any(added(look(costs[None])[0], look(self.front.costs)) > most for look in self.looks)
 
     def costs(self, measured: Measured) -> Array:
         """The costs `(costs,)` of what was measured."""
