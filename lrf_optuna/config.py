@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEEP = (
-    *(0.03, 0.04, 0.055, 0.07, 0.085, 0.1, 0.125, 0.15, 0.175, 0.2, 0.23),
+    *(0.01, 0.02, 0.03, 0.04, 0.055, 0.07, 0.085, 0.1, 0.125, 0.15, 0.175, 0.2, 0.23),
     *(0.26, 0.295, 0.33, 0.37, 0.42, 0.48, 0.55, 0.63, 0.72, 0.82, 0.92),
 )
-"""Shares of its parameters that a layer may keep: fine steps, so that networks of few layers can fill a budget."""
+"""Shares of its parameters that a layer may keep: fine steps, so that networks of few layers can fill a budget.
+
+The smallest are for layers that hold much of a network (`contenders.grid`).
+"""
 BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Shares of a cost that a search makes a seed for, and that `compare` compares at, where nothing else is asked."""
 Augment = Literal["none", "flip", "crop", "flip-crop"]

@@ -15,7 +15,10 @@ from lrf_optuna.decompositions import chain_of, choice_of
 from lrf_optuna.plan import INTACT, Choice
 from lrf_optuna.stages import Site
 
-TRIED = (0.0, 0.15, 0.4, 0.7)
+SMALL, LITTLE = 0.03, 0.01
+"""Keeps below the first are for layers of which so much is still more than the second of the network's parameters:
+the first Dense layers of LeNets and VGGs, but no layer of a ResNet, whose search they only lead astray."""
+TRIED = (0.0, SMALL, 0.15, 0.4, 0.7)
 """Near these keeps every method is fitted, and at its smallest."""
 CLEARLY = 1.01
 """To beat a method at a size, so many times less must be lost there, """
@@ -41,6 +44,12 @@ def drawn(
         for share in worth:
             found.setdefault(choice_of(site.op, method, share), (method, share))
     return found
+
+
+def grid(keeps: Sequence[float], share: float) -> tuple[float, ...]:
+    """Those of the keeps that a layer may have which holds this share of the network's parameters."""
+    large = [keep for keep in keeps if keep >= SMALL]
+    return tuple(keeps if SMALL * share > LITTLE else large or keeps)
 
 
 def nearest(keeps: Sequence[float], wanted: Sequence[float]) -> tuple[float, ...]:

@@ -43,7 +43,7 @@ class Line:
         race: Race,
         make: Callable[[], optuna.samplers.BaseSampler],
         methods: Mapping[str, Sequence[str]],
-        keeps: tuple[float, ...],
+        keeps: Mapping[str, Sequence[float]],
         *,
         seeds: Sequence[Picks],
         population: int,

@@ -59,7 +59,7 @@ NoRacing = Annotated[
     option("Score every plan on all images, even where few show it to be no gain.", None, SEARCH, "--no-racing"),
 ]
 Workers = Annotated[Whole, option("Processes that search on the study together.", "1", SEARCH)]
-Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "12 from 0.04 to 0.75", SEARCH)]
+Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "24 from 0.01 to 0.92", SEARCH)]
 
 CacheAt = Annotated[
     Path | None,

@@ -32,12 +32,12 @@ class CategoricalDistribution(optuna.distributions.CategoricalDistribution):
     __hash__ = optuna.distributions.CategoricalDistribution.__hash__
 
 
-def space_of(methods: Mapping[str, Sequence[str]], keeps: Sequence[float]) -> Space:
-    """A method and a keep for every site, site by site: `methods` site -> what it draws from."""
+def space_of(methods: Mapping[str, Sequence[str]], keeps: Mapping[str, Sequence[float]]) -> Space:
+    """A method and a keep for every site, site by site: `methods` and `keeps` site -> what it draws from."""
     ranges: Space = {}
     for site, names in methods.items():
         ranges[f"{site}.method"] = CategoricalDistribution(tuple(names))
-        ranges[f"{site}.keep"] = CategoricalDistribution(tuple(keeps))
+        ranges[f"{site}.keep"] = CategoricalDistribution(tuple(keeps[site]))
     return ranges
 
 

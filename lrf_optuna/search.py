@@ -26,6 +26,7 @@ from lrf_optuna.recorder import Recorder
 from lrf_optuna.samplers import BRED, SAMPLERS
 from lrf_optuna.seeding import budgeted, seeds, turned
 from lrf_optuna.storage import Record
+from lrf_optuna.weighing import grids_of
 
 if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
@@ -66,12 +67,14 @@ def search(
     table = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
     start = stream(seed, len(done), rank)
     hunt = Hunt(proxy, table, targets or {}, start)
-    first = seeds(table, keeps, population, hunt.sizes, proxy.fixed, standard) if seeded else []
+    grids = grids_of(proxy, keeps)
+    shared = [keep for keep in keeps if all(keep in own for own in grids.values())]
+    first = seeds(table, shared, population, hunt.sizes, proxy.fixed, standard) if seeded else []
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(proxy.calm())
         race = Race(proxy, hunt.front, stack.enter_context(passing(passes)), racing, hunt.breeder.looks)
-        drawing = partial(make, population, start, hunt.child), methods, tuple(keeps)
+        drawing = partial(make, population, start, hunt.child), methods, grids
         ordered, own = turned(first, rank), sampler == BRED
         line = Line(hunt, race, *drawing, seeds=ordered, population=population, bred=own)
         line.join(done)

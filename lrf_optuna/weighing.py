@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrf_optuna.allocate import Option, Table
-from lrf_optuna.contenders import drawn, nearest
+from lrf_optuna.contenders import SMALL, drawn, grid, nearest
 from lrf_optuna.crew import Found, Work, fitted
 from lrf_optuna.decompositions import built_in
 from lrf_optuna.plan import INTACT, Choice, Plan
@@ -27,7 +27,7 @@ from lrf_optuna.stages import Array
 if TYPE_CHECKING:
     from lrf_optuna.proxy import Proxy
 
-PROBED = (0.0, 0.07, 0.15, 0.26, 0.4, 0.7)
+PROBED = (0.0, SMALL, 0.07, 0.15, 0.26, 0.4, 0.7)
 """Near these keeps each layer is compressed alone, to see what its errors do to the network."""
 LEAST = 1e-6
 """Errors and losses below are rounding."""
@@ -38,32 +38,38 @@ SIMILARITIES_HOME = "lrf_optuna.similarity"
 
 def table_of(proxy: Proxy, keeps: Sequence[float], progress: Progress) -> Table:
     """See `Proxy.table`."""
-    missing = [name for name in proxy.sites if not settled(proxy, name, keeps)]
-    there, words = len(proxy.sites) - len(missing), str((proxy.sense, tuple(keeps)))
+    grids = grids_of(proxy, keeps)
+    missing = [name for name in proxy.sites if not settled(proxy, name, grids[name])]
+    there = len(proxy.sites) - len(missing)
     _ = proxy.moments if missing else None
     with proxy.calm(), progress.task("a table of errors", len(proxy.sites), there) as step:
-        for name, found in made(proxy, missing, keeps):
-            with proxy.fits.recording(name, words):
+        for name, found in made(proxy, {name: grids[name] for name in missing}):
+            with proxy.fits.recording(name, str((proxy.sense, grids[name]))):
                 proxy.fits.take_in(name, found)
-                options(proxy, name, keeps)
+                options(proxy, name, grids[name])
             step(1)
     if missing and proxy.cache:
         proxy.cache.trim()
-    return {name: options(proxy, name, keeps) for name in proxy.sites}
+    return {name: options(proxy, name, own) for name, own in grids.items()}
 
 
-def made(proxy: Proxy, names: Sequence[str], keeps: Sequence[float]) -> Iterator[tuple[str, Found]]:
-    """The named sites, each with what was fitted to it elsewhere: nothing where this process fits as well alone."""
-    methods = {name: proxy.methods_of(name) for name in names}
-    known = {name: proxy.fits.of(name).errors for name in names}
-    count = sum(len(few) * len(keeps) - len(known[name]) for name, few in methods.items())
-    processes = min(cores(), len(names))
+def grids_of(proxy: Proxy, keeps: Sequence[float]) -> dict[str, tuple[float, ...]]:
+    """Site -> those of the keeps that it may have."""
+    return {name: grid(keeps, proxy.shares(name, INTACT)[0]) for name in proxy.sites}
+
+
+def made(proxy: Proxy, grids: Mapping[str, tuple[float, ...]]) -> Iterator[tuple[str, Found]]:
+    """Sites with their keeps -> each with what was fitted to it elsewhere: nothing where this process does it alone."""
+    methods = {name: proxy.methods_of(name) for name in grids}
+    known = {name: proxy.fits.of(name).errors for name in grids}
+    count = sum(len(few) * len(grids[name]) - len(known[name]) for name, few in methods.items())
+    processes = min(cores(), len(grids))
     if processes < 2 or count < MANY or not proxy.small or not all(map(built_in, proxy.methods)):
-        yield from ((name, {}) for name in names)
+        yield from ((name, {}) for name in grids)
         return
     works = [
-        Work(proxy.sites[name], proxy.kernels[name], proxy.moments.get(name), methods[name], tuple(keeps), known[name])
-        for name in names
+        Work(proxy.sites[name], proxy.kernels[name], proxy.moments.get(name), methods[name], own, known[name])
+        for name, own in grids.items()
     ]
     yield from fitted(works, processes)
 

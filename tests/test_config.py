@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from lrf_optuna.config import KEEP, Augment, StudySpec, embedded_study, find_study, name_for
+from lrf_optuna import options
+from lrf_optuna.config import BUDGETS, KEEP, Augment, StudySpec, embedded_study, find_study, name_for
 from lrf_optuna.data import AUGMENTATIONS
 from lrf_optuna.errors import LrfError
 
@@ -27,6 +28,29 @@ def test_a_minimal_study_has_the_documented_defaults(tmp_path: Path) -> None:
     assert spec.search.keep == KEEP
     assert (spec.tune.epochs, spec.tune.rate, spec.tune.batch) == (5, "auto", 128)
     assert (spec.data.divide, spec.data.mean, spec.data.std, spec.data.augment) == (1.0, (0.0,), (1.0,), "none")
+
+
+def test_the_defaults_that_help_shows_are_those_of_a_study(tmp_path: Path) -> None:
+    spec = StudySpec.from_toml(written(tmp_path, MINIMAL))
+    search, data = spec.search, spec.data
+    plain = {
+        "search": ("trials", "seed", "calibration", "population", "similarity", "maps", "sampler", "workers", "by"),
+        "data": ("divide", "augment", "validation"),
+        "tune": ("epochs", "rate", "batch", "distil", "optimizer"),
+    }
+    wanted = {
+        name.title(): f"{value:g}" if isinstance(value := getattr(getattr(spec, section), name), float) else str(value)
+        for section, names in plain.items()
+        for name in names
+    }
+    wanted |= {
+        "Keep": f"{len(search.keep)} from {min(search.keep):g} to {max(search.keep):g}",
+        "Objectives": ",".join(search.objectives),
+        "Mean": f"{data.mean[0]:g}",
+        "Std": f"{data.std[0]:g}",
+        "Budgets": ",".join(map(str, BUDGETS)),
+    }
+    assert {name: get_args(getattr(options, name))[1].show_default for name in wanted} == wanted
 
 
 def test_relative_files_are_taken_from_the_study_files_folder(tmp_path: Path) -> None:

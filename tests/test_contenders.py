@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lrf_optuna.config import KEEP
-from lrf_optuna.contenders import CLEARLY, TRIED, beats, contenders, drawn, nearest
+from lrf_optuna import config
+from lrf_optuna.contenders import CLEARLY, LITTLE, SMALL, TRIED, beats, contenders, drawn, grid, nearest
 from lrf_optuna.decompositions import DECOMPOSITIONS, chain_of, choice_of, saving
 from lrf_optuna.plan import INTACT, Choice
 from lrf_optuna.proxy import Proxy
@@ -16,6 +16,7 @@ from lrf_optuna.stages import Conv, Site
 
 SITE = Site("a", Conv((3, 3), 24, 24, (1, 1), (1, 1), "same"), ((8, 8),))
 DENSE = Site("b", Conv((), 96, 80, (), ()), ((),))
+KEEP = grid(config.KEEP, 0.1)
 METHODS = {site.name: ("intact", *saving(site.op)) for site in (SITE, DENSE)}
 
 
@@ -28,6 +29,15 @@ def test_the_keeps_nearest_to_some_are_each_there_once() -> None:
     assert nearest((0.2, 0.4, 0.6), (0.0, 0.15, 0.4, 0.7)) == (0.2, 0.4, 0.6)
     assert nearest((0.3,), TRIED) == (0.3,)
     assert nearest(KEEP, (0.0, 1.0)) == (min(KEEP), max(KEEP))
+
+
+def test_the_smallest_keeps_are_for_layers_that_hold_much_of_the_network() -> None:
+    tiny = {keep for keep in config.KEEP if keep < SMALL}
+    assert tiny
+    assert grid(config.KEEP, 0.9) == config.KEEP
+    assert set(config.KEEP) - set(grid(config.KEEP, 0.1)) == tiny
+    assert min(config.KEEP) < LITTLE / SMALL, "what such a layer keeps at least is little beside the network"
+    assert grid((0.01, 0.02), 0.1) == (0.01, 0.02), "where there are no others"
 
 
 FEW = nearest(KEEP, TRIED)

@@ -17,7 +17,7 @@ from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.hunt import CONSTRAINT, VOLUME, is_flat
 from lrf_optuna.pareto import Front, front, volumes_of
-from lrf_optuna.plan import Candidate
+from lrf_optuna.plan import INTACT, Candidate
 from lrf_optuna.proxy import Proxy
 from lrf_optuna.samplers import SAMPLERS
 from lrf_optuna.search import search, space, stream
@@ -394,3 +394,17 @@ def test_seeds_that_are_spread_fill_more_than_as_many_at_even_steps(proxy: Proxy
     assert volume(swept[i] for i in chosen) > volume(swept[i] for i in even)
     assert spreading(np.zeros((0, 3)), 4) == []
     assert sorted(spreading(np.eye(3), 9)) == [0, 1, 2]
+
+
+def test_only_a_layer_that_holds_much_of_the_network_may_keep_hardly_anything(proxy: Proxy, tmp_path: Path) -> None:
+    grid, record = (0.01, 0.02, 0.1, 0.3, 0.6), record_at(tmp_path / "s.db")
+    wide = proxy.table(grid)
+    search(proxy, wide, trials=24, keeps=grid, population=12, record=record)
+    shares = {site: proxy.shares(site, INTACT).params for site in wide}
+    assert min(shares.values()) < 1 / 3 < max(shares.values())
+    for site, share in shares.items():
+        choices = record.finished()[0].distributions[f"{site}.keep"].choices  # type: ignore[attr-defined]
+        assert choices == (grid if share > 1 / 3 else grid[2:])
+        assert {option.keep for option in wide[site]} <= set(choices)
+    large = max(shares, key=lambda site: shares[site])
+    assert min(trial.params[f"{large}.keep"] for trial in record.finished()) == 0.01
