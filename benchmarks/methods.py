@@ -122,9 +122,12 @@ def at_budgets(points: Sequence[Candidate], right: Accuracy) -> list[Found | Non
 def curve(proxy: Proxy, table: Table) -> list[tuple[float, float]]:
     """(loss of the logits, share of the convolutions' weights) of plans that change nothing else, for fewest weights.
 
-    The allocation is the Lagrangian one over the table, from the largest network to the smallest.
+    The allocation is the Lagrangian one over the table, from the largest network to the smallest. Nothing where there
+    are no convolutions.
     """
     wide = {name: options for name, options in table.items() if proxy.sites[name].op.window}
+    if not wide:
+        return []
     plans = dict.fromkeys(plan_of(lagrangian(wide, multiplier, 1.0)) for multiplier in MULTIPLIERS)
     whole = sum(proxy.sites[name].op.params for name in wide)
     return [
@@ -172,7 +175,7 @@ def write(work: Path) -> None:
 def line(found: Found) -> str:
     """A row of the table."""
     each = volumes(found)
-    shares = " | ".join(f"{smallest(found, most):.1%}" for most in LOSSES)
+    shares = " | ".join(f"{smallest(found, most):.1%}" if found["curve"] else "–" for most in LOSSES)
     asked = f"| {found['network']} | {found['row']} | {found['trials']} | {' '.join(map(str, found['seeds']))} "
     return f"{asked}| {np.mean(each):.4f} | {' '.join(f'{volume:.4f}' for volume in each)} | {shares} |"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
@@ -127,6 +128,18 @@ def test_the_points_of_a_row_are_a_front_of_its_methods(methods: ModuleType, net
     losses, shares = zip(*methods.curve(proxy, table), strict=True)
     assert (losses[0], shares[0]) < (1e-3, 1.01)
     assert shares[-1] < 0.4
+
+
+def test_a_network_without_convolutions_has_rows_of_dense_methods_and_no_shares_of_convolutions(
+    methods: ModuleType, images: Any
+) -> None:
+    inputs = keras.Input(images.shape[1:])
+    flat = keras.layers.Dense(24, name="wide")(keras.layers.Flatten()(inputs))
+    proxy = Proxy(keras.Model(inputs, keras.layers.Dense(10)(flat)), images)
+    assert not any(alone for _, alone in methods.rows_of(proxy).values())
+    assert methods.curve(proxy, proxy.table((0.2, 0.5))) == []
+    row = methods.line(found(methods.MIX, False))
+    assert row.endswith("| – | – | – |"), row
 
 
 def found(row: str, alone: bool, *curve: tuple[float, float]) -> dict[str, Any]:
