@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -96,9 +96,19 @@ class Grid:
 
         `multipliers`, `mixes` `(n,)`; `weights` `(n, layers)`: of the layers' losses, where they are not 1.
         """
-        losses = self.errors if weights is None else weights[:, :, None] * self.errors
-        best: Picked = (losses + multipliers[:, None, None] * self.sizes(mixes)).argmin(axis=2)
-        return best
+        return self.allocating(mixes, weights)(multipliers)
+
+    def allocating(self, mixes: Array, weights: Array | None = None) -> Callable[[Array], Picked]:
+        """The same for any multipliers: what does not depend on them is worked out once."""
+        losses, sizes = self.errors if weights is None else weights[:, :, None] * self.errors, self.sizes(mixes)
+
+        def allocated(multipliers: Array) -> Picked:
+            prices = multipliers[:, None, None] * sizes
+            prices += losses
+            best: Picked = prices.argmin(axis=2)
+            return best
+
+        return allocated
 
     def total(self, picked: Picked, cost: str) -> Array:
         """The sums of a cost (`loss`, `params`, `macs`) over the layers of plans `(n, layers)`."""
@@ -133,11 +143,12 @@ def ladder(table: Table, count: int) -> list[Plan]:
 
 def fitting(table: Table, budget: Mapping[str, float], mixes: Sequence[float] = MIXES) -> list[Picks]:
     """For each mix the picks with the least loss whose layers stay within `budget` (their shares)."""
-    grid, shares = Grid(table), np.array(mixes)
-    low, high = np.full(len(shares), LEAST), np.full(len(shares), MOST)
+    grid = Grid(table)
+    allocated = grid.allocating(np.array(mixes))
+    low, high = np.full(len(mixes), LEAST), np.full(len(mixes), MOST)
 
     def fit(exponents: Array) -> NDArray[np.bool_]:
-        picked = grid.allocated(10**exponents, shares)
+        picked = allocated(10**exponents)
         fits: NDArray[np.bool_] = np.all([grid.total(picked, cost) <= most for cost, most in budget.items()], axis=0)
         return fits
 
@@ -146,7 +157,7 @@ def fitting(table: Table, budget: Mapping[str, float], mixes: Sequence[float] = 
         middle = (low + high) / 2
         inside = fit(middle)
         low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-    found = [grid.picks(picked) for picked in grid.allocated(10**high, shares)[possible]]
+    found = [grid.picks(picked) for picked in allocated(10**high)[possible]]
     return sorted(found, key=lambda picks: sum(option.loss for option in picks.values()))
 
 

@@ -178,14 +178,15 @@ class Breeder:
 
     def fitted(self, budget: Mapping[str, Array], edge: Edge | None = None) -> Picked:
         """Allocations that just meet their budgets `(children,)`, with what is left of them used."""
-        weights, mixes = self.doubted(UNSURE), self.mixes(edge)
-        low, high = (np.full(DRAWN, edge) for edge in np.log(MULTIPLIERS[[0, -1]]))
+        weights = self.doubted(UNSURE)
+        allocated = self.options.allocating(self.mixes(edge), weights)
+        low, high = (np.full(DRAWN, end) for end in np.log(MULTIPLIERS[[0, -1]]))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            left = self.options.room(self.options.allocated(np.exp(middle), mixes, weights), budget)
+            left = self.options.room(allocated(np.exp(middle)), budget)
             inside = np.all([room >= 0 for room in left.values()], axis=0)
             low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-        return self.filled(self.options.allocated(np.exp(high), mixes, weights), weights, budget)
+        return self.filled(allocated(np.exp(high)), weights, budget)
 
     def filled(self, picked: Picked, weights: Array, budget: Mapping[str, Array]) -> Picked:
         """Plans with one layer after another at the option that gains most and still meets the budget."""

@@ -52,7 +52,8 @@ def search(
     """Score plans until there are `trials` in all, and return every one, the record's earlier ones included.
 
     The first `population` trials are good plans off `table`, unless not `seeded`; they are parents like any other. A
-    method that the table shows to be worse than another in a layer, whatever it keeps, is not searched there. `targets`
+    method that the table shows to be worse than another in a layer, whatever it keeps, is not searched there, and the
+    smallest of the `keeps` only in layers that hold much of the network (`contenders.grid`). `targets`
     (cost -> most; of the loss too) are constraints of the trials, and the front becomes dense below them. With
     `stop_when_flat` the search ends where the hypervolume hardly rises. `racing` scores plans on few images first, and
     no further where these show them to be beaten (`Race`); `passes` are made at a time. Finished trials go to `record`
