@@ -14,7 +14,7 @@ import numpy as np
 
 from lrf_optuna.allocate import Option, Picked
 from lrf_optuna.attainment import Attainment
-from lrf_optuna.interest import Edge, Interest, Look, looks, nearby
+from lrf_optuna.interest import Edge, Interest, Look, looks
 from lrf_optuna.objectives import Measured
 from lrf_optuna.plan import Plan
 from lrf_optuna.scored import Options, Scored
@@ -74,12 +74,7 @@ class Breeder:
         self.rng = np.random.default_rng(seed)
         self.limits = {cost: most for cost, most in limits.items() if cost in objectives}
         self.budget = {cost: most for cost, most in self.limits.items() if cost in ("params", "macs")}
-        names = tuple(objectives)
-        self.plain, self.near, self.looks = (
-            Interest.of(names, {}),
-            nearby(names, self.limits),
-            looks(names, self.limits),
-        )
+        self.plain, self.looks = Interest.of(tuple(objectives), {}), looks(tuple(objectives), self.limits)
         self.scored = Scored(options)
         self.learnt = 0
         self.shared = False

@@ -73,14 +73,10 @@ def edges(objectives: Sequence[str], limits: Mapping[str, float]) -> tuple[Edge,
     return tuple(Edge(cost, objectives.index("loss"), objectives.index(cost), limits.get(cost)) for cost in costs)
 
 
-def nearby(objectives: Sequence[str], limits: Mapping[str, float]) -> tuple[Look, ...]:
-    """The neighbourhood of the limits, if there are any."""
-    return (Interest.of(objectives, limits),) if limits else ()
-
-
 def looks(objectives: Sequence[str], limits: Mapping[str, float]) -> tuple[Look, ...]:
     """What is worth more than the plain volume: the neighbourhood of the limits, if there are any, and edges."""
-    return *nearby(objectives, limits), *edges(objectives, limits)
+    near = [Interest.of(objectives, limits)] if limits else []
+    return *near, *edges(objectives, limits)
 
 
 def stretched(values: Array, limit: float | None) -> Array:

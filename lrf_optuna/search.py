@@ -74,7 +74,7 @@ def search(
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(proxy.calm())
-        race = Race(proxy, hunt.front, stack.enter_context(passing(passes)), racing, hunt.breeder.near)
+        race = Race(proxy, hunt.front, stack.enter_context(passing(passes)), racing, hunt.breeder.looks)
         drawing = partial(make, population, start, hunt.child), methods, grids
         ordered, own = turned(first, rank), sampler == BRED
         line = Line(hunt, race, *drawing, seeds=ordered, population=population, bred=own)

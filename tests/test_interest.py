@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrf_optuna.attainment import Attainment
-from lrf_optuna.interest import FINE, ZONE, Interest, edges, looks, nearby, stretched
+from lrf_optuna.interest import FINE, ZONE, Interest, edges, looks, stretched
 
 LIMITS = st.floats(0.01, 0.99)
 
@@ -82,8 +82,6 @@ def test_a_front_has_an_edge_with_the_parameters_and_one_with_the_macs() -> None
 def test_what_is_looked_at_follows_from_the_limits() -> None:
     names = ("loss", "params", "macs")
     assert looks(names, {}) == edges(names, {})
-    assert nearby(names, {}) == ()
-    assert nearby(names, {"macs": 0.4}) == (Interest((None, None, 0.4)),)
     assert looks(names, {"macs": 0.4}) == (Interest((None, None, 0.4)), *edges(names, {"macs": 0.4}))
     assert [(edge.cost, edge.limit) for edge in edges(names, {"macs": 0.4})] == [("macs", 0.4)]
     for limits in ({"loss": 0.1}, {"params": 0.5, "macs": 0.4}, {"params": 0.5, "loss": 0.1}):

@@ -14,7 +14,7 @@ import pytest
 from lrf_optuna.allocate import plan_of
 from lrf_optuna.breeding import FORESIGHT
 from lrf_optuna.hunt import Hunt
-from lrf_optuna.interest import Interest
+from lrf_optuna.interest import Interest, edges
 from lrf_optuna.objectives import OBJECTIVES, Measured
 from lrf_optuna.pareto import Front
 from lrf_optuna.plan import Candidate, Choice, Plan
@@ -180,6 +180,18 @@ def test_near_a_limit_less_is_worth_a_full_score(proxy: Proxy, pool: ThreadPoolE
     assert not far.gains(point)
     assert not Race(proxy, front, pool, looks=[Interest.of(names, {})]).gains(point)
     assert not Race(proxy, front, pool).gains(point)
+
+
+def test_a_gain_at_an_edge_is_worth_a_full_score_however_little_the_volume_gains(
+    proxy: Proxy, pool: ThreadPoolExecutor
+) -> None:
+    costs = [{"loss": 0.001, "params": 0.4, "macs": 0.9999}, {"loss": 0.1, "params": 0.3, "macs": 0.2}]
+    front = Front.of([Candidate(i, Plan(()), one) for i, one in enumerate(costs)])
+    edged, plain = (Race(proxy, front, pool, looks=looks) for looks in (edges(tuple(proxy.objectives), {}), ()))
+    point = np.array([0.0009, 0.4, 0.9999])
+    assert edged.gains(point)
+    assert not plain.gains(point)
+    assert not edged.gains(np.array([0.0011, 0.4, 0.9999])), "that the front has"
 
 
 def test_without_racing_every_trial_is_scored_in_full(proxy: Proxy, table: Any, keeps: Any) -> None:
