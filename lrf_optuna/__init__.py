@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrf_optuna.choosing import choose
-    from lrf_optuna.compare import compare
-    from lrf_optuna.comparison import Comparison
-    from lrf_optuna.compress import compress
-    from lrf_optuna.decompositions import DECOMPOSITIONS, register
+    from lrf_optuna.baselines.compare import compare_baselines
+    from lrf_optuna.decompositions.registry import DECOMPOSITIONS, register
     from lrf_optuna.errors import LrfError
-    from lrf_optuna.finetune import finetune
-    from lrf_optuna.layers import find_sites
-    from lrf_optuna.pareto import front
-    from lrf_optuna.plan import Candidate, Choice, Plan
-    from lrf_optuna.proxy import Proxy
-    from lrf_optuna.result import Result
-    from lrf_optuna.search import search
-    from lrf_optuna.surgery import materialise
+    from lrf_optuna.models.inventory import find_sites
+    from lrf_optuna.pipeline.build import build
+    from lrf_optuna.pipeline.compress import compress
+    from lrf_optuna.plans.comparison import Comparison
+    from lrf_optuna.plans.front import pareto_front
+    from lrf_optuna.plans.plan import Candidate, Choice, Plan
+    from lrf_optuna.plans.result import Result
+    from lrf_optuna.scoring.proxy import Proxy
+    from lrf_optuna.search.loop import search_front
+    from lrf_optuna.selection.choose import choose_point
+    from lrf_optuna.training.finetune import finetune
 
-_ROOMS = {
-    "compare": "compare",
-    "Comparison": "comparison",
-    "compress": "compress",
-    "DECOMPOSITIONS": "decompositions",
-    "register": "decompositions",
+_MODULES = {
+    "Candidate": "plans.plan",
+    "Choice": "plans.plan",
+    "Comparison": "plans.comparison",
+    "DECOMPOSITIONS": "decompositions.registry",
     "LrfError": "errors",
-    "finetune": "finetune",
-    "find_sites": "layers",
-    "Candidate": "plan",
-    "Choice": "plan",
-    "Plan": "plan",
-    "Proxy": "proxy",
-    "Result": "result",
-    "choose": "choosing",
-    "front": "pareto",
-    "search": "search",
-    "materialise": "surgery",
+    "Plan": "plans.plan",
+    "Proxy": "scoring.proxy",
+    "Result": "plans.result",
+    "build": "pipeline.build",
+    "choose_point": "selection.choose",
+    "compare_baselines": "baselines.compare",
+    "compress": "pipeline.compress",
+    "find_sites": "models.inventory",
+    "finetune": "training.finetune",
+    "pareto_front": "plans.front",
+    "register": "decompositions.registry",
+    "search_front": "search.loop",
 }
+"""Public name -> the module that defines it."""
 __version__ = "0.1.0"
 __all__ = [
     "DECOMPOSITIONS",
@@ -52,31 +51,25 @@ __all__ = [
     "Plan",
     "Proxy",
     "Result",
-    "choose",
-    "compare",
+    "build",
+    "choose_point",
+    "compare_baselines",
     "compress",
     "find_sites",
     "finetune",
-    "front",
-    "materialise",
+    "pareto_front",
     "register",
-    "search",
+    "search_front",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, loaded when it is first used: `--help` must not wait for TensorFlow."""
-    if name not in _ROOMS:
+    """Load a public name when it is first used, because `--help` must not wait for TensorFlow."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'lrf_optuna' has no attribute {name!r}")
-    return getattr(import_module(f"lrf_optuna.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"lrf_optuna.{_MODULES[name]}"), name)
 
 
-class _Package(ModuleType):
-    """Keeps `lrf_optuna.search` the function: to import the room of that name would put the room in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _ROOMS and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    """The public names."""
+    return [*__all__, "__version__"]

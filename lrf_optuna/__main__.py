@@ -1,5 +1,5 @@
 """`python -m lrf_optuna`."""
 
-from lrf_optuna.cli import main
+from lrf_optuna.cli.app import main
 
 main()

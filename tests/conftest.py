@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
-    from lrf_optuna.data import Data
-    from lrf_optuna.proxy import Proxy
+    from lrf_optuna.data.dataset import Data
+    from lrf_optuna.scoring.proxy import Proxy
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job of a shell: tests of Ctrl-C need it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -98,7 +98,7 @@ def keeps() -> tuple[float, ...]:
 
 @pytest.fixture(scope="session")
 def proxy(net: Any, images: np.ndarray[Any, Any]) -> Proxy:
-    from lrf_optuna.proxy import Proxy
+    from lrf_optuna.scoring.proxy import Proxy
 
     return Proxy(net, images)
 
@@ -106,7 +106,7 @@ def proxy(net: Any, images: np.ndarray[Any, Any]) -> Proxy:
 @pytest.fixture(scope="session")
 def deep(net: Any, images: np.ndarray[Any, Any]) -> Proxy:
     """The proxy that compares the deepest maps besides the logits."""
-    from lrf_optuna.proxy import Proxy
+    from lrf_optuna.scoring.proxy import Proxy
 
     return Proxy(net, images, maps="deep")
 
@@ -119,7 +119,7 @@ def table(proxy: Proxy) -> Any:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     from lrf_optuna.config import DataSpec
-    from lrf_optuna.data import load_data
+    from lrf_optuna.data.dataset import load_data
 
     return load_data(DataSpec(path="digits", divide=16), 0, (8, 8, 1), 10)
 

@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 
-from lrf_optuna import options
+from lrf_optuna.cli import options
 from lrf_optuna.config import BUDGETS, KEEP, Augment, StudySpec, embedded_study, find_study, name_for
-from lrf_optuna.data import AUGMENTATIONS
+from lrf_optuna.data.augment import AUGMENTATIONS
 from lrf_optuna.errors import LrfError
 
 MINIMAL = 'name = "x"\n[model]\npath = "m.keras"\n[data]\npath = "c.npz"\n'

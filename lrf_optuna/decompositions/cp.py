@@ -11,9 +11,10 @@ from functools import reduce
 
 import numpy as np
 
-from lrf_optuna.decompositions.budget import largest
-from lrf_optuna.linear import definite
-from lrf_optuna.stages import Array, Chain, Conv, along, entering, pointwise, spatial
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv, along, entering, pointwise, spatial
+from lrf_optuna.chains.linalg import solve_positive_definite
+from lrf_optuna.decompositions.ranks import largest
 
 SWEEPS, FEWEST_SWEEPS = 30, 5
 MOST_PRODUCTS = 1e10
@@ -133,7 +134,7 @@ def solved(normal: Array, target: Array) -> Array:
     """target (normal + ridge)^-1: the ridge bounds the components."""
     rank = len(normal)
     ridge = (RIDGE * np.trace(normal) / rank + 1e-30) * np.eye(rank, dtype=normal.dtype)
-    return definite(normal + ridge, target.T).T
+    return solve_positive_definite(normal + ridge, target.T).T
 
 
 def spread(factor: Array, mode: int, modes: int) -> Array:

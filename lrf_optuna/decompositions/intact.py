@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lrf_optuna.stages import Array, Chain, Conv
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv
 
 
 @dataclass(frozen=True, slots=True)

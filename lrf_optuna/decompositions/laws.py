@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.errors import LrfError
-from lrf_optuna.stages import Array, Chain, Conv
 
 if TYPE_CHECKING:
-    from lrf_optuna.decompositions import Decomposition
+    from lrf_optuna.decompositions.base import Decomposition
 
 PLAIN_NAME = re.compile(r"[A-Za-z][\w-]*")
 METHODS = ("applies", "ranks", "chain", "factorise")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.decompositions.svd import SVD
-from lrf_optuna.stages import Array, Conv
 
 Pivoted = tuple[Array, Array, Array]
 """The matrix, the order of its columns, and R with its columns in that order."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrf_optuna.decompositions.budget import largest
-from lrf_optuna.decompositions.singular import Singular, singular
-from lrf_optuna.stages import Array, Chain, Conv, along, pointwise, spatial
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv, along, pointwise, spatial
+from lrf_optuna.chains.linalg import Singular, singular
+from lrf_optuna.decompositions.ranks import largest
 
 
 @dataclass(frozen=True, slots=True)

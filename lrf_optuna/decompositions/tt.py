@@ -8,10 +8,11 @@ from math import prod
 
 import numpy as np
 
-from lrf_optuna.decompositions.budget import fraction, largest
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv, along, entering, pointwise
+from lrf_optuna.chains.linalg import Singular, singular
 from lrf_optuna.decompositions.cp import axes
-from lrf_optuna.decompositions.singular import Singular, singular
-from lrf_optuna.stages import Array, Chain, Conv, along, entering, pointwise
+from lrf_optuna.decompositions.ranks import fraction, largest
 
 
 @dataclass(frozen=True, slots=True)

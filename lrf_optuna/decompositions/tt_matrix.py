@@ -9,9 +9,10 @@ from math import prod
 
 import numpy as np
 
-from lrf_optuna.decompositions.budget import fraction, largest
-from lrf_optuna.decompositions.singular import singular
-from lrf_optuna.stages import Array, Chain, Conv, contraction
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv, contraction
+from lrf_optuna.chains.linalg import singular
+from lrf_optuna.decompositions.ranks import fraction, largest
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrf_optuna.decompositions.budget import fraction, largest
-from lrf_optuna.stages import Array, Chain, Conv, pointwise, spatial
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv, pointwise, spatial
+from lrf_optuna.decompositions.ranks import fraction, largest
 
 SWEEPS = 20
 TOLERANCE = 1e-5

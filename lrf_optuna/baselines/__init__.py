@@ -1,0 +1,1 @@
+"""Other ways to choose ranks, to compare the front with."""

@@ -1,0 +1,97 @@
+"""The terminal while a command runs: one-line errors, Ctrl-C, progress bars, log.txt, no chatter of libraries."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.processes import Interrupts, quiet
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose user mistakes are one line and exit code 2, and whose Ctrl-C loses nothing."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except LrfError as mistake:
+            typer.secho(f"error: {mistake}", err=True, fg="red")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.secho(
+                "stopped: every finished trial is kept, the same command goes on from there", err=True, fg="yellow"
+            )
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except OSError as reason:  # a full disk, a folder that is not ours
+            typer.secho(f"error: {reason.filename or 'the system'}: {reason.strerror or reason}", err=True, fg="red")
+            raise typer.Exit(2) from None
+
+    return run
+
+
+@contextmanager
+def console(folder: Path, loads: bool = True, aside: bool = False) -> Iterator[Any]:
+    """Progress bars on the terminal (`aside`: on stderr), and log.txt in the run folder once there is one."""
+    from rich.console import Console
+
+    from lrf_optuna.cli.progress_bars import Bars
+
+    if loads:
+        with quiet():
+            import lrf_optuna.pipeline.run  # noqa: F401  TensorFlow's greetings are not for the user
+    with logged(folder), Interrupts() as interrupts:
+        yield Bars(Console(stderr=aside), interrupts.check)
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """What the library logs goes to log.txt in the run folder, once something has made the folder."""
+    log = logging.getLogger("lrf_optuna")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    handler = LogFile(folder / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    except LrfError as mistake:
+        log.error("%s", mistake)
+        raise
+    except KeyboardInterrupt:
+        log.warning("stopped by the user")
+        raise
+    except Exception:
+        log.exception("stopped by an error")
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+class LogFile(logging.Handler):
+    """Appends to a file from the first thing on that was done; a run that is refused leaves no file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.waiting.append(self.format(record))
+        if self.path.exists() or (record.levelno == logging.INFO and self.path.parent.is_dir()):
+            with self.path.open("a") as file:
+                file.writelines(line + "\n" for line in self.waiting)
+            self.waiting.clear()

@@ -1,0 +1,1 @@
+"""Images, labels and their splits; augmentation."""

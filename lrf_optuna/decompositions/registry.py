@@ -1,0 +1,126 @@
+"""What a decomposition is (its laws) and the table of those there are.
+
+A new one is a file here and a name in `DECOMPOSITIONS`; the laws are then tested on it. A user's own joins by
+`register`, or as an entry point of its package: then the laws are checked when it does.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from importlib.metadata import entry_points
+
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv, joined, split
+from lrf_optuna.decompositions import laws
+from lrf_optuna.decompositions.base import Decomposition
+from lrf_optuna.decompositions.cp import CP, CP3
+from lrf_optuna.decompositions.intact import Intact
+from lrf_optuna.decompositions.qr import QR
+from lrf_optuna.decompositions.svd import SVD, ChannelSVD, SpatialSVD
+from lrf_optuna.decompositions.tt import TT
+from lrf_optuna.decompositions.tt_matrix import TTMatrix
+from lrf_optuna.decompositions.tucker import Tucker2
+from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.plans.plan import INTACT, Choice
+
+CACHED = 2**16
+PLUGINS = "lrf_optuna.decompositions"
+"""The group of the entry points; each is a decomposition, or a class that gives one without arguments."""
+
+
+DECOMPOSITIONS: dict[str, Decomposition] = {
+    d.name: d
+    for d in (
+        Intact(),
+        SVD(),
+        QR(),
+        TTMatrix(),
+        TTMatrix("kronecker", cores=2),
+        ChannelSVD(),
+        SpatialSVD(),
+        Tucker2(),
+        CP(),
+        CP3(),
+        TT(),
+    )
+}
+
+BUILT_IN = dict(DECOMPOSITIONS)
+"""Those of this package: what they are made by does not change under their names."""
+
+
+def register(decomposition: Decomposition) -> None:
+    """Put a user's own decomposition into the table, for this process: the search then tries it like any other.
+
+    The same class again takes its own place, as when a notebook's cell is run twice. Raises LrfError where the name is
+    taken, or naming the law that is broken.
+    """
+    laws.check_form(decomposition)
+    there = DECOMPOSITIONS.get(decomposition.name)
+    if there is not None and kind_of(there) != kind_of(decomposition):
+        raise LrfError(f"there is a decomposition {decomposition.name!r} already: give yours another name")
+    laws.check(decomposition)
+    DECOMPOSITIONS[decomposition.name] = decomposition
+    choice_of.cache_clear()
+    chain_of.cache_clear()
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a decomposition is one of this package."""
+    return DECOMPOSITIONS.get(name) is BUILT_IN.get(name) is not None
+
+
+def kind_of(decomposition: Decomposition) -> tuple[str, str]:
+    """Where a decomposition's class was written."""
+    return type(decomposition).__module__, type(decomposition).__qualname__
+
+
+@cache
+def load_plugins() -> None:
+    """Register, once, what installed packages offer as entry points. Raises LrfError that names the plug-in."""
+    for entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
+        try:
+            found = entry.load()
+            register(found() if isinstance(found, type) else found)
+        except LrfError as reason:
+            raise LrfError(f"plug-in {entry.name} ({entry.value}): {reason}") from reason
+        except Exception as reason:  # whatever a stranger's module raises when it is loaded
+            text = " ".join(repr(reason).split())
+            raise LrfError(f"plug-in {entry.name} ({entry.value}) cannot be loaded: {text}") from reason
+
+
+def applicable_methods(op: Conv) -> tuple[str, ...]:
+    """The names of the decompositions that apply to an operation, group by group; `intact` is the first."""
+    load_plugins()
+    return tuple(name for name, method in DECOMPOSITIONS.items() if method.applies(op.part))
+
+
+def saving_methods(op: Conv) -> tuple[str, ...]:
+    """The names of the decompositions of which some chain has fewer weights than the operation."""
+    return tuple(name for name in applicable_methods(op) if choice_of(op, name, 0.0) != INTACT)
+
+
+@lru_cache(CACHED)
+def choice_of(op: Conv, method: str, keep: float) -> Choice:
+    """What (method, keep) means for `op`: exact ranks, or intact where the chain has no fewer parameters."""
+    load_plugins()
+    choice = Choice(method, lookup(DECOMPOSITIONS, method, "method").ranks(op.part, keep))
+    return choice if chain_of(op, choice).params < op.params else INTACT
+
+
+@lru_cache(CACHED)
+def chain_of(op: Conv, choice: Choice) -> Chain:
+    """The chain that a choice puts in the place of `op`: that of one group, for every group."""
+    load_plugins()
+    method = lookup(DECOMPOSITIONS, choice.method, "method")
+    if len(choice.ranks) != len(method.ranks(op.part, 0.5)) or not all(rank > 0 for rank in choice.ranks):
+        raise LrfError(f"not a plan: {choice.method!r} does not have the ranks {list(choice.ranks)} here")
+    chain = method.chain(op.part, choice.ranks)
+    return Chain(tuple(stage.times(op.groups) for stage in chain.stages))
+
+
+def compose(op: Conv, choice: Choice, kernels: tuple[Array, ...]) -> Array:
+    """The kernel `op.kernel_shape` that the stage kernels of a choice stand for."""
+    chain = DECOMPOSITIONS[choice.method].chain(op.part, choice.ranks)
+    parts = zip(*(split(kernel, op.groups) for kernel in kernels), strict=True)
+    return joined([chain.compose(part) for part in parts])

@@ -1,0 +1,1 @@
+"""Stage kernels fitted to what a layer really sees."""

@@ -1,0 +1,47 @@
+"""Fitting stage kernels to the layer's real inputs instead of to its weights.
+
+With S the second moment of the layer's input patches and W the dense kernel as a (window x cin) by cout matrix, the
+error of a chain that composes to V is tr (W - V)' S (W - V). Three steps make every decomposition minimise it: the
+part of S that the first stage sees whitens the kernel before it is factorised (exact for SVDs), the last stage is
+solved for in closed form under the whole of S, and the stages before it then follow the gradient.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Kernels
+
+BALANCINGS = 20
+
+
+def balanced(chain: Chain, kernels: Kernels) -> Kernels:
+    """The same composed kernel with equal norms on both sides of every inner channel, so that fine-tuning is stable.
+
+    A stage between two others has its norms changed from both sides, so the balance is found by going through again.
+    """
+    out = list(kernels)
+    if chain.tensorized:
+        return balanced_contractions(out)
+    for _ in range(BALANCINGS if len(out) > 2 else 1):
+        for i, following in enumerate(chain.stages[1:]):
+            axis = -1 if following.depthwise else -2
+            before, after = channel_norms(out[i], -1), channel_norms(out[i + 1], axis)
+            scale = np.sqrt(np.maximum(after, 1e-20) / np.maximum(before, 1e-20)).astype(kernels[i].dtype)
+            out[i] = out[i] * scale
+            out[i + 1] = out[i + 1] / (scale if axis == -1 else scale[:, None])
+    return tuple(out)
+
+
+def balanced_contractions(kernels: list[Array]) -> Kernels:
+    """The same product with kernels of equal norms."""
+    norms = [max(float(np.linalg.norm(kernel)), 1e-20) for kernel in kernels]
+    middle = float(np.exp(np.mean(np.log(norms))))
+    return tuple((kernel * (middle / norm)).astype(kernel.dtype) for kernel, norm in zip(kernels, norms, strict=True))
+
+
+def channel_norms(kernel: Array, axis: int) -> Array:
+    """The norm of a kernel's slice for each channel on `axis`."""
+    out: Array = np.linalg.norm(np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1), axis=1)
+    return out

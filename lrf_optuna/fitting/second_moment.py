@@ -1,0 +1,145 @@
+"""What a layer's inputs look like: patches of its input maps, and their second moments.
+
+With X the input patches (rows), S = X'X / n: |X M|^2 / n = tr M'SM, so S is all that a linear fit needs to know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.chains.linalg import multiply_triangular
+from lrf_optuna.fitting.patches import patches, split_by_group
+
+RIDGE = 1e-3
+"""Share of the mean eigenvalue of S: pulls the fit towards the plain weights where the data say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondMoment:
+    """R with R'R = S + ridge, `(d, d)` upper triangular; `window` says how its columns are laid out (then cin).
+
+    For fewer patches than they are wide, `(k, d)` with orthogonal rows and R'R = S: a wide S is never formed.
+    """
+
+    window: tuple[int, ...]
+    factor: Array
+    ridge: float
+    thin: bool = False
+    """Whether the ridge is not in R."""
+
+    @classmethod
+    def of(cls, window: tuple[int, ...], second: Array, share: float = RIDGE) -> SecondMoment:
+        """From the second moment itself, `(d, d)`, with a ridge of this share of its mean eigenvalue."""
+        second = second.astype(np.float64)
+        ridge = share * float(np.trace(second)) / len(second) or 1e-12
+        second[np.diag_indices(len(second))] += ridge
+        return cls(window, np.ascontiguousarray(np.linalg.cholesky(second).T.astype(np.float32)), ridge)
+
+    @classmethod
+    def of_rows(cls, window: tuple[int, ...], rows: Array) -> SecondMoment:
+        """From fewer rows than they are wide."""
+        exact = rows.astype(np.float64)
+        values, left = np.linalg.eigh(exact @ exact.T / len(rows))
+        alive = values > 1e-9 * max(float(values[-1]), 1e-30)
+        ridge = RIDGE * float(values[alive].sum()) / rows.shape[1] or 1e-12
+        factor = (left[:, alive] / np.sqrt(len(rows))).astype(np.float32).T @ rows
+        return cls(window, factor, ridge, thin=True)
+
+    def root(self, matrix: Array) -> Array:
+        """R M, with the ridge: distances between its columns are distances between layer outputs."""
+        if not self.thin:
+            return multiply_triangular(self.factor, matrix)
+        return np.concatenate([self.factor @ matrix, np.sqrt(np.float32(self.ridge)) * matrix])
+
+    def back(self, matrix: Array) -> Array:
+        """R'M, for M like what `root` gives."""
+        if not self.thin:
+            return multiply_triangular(self.factor, matrix, transposed=True)
+        seen = len(self.factor)
+        data: Array = self.factor.T @ matrix[:seen]
+        own: Array = np.sqrt(np.float32(self.ridge)) * matrix[seen:]
+        return data + own
+
+    def size(self, matrix: Array) -> float:
+        """tr M'SM: the mean square of the outputs of the kernel M, without the ridge."""
+        whole = float(np.sum(np.square(self.factor @ matrix), dtype=np.float64))
+        return whole if self.thin else max(whole - self.ridge * float(np.vdot(matrix, matrix)), 0.0)
+
+    def whiten(self, matrix: Array, inverse: bool = False) -> Array:
+        """T M with T'T = S + ridge, or T^-1 M."""
+        if not self.thin:
+            return triangular(self.factor, matrix) if inverse else multiply_triangular(self.factor, matrix)
+        values = np.einsum("kd,kd->k", self.factor, self.factor)
+        base, scale = np.sqrt(np.float32(self.ridge)), np.sqrt(values + np.float32(self.ridge))
+        scale, base = (1 / scale, 1 / base) if inverse else (scale, base)
+        out: Array = self.factor.T @ (((scale - base) / values)[:, None] * (self.factor @ matrix)) + base * matrix
+        return out
+
+    def seen_by(self, stage: Conv) -> SecondMoment:
+        """The moment of what a first stage sees that has a smaller window, or sees a slice of the channels at a time.
+
+        S averaged over where that window, or slice, stands.
+        """
+        if stage.window == self.window and stage.slices == 1:
+            return self
+        width = stage.kernel_shape[-2]
+        whole = self.factor.reshape(-1, *self.window, stage.lead, width, stage.trail)
+        window = len(self.window)
+        alone = [1 + axis for axis, size in enumerate(stage.window) if size == 1 and self.window[axis] > 1]
+        whole = np.moveaxis(whole, [*alone, 1 + window, 3 + window], range(len(alone) + 2))
+        places = prod(whole.shape[: len(alone) + 2])
+        rows = whole.reshape(-1, prod(stage.window) * width)
+        second = rows.T @ rows / np.float32(places)
+        second[np.diag_indices(len(second))] -= 0 if self.thin else self.ridge
+        return SecondMoment.of(stage.window, second)
+
+
+def triangular(upper: Array, matrix: Array) -> Array:
+    """R^-1 M for an upper triangular R."""
+    from scipy.linalg import solve_triangular
+
+    out: Array = solve_triangular(upper, matrix, lower=False, check_finite=False).astype(matrix.dtype)
+    return out
+
+
+SecondMoments = tuple[SecondMoment, ...]
+"""One a group."""
+
+
+@dataclass(slots=True)
+class MomentAccumulator:
+    """Adds up a layer's second moments, one a group, from batches of its input maps."""
+
+    op: Conv
+    positions: int
+    second: Array | None = None
+    rows: list[Array] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, maps: Array) -> None:
+        """Take in `(images, *map, cin)`."""
+        found = patches(maps, self.op, self.positions, seed=self.count).astype(np.float32, copy=False)
+        self.rows.append(split_by_group(found, self.op))
+        self.count += len(found)
+        if self.count >= self.rows[-1].shape[2]:
+            batch = sum((gram_by_group(rows) for rows in self.rows), start=np.zeros((), np.float32))
+            self.second = batch.astype(np.float64) if self.second is None else self.second + batch
+            self.rows.clear()
+
+    def moments(self) -> SecondMoments:
+        """The moments of everything added."""
+        window = self.op.window
+        if self.second is None:
+            return tuple(SecondMoment.of_rows(window, rows) for rows in np.concatenate(self.rows, axis=1))
+        rest = sum((gram_by_group(rows) for rows in self.rows), start=np.zeros((), np.float32))
+        return tuple(SecondMoment.of(window, second) for second in (self.second + rest) / self.count)
+
+
+def gram_by_group(rows: Array) -> Array:
+    """X'X of every group: `(groups, n, d) -> (groups, d, d)`."""
+    out: Array = np.swapaxes(rows, 1, 2) @ rows
+    return out

@@ -1,0 +1,160 @@
+"""Convolutions and Dense layers of Keras: their operations, and how their kernels are laid out. It imports no Keras."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+
+from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.errors import LrfError
+from lrf_optuna.models import einsum_layers as einsum
+
+Shape = tuple[int, ...]
+
+
+def read_conv(layer: Any) -> Conv:
+    """The operation of a Keras convolution, plain or grouped."""
+    *window, each_in, cout = layer.kernel.shape
+    return conv_of(layer, tuple(window), each_in * layer.groups, cout, layer.groups)
+
+
+def read_depthwise(layer: Any) -> Conv:
+    """The operation of a depthwise convolution: as many groups as channels."""
+    *window, cin, multiplier = layer.kernel.shape
+    return conv_of(layer, tuple(window), cin, cin * multiplier, cin)
+
+
+def read_transposed(layer: Any) -> Conv:
+    """The operation of a transposed convolution. Raises LrfError where a 1-wide window has a stride."""
+    *window, cout, cin = layer.kernel.shape
+    if any(size == 1 and stride > 1 for size, stride in zip(window, layer.strides, strict=True)):
+        raise LrfError("a transposed convolution with a stride along a window of one point")
+    return replace(conv_of(layer, tuple(window), cin, cout, 1), transposed=True)
+
+
+def conv_of(layer: Any, window: Shape, cin: int, cout: int, groups: int) -> Conv:
+    """An operation with the layer's strides, dilation and padding."""
+    return Conv(window, cin, cout, tuple(layer.strides), tuple(layer.dilation_rate), layer.padding, groups)
+
+
+def read_dense(layer: Any) -> Conv:
+    """The operation of a Dense layer: a convolution with the window (), which may be tensorized.
+
+    Where its map is open on several axes, or not the same in all its calls, the channels cannot be seen as several ones
+    (Reshape takes one open axis): then it is a convolution of one point.
+    """
+    cin, cout = layer.kernel.shape
+    positions = tuple(layer.get_build_config()["input_shape"][1:-1])
+    called = {tuple(node.input_tensors[0].shape[1:-1]) for node in layer._inbound_nodes if node.input_tensors}
+    ones = (1,) * len(positions) if positions.count(None) > 1 or called - {positions} else ()
+    return Conv(ones, cin, cout, ones, ones)
+
+
+def swap_channels(kernel: Array, layer: Any) -> Array:
+    """A transposed convolution's kernel has its channels the other way round."""
+    return np.swapaxes(kernel, -1, -2)
+
+
+def depthwise_to_conv(kernel: Array, layer: Any) -> Array:
+    """A depthwise kernel `(*window, cin, multiplier)` with one channel of each group going in."""
+    return kernel.reshape(*kernel.shape[:-2], 1, -1)
+
+
+def dense_to_conv(kernel: Array, layer: Any) -> Array:
+    """A Dense kernel in the shape of its operation's."""
+    return kernel.reshape(read_dense(layer).kernel_shape)
+
+
+def to_layer_shape(kernel: Array, layer: Any) -> Array:
+    """The same numbers in the shape of the layer's kernel."""
+    return kernel.reshape(layer.kernel.shape)
+
+
+def separable_macs(layer: Any, before: Shape, after: Shape) -> int:
+    """Multiply-accumulates of a separable convolution."""
+    weights: int = prod(layer.depthwise_kernel.shape) + prod(layer.pointwise_kernel.shape)
+    return prod(after[:-1]) * weights
+
+
+def stage_config(layer: Any, name: str, last: bool) -> dict[str, Any]:
+    """What a stage has of the original's configuration: the bias, the activation and the constraint go to the last."""
+    config = layer.get_config()
+    kernel = "depthwise" if "depthwise_initializer" in config else "kernel"
+    kept = {key: config[key] for key in ("trainable", "dtype")} | {"name": name}
+    kept |= {f"kernel_{part}": config[f"{kernel}_{part}"] for part in ("initializer", "regularizer")}
+    if not last:
+        return kept | {"use_bias": False}
+    ends = ("activation", "use_bias", "bias_initializer", "bias_regularizer", "bias_constraint", "activity_regularizer")
+    return (
+        kept
+        | {key: config[key] for key in ends if key in config}
+        | {"kernel_constraint": config[f"{kernel}_constraint"]}
+    )
+
+
+def write_conv(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> list[Any]:
+    """One stage of a convolution's chain."""
+    config, dims = stage_config(layer, name, last), f"{len(stage.window)}D"
+    config |= {
+        "kernel_size": stage.window,
+        "strides": stage.strides,
+        "dilation_rate": stage.dilation,
+        "padding": stage.padding,
+    }
+    if stage.transposed:
+        return [getattr(keras.layers, f"Conv{dims}Transpose").from_config(config | {"filters": stage.cout})]
+    depthwise = getattr(keras.layers, f"DepthwiseConv{dims}", None)
+    uneven = len(set(stage.strides)) > 1  # of depthwise layers TensorFlow has that for some processors only
+    if depthwise is None or stage.groups == 1 or stage.groups != stage.cin or stage.padding == "causal" or uneven:
+        config |= {"filters": stage.cout, "groups": stage.groups}
+        return [getattr(keras.layers, f"Conv{dims}").from_config(config)]
+    for part in ("initializer", "regularizer", "constraint"):
+        config[f"depthwise_{part}"] = config.pop(f"kernel_{part}", None) or (
+            "glorot_uniform" if part == "initializer" else None
+        )
+    return [depthwise.from_config(config | {"depth_multiplier": stage.cout // stage.cin})]
+
+
+def write_dense(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> list[Any]:
+    """One stage of a Dense layer's chain."""
+    config = stage_config(layer, name, last)
+    if stage.slices == 1:
+        return [keras.layers.Dense.from_config(config | {"units": stage.cout})]
+    ends = {key: config.pop(key) for key in ("activation", "activity_regularizer") if key in config}
+    made, free = write_contraction(layer, stage, config), positions(layer)
+    shared = {"dtype": layer.dtype_policy}
+    if last:
+        made.append(keras.layers.Reshape((*free, stage.cout), name=f"{name}_flat", **shared))
+    if last and (ends.get("activity_regularizer") or ends["activation"] != "linear"):  # softmax looks at all channels
+        made.append(keras.layers.Activation(name=f"{name}_end", **shared, **ends))
+    return made
+
+
+def write_contraction(layer: Any, stage: Conv, config: dict[str, Any]) -> list[Any]:
+    """The channels seen as (lead, axis, trail), and the kernel on the axis, with the bias that `config` speaks of."""
+    axes = {"l": stage.lead, "i": stage.kernel_shape[0], "t": stage.trail}
+    before = {axis: size for axis, size in axes.items() if axis == "i" or size > 1}
+    after = {axis.replace("i", "o"): stage.kernel_shape[1] if axis == "i" else n for axis, n in before.items()}
+    free, taken, made = positions(layer), "".join(before), "".join(after)
+    kept = "abcdefgh"[: 1 + len(free)]
+    bias = {"bias_axes": made} if config.pop("use_bias") else {}
+    view = keras.layers.Reshape((*free, *before.values()), name=f"{config['name']}_view", dtype=layer.dtype_policy)
+    sizes = (*(None if size == -1 else size for size in free), *after.values())
+    return [view, keras.layers.EinsumDense(f"{kept}{taken},io->{kept}{made}", sizes, **config | bias)]
+
+
+def positions(layer: Any) -> tuple[int, ...]:
+    """The axes between the batch and the channels that the layer was built with, as Reshape takes them: -1 for any."""
+    return tuple(-1 if size is None else size for size in layer.get_build_config()["input_shape"][1:-1])
+
+
+def write_einsum_dense(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> list[Any]:
+    """One stage of an EinsumDense layer's chain."""
+    config = stage_config(layer, name, last) | einsum.einsum_stage_config(layer, stage, first, last)
+    config["kernel_initializer"] = einsum.without_axes(config["kernel_initializer"])
+    config.pop("use_bias", None)
+    return [keras.layers.EinsumDense.from_config(config)]

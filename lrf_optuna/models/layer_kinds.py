@@ -1,0 +1,125 @@
+"""Keras layers and the operations they are: `LAYERS`, and `find_sites`, which names a reason for every layer left out.
+
+A new layer kind is one row of `LAYERS`: how its operation is read, how a stage is written as a layer, how it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.models import conv_layers as conv
+from lrf_optuna.models import einsum_layers as einsum
+from lrf_optuna.models.forward import view_of
+from lrf_optuna.models.images import Shape
+
+Functional: Any = type(keras.Model(dummy := keras.Input((1,)), dummy))
+"""The class of models that are a graph of layers; Keras has no public name for it."""
+
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKind:
+    """One kind of Keras layer.
+
+    `read`: the operation of a layer. `write`: the layers for one stage of its chain (original, stage, name, whether it
+    is the first, which takes the inputs, whether the last, which has the bias and the activation), of which one has
+    weights. `ours`: a layer's kernel as `Conv` lays it out; `theirs`: such a kernel as the layer does. `map`: the
+    spatial shape of an input of some shape; `any_size`: the shape of all inputs that the layer can take, given the one
+    that it was built with. Shapes are without the batch.
+    """
+
+    read: Callable[[Any], Conv]
+    write: Callable[[Any, Conv, str, bool, bool], list[Any]]
+    ours: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
+    theirs: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
+    map: Callable[[Any, Shape], Shape] = lambda layer, shape: shape[1:] if channels_first(layer) else shape[:-1]
+    any_size: Callable[[Any, einsum.Open], einsum.Open] = lambda layer, shape: (*(None for _ in shape[:-1]), shape[-1])
+
+
+def walk_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """`(path, layer)` of every layer, once; those of nested models under the name of the nest."""
+    seen: set[int] = set()
+
+    def inside(nest: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for layer in nest.layers:
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            if isinstance(layer, (Functional, keras.Sequential)):
+                yield from inside(layer, f"{prefix}{layer.name}/")
+            else:
+                yield prefix + layer.name, layer
+
+    yield from inside(model, "")
+
+
+def channels_first(layer: Any) -> bool:
+    """Whether a layer's channels come before its positions."""
+    return getattr(layer, "data_format", None) == "channels_first"
+
+
+def set_kernel(layer: Any, kernel: Array) -> None:
+    """Put a stage kernel, laid out as in `Conv`, into a layer."""
+    kernel_of(layer).assign(to_keras_kernel(layer, kernel))
+
+
+def to_keras_kernel(layer: Any, kernel: Array) -> Array:
+    """A kernel, laid out as in `Conv`, as the layer lays it out."""
+    return LAYERS[type(layer).__name__].theirs(kernel, layer)
+
+
+def read_kernel(layer: Any) -> Array:
+    """The layer's kernel, laid out as in `Conv`."""
+    return LAYERS[type(layer).__name__].ours(np.asarray(view_of(kernel_of(layer)), np.float32), layer)
+
+
+def read_maps(layer: Any, inputs: Array) -> Array:
+    """What goes into a layer, `(n, ...)`, laid out as in `Conv`: `(n, *map, cin)`."""
+    return inputs.reshape(len(inputs), *LAYERS[type(layer).__name__].map(layer, inputs.shape[1:]), -1)
+
+
+def norms_of(model: Any) -> list[Any]:
+    """The BatchNorm layers of a model."""
+    return [layer for _, layer in walk_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def kernel_of(layer: Any) -> Any:
+    """The Keras variable that holds a layer's kernel."""
+    return getattr(layer, "_kernel", None) if getattr(layer, "_kernel", None) is not None else layer.kernel
+
+
+PLAIN = LayerKind(conv.read_conv, conv.write_conv)
+DEPTHWISE = LayerKind(conv.read_depthwise, conv.write_conv, conv.depthwise_to_conv, conv.to_layer_shape)
+TRANSPOSED = LayerKind(conv.read_transposed, conv.write_conv, conv.swap_channels, conv.swap_channels)
+EINSUM = LayerKind(
+    einsum.read_einsum,
+    conv.write_einsum_dense,
+    einsum.from_einsum_kernel,
+    einsum.to_einsum_kernel,
+    einsum.position_map,
+    einsum.any_size,
+)
+LAYERS: dict[str, LayerKind] = {
+    "Conv1D": PLAIN,
+    "Conv2D": PLAIN,
+    "Conv3D": PLAIN,
+    "DepthwiseConv1D": DEPTHWISE,
+    "DepthwiseConv2D": DEPTHWISE,
+    "Conv1DTranspose": TRANSPOSED,
+    "Conv2DTranspose": TRANSPOSED,
+    "Conv3DTranspose": TRANSPOSED,
+    "Dense": LayerKind(conv.read_dense, conv.write_dense, conv.dense_to_conv, conv.to_layer_shape),
+    "EinsumDense": EINSUM,
+}
+COUNTED: dict[str, Callable[[Any, Shape, Shape], int]] = {
+    **dict.fromkeys(SEPARABLE, conv.separable_macs),
+    "EinsumDense": einsum.einsum_macs,
+}
+"""Kinds that are counted by their input and output shapes, as not all of their layers have an operation."""

@@ -1,0 +1,101 @@
+"""What every method makes of every layer at a few keeps, one layer at a time: `layers --all-methods`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array
+from lrf_optuna.chains.site import Site
+from lrf_optuna.config import StudySpec
+from lrf_optuna.data.dataset import load_data
+from lrf_optuna.decompositions.registry import applicable_methods, chain_of, choice_of, compose
+from lrf_optuna.fitting.layer_fit import LayerFitter
+from lrf_optuna.fitting.second_moment import SecondMoments
+from lrf_optuna.models.inventory import Inventory
+from lrf_optuna.models.layer_kinds import read_kernel, walk_layers
+from lrf_optuna.models.load import describe_input
+from lrf_optuna.plans.plan import INTACT, Choice
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.scoring.proxy import Proxy
+
+KEEPS = (0.2, 0.4, 0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class MethodRow:
+    """One layer under one method at one keep: the chain's ranks, weights, MACs, and what they are of the layer's.
+
+    `error`: relative squared error, of the layer's outputs on images, else of its weights. Where no chain of the
+    method is smaller than the layer, `saves` is false and it stays as it is: no ranks, no error.
+    """
+
+    layer: str
+    method: str
+    keep: float
+    saves: bool
+    ranks: tuple[int, ...]
+    params: int
+    params_share: float
+    macs: int
+    macs_share: float
+    error: float
+
+
+def survey(
+    model: Any,
+    inventory: Inventory,
+    *,
+    keeps: Sequence[float] = KEEPS,
+    images: Array | None = None,
+    progress: Progress = SILENT,
+) -> list[MethodRow]:
+    """Every site of `inventory` with every method that applies to it, at every keep, in this order.
+
+    With preprocessed `images` `(n, H, W, C)`, kernels are fitted to them as in a search, and errors are those of the
+    layer's outputs. Raises LrfError where nothing in the model can be factorized and there are images.
+    """
+    layers = dict(walk_layers(model))
+    proxy = None if images is None else Proxy(model, images, inventory=inventory, progress=progress)
+    known = proxy.moments if proxy else {}
+    rows: list[MethodRow] = []
+    with progress.task("every method", len(inventory.sites)) as step:
+        for site in inventory.sites:
+            moments = known.get(site.name)
+            rows += of_site(site, read_kernel(layers[site.name]), moments, keeps)
+            step(1)
+    return rows
+
+
+def of_site(site: Site, kernel: Array, moments: SecondMoments | None, keeps: Sequence[float]) -> Iterator[MethodRow]:
+    """The rows of one layer; what several keeps come to is fitted once."""
+    whole = site.macs(Chain((site.op,)))
+    errors: dict[Choice, float] = {INTACT: 0.0}
+    fitter = LayerFitter(site.op, kernel, moments)
+    for method in applicable_methods(site.op)[1:]:
+        for keep in keeps:
+            choice = choice_of(site.op, method, keep)
+            chain = chain_of(site.op, choice)
+            if choice not in errors:
+                errors[choice] = fitter.error(compose(site.op, choice, fitter.fit(choice)))
+            yield MethodRow(
+                layer=site.name,
+                method=method,
+                keep=keep,
+                saves=choice != INTACT,
+                ranks=choice.ranks,
+                params=chain.params,
+                params_share=chain.params / site.op.params,
+                macs=site.macs(chain),
+                macs_share=site.macs(chain) / max(whole, 1),
+                error=errors[choice],
+            )
+
+
+def calibration_images(spec: StudySpec, model: Any) -> Array:
+    """The images that a search of `spec` would fit the layers of `model` to, preprocessed. Raises LrfError."""
+    shape, classes = describe_input(model)
+    data = load_data(spec.data, spec.search.seed, shape, classes)
+    return data.preprocess(data.calibration(spec.search.calibration, spec.search.seed).pixels)

@@ -1,0 +1,102 @@
+"""What a run found: the content of result.json, and what each layer got."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.plans.plan import Candidate, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A network's size (absolute counts), accuracies (fractions) and file size (bytes; 0 where there is no file)."""
+
+    params: int
+    macs: int
+    val_accuracy: float
+    test_accuracy: float
+    file_bytes: int = 0
+    epochs: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The standing as result.json has it."""
+        found = asdict(self)
+        if self.epochs is None:
+            found.pop("epochs")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """What one layer with weights was, and what the plan makes of it; parameters with the bias, MACs for one image."""
+
+    name: str
+    kind: str
+    method: str
+    ranks: tuple[int, ...]
+    params_before: int
+    params_after: int
+    macs_before: int
+    macs_after: int
+    reason: str = ""
+    """Why the layer cannot be factorized, where it cannot."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run found. `seconds`: prepare, search, build, tune. `tuned` is None where nothing was tuned."""
+
+    study: str
+    trials: int
+    distinct: int
+    calibration: int
+    seconds: dict[str, float]
+    original: Evaluation
+    chosen: Candidate
+    why: str = ""
+    built: Evaluation | None = None
+    tuned: Evaluation | None = None
+    layers: list[LayerResult] = field(default_factory=list)
+    made_by: str = ""
+    """A digest of the choice and the recipe: equal digests need no second build."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of result.json."""
+        chosen = {"trial": self.chosen.trial, **self.chosen.costs, "plan": self.chosen.plan.to_dict(), "why": self.why}
+        return {
+            "study": self.study,
+            "trials": self.trials,
+            "distinct": self.distinct,
+            "calibration": self.calibration,
+            "seconds": {step: round(value, 2) for step, value in self.seconds.items()},
+            "original": self.original.to_dict(),
+            "chosen": chosen,
+            "built": self.built.to_dict() if self.built else None,
+            "tuned": self.tuned.to_dict() if self.tuned else None,
+            "layers": [asdict(part) for part in self.layers],
+            "made_by": self.made_by,
+        }
+
+    def to_json(self) -> str:
+        """result.json as text."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """The result in a file. Raises LrfError where there is none, or it is not one."""
+        try:
+            table = json.loads(path.read_text())
+            chosen = table.pop("chosen")
+            why, plan, trial = chosen.pop("why"), Plan.from_dict(chosen.pop("plan")), chosen.pop("trial")
+            for name in ("original", "built", "tuned"):
+                table[name] = Evaluation(**table[name]) if table[name] else None
+            layers = [LayerResult(**{**row, "ranks": tuple(row["ranks"])}) for row in table.pop("layers")]
+            return cls(**table, chosen=Candidate(trial, plan, chosen), why=why, layers=layers)
+        except FileNotFoundError:
+            raise LrfError(f"no result in {path.parent}: run it first") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as reason:
+            raise LrfError(f"{path} is not a result of lrf_optuna ({reason!r})") from None

@@ -1,0 +1,1 @@
+"""The HTML report, its figures, and the same tables for the terminal."""

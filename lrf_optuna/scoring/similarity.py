@@ -1,0 +1,57 @@
+"""How alike two sets of feature maps are: 1 when equal. One function and one row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lrf_optuna.chains.conv import Array
+
+TINY = 1e-12
+
+
+def cosine(reference: Array, maps: Array) -> float:
+    """Mean over the images of the cosine between the two maps, each `(images, ...)` flattened."""
+    a, b = flat(reference), flat(maps)
+    dots = np.einsum("nf,nf->n", a, b)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean(np.where(norms > TINY, dots / np.maximum(norms, TINY), 0.0)))
+
+
+def cka(reference: Array, maps: Array) -> float:
+    """Linear centred kernel alignment (Kornblith et al. 2019), by the images' Gram matrices."""
+    a, b = (gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean() for gram in map(gram_of, (reference, maps)))
+    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.vdot(a, b)) / scale if scale > TINY else 0.0
+
+
+def explained(reference: Array, maps: Array) -> float:
+    """One minus the relative squared error, |A - B|^2 / |A|^2, not below 0."""
+    a, b = flat(reference), flat(maps)
+    return max(0.0, 1.0 - float(np.sum((a - b) ** 2)) / max(float(np.sum(a**2)), TINY))
+
+
+def agreement(reference: Array, maps: Array) -> float:
+    """The share of images whose largest feature is the same one: on logits, the share of equal labels."""
+    return float(np.mean(np.argmax(flat(reference), axis=1) == np.argmax(flat(maps), axis=1)))
+
+
+SIMILARITIES: dict[str, Callable[[Array, Array], float]] = {
+    "cosine": cosine,
+    "cka": cka,
+    "explained": explained,
+    "agreement": agreement,
+}
+
+
+def flat(maps: Array) -> Array:
+    """`(images, features)`."""
+    return maps.reshape(len(maps), -1)
+
+
+def gram_of(maps: Array) -> Array:
+    """Inner products between the images, `(images, images)`."""
+    rows = flat(maps).astype(np.float64)
+    out: Array = rows @ rows.T
+    return out

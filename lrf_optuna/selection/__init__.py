@@ -1,0 +1,1 @@
+"""One point off the front, measured as it would be built."""

@@ -1,0 +1,1 @@
+"""The one fine-tune of the chosen network."""

@@ -1,0 +1,171 @@
+"""One study in a PostgreSQL server: the same rows, the same numbers, and a server that goes away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pytest
+from storage.test_bulk import odd_trials
+from storage.test_study import OBJECTIVES, QUESTION, finished_trial
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.storage.bulk import Rows
+from lrf_optuna.storage.study import PLAN, StudyStore
+from lrf_optuna.storage.writer import BackgroundWriter
+
+pytest.importorskip("psycopg", reason="PostgreSQL needs the package psycopg: pip install 'lrf-optuna[postgres]'")
+SEARCH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from end_to_end.test_postgres import opened
+from storage.test_study import finished_trial
+from lrf_optuna.storage.writer import BackgroundWriter
+first, others = int(sys.argv[4]), []
+with BackgroundWriter(opened(sys.argv[2], sys.argv[3]), 100, interval=0.05) as recorder:
+    while not recorder.full:
+        recorder.put(finished_trial(first))
+        first += 1
+        if recorder.expected >= 100 or first % 7 == 0:
+            recorder.flush()
+    recorder.flush()
+    others = recorder.news()
+print(*recorder.numbers)
+print(*(trial.number for trial in others))
+"""
+
+
+@dataclass
+class Server:
+    """A PostgreSQL server of our own, reached by a socket in its folder."""
+
+    binaries: Path
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://postgres@/postgres?host={self.folder}"
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of its programs, as a user that it accepts: it refuses root."""
+        options = {"user": "postgres"} if os.getuid() == 0 else {}
+        command = [str(self.binaries / program), "-D", str(self.folder / "data"), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **options)  # type: ignore[call-overload]
+
+    def start(self) -> None:
+        self.run("pg_ctl", "start", "-w", "-l", "log", "-o", f"-F -k {self.folder} -c listen_addresses=''")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "stop", "-w", "-m", "immediate")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    found = shutil.which("pg_ctl") or next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))), None)
+    if found is None:
+        pytest.skip("no PostgreSQL server is installed")
+    folder = Path(tempfile.mkdtemp())
+    if os.getuid() == 0:
+        shutil.chown(folder, "postgres")
+    server = Server(Path(found).parent, folder)
+    server.run("initdb", "-U", "postgres", "-A", "trust", "-N")
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+def opened(url: str, name: str) -> StudyStore:
+    return StudyStore.open(url, name, objectives=OBJECTIVES, question=QUESTION)
+
+
+def shown(trial: optuna.trial.FrozenTrial) -> list[str]:
+    """All of a trial, its tables in the order of their keys: a server gives them in any."""
+    return [repr(sorted(part.items()) if isinstance(part, dict) else part) for part in vars(trial).values()]
+
+
+def test_what_is_appended_is_what_optuna_writes(server: Server) -> None:
+    trials = odd_trials()
+    ours, theirs = opened(server.url, "ours"), opened(server.url, "theirs")
+    assert isinstance(ours.trials, Rows)
+    assert ours.append(trials[:5]) + ours.append(trials[5:]) == list(range(len(trials)))
+    theirs.study.add_trials(trials)
+    for mine, wanted in zip(ours.study.trials, theirs.study.trials, strict=True):
+        mine._trial_id = wanted._trial_id
+        assert shown(mine) == shown(wanted)
+    complete = (optuna.trial.TrialState.COMPLETE,)
+    assert [*map(shown, theirs.since(0))] == [*map(shown, theirs.study.get_trials(states=complete))]
+    assert [t.number for t in ours.since(2, 5)] == [2, 3, 4]
+    assert ours.trials.costs(PLAN) == theirs.trials.costs(PLAN)
+
+
+def test_processes_that_share_a_study_make_exactly_as_many_trials(server: Server) -> None:
+    arguments = [sys.executable, "-c", SEARCH, str(Path(__file__).parents[1]), server.url, "shared"]
+    running = [
+        subprocess.Popen([*arguments, str(1000 * place)], stdout=subprocess.PIPE, text=True) for place in range(3)
+    ]
+    said = [process.communicate(timeout=120)[0].splitlines() for process in running]
+    assert [process.returncode for process in running] == [0] * 3
+    own, others = ([[int(word) for word in lines[i].split()] for lines in said] for i in (0, 1))
+    assert sorted(number for numbers in own for number in numbers) == list(range(100))
+    assert all(sorted(mine + theirs) == list(range(100)) for mine, theirs in zip(own, others, strict=True))
+    trials = opened(server.url, "shared").study.trials
+    assert [trial.number for trial in trials] == list(range(100))
+    assert len({trial.user_attrs["params"] for trial in trials}) == 100
+
+
+def test_numbers_are_right_beside_another_client_of_optuna(server: Server) -> None:
+    record = opened(server.url, "beside")
+    code = "import optuna, sys; optuna.load_study(study_name='beside', storage=sys.argv[1], sampler="
+    code += "optuna.samplers.RandomSampler()).optimize(lambda trial: (trial.suggest_float('x', 0, 1), 1), n_trials=40)"
+    with subprocess.Popen([sys.executable, "-c", code, server.url]) as other:
+        while other.poll() is None:
+            record.append([finished_trial(0), finished_trial(1)])
+    assert other.returncode == 0
+    trials = record.study.trials
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert sum("x" in trial.params for trial in trials) == 40
+    assert len(trials) > 42
+
+
+def test_a_server_that_goes_away_is_said_and_one_that_is_back_is_used_again(server: Server) -> None:
+    record = opened(server.url, "away")
+
+    def search() -> None:
+        with BackgroundWriter(record) as recorder:
+            recorder.put(finished_trial(0))
+            recorder.flush()
+            server.stop()
+            recorder.put(finished_trial(1))
+
+    with pytest.raises(LrfError) as error:
+        search()
+    said = str(error.value)
+    server.start()
+    assert "; see that the server runs and can be reached, then the same command goes on" in said
+    assert said.endswith("(1 finished trials could not be recorded and are lost)")
+    assert "\n" not in said
+    assert record.append([finished_trial(1)]) == [1]
+    assert opened(server.url, "away").count() == 2
+
+
+def test_a_server_that_goes_away_in_a_transaction_leaves_nothing_half_there(server: Server) -> None:
+    record = opened(server.url, "half")
+
+    def cut() -> None:
+        with record.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE studies SET study_name = 'x' WHERE study_name = 'half'")
+            server.stop()
+
+    with pytest.raises(LrfError, match="see that the server runs") as error:
+        cut()
+    server.start()
+    assert "\n" not in str(error.value)
+    assert opened(server.url, "half").append([finished_trial(0)]) == [0]

@@ -1,0 +1,152 @@
+"""result.json and plan.json say the same after a trip through the disk; broken ones are refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
+from lrf_optuna.errors import LrfError
+from lrf_optuna.files import write_text
+from lrf_optuna.pipeline.run_folder import PLAN_FILE, chosen_in, default_url, keep_choice, locate
+from lrf_optuna.plans.plan import Candidate, Choice, Plan
+from lrf_optuna.plans.result import Evaluation, LayerResult, Result
+from lrf_optuna.storage.study import StudyStore
+
+CHOSEN = Candidate(17, Plan.of({"a": Choice("tucker2", (3, 5)), "b": Choice("intact")}), {"loss": 0.01, "params": 0.4})
+PARTS = [
+    LayerResult("a", "Conv2D", "tucker2", (3, 5), 1000, 400, 64_000, 30_000),
+    LayerResult("odd", "DepthwiseConv2D", "intact", (), 90, 90, 900, 900, "this kind is not factorized yet"),
+]
+SPEC = StudySpec(name="digits", model=ModelSpec(path="zoo:digits"), data=DataSpec(path="digits"))
+
+
+def result(**changes: Any) -> Result:
+    stand = Evaluation(1000, 64_000, 0.91, 0.9)
+    whole: dict[str, Any] = {
+        "study": "digits",
+        "trials": 300,
+        "distinct": 250,
+        "calibration": 1024,
+        "seconds": {"prepare": 1.5, "search": 20.25},
+        "original": stand,
+        "chosen": CHOSEN,
+        "why": "the knee",
+        "built": Evaluation(400, 30_000, 0.85, 0.84),
+        "tuned": Evaluation(400, 30_000, 0.9, 0.89, epochs=5),
+        "layers": PARTS,
+        "made_by": "abc",
+    }
+    return Result(**(whole | changes))
+
+
+def study_in(folder: Path, name: str = "digits", spec: StudySpec = SPEC) -> StudyStore:
+    return StudyStore.open(
+        default_url(folder), name, objectives=("loss", "params"), question={}, spec=spec.model_dump_json()
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"built": None, "tuned": None}, {"layers": []}])
+def test_a_result_is_the_same_after_a_trip_through_the_disk(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_text(tmp_path / "result.json", result(**changes).to_json())
+    assert Result.read(tmp_path / "result.json") == result(**changes)
+
+
+def test_a_result_can_be_read_without_our_code() -> None:
+    table = json.loads(result().to_json())
+    assert table["chosen"] == {
+        "trial": 17,
+        "loss": 0.01,
+        "params": 0.4,
+        "plan": {"a": {"method": "tucker2", "ranks": [3, 5]}, "b": {"method": "intact", "ranks": []}},
+        "why": "the knee",
+    }
+    assert table["tuned"]["epochs"] == 5
+    assert "epochs" not in table["built"]
+    assert [row["name"] for row in table["layers"]] == ["a", "odd"]
+
+
+def test_a_missing_result_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(LrfError, match=f"no result in {tmp_path}: run it first"):
+        Result.read(tmp_path / "result.json")
+
+
+NO_RESULT = ["", "{", "[]", "7", "null", "{}", '{"chosen": 1}', '{"chosen": {}}', "\udcff"]
+WRONG = [{"layers": 3}, {"layers": [{"name": "a"}]}, {"original": {"params": 1}}, {"original": "x"}, {"unknown": 3}]
+
+
+@pytest.mark.parametrize("text", [*NO_RESULT, *(json.dumps(result().to_dict() | wrong) for wrong in WRONG)])
+def test_a_broken_result_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "result.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(LrfError, match="is not a result of lrf_optuna") as error:
+        Result.read(tmp_path / "result.json")
+    assert "\n" not in str(error.value)
+
+
+def test_a_choice_is_the_same_after_a_trip_through_the_disk(tmp_path: Path) -> None:
+    keep_choice(tmp_path / "new folder", "digits", CHOSEN, "the knee")
+    assert chosen_in(tmp_path / "new folder") == (CHOSEN, "the knee")
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == [PLAN_FILE]
+    assert json.loads((tmp_path / "new folder" / PLAN_FILE).read_text())["study"] == "digits"
+
+
+def test_no_choice_is_none(tmp_path: Path) -> None:
+    assert chosen_in(tmp_path) is None
+
+
+WHOLE = {"study": "s", "trial": 1, "costs": {"loss": 0.5}, "why": "w", "plan": {}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "7", "null", "{}", "\udcff"]
+    + [json.dumps({k: v for k, v in WHOLE.items() if k != gone}) for gone in ("trial", "costs", "why", "plan")]
+    + [json.dumps(WHOLE | {"trial": "x"}), json.dumps(WHOLE | {"costs": 3}), json.dumps(WHOLE | {"plan": [1]})],
+)
+def test_a_broken_choice_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / PLAN_FILE).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(LrfError, match=r"is not a choice of lrf_optuna|not a plan") as error:
+        chosen_in(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_is_written_whole_over_an_older_one(tmp_path: Path) -> None:
+    for text in ("long " * 1000, "short"):
+        write_text(tmp_path / "a" / "b.txt", text)
+        assert (tmp_path / "a" / "b.txt").read_text() == text
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+def test_a_study_is_found_by_its_name_by_its_folder_and_by_its_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study_in(Path("runs/digits"))
+    study_in(Path("elsewhere"), "other", SPEC.model_copy(update={"name": "other"}))
+    url = default_url(Path("elsewhere"))
+    cases = [
+        (locate("digits"), "digits", "runs/digits"),
+        (locate("runs/digits"), "digits", "runs/digits"),
+        (locate("elsewhere"), "other", "elsewhere"),
+        (locate("other", out=Path("elsewhere")), "other", "elsewhere"),
+        (locate("other", storage=url), "other", "runs/other"),
+    ]
+    for found, name, folder in cases:
+        assert (found.record.name, found.spec.name, found.folder) == (name, name, Path(folder))
+    assert cases[-1][0].spec.search.storage == url
+    assert cases[0][0].spec == SPEC
+
+
+def test_a_study_that_is_not_there_is_said_to_be_missing_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LrfError, match=r"no study nowhere .*run it first"):
+        locate("nowhere")
+    assert list(tmp_path.iterdir()) == []
+    study_in(Path("runs/digits"))
+    with pytest.raises(LrfError, match=r"no study nowhere in .*; there is: digits"):
+        locate("nowhere", out=Path("runs/digits"))

@@ -1,0 +1,379 @@
+"""What is kept on disk gives back exactly what was worked out, and is never needed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_architecture import MODULES, imports
+
+from lrf_optuna.decompositions.registry import DECOMPOSITIONS
+from lrf_optuna.decompositions.svd import ChannelSVD
+from lrf_optuna.files import digest
+from lrf_optuna.plans.plan import INTACT, Plan
+from lrf_optuna.scoring import kernel_cache as fingerprint
+from lrf_optuna.scoring import kernel_cache as kept
+from lrf_optuna.scoring import sensitivity as weighing
+from lrf_optuna.scoring.kernel_cache import FITTING, HEAD, KernelCache, NetworkCache, cache_folder, code
+from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.search.loop import search_front
+
+Array = np.ndarray[Any, Any]
+KEEPS = (0.2, 0.5)
+METHODS = ("svd", "tucker2", "cp3")
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture
+def made(net: Any, images: Array, tmp_path: Path) -> Callable[..., Proxy]:
+    """Makes proxies of one network with a cache in the test's folder."""
+    return lambda **options: Proxy(net, images, **{"methods": METHODS, "cache": tmp_path / "kept"} | options)
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*.zip"))}
+
+
+def gathered(proxy: Proxy) -> bool:
+    """Whether the moments were gathered."""
+    return "moments" in vars(proxy)
+
+
+def costs(proxy: Proxy, table: Any) -> list[dict[str, float]]:
+    found = search_front(proxy, table, trials=20, keeps=KEEPS, population=8)
+    return [dict(candidate.costs) for candidate in found]
+
+
+def test_a_second_proxy_has_the_same_table_and_kernels_and_search_and_fits_nothing(made: Callable[..., Proxy]) -> None:
+    cold, warm = made(), made()
+    table = cold.table(KEEPS)
+    assert gathered(cold)
+    again = warm.table(KEEPS)
+    assert again == table
+    for site, options in table.items():
+        for option in options:
+            for a, b in zip(cold.stages(site, option.choice), warm.stages(site, option.choice), strict=True):
+                np.testing.assert_array_equal(a, b)
+                assert a.dtype == b.dtype
+    assert costs(warm, again) == costs(cold, table)
+    assert not gathered(warm)
+
+
+def test_a_choice_beyond_the_table_is_fitted_when_it_is_asked_for(made: Callable[..., Proxy]) -> None:
+    made().table(KEEPS)
+    warm, plain = made(), made(cache=None)
+    warm.table(KEEPS)
+    choice = warm.choice("deep", "tucker2", 0.7)
+    assert not gathered(warm)
+    for a, b in zip(warm.stages("deep", choice), plain.stages("deep", choice), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert gathered(warm)
+
+
+def test_other_keeps_and_similarities_take_what_they_share(made: Callable[..., Proxy], monkeypatch: Any) -> None:
+    made().table(KEEPS)
+    for options, keeps in (({}, KEEPS[:1]), ({"similarity": "cka"}, KEEPS)):
+        fresh, other = made(cache=None, **options).table(keeps), made(**options)
+        monkeypatch.setattr(other.fits, "fit", None)  # whoever fits now fails
+        if options:
+            assert other.table(keeps) == fresh
+        else:
+            assert [o.choice for o in other.table(keeps)["deep"]] == [o.choice for o in fresh["deep"]]
+
+
+class Stopped(Exception):
+    """Stands for Ctrl-C."""
+
+
+def test_a_table_that_was_interrupted_goes_on_where_it_stopped(
+    made: Callable[..., Proxy], tmp_path: Path, monkeypatch: Any
+) -> None:
+    first, whole = made(), made(cache=None).table(KEEPS)
+    own, sites = weighing.options, list(first.sites)
+
+    def options(proxy: Proxy, name: str, keeps: Any) -> Any:
+        found = own(proxy, name, keeps)
+        if name == sites[2]:
+            raise Stopped
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weighing, "options", options)
+        with pytest.raises(Stopped):
+            first.table(KEEPS)
+    before = files(tmp_path)
+    assert len(before) == 2
+    assert not list(tmp_path.rglob(".*.part"))
+    second = made()
+    fitted = set[str]()
+    fit = second.fits.fit
+    monkeypatch.setattr(second.fits, "fit", lambda site, choice: (fitted.add(site), fit(site, choice))[1])
+    assert second.table(KEEPS) == whole
+    assert fitted == set(sites[2:])
+    assert {file: data for file, data in files(tmp_path).items() if file in before} == before
+    assert len(files(tmp_path)) == len(sites)
+
+
+def test_kernels_that_are_gone_are_fitted_again(made: Callable[..., Proxy], tmp_path: Path) -> None:
+    cold, warm = made(), made()
+    table = cold.table(KEEPS)
+    assert warm.table(KEEPS) == table
+    KernelCache(tmp_path / "kept").clear()
+    choice = next(option.choice for option in table["deep"] if option.choice != INTACT)
+    for a, b in zip(cold.stages("deep", choice), warm.stages("deep", choice), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert gathered(warm)
+
+
+def rewritten(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """The same file with another head."""
+    with zipfile.ZipFile(file) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    head = json.loads(parts[HEAD])
+    parts[HEAD] = json.dumps(change(head) or head).encode()
+    with zipfile.ZipFile(file, "w") as whole:
+        for name, data in parts.items():
+            whole.writestr(name, data)
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-200]),
+    "no zip": lambda file: file.write_text("hello"),
+    "a bit": lambda file: file.write_bytes(flipped(file.read_bytes())),
+    "a list": lambda file: rewritten(file, lambda head: [1, 2]),  # type: ignore[arg-type,return-value]
+    "no fits": lambda file: rewritten(file, lambda head: head.pop("fits") and None),
+    "other fits": lambda file: rewritten(file, lambda head: head.update(fits=[["svd"]])),
+    "another network": lambda file: rewritten(file, lambda head: head["witness"].reverse()),
+}
+
+
+def flipped(data: bytes) -> bytes:
+    """The same bytes but for one within what the head says."""
+    at = data.index(b'"witness"') + 1
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_file_is_made_again(made: Callable[..., Proxy], tmp_path: Path, how: str) -> None:
+    table = made().table(KEEPS)
+    before = files(tmp_path)
+    victim = next(iter(before))
+    BROKEN[how](victim)
+    again = made()
+    assert again.table(KEEPS) == table
+    assert gathered(again)
+    with zipfile.ZipFile(victim) as one:
+        assert one.testzip() is None
+        assert json.loads(one.read(HEAD))["witness"] == again.fits.witness.tolist()
+    last = made()
+    assert last.table(KEEPS) == table
+    assert not gathered(last)
+
+
+def test_a_broken_kernel_is_fitted_again(made: Callable[..., Proxy], tmp_path: Path) -> None:
+    cold, warm = made(), made()
+    table = cold.table(KEEPS)
+    warm.table(KEEPS)
+    choice = next(option.choice for option in table["deep"] if option.choice.method == "cp3")
+    kernels = cold.stages("deep", choice)
+    file = warm.fits.of("deep").files[choice]
+    data = file.read_bytes()
+    at = data.index(kernels[0].tobytes())
+    file.write_bytes(data[:at] + b"\x7f" + data[at + 1 :])
+    for a, b in zip(warm.stages("deep", choice), kernels, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not file.exists()
+
+
+def test_another_network_or_other_images_or_code_have_a_key_of_their_own(
+    net: Any, images: Array, fresh_net: Callable[..., Any], made: Callable[..., Proxy], monkeypatch: Any
+) -> None:
+    other = fresh_net(seed=1)
+    changed = images.copy()
+    changed[-1] += 1
+    twice = images.repeat(2, axis=0)
+    proxies = [made(), made(refit=False), Proxy(other, images), Proxy(net, changed), Proxy(net, twice)]
+    keys = [p.key(x) for p, x in zip(proxies, (images, images, images, changed, twice), strict=True)]
+    monkeypatch.setattr("lrf_optuna.scoring.proxy.code", lambda: "later")
+    keys.append(made().key(images))
+    assert len(set(keys)) == len(keys)
+    monkeypatch.undo()
+    assert made().key(images.copy()) == keys[0]
+
+
+def test_the_code_that_fits_depend_on_is_all_that_the_proxy_is_made_of() -> None:
+    """But for what only shows, keeps or names things."""
+    reached, waiting = set[str](), {"proxy"}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        own = {i.removeprefix("lrf_optuna.") for i in imports(MODULES[name], True) if i.startswith("lrf_optuna.")}
+        waiting |= (own & set(MODULES)) - reached
+    whole = {name.partition(".")[0] for name in reached}
+    assert whole - {"errors", "files", "processes", "progress"} == set(FITTING)
+
+
+def test_a_digest_is_of_bytes_and_another_version_is_other_code(monkeypatch: Any) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert digest("a", array) == digest("a", array.copy()) != digest("a", array + 1)
+    assert digest(array.T) == digest(np.ascontiguousarray(array.T)) != digest(array)
+    assert digest(np.float32(1)) != digest(np.zeros((0, 3)))
+    before = code()
+    code.cache_clear()
+    monkeypatch.setattr(fingerprint, "known_version", lambda name: "0")
+    assert code() != before
+    code.cache_clear()
+
+
+def shelf_of(folder: Path, **options: Any) -> NetworkCache:
+    return KernelCache(folder, **options).shelf(KEY)
+
+
+def put(shelf: NetworkCache, name: str, size: int = 1000) -> Path:
+    with shelf.writing(name, "words") as out:
+        out.add("a", np.zeros(size, np.uint8))
+        out.head({"name": name})
+    return out.file
+
+
+def test_the_budget_is_kept_by_removing_what_was_not_used_for_the_longest_time(tmp_path: Path) -> None:
+    shelf = shelf_of(tmp_path)
+    made = [put(shelf, f"layer {i}") for i in range(5)]
+    for age, file in zip((50, 40, 30, 20, 10), made, strict=True):
+        os.utime(file, (time.time() - age,) * 2)
+    assert shelf.heads("layer 0")[0][1] == {"name": "layer 0"}  # used just now
+    one = made[0].stat().st_size
+    small = KernelCache(tmp_path, budget=3 * one)
+    small.trim()
+    assert [file.exists() for file in made] == [True, False, False, True, True]
+    assert small.size == 3 * one
+    KernelCache(tmp_path, budget=0).trim()
+    assert not small.files()
+    assert shelf.heads("layer 0") == []
+
+
+def test_half_a_file_of_a_dead_process_is_removed_and_one_that_is_being_written_is_not(tmp_path: Path) -> None:
+    shelf = shelf_of(tmp_path)
+    put(shelf, "whole")
+    old, new = shelf.folder / ".x-1.part", shelf.folder / ".x-2.part"
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * kept.STALE,) * 2)
+    shelf.cache.trim()
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_two_that_write_the_same_file_leave_a_whole_one(tmp_path: Path) -> None:
+    one, other = shelf_of(tmp_path), shelf_of(tmp_path)
+    with one.writing("layer", "words") as first, other.writing("layer", "words") as second:
+        for out, value in ((first, 1), (second, 2)):
+            out.add("a", np.full(1000, value, np.uint8))
+            out.head({"value": value})
+    ((file, head),) = one.heads("layer")
+    assert one.read(file, "a") == bytes([head["value"]]) * 1000
+    assert not list(tmp_path.rglob(".*.part"))
+
+
+def test_arrays_beyond_a_files_budget_are_left_out(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(kept, "FILE_BUDGET", 1000)
+    with shelf_of(tmp_path).writing("layer", "words") as out:
+        found = [out.add(name, np.zeros(size, np.float32)) for name, size in (("a", 200), ("b", 100), ("c", 50))]
+        out.head({})
+    assert found == [True, False, True]
+
+
+def test_a_table_whose_kernels_are_too_large_to_keep_keeps_its_errors(
+    made: Callable[..., Proxy], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(kept, "FILE_BUDGET", 0)
+    table = made().table(KEEPS)
+    warm = made()
+    assert warm.table(KEEPS) == table
+    assert not gathered(warm)
+    choice = table["deep"][1].choice
+    assert warm.costs(Plan.of({"deep": choice})) == made(cache=None).costs(Plan.of({"deep": choice}))
+    assert gathered(warm)
+
+
+class Told:
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_full_disk_is_said_once_and_the_work_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+    told = Told()
+    shelf = shelf_of(tmp_path, progress=told)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    put(shelf, "one")
+    put(shelf, "two")
+    assert told.lines == [f"nothing more is kept in {tmp_path}: {os.strerror(errno.ENOSPC)}"]
+    assert not shelf.cache.files()
+
+
+def test_a_cache_that_cannot_be_made_changes_nothing(made: Callable[..., Proxy], tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a file")
+    assert made().table(KEEPS) == made(cache=None).table(KEEPS)
+    assert (tmp_path / "kept").read_text() == "a file"
+
+
+def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "x.zip").write_text("years of work")
+    put(shelf_of(tmp_path), "layer")
+    assert KernelCache(tmp_path).clear() == 1
+    assert not KernelCache(tmp_path).files()
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis", "CACHEDIR.TAG"}
+
+
+def test_the_place_is_what_was_asked_for_else_the_environments_else_the_users(
+    tmp_path: Path, monkeypatch: Any, own_cache: Path
+) -> None:
+    assert cache_folder(False) is None
+    assert cache_folder(str(tmp_path)) == tmp_path
+    assert cache_folder() == own_cache
+    monkeypatch.delenv("LRF_OPTUNA_CACHE")
+    assert cache_folder().name == "lrf_optuna"  # type: ignore[union-attr]
+
+
+class Mine(ChannelSVD):
+    """A user's method."""
+
+
+def test_a_users_own_method_is_not_kept_as_it_may_change_under_its_name(
+    made: Callable[..., Proxy], monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(DECOMPOSITIONS, "mine", Mine("mine"))
+    first, again = (made(methods=("svd", "tucker2", "mine")) for _ in range(2))
+    table = first.table(KEEPS)
+    fitted = set[str]()
+    fit = again.fits.fit
+    monkeypatch.setattr(again.fits, "fit", lambda site, choice: (fitted.add(choice.method), fit(site, choice))[1])
+    assert again.table(KEEPS) == table
+    assert fitted == {"mine"}
+    assert any(choice.method == "tucker2" for choice in again.fits.of("deep").files)
+    assert {choice.method for choice in made().fits.of("deep").errors} == {"tucker2"}
+
+
+def test_without_a_cache_nothing_is_written(made: Callable[..., Proxy], tmp_path: Path, own_cache: Path) -> None:
+    before = files(own_cache)
+    made(cache=None).table(KEEPS)
+    assert not files(tmp_path)
+    assert files(own_cache) == before

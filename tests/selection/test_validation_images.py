@@ -1,0 +1,60 @@
+"""Plans of a run are judged on validation images, of a large network on fewer of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from lrf_optuna.data.dataset import FEW, Images
+from lrf_optuna.plans.plan import Plan
+from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.selection import accuracy as judging
+from lrf_optuna.selection.accuracy import MANY, accuracy_on_validation, considered, glanced
+from lrf_optuna.selection.choose import DOZEN, GLANCED
+from lrf_optuna.selection.sequential_refit import corrections_of
+
+if TYPE_CHECKING:
+    from lrf_optuna.data.dataset import Data
+
+
+@pytest.fixture(scope="module")
+def known(digits: Data, digits_net: Any) -> Proxy:
+    return Proxy(digits_net, digits.preprocess(digits.calibration(256, 0).pixels))
+
+
+@pytest.mark.parametrize(("images", "judged"), [(10**6, None), (230, 230), (10, FEW)])
+def test_a_measurement_has_a_budget_but_at_least_a_few_images(
+    known: Proxy, digits: Data, images: int, judged: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "MOST_MACS", images * known.inventory.macs)
+    judge = accuracy_on_validation(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
+    assert len(judge.labels) == len(judge.images) == min(judged or len(digits.val), len(digits.val))
+    shares = np.bincount(judge.labels, minlength=digits.classes) / len(judge.labels)
+    wanted = np.bincount(digits.val.labels, minlength=digits.classes) / len(digits.val)
+    np.testing.assert_allclose(shares, wanted, atol=2 / len(judge.labels))
+
+
+@pytest.mark.parametrize(
+    ("points", "measured", "seen"), [(1, DOZEN, DOZEN), (4, DOZEN, 20), (20, 20, GLANCED), (10**6, MANY, GLANCED)]
+)
+def test_more_points_than_a_dozen_are_measured_and_glanced_at_where_all_of_them_cost_little(
+    known: Proxy, digits: Data, points: int, measured: int, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = accuracy_on_validation(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
+    monkeypatch.setattr(judging, "CHEAP_MACS", points * len(judge.labels) * known.inventory.macs)
+    assert considered(judge) == measured
+    assert glanced(judge) == pytest.approx(seen, abs=1), "a glance is at a fifth of the images, rounded"
+
+
+def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) -> None:
+    unscored = digits.calibration(256, 0).pixels[len(known) :]
+    judge = accuracy_on_validation(known, digits, unscored, seed=0)
+    corrections = corrections_of(judge, digits, unscored)
+    assert corrections(Plan(())) == judge(Plan(())) > 0.9
+    np.testing.assert_array_equal(corrections.images(), digits.preprocess(unscored))
+    assert not corrections.seen
+    few = replace(digits, val=Images(digits.val.pixels[:20], digits.val.labels[:20]))
+    assert corrections_of(judge, few, unscored).seen

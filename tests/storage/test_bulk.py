@@ -1,0 +1,262 @@
+"""What is appended by batches is what Optuna itself would have written, row by row, and is read as Optuna reads it."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from storage.test_study import OBJECTIVES, finished_trial, opened, url_in
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.plans.plan import Plan
+from lrf_optuna.storage.bulk import Rows
+from lrf_optuna.storage.calls import Calls
+from lrf_optuna.storage.study import PLAN, StudyStore
+
+RANGES = {
+    "wide": FloatDistribution(1e-300, 1e300, log=True),
+    "exact": FloatDistribution(0, 1),
+    "stepped": FloatDistribution(0, 1, step=0.25),
+    "count": IntDistribution(1, 2**40),
+    "mixed": CategoricalDistribution((None, True, 2, 0.3, "\u00e9\u2019 '\"")),
+    "1 or True": CategoricalDistribution((1, "x")),
+}
+
+
+def odd_trial(number: int, **changes: Any) -> FrozenTrial:
+    """A trial with everything that Optuna's schema can hold."""
+    rng = np.random.default_rng(number)
+    params = {
+        "wide": 10 ** float(rng.uniform(-300, 300)),
+        "exact": float(rng.random()),
+        "stepped": 0.25 * int(rng.integers(5)),
+        "count": int(rng.integers(1, 2**40)),
+        "mixed": (None, True, 2, 0.3, "\u00e9\u2019 '\"")[number % 5],
+        "1 or True": 1,
+    }
+    given: dict[str, Any] = {
+        "params": params,
+        "distributions": RANGES,
+        "values": [(math.inf, -math.inf, 1 / 3)[number % 3], float(rng.random()) * 1e-17],
+        "user_attrs": {PLAN: "{}", "nested": {"a": [1, None, 1e-9]}, "text": "\u00fc"},
+        "system_attrs": {"NSGAIISampler:generation": number, "constraints:params": -0.25},
+        "intermediate_values": {0: 0.5, 3: math.nan, 4: math.inf, 5: -math.inf},
+    }
+    return optuna.trial.create_trial(**(given | changes))
+
+
+def odd_trials() -> list[FrozenTrial]:
+    """Trials of several kinds; the last without anything."""
+    fewer = {"params": {"exact": 0.5}, "distributions": {"exact": RANGES["exact"]}}
+    pruned = odd_trial(8, state=TrialState.PRUNED, values=None)
+    failed = odd_trial(9, state=TrialState.FAIL, values=None)
+    summer = odd_trial(10)
+    summer.datetime_start = datetime.datetime(2024, 7, 1, 12, 0, 0, 123456)
+    bare = {"params": {}, "distributions": {}, "user_attrs": {}, "system_attrs": {}, "intermediate_values": {}}
+    return [*map(odd_trial, range(7)), pruned, failed, summer, odd_trial(11, **fewer), odd_trial(12, **bare)]
+
+
+def rows_of(folder: Path) -> dict[str, list[Any]]:
+    """Every row of every table."""
+    connection = sqlite3.connect(folder / "study.db")
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    found = {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in names}
+    connection.close()
+    return found
+
+
+def two(tmp_path: Path) -> tuple[StudyStore, StudyStore]:
+    """The same new study in two databases."""
+    return opened(tmp_path / "ours"), opened(tmp_path / "theirs")
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StudyStore:
+    """A record of a schema that is not known."""
+    monkeypatch.setattr("lrf_optuna.storage.study.SCHEMA", "v2.0.0.a")
+    record = opened(folder)
+    monkeypatch.undo()
+    assert isinstance(record.trials, Calls)
+    return record
+
+
+def test_what_is_appended_is_row_by_row_what_optuna_writes(tmp_path: Path) -> None:
+    ours, theirs = two(tmp_path)
+    assert isinstance(ours.trials, Rows)
+    trials = odd_trials()
+    assert ours.append(trials[:5]) == [0, 1, 2, 3, 4]
+    assert ours.append(trials[5:]) == [5, 6, 7, 8, 9, 10, 11]
+    theirs.study.add_trials(trials)
+    mine, wanted = rows_of(tmp_path / "ours"), rows_of(tmp_path / "theirs")
+    assert set(mine) == set(wanted)
+    for name in wanted:
+        assert mine[name] == wanted[name], name
+    assert all(len(wanted[name]) >= 12 for name in wanted if name.startswith("trial") and "heartbeats" not in name)
+
+
+def test_optuna_reads_what_is_appended_and_we_read_what_optuna_wrote(tmp_path: Path) -> None:
+    trials = odd_trials()
+    ours, theirs = two(tmp_path)
+    ours.append(trials)
+    theirs.study.add_trials(trials)
+    complete = [trial for trial in theirs.study.trials if trial.state == TrialState.COMPLETE]
+    assert repr(ours.study.trials) == repr(optuna.load_study(study_name="s", storage=url_in(tmp_path / "ours")).trials)
+    for record in (ours, theirs):
+        assert repr(record.since(0)) == repr([t for t in record.study.trials if t.state == TrialState.COMPLETE])
+    for mine, wanted in zip(ours.since(0), complete, strict=True):
+        given = trials[wanted.number]
+        assert list(mine.params.items()) == list(wanted.params.items()) == list(given.params.items())
+        assert mine.distributions == wanted.distributions
+        assert (mine.number, mine.values, mine.user_attrs) == (wanted.number, wanted.values, wanted.user_attrs)
+        assert (mine.system_attrs, mine.state) == (wanted.system_attrs, wanted.state)
+        assert repr(mine.intermediate_values) == repr(wanted.intermediate_values)
+        assert (mine.datetime_start, mine.datetime_complete) == (given.datetime_start, given.datetime_complete)
+        assert mine.duration == given.duration
+
+
+def test_the_cache_of_an_open_study_sees_what_is_appended(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    other = optuna.load_study(study_name="s", storage=url_in(tmp_path))
+    for number in range(3):
+        record.append([finished_trial(number)])
+        assert len(record.study.trials) == len(other.trials) == number + 1
+    other.add_trial(finished_trial(3))
+    assert record.append([finished_trial(4)]) == [4]
+    assert [trial.number for trial in other.trials] == [0, 1, 2, 3, 4]
+
+
+def test_a_slice_of_the_trials_is_read(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    record.append([finished_trial(number) for number in range(9)])
+    assert [trial.number for trial in record.since(3)] == [3, 4, 5, 6, 7, 8]
+    assert [trial.number for trial in record.since(3, 5)] == [3, 4]
+    assert record.since(9) == []
+    assert record.since(3, 5) == record.study.trials[3:5]
+
+
+def test_equal_distributions_are_one_object(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    record.append([finished_trial(0), finished_trial(1)])
+    assert len({id(spread) for trial in record.finished() for spread in trial.distributions.values()}) == 1
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_no_more_are_recorded_than_the_study_shall_have(
+    tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = opened(tmp_path) if fast else slow(monkeypatch, tmp_path)
+    trials = [finished_trial(number) for number in range(5)]
+    assert record.append(trials, most=7) == [0, 1, 2, 3, 4]
+    assert record.append(trials, most=7) == [5, 6]
+    assert record.append(trials, most=7) == record.append(trials, most=3) == record.append([]) == []
+    assert record.append(trials[:1]) == [7]
+    assert record.count() == len(record.study.trials) == 8
+
+
+def test_trials_that_did_not_complete_have_a_number_and_no_place(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    record.append([odd_trial(0, state=TrialState.FAIL, values=None)])
+    running = record.study.ask()
+    assert record.append([finished_trial(i) for i in range(3)], most=2) == [2, 3]
+    assert record.count() == 2
+    assert running.number == 1
+    assert [trial.number for trial in record.finished()] == [trial.trial for trial in record.candidates()] == [2, 3]
+
+
+def test_an_unknown_schema_is_left_to_optuna_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, fast = slow(monkeypatch, tmp_path / "slow"), opened(tmp_path / "fast")
+    trials = odd_trials()
+    assert plain.append(trials) == fast.append(trials) == list(range(len(trials)))
+    one, other = rows_of(tmp_path / "slow"), rows_of(tmp_path / "fast")
+    for name in ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes"):
+        assert one[name] == other[name], name
+    for number, before in ((0, None), (2, 5)):
+        mine, wanted = plain.since(number, before), fast.since(number, before)
+        assert [(t.number, t.params, t.values) for t in mine] == [(t.number, t.params, t.values) for t in wanted]
+    assert plain.trials.costs(PLAN) == fast.trials.costs(PLAN)
+    assert plain.trials.counts() == fast.trials.counts()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_batch_with_a_bad_trial_is_not_recorded_at_all(
+    tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = opened(tmp_path) if fast else slow(monkeypatch, tmp_path)
+    bad = finished_trial(1)
+    bad.user_attrs["no JSON"] = object()
+    with pytest.raises(TypeError):
+        record.append([finished_trial(0), bad])
+    assert record.count() == len(record.study.trials) == 0
+    assert record.append([finished_trial(2)]) == [0]
+
+
+def test_a_parameter_keeps_its_range_through_the_study(tmp_path: Path) -> None:
+    name = "layer0.keep"
+    other = optuna.trial.create_trial(
+        params={name: 0.2}, distributions={name: CategoricalDistribution((0.2, 0.9))}, values=[1.0, 1.0]
+    )
+    with pytest.raises(LrfError, match=r"the study draws layer0\.keep from .*0\.6.*, and a trial comes with .*0\.9"):
+        opened(tmp_path).append([finished_trial(0), other])
+    opened(tmp_path).append([finished_trial(0)])
+    for record in (opened(tmp_path), opened(tmp_path)):
+        with pytest.raises(LrfError, match="dynamic value space"):
+            record.append([finished_trial(1), other])
+        assert record.append([finished_trial(1)]) in ([1], [2])
+    assert len(opened(tmp_path).finished()) == 3
+    opened(tmp_path, "another study").append([other])
+
+
+def test_a_number_may_have_another_span_as_in_optuna(tmp_path: Path) -> None:
+    def of(high: int) -> FrozenTrial:
+        return optuna.trial.create_trial(
+            params={"n": 3}, distributions={"n": IntDistribution(1, high)}, values=[1.0, 1.0]
+        )
+
+    record = opened(tmp_path)
+    record.append([of(5), of(9)])
+    assert [trial.distributions["n"].high for trial in record.study.trials] == [5, 9]  # type: ignore[attr-defined]
+
+
+def test_candidates_are_those_of_whole_trials(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    record.append([finished_trial(number) for number in range(20)])
+    wanted = [
+        (trial.number, Plan.from_json(trial.user_attrs[PLAN]), dict(zip(OBJECTIVES, trial.values, strict=True)))
+        for trial in record.study.trials
+    ]
+    assert [(c.trial, c.plan, c.costs) for c in record.candidates()] == wanted
+
+
+def test_a_trial_of_somebody_else_is_named(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    record.append([finished_trial(0)])
+    record.study.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    with pytest.raises(LrfError, match="trial 1 of the study has no plan: it was not made by lrf_optuna"):
+        record.candidates()
+
+
+def test_the_dashboard_reads_what_is_appended(tmp_path: Path) -> None:
+    from optuna_dashboard import wsgi
+
+    record = opened(tmp_path)
+    record.append([finished_trial(number) for number in range(3)])
+    app = wsgi(optuna.storages.RDBStorage(url_in(tmp_path)))
+    path = f"/api/studies/{record.study._study_id}"
+    asked = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "after=0", "wsgi.input": io.BytesIO()}
+    statuses: list[str] = []
+    body = b"".join(app(asked, lambda status, headers, info=None: statuses.append(status)))
+    assert statuses == ["200 OK"]
+    shown = json.loads(body)["trials"]
+    assert [trial["number"] for trial in shown] == [0, 1, 2]
+    assert {p["name"] for p in shown[0]["params"]} == set(finished_trial(0).params)

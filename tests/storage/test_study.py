@@ -1,0 +1,252 @@
+"""What is recorded survives a kill, is read by plain Optuna, and is never mixed with another question."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.plans.plan import Choice, Plan
+from lrf_optuna.storage.database import sqlite_file
+from lrf_optuna.storage.study import PLAN, StudyStore
+
+QUESTION = {"model": "abc", "data": "def", "space": "ghi"}
+OBJECTIVES = ("loss", "params")
+SITES = [f"layer{i}" for i in range(12)]
+
+
+def url_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'study.db'}"
+
+
+def opened(folder: Path, name: str = "s", **changes: Any) -> StudyStore:
+    return StudyStore.open(url_in(folder), name, objectives=OBJECTIVES, **({"question": QUESTION} | changes))
+
+
+def finished_trial(number: int) -> optuna.trial.FrozenTrial:
+    """A trial as a search hands it over."""
+    rng = np.random.default_rng(number)
+    distribution = optuna.distributions.CategoricalDistribution((0.2, 0.4, 0.6))
+    keeps = {f"{site}.keep": float(rng.choice(distribution.choices)) for site in SITES}
+    plan = Plan.of({site: Choice("svd", (int(rng.integers(1, 9)),)) for site in SITES})
+    return optuna.trial.create_trial(
+        params=keeps,
+        distributions=dict.fromkeys(keeps, distribution),
+        values=[float(rng.random()), float(rng.random())],
+        user_attrs={PLAN: plan.to_json(), "params": number},
+        system_attrs={"NSGAIISampler:generation": number // 50},
+    )
+
+
+RECORDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from storage.test_study import finished_trial, opened
+from pathlib import Path
+record = opened(Path(sys.argv[2]))
+print("ready", flush=True)
+for number in range(len(record.finished()), int(sys.argv[3])):
+    record.append([finished_trial(number)])
+    print(number, flush=True)
+"""
+
+
+def recording(folder: Path, trials: int) -> subprocess.Popen[str]:
+    """A process that records until there are `trials`, from the moment it starts to record."""
+    arguments = [sys.executable, "-c", RECORDER, str(Path(__file__).parents[1]), str(folder), str(trials)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_kill_at_any_moment_leaves_whole_trials_and_a_resumed_study_has_all(tmp_path: Path) -> None:
+    rng, total, seen = np.random.default_rng(), 60, 0
+    for _ in range(4):
+        with recording(tmp_path, 10_000) as process:
+            for _ in range(rng.integers(1, 12)):
+                process.stdout.readline()  # type: ignore[union-attr]
+            time.sleep(rng.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+        trials = optuna.load_study(study_name="s", storage=url_in(tmp_path)).trials
+        assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in trials)
+        assert [trial.number for trial in trials] == list(range(len(trials)))
+        assert len(trials) > seen
+        seen = len(trials)
+        for number, trial in enumerate(trials):
+            wanted = finished_trial(number)
+            assert (trial.params, trial.values) == (wanted.params, wanted.values)
+            assert (trial.user_attrs, trial.system_attrs) == (wanted.user_attrs, wanted.system_attrs)
+    total += seen
+    with recording(tmp_path, total) as process:
+        assert process.wait(timeout=120) == 0
+    assert [trial.number for trial in opened(tmp_path).finished()] == list(range(total))
+    assert len(opened(tmp_path).candidates()) == total
+
+
+def test_two_processes_that_record_at_once_give_every_trial_its_own_number(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with recording(tmp_path, 15) as one, recording(tmp_path, 15) as other:
+        assert one.wait(timeout=120) == other.wait(timeout=120) == 0
+    numbers = [trial.number for trial in opened(tmp_path).finished()]
+    assert numbers == list(range(len(numbers)))
+    assert 15 <= len(numbers) <= 30
+
+
+def test_a_record_is_the_same_when_it_is_opened_again(tmp_path: Path) -> None:
+    first = opened(tmp_path, spec='{"a": 1}')
+    for number in range(3):
+        first.append([finished_trial(number)])
+    for again in (
+        opened(tmp_path, spec='{"a": 1}'),
+        StudyStore.read(url_in(tmp_path)),
+        StudyStore.read(url_in(tmp_path), "s"),
+    ):
+        assert (again.name, again.objectives, again.spec) == ("s", OBJECTIVES, '{"a": 1}')
+        assert again.candidates() == first.candidates()
+        assert [c.trial for c in again.candidates()] == [0, 1, 2]
+
+
+def test_a_candidate_is_the_plan_and_the_costs_of_its_trial(tmp_path: Path) -> None:
+    record, trial = opened(tmp_path), finished_trial(0)
+    record.append([trial])
+    (found,) = record.candidates()
+    assert found.plan == Plan.from_json(trial.user_attrs[PLAN])
+    assert found.costs == dict(zip(OBJECTIVES, trial.values, strict=True))
+
+
+def test_plain_optuna_reads_names_plans_and_the_question(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    record.append([finished_trial(0)])
+    study = optuna.load_study(study_name="s", storage=url_in(tmp_path))
+    assert study.metric_names == list(OBJECTIVES)
+    assert study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
+    plan = json.loads(study.trials[0].user_attrs["plan"])
+    assert set(plan) == set(SITES)
+    assert all(set(row) == {"method", "ranks"} for row in plan.values())
+    assert QUESTION in study.user_attrs.values()
+
+
+def test_the_database_lets_readers_in_while_it_is_written(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        connection.execute("BEGIN")
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+        record.append([finished_trial(0)])
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,), "a reader sees one moment"
+    connection.close()
+    assert len(record.finished()) == 1
+
+
+@pytest.mark.parametrize("word", QUESTION)
+def test_another_question_is_refused_by_its_word(tmp_path: Path, word: str) -> None:
+    opened(tmp_path).append([finished_trial(0)])
+    with pytest.raises(LrfError, match=f"'s' has 1 trials with another {word}: give another --name"):
+        opened(tmp_path, question=QUESTION | {word: "other"})
+    with pytest.raises(LrfError, match=f"another {word}"):
+        opened(tmp_path, question={k: v for k, v in QUESTION.items() if k != word})
+    assert len(opened(tmp_path).finished()) == 1
+    assert opened(tmp_path, "another name", question={}).finished() == []
+
+
+def test_several_differences_are_named_together(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with pytest.raises(LrfError, match="another data and another model"):
+        opened(tmp_path, question=QUESTION | {"model": "x", "data": "x"})
+
+
+def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    theirs = optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 3)
+    with pytest.raises(LrfError, match="'s' in this database was not made by lrf_optuna"):
+        opened(tmp_path)
+    theirs.add_trial(optuna.trial.create_trial(values=[1.0, 2.0, 3.0]))
+    with pytest.raises(LrfError, match="'s' in this database was not made by lrf_optuna"):
+        opened(tmp_path)
+
+
+def test_a_study_that_was_stopped_in_the_making_is_adopted(tmp_path: Path) -> None:
+    optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 2)
+    record = opened(tmp_path)
+    record.append([finished_trial(0)])
+    assert [trial.number for trial in opened(tmp_path).finished()] == [0]
+
+
+def test_a_study_beside_those_of_others_is_kept_apart(tmp_path: Path) -> None:
+    theirs = optuna.create_study(study_name="theirs", storage=url_in(tmp_path))
+    theirs.add_trial(optuna.trial.create_trial(value=1.0))
+    record = opened(tmp_path)
+    record.append([finished_trial(0)])
+    assert [trial.number for trial in record.finished()] == [0]
+    assert len(optuna.load_study(study_name="theirs", storage=url_in(tmp_path)).trials) == 1
+
+
+def test_reading_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LrfError, match=r"no study .*there is no file .*study\.db"):
+        StudyStore.read(url_in(tmp_path / "runs" / "x"), "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        opened(tmp_path, name)
+    with pytest.raises(LrfError, match=r"no study three in .*; there is: one, two"):
+        StudyStore.read(url_in(tmp_path), "three")
+    with pytest.raises(LrfError, match="there is: one, two"):
+        StudyStore.read(url_in(tmp_path))
+
+
+@pytest.mark.parametrize("url", ["", "study.db", "not a url", "sqlite:/x.db", "runs/my/study.db"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(LrfError, match="not a database URL"):
+        StudyStore.open(url, "s", objectives=OBJECTIVES, question={})
+    with pytest.raises(LrfError, match="not a database URL"):
+        StudyStore.read(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["nosuch://host/db", "postgresql://user:secret@localhost:1/db", "mysql://user:secret@localhost:1/db"]
+)
+def test_a_database_that_cannot_be_used_is_one_line_without_the_password(url: str) -> None:
+    for act in (
+        lambda: StudyStore.open(url, "s", objectives=OBJECTIVES, question={}),
+        lambda: StudyStore.read(url, "s"),
+    ):
+        with pytest.raises(LrfError, match="the database ") as error:
+            act()
+        assert "\n" not in str(error.value)
+        assert "secret" not in str(error.value)
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(LrfError, match="cannot be used"):
+        opened(tmp_path / "file" / "deeper")
+    with pytest.raises(LrfError, match="cannot be used"):
+        StudyStore.open(f"sqlite:///{tmp_path}", "s", objectives=OBJECTIVES, question={})
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("my letters to the editor, all of them, from 1987 to 2003\n" * 50)
+    before = (tmp_path / "study.db").read_bytes()
+    with pytest.raises(LrfError, match="cannot be used: file is not a database"):
+        opened(tmp_path)
+    with pytest.raises(LrfError, match="cannot be used"):
+        StudyStore.read(url_in(tmp_path))
+    assert (tmp_path / "study.db").read_bytes() == before
+
+
+def test_the_file_of_a_url_is_known() -> None:
+    assert sqlite_file("sqlite:///a/b.db") == Path("a/b.db")
+    assert sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
+    assert sqlite_file("postgresql://host/db") is None

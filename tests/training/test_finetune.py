@@ -1,0 +1,143 @@
+"""Tuning makes a broken network better, never worse on validation, the same for the same seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from lrf_optuna.config import TuneSpec
+from lrf_optuna.data.dataset import Data
+from lrf_optuna.errors import LrfError
+from lrf_optuna.fitting.layer_fit import fit
+from lrf_optuna.models.inventory import find_sites
+from lrf_optuna.models.surgery import materialize
+from lrf_optuna.plans.plan import Choice, Plan
+from lrf_optuna.training.finetune import RATES, accuracy, cross_entropy, finetune, outputs, schedule, stream, trainer
+
+RECIPE = TuneSpec(epochs=2, batch=64, rate=3e-3)
+
+
+def broken(model: Any) -> Any:
+    """The network with plain SVDs in the place of its second convolution and its hidden layer: about 69 % right."""
+    choices = {"second": Choice("channel_svd", (4,)), "hidden": Choice("svd", (6,))}
+    sites = {site.name: site.op for site in find_sites(model).sites}
+    kernels = {
+        name: fit(sites[name], choice, model.get_layer(name).kernel.numpy(), None) for name, choice in choices.items()
+    }
+    return materialize(model, Plan.of(choices), kernels)
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+def test_a_broken_network_gets_better(digits_net: Any, digits: Data, optimizer: str) -> None:
+    model = broken(digits_net)
+    tuned = finetune(model, digits_net, digits, TuneSpec(epochs=2, batch=64, rate=1e-2, optimizer=optimizer))
+    assert tuned.model is model
+    before, *_, after = tuned.val_accuracy
+    assert accuracy(digits_net, digits, digits.val) > 0.93
+    assert after > before + 0.1
+    assert accuracy(model, digits, digits.val) == max(tuned.val_accuracy)
+    assert (len(tuned.val_accuracy), tuned.epochs, tuned.rate) == (3, 2, 1e-2)
+
+
+def test_a_rate_that_wrecks_the_network_leaves_it_with_its_old_weights(digits_net: Any, digits: Data) -> None:
+    model = materialize(digits_net, Plan(()), {})
+    before = model.get_weights()
+    tuned = finetune(model, digits_net, digits, TuneSpec(epochs=1, batch=256, rate=30.0))
+    assert tuned.val_accuracy[1] < tuned.val_accuracy[0]
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_the_same_seed_gives_the_same_weights(digits_net: Any, digits: Data) -> None:
+    recipe = TuneSpec(epochs=1, batch=128, rate=1e-3)
+    first, again, other = (broken(digits_net) for _ in range(3))
+    for model, seed in ((first, 5), (again, 5), (other, 6)):
+        finetune(model, digits_net, digits, recipe, seed=seed)
+    for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(first.get_weights(), other.get_weights(), strict=True))
+
+
+def test_frozen_layers_and_the_teacher_stay_as_they_are(digits_net: Any, digits: Data) -> None:
+    model = broken(digits_net)
+    frozen = ("first", "norm", "second")
+    for name in frozen:
+        model.get_layer(name).trainable = False
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    teacher = digits_net.get_weights()
+    tuned = finetune(model, digits_net, digits, TuneSpec(epochs=2, batch=64, rate=1e-2))
+    assert max(tuned.val_accuracy) > tuned.val_accuracy[0]
+    for name in frozen:
+        after = model.get_layer(name).get_weights()
+        assert all(np.array_equal(a, b) for a, b in zip(before[name], after, strict=True))
+    assert not np.array_equal(before["top"][0], model.get_layer("top").get_weights()[0])
+    assert all(np.array_equal(a, b) for a, b in zip(teacher, digits_net.get_weights(), strict=True))
+
+
+def test_a_network_with_nothing_to_train_is_refused(digits_net: Any, digits: Data) -> None:
+    model = broken(digits_net)
+    model.trainable = False
+    with pytest.raises(LrfError, match="nothing in the model is trainable"):
+        finetune(model, digits_net, digits, RECIPE)
+
+
+def test_the_rate_is_found_where_it_is_left_open(digits_net: Any, digits: Data) -> None:
+    model = broken(digits_net)
+    tuned = finetune(model, digits_net, digits, TuneSpec(epochs=2, batch=64))
+    assert tuned.rate in RATES["adamw"]
+    assert max(tuned.val_accuracy) > tuned.val_accuracy[0]
+
+
+def test_a_softmax_and_logits_are_tuned_alike(digits_net: Any, digits: Data) -> None:
+    plain = broken(digits_net)
+    soft = keras.Sequential([keras.Input((8, 8, 1)), broken(digits_net), keras.layers.Softmax()])
+    recipe = TuneSpec(epochs=1, batch=128, rate=1e-3, distil=0.0)
+    for model in (plain, soft):
+        finetune(model, digits_net, digits, recipe)
+    assert accuracy(soft, digits, digits.val) == pytest.approx(accuracy(plain, digits, digits.val), abs=0.02)
+    assert cross_entropy(soft, digits, digits.val) == pytest.approx(cross_entropy(plain, digits, digits.val), rel=0.05)
+
+
+def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original(digits_net: Any, digits: Data) -> None:
+    x, y = digits.preprocess(digits.val.pixels[:64]), digits.val.labels[:64]
+    logits = np.asarray(broken(digits_net)(x, training=True))
+    wrong = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
+    apart = np.mean((logits - np.asarray(digits_net(x, training=False))) ** 2) / 2
+    for distil in (0.0, 0.5):
+        step = trainer(broken(digits_net), digits_net, RECIPE.model_copy(update={"distil": distil}), 1e-3)
+        assert float(step(x, y)) == pytest.approx(float(wrong) + distil * apart, rel=1e-4)
+
+
+def test_measures_are_those_of_keras(digits_net: Any, digits: Data) -> None:
+    logits = digits_net.predict(digits.preprocess(digits.val.pixels), verbose=0)
+    np.testing.assert_allclose(outputs(digits_net, digits, digits.val), logits, atol=1e-4)
+    assert accuracy(digits_net, digits, digits.val) == np.mean(logits.argmax(1) == digits.val.labels)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(digits.val.labels, logits)
+    assert cross_entropy(digits_net, digits, digits.val) == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_a_pass_takes_each_image_once_in_another_order_each_time(digits: Data) -> None:
+    steps = len(digits.train) // 50
+    first, second = (list(stream(digits, 50, 0, epoch, steps)) for epoch in (0, 1))
+    assert len(first) == len(second) == steps
+    taken = {x.tobytes() for batch, _ in first for x in batch}
+    assert len(taken) >= 0.99 * 50 * steps, "the digits hold a few equal images"
+    assert not np.array_equal(first[0][0], second[0][0])
+    again = list(stream(digits, 50, 0, 0, steps))
+    assert all(np.array_equal(a, b) and np.array_equal(c, d) for (a, c), (b, d) in zip(first, again, strict=True))
+
+
+def test_a_batch_larger_than_the_data_is_all_of_them(digits: Data) -> None:
+    batches = list(stream(digits, 10**6, 0, 0, 3))
+    assert [len(x) for x, _ in batches] == [len(digits.train)] * 3
+
+
+def test_the_rate_warms_up_to_its_height_and_falls_to_nothing() -> None:
+    rates = [float(schedule(0.1, 200)(step)) for step in range(201)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == pytest.approx(0.1)
+    assert int(np.argmax(rates)) == 10
+    assert rates[-1] == pytest.approx(0, abs=1e-6)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
