@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,13 +103,14 @@ def run(
         "tune.distil": distil,
         "tune.optimizer": optimizer,
     }
+    started = time.perf_counter()
     spec = o.choosing(o.asked(study, options), target, max_drop, knee, by)
     folder = out or Path("runs") / spec.name
     with console(folder) as shown:
         from lrf_optuna.pipeline.run import Run
         from lrf_optuna.report.tables import layers_table, standing_table
 
-        work = Run.open(spec, folder, progress=shown)
+        work = Run.open(spec, folder, progress=shown, started=started)
         result = work.finish(work.search())
         shown.console.print("", layers_table(result.layers), "", standing_table(result), sep="\n")
         shown.console.print(

@@ -35,7 +35,8 @@ from lrf_optuna.pipeline.run_folder import (
     evaluate_model,
     keep_choice,
     keep_model,
-    leave,
+    leave_report,
+    leave_result,
     standing_of_original,
     trained,
 )
@@ -57,6 +58,7 @@ from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import finetune
 
 log = logging.getLogger(__name__)
+PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
 
 
 @dataclass
@@ -68,21 +70,28 @@ class Run:
     model: Any
     data: Data
     progress: Progress = SILENT
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("prepare", "search", "build", "tune"), 0.0)
-    )
-
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    """Phase -> seconds that it took; their sum is about the time of the whole run."""
     made: Any = None
     """The model that `finish` built or tuned; None where there was nothing to do."""
 
     @classmethod
     def open(
-        cls, spec: StudySpec, folder: Path, *, model: Any = None, data: Data | None = None, progress: Progress = SILENT
+        cls,
+        spec: StudySpec,
+        folder: Path,
+        *,
+        model: Any = None,
+        data: Data | None = None,
+        progress: Progress = SILENT,
+        started: float | None = None,
     ) -> Run:
         """The run of `spec` in `folder`; model and data are loaded where they are not given.
 
+        `started`: the `time.perf_counter()` from which on the phase `load` is counted; now where it is not given.
         Raises LrfError for whatever does not exist or does not fit, before anything is written.
         """
+        started = time.perf_counter() if started is None else started
         check_names(spec)
         url, path, seed = spec.search.storage or default_url(folder), spec.model.path, spec.search.seed
         database = sqlite_file(url)
@@ -101,7 +110,9 @@ class Run:
         data = data or load_data(spec.data, seed, shape, classes)
         for note in data.notes:
             progress.say(note)
-        return cls(spec, folder, model, data, progress)
+        work = cls(spec, folder, model, data, progress)
+        work.seconds["load"] = time.perf_counter() - started
+        return work
 
     @classmethod
     def resume(cls, found: ExistingStudy, spec: StudySpec, progress: Progress = SILENT) -> Run:
@@ -162,7 +173,8 @@ class Run:
     def search(self) -> list[Candidate]:
         """Every candidate, after as many further trials as the spec asks for."""
         asked = self.spec.search
-        found = self.record.candidates()
+        with self.timed("load"):
+            found = self.record.candidates()
         if len(found) >= asked.trials or (
             asked.stop_when_flat and is_flat(hypervolume_history(found), asked.population)
         ):
@@ -243,7 +255,8 @@ class Run:
 
     def standing(self, model: Any, macs: int, file: Path | None = None, epochs: int | None = None) -> Evaluation:
         """A network's size and accuracies."""
-        return evaluate_model(model, self.data, macs, file, epochs, self.progress)
+        with self.timed("measure"):
+            return evaluate_model(model, self.data, macs, file, epochs, self.progress)
 
     def made_by(self, chosen: Candidate, tuned: bool) -> str:
         """A digest of all that decides what `model.keras` is, tuned or only built."""
@@ -257,7 +270,8 @@ class Run:
         Where the folder has just that model already, nothing is made again.
         """
         points, asked = pareto_front(candidates), self.asked(candidates)
-        chosen, why = choice or self.chosen(points, asked) or self.choose(points)
+        with self.timed("pick"):
+            chosen, why = choice or self.chosen(points, asked) or self.choose(points)
         self.progress.say(f"trial {chosen.trial}: {why}")
         keep_choice(self.folder, self.spec.name, chosen, why, "" if choice else asked)
         earlier = self.earlier(chosen, tuned=bool(self.spec.tune.epochs))
@@ -276,7 +290,10 @@ class Run:
             tuned, epochs = self.tune(built)
             result.tuned = self.standing(tuned, macs, self.keep_model(tuned), epochs)
         result.seconds = dict(self.seconds)
-        leave(self.folder, self.record, candidates, points, result, self.progress)
+        with self.timed("report"):
+            leave_report(self.folder, self.record, candidates, points, result, self.progress)
+        result.seconds = dict(self.seconds)
+        leave_result(self.folder, result)
         return result
 
     def asked(self, candidates: Sequence[Candidate]) -> str:
@@ -302,13 +319,15 @@ class Run:
     def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
         """The result so far, before anything is built."""
         macs = self.inventory.macs
+        with self.timed("measure"):
+            original = standing_of_original(self.folder, self.model, self.data, macs, self.progress)
         return Result(
             self.spec.name,
             len(candidates),
             len({candidate.plan for candidate in candidates}),
             len(self.calibration),
             dict(self.seconds),
-            standing_of_original(self.folder, self.model, self.data, macs, self.progress),
+            original,
             chosen,
             why,
             layers=parts_of(self.inventory, chosen.plan),
@@ -316,10 +335,11 @@ class Run:
         )
 
     @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Add the block's seconds to a step."""
-        start = time.perf_counter()
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the block's seconds to a phase; the seconds of a phase inside the block count for that phase alone."""
+        start, before = time.perf_counter(), sum(self.seconds.values())
         try:
             yield
         finally:
-            self.seconds[step] += time.perf_counter() - start
+            inside = sum(self.seconds.values()) - before
+            self.seconds[phase] += time.perf_counter() - start - inside

@@ -149,7 +149,7 @@ def keep_model(folder: Path, model: Any) -> Path:
     return save_model(model, folder / MODEL)
 
 
-def leave(
+def leave_report(
     folder: Path,
     record: StudyStore,
     candidates: Sequence[Candidate],
@@ -157,12 +157,16 @@ def leave(
     result: Result,
     progress: Progress = SILENT,
 ) -> None:
-    """Write the report, the figures into the study, and last result.json, which says that all is there."""
+    """Write the report, and the figures into the study."""
     with progress.task("report", 2) as step:
         write_report(folder / REPORT, candidates, points, result, Comparison.read(folder, result.study))
         step(1)
         save_to_study(record.study, figures(candidates, points, result))
         step(1)
+
+
+def leave_result(folder: Path, result: Result) -> None:
+    """Write result.json, the last file of a run: where it is, all the others are."""
     write_text(folder / RESULT, result.to_json())
 
 

@@ -48,7 +48,7 @@ class LayerResult:
 
 @dataclass(slots=True)
 class Result:
-    """What a run found. `seconds`: prepare, search, build, tune. `tuned` is None where nothing was tuned."""
+    """What a run found. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned."""
 
     study: str
     trials: int

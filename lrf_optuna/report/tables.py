@@ -65,7 +65,14 @@ def standing_table(result: Result) -> Table:
     )
     for label, cell in rows:
         table.add_row(label, *(cell(standing) for _, standing in there))
+    table.caption, table.caption_justify = seconds_of(result), "left"
     return table
+
+
+def seconds_of(result: Result) -> str:
+    """The seconds of every phase that took any, and of the whole run."""
+    phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
+    return f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
 
 
 def share(after: int, before: int) -> str:
