@@ -1,9 +1,10 @@
-"""Short digests: of texts and arrays, and of the code that fits are made by."""
+"""Files that are written whole or not at all, and short digests of texts and arrays."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,18 @@ def check_folder(folder: Path) -> None:
         raise LrfError(f"cannot write to {folder}: no permission to write in {there}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a whole file or none, and give its path: `write` gets the path of a temporary file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a whole text file or none, and give its path."""
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -6,7 +6,6 @@ A net of the zoo is cached under a name that says what it was trained on, so a c
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
 import zlib
@@ -19,6 +18,7 @@ import numpy as np
 from lrf_optuna.data.dataset import Data, batches
 from lrf_optuna.data.sources import Array, Shape
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.files import write_whole
 from lrf_optuna.models.zoo import ZOO
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _from_zoo(
     model = build(seed, identity)
     _fit(model, data, seed, fit_progress)
     if file:
-        _save(model, file)
+        write_whole(file, model.save)
     return model
 
 
@@ -188,11 +188,3 @@ def _check_fit(model: keras.Model, data: Data) -> None:
     if (data.train.pixels.shape[1:], data.classes) != (shape, classes):
         have = f"the data are {data.train.pixels.shape[1:]} in {data.classes}"
         raise LrfError(f"this net of the zoo takes {shape} images in {classes} classes, but {have}")
-
-
-def _save(model: keras.Model, file: Path) -> None:
-    """The whole file or none, even if the process ends midway."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.stem}.{os.getpid()}.keras")
-    model.save(partial)
-    partial.replace(file)

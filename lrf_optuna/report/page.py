@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from lrf_optuna.files import write_text
 from lrf_optuna.plans.comparison import OURS, WORDS, BudgetRows, Comparison, Row
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.plans.result import Evaluation, LayerResult, Result
@@ -148,9 +149,7 @@ def write_report(
     compared: Comparison | None = None,
 ) -> None:
     """Write the report of a run, with a comparison if there is one, as one HTML file: the whole of it or none."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(page(candidates, points, result, compared), encoding="utf-8")
-    part.replace(path)
+    write_text(path, page(candidates, points, result, compared))
 
 
 def save_to_study(study: optuna.Study, figures: Mapping[str, go.Figure]) -> None:
