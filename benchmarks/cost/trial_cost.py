@@ -119,7 +119,7 @@ def searched(proxy: Proxy, unit: Unit, trials: int, path: Path, racing: bool = T
     from lrf_optuna.storage.study import StudyStore
 
     table = proxy.table(KEEP)
-    proxy.network.compiled = tf.function(proxy.network.passed, reduce_retracing=True)
+    proxy.network.compiled = tf.function(proxy.network.compute_maps, reduce_retracing=True)
     unit.wall, unit.cpu = [], []
     watch = Stopwatch()
     between = Between(watch, unit)

@@ -202,10 +202,10 @@ def scores(model: Any, inventory: Inventory, plan: Plan, kernels: Any, built: An
     swaps = {
         name: to_keras_kernel(sites[name], compose(ops[name], plan[name], stages)) for name, stages in kernels.items()
     }
-    rng, held = np.random.default_rng(0), network.held(x)
-    rounded = {name: np.asarray(swaps.get(name, own)) for name, own in network.own.items()}
+    rng, held = np.random.default_rng(0), network.as_tensors(x)
+    rounded = {name: np.asarray(swaps.get(name, own)) for name, own in network.original_kernels.items()}
     rounded = {name: own * (1 + ULP * rng.standard_normal(own.shape, np.float32)) for name, own in rounded.items()}
-    return network.run(held, swaps)[OUTPUT], network.run(held, rounded)[OUTPUT], network.comparable(built, x)
+    return network.run(held, swaps)[OUTPUT], network.run(held, rounded)[OUTPUT], network.logits_of_model(built, x)
 
 
 def random_plan(inventory: Inventory, seed: int) -> Plan:

@@ -47,7 +47,7 @@ def score(proxy: Proxy, study: optuna.Study, watch: Stopwatch) -> None:
     with watch.part("rebuilding"):
         built = materialize(proxy.network.model, plan, kernels)
     with watch.part("passing"):
-        maps = built.predict(proxy.pixels, batch_size=proxy.network.most, verbose=0)
+        maps = built.predict(proxy.pixels, batch_size=proxy.network.batch_size, verbose=0)
         loss = 1 - proxy.similar(next(reversed(proxy.reference.values())), maps)
     params, macs = proxy.counts(plan)
     with watch.part("database"):

@@ -173,7 +173,7 @@ class Unit:
 
         model = proxy.network.model
         self.compiled = tf.function(lambda images: model(images, training=False))
-        self.parts = batches_of(proxy.pixels, proxy.network.most)
+        self.parts = batches_of(proxy.pixels, proxy.network.batch_size)
         self.wall: list[float] = []
         self.cpu: list[float] = []
         for _ in range(TIMES):

@@ -28,7 +28,7 @@ from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.tables import publish
 from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of
-from lrf_optuna.models.batchnorm import shown
+from lrf_optuna.models.batchnorm import training_batches
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.hypervolume import hypervolume
@@ -64,7 +64,9 @@ def main() -> None:
         calibration = data.calibration(CALIBRATION, 0).pixels
         proxy = Proxy(model, data.preprocess(calibration), objectives=COSTS)
         test = data.test
-        right = Accuracy(proxy, test.pixels, test.labels, data.preprocess, partial(shown, data, calibration, 0))
+        right = Accuracy(
+            proxy, test.pixels, test.labels, data.preprocess, partial(training_batches, data, calibration, 0)
+        )
         for row, (methods, alone) in rows_of(proxy).items():
             start = time.perf_counter()
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}

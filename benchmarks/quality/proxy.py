@@ -182,7 +182,7 @@ def changed(plan: Plan) -> list[tuple[str, Choice]]:
 def maps_of(proxy: Proxy, images: Array, plan: Plan) -> dict[str, Array]:
     """The maps at all taps for many images: the only pass that similarities need."""
     swaps = proxy.swaps(plan)
-    parts = [proxy.network.run(proxy.network.held(part), swaps) for part in batches_of(images, 256)]
+    parts = [proxy.network.run(proxy.network.as_tensors(part), swaps) for part in batches_of(images, 256)]
     return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
 
 

@@ -274,7 +274,10 @@ def quick(work: Run) -> Callable[[Plan], float]:
 
 def notes(work: Run, test: bool) -> tuple[str, ...]:
     """What a fair reader should know of how the rows were measured."""
-    there, kind = len(work.accuracy.labels), "validation and training" if work.data.few else "validation"
+    there, kind = (
+        len(work.accuracy.labels),
+        "validation and training" if work.data.validation_is_small else "validation",
+    )
     return (
         f"Accuracies are of {there:,} {kind} images, before any training: with kernels fitted to "
         f"{len(work.calibration):,} calibration images as ours are, and with plain kernels as published; BatchNorm "

@@ -20,7 +20,7 @@ from lrf_optuna.baselines.budget import Costs, bisect_knob, checked, inside, too
 from lrf_optuna.chains.conv import Array, Conv, Index
 from lrf_optuna.chains.site import Site
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.inventory import from_keras
+from lrf_optuna.models.inventory import keras_class_name
 from lrf_optuna.models.layer_kinds import channels_first, walk_layers
 from lrf_optuna.scoring.proxy import Proxy
 
@@ -207,7 +207,7 @@ def prunable(layer: Any, site: Site) -> bool:
 
 def has_filters(layer: Any, op: Conv) -> bool:
     """Whether each output of a layer has a filter of its own over all inputs."""
-    return from_keras(layer) in FILTERS and op.groups == 1
+    return keras_class_name(layer) in FILTERS and op.groups == 1
 
 
 def apart(layer: Any) -> bool:
@@ -220,7 +220,7 @@ def apart(layer: Any) -> bool:
 def passes(layer: Any, dims: int) -> bool:
     """Whether a layer keeps the channels of an array of so many dimensions apart."""
     last = getattr(layer, "axis", -1) in (-1, dims - 1)
-    return from_keras(layer) in PASSING and not channels_first(layer) and last and apart(layer)
+    return keras_class_name(layer) in PASSING and not channels_first(layer) and last and apart(layer)
 
 
 def route(graph: Graph, start: Any, sites: Mapping[str, Site], once: Mapping[int, str]) -> Route | None:

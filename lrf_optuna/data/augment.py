@@ -1,7 +1,4 @@
-"""Images and labels: digits, keras.datasets, an .npz or a folder of class folders -> train, validation and test.
-
-Pixels stay raw (uint8 where they were) until a batch is made, so that a data set is held once and in little memory.
-"""
+"""Random flips and shifts of training images."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from lrf_optuna.data.sources import Array
+from lrf_optuna.data.sources import Pixels
 from lrf_optuna.errors import LrfError, lookup
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ AUGMENTATIONS = {
 }
 
 
-def augmented(pixels: Array, how: str, rng: np.random.Generator) -> Array:
+def augmented(pixels: Pixels, how: str, rng: np.random.Generator) -> Pixels:
     """Randomly flipped and shifted copies of raw `pixels` (N, H, W, C); what a shift lays bare is black (zero)."""
     flip, crop = lookup(AUGMENTATIONS, how, "augmentation")
     if (flip or crop) and pixels.ndim != 4:
@@ -46,12 +43,12 @@ def augmented(pixels: Array, how: str, rng: np.random.Generator) -> Array:
     return pixels
 
 
-def _cropped(pixels: Array, rng: np.random.Generator) -> Array:
+def _cropped(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Each image padded with black and cut to its size at a random place: 4 pixels at 32, in proportion elsewhere."""
     count, height, width, _ = pixels.shape
     down, right = max(1, round(height / 8)), max(1, round(width / 8))
     padded = np.pad(pixels, ((0, 0), (down, down), (right, right), (0, 0)))
     windows = sliding_window_view(padded, (height, width), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
     tops, lefts = rng.integers(0, 2 * down + 1, count), rng.integers(0, 2 * right + 1, count)
-    cropped: Array = windows[np.arange(count), tops, lefts]
+    cropped: Pixels = windows[np.arange(count), tops, lefts]
     return cropped

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from lrf_optuna.config import DataSpec
 from lrf_optuna.data.augment import augmented
-from lrf_optuna.data.sources import PARTS, Array, Arrays, Shape, digits, folder, keras_dataset, npz, stratified_order
+from lrf_optuna.data.sources import (
+    PARTS,
+    Arrays,
+    OpenShape,
+    Pixels,
+    digits,
+    folder,
+    keras_dataset,
+    npz,
+    stratified_order,
+)
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
@@ -29,23 +39,23 @@ NO_VALIDATION = (
 )
 
 
-FEW = 200
+FEW_VALIDATION_IMAGES = 200
 """Validation images below which the points of a front are compared on training images as well."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Images:
+class LabeledImages:
     """One part of a data set: raw `pixels` (N, H, W, C) and integer `labels` (N,)."""
 
-    pixels: Array
+    pixels: Pixels
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, index: Array | slice) -> Images:
+    def take(self, index: Pixels | slice) -> LabeledImages:
         """The images at `index`, in its order."""
-        return Images(self.pixels[index], self.labels[index])
+        return LabeledImages(self.pixels[index], self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
-    def __call__(self, pixels: Array) -> NDArray[np.float32]:
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """The network's input, float32, of raw `pixels`: (N, H, W, C), or any other shape with channels last."""
         wide = pixels.shape[-1] * (pixels.shape[-2] if pixels.ndim > 2 else 1)  # rows are 5 times faster than pixels
         mean, std = np.resize(self.mean, wide), np.resize(self.std, wide)
@@ -70,41 +80,42 @@ class Preprocess:
 class Data:
     """The three parts of a data set, what the network expects of a pixel, and what a reader should know (`notes`)."""
 
-    train: Images
-    val: Images
-    test: Images
+    train: LabeledImages
+    val: LabeledImages
+    test: LabeledImages
     preprocess: Preprocess
     augment: str
     classes: int
     notes: tuple[str, ...]
     source: str
 
-    def calibration(self, count: int, seed: int) -> Images:
+    def calibration(self, count: int, seed: int) -> LabeledImages:
         """`count` training images, or all if there are fewer; every prefix holds the classes in about their shares."""
         return self.train.take(stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
 
-    def judged(self, count: int, seed: int) -> Images:
-        """`count` validation images in their order, or all if there are fewer; the classes in about their shares.
+    def validation_sample(self, count: int, seed: int) -> LabeledImages:
+        """A random sample of `count` validation images, or all if there are fewer, in their order.
 
-        Where there are fewer than `FEW` validation images, training images join them: a choice by a handful is chance.
+        The sample holds the classes in about their shares. Training images join a validation set of fewer than
+        `FEW_VALIDATION_IMAGES`, because a choice by a handful of images is chance.
         """
-        pool = joined(self.val, self.train) if self.few else self.val
+        pool = joined(self.val, self.train) if self.validation_is_small else self.val
         return pool.take(np.sort(stratified_order(pool.labels, np.random.default_rng(seed))[:count]))
 
     @property
-    def few(self) -> bool:
-        """Whether there are too few validation images to choose by them alone."""
-        return len(self.val) < FEW
+    def validation_is_small(self) -> bool:
+        """Whether there are too few validation images to choose a point by them alone."""
+        return len(self.val) < FEW_VALIDATION_IMAGES
 
 
-def joined(one: Images, other: Images) -> Images:
+def joined(one: LabeledImages, other: LabeledImages) -> LabeledImages:
     """All images of both."""
-    return Images(np.concatenate([one.pixels, other.pixels]), np.concatenate([one.labels, other.labels]))
+    return LabeledImages(np.concatenate([one.pixels, other.pixels]), np.concatenate([one.labels, other.labels]))
 
 
 def batches(
-    images: Images,
-    preprocess: Callable[[Array], NDArray[np.float32]],
+    images: LabeledImages,
+    preprocess: Callable[[Pixels], NDArray[np.float32]],
     size: int,
     *,
     augment: str = "none",
@@ -119,7 +130,7 @@ def batches(
         yield preprocess(pixels), part.labels
 
 
-def load_data(spec: DataSpec, seed: int, input_shape: Shape | None = None, classes: int | None = None) -> Data:
+def load_data(spec: DataSpec, seed: int, input_shape: OpenShape | None = None, classes: int | None = None) -> Data:
     """The data of `spec`, checked against a model that takes `input_shape` (H, W, C) and has `classes` outputs.
 
     Raises an LrfError for files that are missing or broken and for images and labels that do not fit.
@@ -136,16 +147,16 @@ def load_data(spec: DataSpec, seed: int, input_shape: Shape | None = None, class
 
 
 def data_from_arrays(
-    x_train: Array,
-    y_train: Array,
-    x_test: Array,
-    y_test: Array,
-    x_val: Array | None = None,
-    y_val: Array | None = None,
+    x_train: Pixels,
+    y_train: Pixels,
+    x_test: Pixels,
+    y_test: Pixels,
+    x_val: Pixels | None = None,
+    y_val: Pixels | None = None,
     *,
     spec: DataSpec | None = None,
     seed: int = 0,
-    input_shape: Shape | None = None,
+    input_shape: OpenShape | None = None,
     classes: int | None = None,
 ) -> Data:
     """The data of arrays: images (N, H, W, C) or (N, H, W), labels as integers (N,), (N, 1) or one-hot (N, K).
@@ -157,7 +168,7 @@ def data_from_arrays(
     return _assembled(arrays, spec or DataSpec(path="arrays"), seed, input_shape, classes)
 
 
-def _assembled(arrays: Arrays, spec: DataSpec, seed: int, input_shape: Shape | None, classes: int | None) -> Data:
+def _assembled(arrays: Arrays, spec: DataSpec, seed: int, input_shape: OpenShape | None, classes: int | None) -> Data:
     """The checked parts; validation, and test for a folder without one, are split off the training images."""
     parts = {part: _images(arrays, part, input_shape) for part in PARTS if {f"x_{part}", f"y_{part}"} & arrays.keys()}
     shapes = {images.pixels.shape[1:] for images in parts.values()}
@@ -178,7 +189,7 @@ def _assembled(arrays: Arrays, spec: DataSpec, seed: int, input_shape: Shape | N
     )
 
 
-def _images(arrays: Arrays, part: str, input_shape: Shape | None) -> Images:
+def _images(arrays: Arrays, part: str, input_shape: OpenShape | None) -> LabeledImages:
     """The part's images and labels, checked against each other and the model's input."""
     if f"x_{part}" not in arrays or f"y_{part}" not in arrays:
         raise LrfError(f"x_{part} and y_{part} go together, but there is only one: give both or neither")
@@ -198,10 +209,10 @@ def _images(arrays: Arrays, part: str, input_shape: Shape | None) -> Images:
         raise LrfError(f"x_{part} should hold numbers, but got {pixels.dtype}")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise LrfError(f"x_{part} holds NaN or infinite pixels: clean the images first")
-    return Images(pixels, labels)
+    return LabeledImages(pixels, labels)
 
 
-def _whole_labels(labels: Array, part: str) -> NDArray[np.int64]:
+def _whole_labels(labels: Pixels, part: str) -> NDArray[np.int64]:
     """(N,) integers of labels that are integers (N,) or (N, 1), or one-hot (N, K)."""
     if labels.dtype.kind not in "buif" or not (np.isfinite(labels) & (labels == np.round(labels))).all():
         raise LrfError(
@@ -229,7 +240,7 @@ def _preprocess(spec: DataSpec, channels: int) -> Preprocess:
     return Preprocess(spec.divide, spec.mean, spec.std)
 
 
-def _split(images: Images, share: float, seed: int) -> tuple[Images, Images]:
+def _split(images: LabeledImages, share: float, seed: int) -> tuple[LabeledImages, LabeledImages]:
     """The images without a stratified `share` of them, and that share; both in their old order."""
     count = max(1, round(share * len(images)))
     if count >= len(images):

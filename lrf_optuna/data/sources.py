@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lrf_optuna.errors import LrfError, lookup
 
-Array = NDArray[Any]
-Shape = tuple[int | None, ...]  # (H, W, C); None is "any"
-Arrays = dict[str, Array]  # x_train, y_train, x_test, y_test, and perhaps x_val, y_val
+Pixels = NDArray[Any]
+OpenShape = tuple[int | None, ...]  # (H, W, C); None is "any"
+Arrays = dict[str, Pixels]  # x_train, y_train, x_test, y_test, and perhaps x_val, y_val
 
 PARTS = ("train", "test", "val")
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -77,7 +77,7 @@ def npz(path: Path) -> Arrays:
     return arrays
 
 
-def folder(folder: Path, input_shape: Shape | None, classes: int | None) -> Arrays:
+def folder(folder: Path, input_shape: OpenShape | None, classes: int | None) -> Arrays:
     """The images of class folders, or of train/, test/ and perhaps val/ with class folders in each; held in memory."""
     places = {"train": folder / "train", "test": folder / "test", "val": folder / "val"}
     if (folder / "validation").is_dir():
@@ -98,7 +98,7 @@ def folder(folder: Path, input_shape: Shape | None, classes: int | None) -> Arra
     return arrays
 
 
-def _listed(place: Path, names: list[str]) -> tuple[list[Path], Array]:
+def _listed(place: Path, names: list[str]) -> tuple[list[Path], Pixels]:
     """The image files in the class folders of `place`, and their classes as indices into `names`."""
     files = sorted(path for path in place.glob("[!.]*/[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
     unknown = sorted({path.parent.name for path in files} - set(names))
@@ -108,7 +108,7 @@ def _listed(place: Path, names: list[str]) -> tuple[list[Path], Array]:
     return files, np.array([names.index(path.parent.name) for path in files])
 
 
-def _decoded(files: list[Path], input_shape: Shape | None) -> Array:
+def _decoded(files: list[Path], input_shape: OpenShape | None) -> Pixels:
     """(N, H, W, C): the image files, bilinearly resized to the model's size (the first one's if it takes any)."""
     from PIL import Image
 

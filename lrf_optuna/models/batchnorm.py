@@ -15,7 +15,7 @@ import numpy as np
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.augment import augmented
 from lrf_optuna.data.dataset import Data
-from lrf_optuna.data.sources import Array as Pixels
+from lrf_optuna.data.sources import Pixels
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def batch_statistics(norms: Sequence[Any]) -> Iterator[None]:
 BN_BATCHES, BN_BATCH = 8, 128
 
 
-def shown(data: Data, images: Pixels, seed: int) -> Iterator[Array]:
+def training_batches(data: Data, images: Pixels, seed: int) -> Iterator[Array]:
     """Batches of raw images as they looked in training, preprocessed: what BatchNorm statistics are re-estimated on."""
     rng = np.random.default_rng(seed)
     for part in np.array_split(images[: BN_BATCHES * BN_BATCH], max(1, min(BN_BATCHES, len(images) // BN_BATCH))):

@@ -12,8 +12,7 @@ import numpy as np
 from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models import einsum_layers as einsum
-
-Shape = tuple[int, ...]
+from lrf_optuna.models.images import Shape
 
 
 def read_conv(layer: Any) -> Conv:

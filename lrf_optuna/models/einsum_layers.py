@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.errors import LrfError
+from lrf_optuna.models.images import Shape
 
-Shape = tuple[int, ...]
-Open = tuple[int | None, ...]
 REST = "..."
 
 
@@ -101,13 +101,13 @@ def position_map(layer: Any, shape: Shape) -> Shape:
     return (prod(shape[: len(shape) - len(Equation.of(layer).summed)]),)
 
 
-def fixed_positions(layer: Any) -> Open:
+def fixed_positions(layer: Any) -> OpenShape:
     """Sizes of the positions' axes that the layer was told, the last of them; None for any."""
-    sizes: Open = layer.partial_output_shape
+    sizes: OpenShape = layer.partial_output_shape
     return sizes[: len(sizes) - len(Equation.of(layer).made)]
 
 
-def any_size(layer: Any, shape: Open) -> Open:
+def any_size(layer: Any, shape: OpenShape) -> OpenShape:
     """The input shape (without the batch) of any size that the layer can take, given the `shape` it was built with."""
     positions, told = len(shape) - len(Equation.of(layer).summed), fixed_positions(layer)
     return (*(None,) * (positions - len(told)), *told, *shape[positions:])

@@ -90,7 +90,7 @@ class ForwardPass:
     """A model whose named layers can run with other kernels, and whose maps can be read.
 
     `layers`: name -> layer whose kernel may be replaced; `variables`: name -> its kernel's Keras variable; `norms`: the
-    BatchNorm layers whose statistics may be; `most`: images of one pass.
+    BatchNorm layers whose statistics may be; `batch_size`: images of one pass.
     """
 
     def __init__(
@@ -100,36 +100,38 @@ class ForwardPass:
         variables: Mapping[str, Any],
         taps: Mapping[str, Any],
         norms: Sequence[Any] = (),
-        most: int = BATCH,
+        batch_size: int = BATCH,
     ) -> None:
-        self.most = most
+        self.batch_size = batch_size
         self.model, self.layers, self.variables, self.taps = model, dict(layers), dict(variables), dict(taps)
-        self.own = {name: tf.cast(tf.convert_to_tensor(v), tf.float32) for name, v in self.variables.items()}
+        self.original_kernels = {
+            name: tf.cast(tf.convert_to_tensor(v), tf.float32) for name, v in self.variables.items()
+        }
         self.norms = list(norms)
         self.moving = [variable for norm in self.norms for variable in (norm.moving_mean, norm.moving_variance)]
         self.statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
-        self.ends = output_taps(model)
-        self.compiled: Any = tf.function(self.passed, reduce_retracing=True)
-        self.estimated: Any = tf.function(self.estimating, reduce_retracing=True)
-        self.heard: Any = tf.function(self.listened, reduce_retracing=True)
+        self.heads = output_taps(model)
+        self.compiled: Any = tf.function(self.compute_maps, reduce_retracing=True)
+        self.compiled_statistics: Any = tf.function(self.batch_statistics_of, reduce_retracing=True)
+        self.compiled_inputs: Any = tf.function(self.record_inputs, reduce_retracing=True)
 
-    def passed(self, kernels: list[Any], statistics: list[Any], x: Any) -> dict[str, Any]:
+    def compute_maps(self, kernels: list[Any], statistics: list[Any], x: Any) -> dict[str, Any]:
         """The taps of one pass over `x` with these kernels in the layers' order, and these BatchNorm statistics."""
         swaps = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, statistics, strict=True)]
         with keras.StatelessScope(state_mapping=swaps), recording_calls(self.taps) as calls:
             out = self.model(x, training=False)
         maps = {name: tf.cast(found[-1][1], tf.float32) for name, found in calls.items()}
-        ends = zip(self.ends.items(), keras.tree.flatten(out), strict=True)
+        ends = zip(self.heads.items(), keras.tree.flatten(out), strict=True)
         return maps | {name: logits_of(tf.cast(whole, tf.float32), soft) for (name, soft), whole in ends}
 
-    def listened(self, kernels: list[Any], x: Any) -> dict[str, list[Any]]:
+    def record_inputs(self, kernels: list[Any], x: Any) -> dict[str, list[Any]]:
         """What goes into each layer, call by call."""
         swaps = list(zip(self.variables.values(), kernels, strict=True))
         with keras.StatelessScope(state_mapping=swaps), recording_calls(self.layers) as calls:
             self.model(x, training=False)
         return {name: [tf.cast(inputs, tf.float32) for inputs, _ in found] for name, found in calls.items()}
 
-    def estimating(self, kernels: list[Any], x: Any) -> list[Any]:
+    def batch_statistics_of(self, kernels: list[Any], x: Any) -> list[Any]:
         """The BatchNorm statistics of one batch, each layer's behind those before it."""
         swaps = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, self.statistics, strict=True)]
         with keras.StatelessScope(state_mapping=swaps) as scope, batch_statistics(self.norms):
@@ -138,50 +140,50 @@ class ForwardPass:
             self.model(x, training=False)
         return [scope.get_current_value(variable) for variable in self.moving]
 
-    def reestimated(self, kernels: Mapping[str, Array], batches: Iterable[Images]) -> list[Any]:
+    def batchnorm_statistics(self, kernels: Mapping[str, Array], batches: Iterable[Images]) -> list[Any]:
         """BatchNorm statistics with `kernels` in their layers: the plain average over the batches of images."""
-        found = [self.estimated(self.taken(kernels), self.held(x)) for x in batches]
+        found = [self.compiled_statistics(self.kernel_list(kernels), self.as_tensors(x)) for x in batches]
         return [tf.reduce_mean(tf.stack(each_batch), axis=0) for each_batch in zip(*found, strict=True)]
 
-    def held(self, x: Images) -> Any:
+    def as_tensors(self, x: Images) -> Any:
         """Images `(n, ...)` as tensors that `run` takes without a copy."""
         return map_inputs(x, tf.constant)
 
     def run(self, x: Any, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
         """Maps at the taps and the outputs' logits, for images `(n, ...)`, with `kernels` in the named layers.
 
-        `statistics`: of the BatchNorm layers as `reestimated` gives them, where they are not the model's own.
+        `statistics`: of the BatchNorm layers as `batchnorm_statistics` gives them, where they are not the model's own.
         """
-        taken = self.taken(kernels)
-        parts = batches_of(x, self.most) if count_of(x) > self.most else [x]
+        taken = self.kernel_list(kernels)
+        parts = batches_of(x, self.batch_size) if count_of(x) > self.batch_size else [x]
         found = [self.compiled(taken, statistics or self.statistics, part) for part in parts]
         return {name: np.concatenate([part[name].numpy() for part in found]) for name in found[0]}
 
-    def taken(self, kernels: Mapping[str, Array]) -> list[Any]:
+    def kernel_list(self, kernels: Mapping[str, Array]) -> list[Any]:
         """A kernel for every layer: the given one, else its own."""
-        return [kernels.get(name, own) for name, own in self.own.items()]
+        return [kernels.get(name, own) for name, own in self.original_kernels.items()]
 
     def inputs(
         self, x: Images, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
     ) -> dict[str, list[Array]]:
         """What goes into each (named) layer, call by call, for images `(n, ...)` with `kernels` in their layers."""
-        heard = self.heard(self.taken(kernels or {}), self.held(x))
+        heard = self.compiled_inputs(self.kernel_list(kernels or {}), self.as_tensors(x))
         return {name: [maps.numpy() for maps in heard[name]] for name in names or heard}
 
     def outputs(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
         """Name -> logits of all outputs for many images, in batches."""
-        parts = [self.run(self.held(part), kernels, statistics) for part in batches_of(x, BATCH)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.ends}
+        parts = [self.run(self.as_tensors(part), kernels, statistics) for part in batches_of(x, BATCH)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.heads}
 
     def logits(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> Array:
         """The only output for many images, in batches. Raises LrfError where there are several."""
-        lookup(self.ends, OUTPUT, "output")
+        lookup(self.heads, OUTPUT, "output")
         return self.outputs(x, kernels, statistics)[OUTPUT]
 
-    def comparable(self, model: Any, x: Array) -> Array:
+    def logits_of_model(self, model: Any, x: Array) -> Array:
         """Another model's outputs for images `(n, ...)` as logits like this one's."""
-        outs = [tf.cast(model(part, training=False), tf.float32) for part in batches_of(x, self.most)]
-        return np.asarray(logits_of(tf.concat(outs, 0), self.ends[OUTPUT]))
+        outs = [tf.cast(model(part, training=False), tf.float32) for part in batches_of(x, self.batch_size)]
+        return np.asarray(logits_of(tf.concat(outs, 0), self.heads[OUTPUT]))
 
 
 def view_of(variable: Any) -> Array:

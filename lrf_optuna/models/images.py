@@ -24,7 +24,7 @@ Images = Any
 """An array `(n, ...)`, or the list, tuple or dict of them that a model of several inputs takes."""
 BATCH = 256
 """Images of a pass over many."""
-HEARD_BYTES = 2**28
+INPUT_BYTES = 2**28
 """Layer inputs that are held at a time."""
 MAP_BYTES = 2**28
 """The largest map of a pass; some others of its size are alive with it."""
@@ -59,13 +59,13 @@ def batches_of(images: Images, size: int) -> list[Images]:
     return [map_inputs(images, lambda array, i=i: array[i : i + size]) for i in starts]  # type: ignore[misc]
 
 
-def in_batches(images: Images, sites: Iterable[Site]) -> list[Images]:
-    """Images in batches of which the inputs of all sites together stay within `HEARD_BYTES`, 128 at most."""
+def batches_within_memory(images: Images, sites: Iterable[Site]) -> list[Images]:
+    """Images in batches of which the inputs of all sites together stay within `INPUT_BYTES`, 128 at most."""
     bytes_each = sum(4 * site.op.cin * prod(shape) for site in sites for shape in site.maps)
-    return batches_of(images, int(np.clip(HEARD_BYTES // max(bytes_each, 1), 1, 128)))
+    return batches_of(images, int(np.clip(INPUT_BYTES // max(bytes_each, 1), 1, 128)))
 
 
-def images_of_a_pass(sites: Iterable[Site]) -> int:
+def images_per_pass(sites: Iterable[Site]) -> int:
     """How many images a pass takes so that the largest input of a site stays within `MAP_BYTES`, `BATCH` at most."""
     largest = max((4 * site.op.cin * prod(shape) for site in sites for shape in site.maps), default=1)
     return int(np.clip(MAP_BYTES // max(largest, 1), 1, BATCH))

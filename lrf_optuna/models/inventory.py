@@ -107,7 +107,7 @@ def inventory_rows(inventory: Inventory) -> list[dict[str, Any]]:
 
 def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
     """The row of one layer that is called with these input and output shapes."""
-    params, known = int(layer.count_params()) if layer.built else 0, from_keras(layer)
+    params, known = int(layer.count_params()) if layer.built else 0, keras_class_name(layer)
     kind = LAYERS.get(known)
     op, reason = None, why_not(layer, kind, calls)
     if kind and layer.built:
@@ -115,7 +115,7 @@ def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
             op = kind.read(layer)
         except LrfError as why:
             reason = str(why)
-    maps = tuple(kind.map(layer, before) for before, _ in calls) if kind and op else ()
+    maps = tuple(kind.position_map(layer, before) for before, _ in calls) if kind and op else ()
     macs = sum(op.macs(shape) for shape in maps) if op else 0
     if known in COUNTED:
         macs = sum(COUNTED[known](layer, *call) for call in calls)
@@ -125,7 +125,7 @@ def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
     return LayerRow(path, type(layer).__name__, params, macs, site, reason)
 
 
-def from_keras(layer: Any) -> str:
+def keras_class_name(layer: Any) -> str:
     """The name of a layer's class where it is one of Keras' own, else nothing."""
     return type(layer).__name__ if type(layer).__module__.startswith("keras.") else ""
 
@@ -135,7 +135,7 @@ def why_not(layer: Any, kind: LayerKind | None, calls: list[tuple[Shape, Shape]]
     if kind is None:
         if not layer.weights:
             return "no weights"
-        if known := from_keras(layer):
+        if known := keras_class_name(layer):
             return REASONS.get(known, "no low-rank form for this kind")
         what = "subclassed model" if isinstance(layer, keras.Model) else "custom layer"
         return f"{what} {type(layer).__name__}: not known here"

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.models import conv_layers as conv
 from lrf_optuna.models import einsum_layers as einsum
 from lrf_optuna.models.forward import view_of
@@ -26,21 +27,19 @@ SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 
 @dataclass(frozen=True, slots=True)
 class LayerKind:
-    """One kind of Keras layer.
+    """One kind of Keras layer: its operation, its chain as layers, and its kernel in both layouts.
 
-    `read`: the operation of a layer. `write`: the layers for one stage of its chain (original, stage, name, whether it
-    is the first, which takes the inputs, whether the last, which has the bias and the activation), of which one has
-    weights. `ours`: a layer's kernel as `Conv` lays it out; `theirs`: such a kernel as the layer does. `map`: the
-    spatial shape of an input of some shape; `any_size`: the shape of all inputs that the layer can take, given the one
-    that it was built with. Shapes are without the batch.
+    Shapes are without the batch axis.
     """
 
     read: Callable[[Any], Conv]
     write: Callable[[Any, Conv, str, bool, bool], list[Any]]
-    ours: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
-    theirs: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
-    map: Callable[[Any, Shape], Shape] = lambda layer, shape: shape[1:] if channels_first(layer) else shape[:-1]
-    any_size: Callable[[Any, einsum.Open], einsum.Open] = lambda layer, shape: (*(None for _ in shape[:-1]), shape[-1])
+    from_keras_kernel: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
+    to_keras_kernel: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
+    position_map: Callable[[Any, Shape], Shape] = lambda layer, shape: (
+        shape[1:] if channels_first(layer) else shape[:-1]
+    )
+    any_size: Callable[[Any, OpenShape], OpenShape] = lambda layer, shape: (*(None for _ in shape[:-1]), shape[-1])
 
 
 def walk_layers(model: Any) -> Iterator[tuple[str, Any]]:
@@ -72,17 +71,17 @@ def set_kernel(layer: Any, kernel: Array) -> None:
 
 def to_keras_kernel(layer: Any, kernel: Array) -> Array:
     """A kernel, laid out as in `Conv`, as the layer lays it out."""
-    return LAYERS[type(layer).__name__].theirs(kernel, layer)
+    return LAYERS[type(layer).__name__].to_keras_kernel(kernel, layer)
 
 
 def read_kernel(layer: Any) -> Array:
     """The layer's kernel, laid out as in `Conv`."""
-    return LAYERS[type(layer).__name__].ours(np.asarray(view_of(kernel_of(layer)), np.float32), layer)
+    return LAYERS[type(layer).__name__].from_keras_kernel(np.asarray(view_of(kernel_of(layer)), np.float32), layer)
 
 
 def read_maps(layer: Any, inputs: Array) -> Array:
     """What goes into a layer, `(n, ...)`, laid out as in `Conv`: `(n, *map, cin)`."""
-    return inputs.reshape(len(inputs), *LAYERS[type(layer).__name__].map(layer, inputs.shape[1:]), -1)
+    return inputs.reshape(len(inputs), *LAYERS[type(layer).__name__].position_map(layer, inputs.shape[1:]), -1)
 
 
 def norms_of(model: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrf_optuna.data.dataset import Data, batches
-from lrf_optuna.data.sources import Array, Shape
+from lrf_optuna.data.sources import OpenShape, Pixels
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import write_whole
 from lrf_optuna.models.zoo import ZOO
@@ -61,7 +61,7 @@ def load_model(
     return model
 
 
-def describe_input(model: keras.Model) -> tuple[Shape, int]:
+def describe_input(model: keras.Model) -> tuple[OpenShape, int]:
     """The shape (H, W, C) of the images that the model takes, None for any, and the number of its outputs.
 
     Raises an LrfError for several inputs or outputs, and for other things than images in and classes out.
@@ -176,7 +176,7 @@ def _fit(model: keras.Model, data: Data, seed: int, fit_progress: Progress | Non
     trainer.fit(_epochs(data, epochs, seed), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0, **report)
 
 
-def _epochs(data: Data, epochs: int, seed: int) -> Iterator[tuple[Array, Array]]:
+def _epochs(data: Data, epochs: int, seed: int) -> Iterator[tuple[Pixels, Pixels]]:
     """The batches of all epochs, one after the other."""
     rng = np.random.default_rng(seed)
     for _ in range(epochs):

@@ -49,7 +49,7 @@ class ResumedForward:
         if self.graph is None:
             yield from (self.network.inputs(x, kernels, [name])[name] for x in self.batches)
             return
-        wanted, own = self.graph.heard[name], self.network.own
+        wanted, own = self.graph.heard[name], self.network.original_kernels
         function, names = self.graph.part(self.begin, wanted)
         taken = [tf.convert_to_tensor(kernels.get(name, own[name])) for name in names]
         kept: list[list[Any]] = []
@@ -105,15 +105,15 @@ class TracedPass:
 
         def passed(*given: Any) -> Any:
             images = keras.tree.pack_sequence_as(x, list(given[: len(leaves)]))
-            self.heard = network.listened(list(given[len(leaves) :]), images)
+            self.heard = network.record_inputs(list(given[len(leaves) :]), images)
             return self.heard
 
         specs = [tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
-        specs += [tf.TensorSpec(kernel.shape, tf.float32) for kernel in network.own.values()]
+        specs += [tf.TensorSpec(kernel.shape, tf.float32) for kernel in network.original_kernels.values()]
         self.function = tf.compat.v1.wrap_function(passed, specs)
         taken = self.function.inputs[: len(specs)]
         self.images: list[Any] = taken[: len(leaves)]
-        self.kernels = dict(zip(network.own, taken[len(leaves) :], strict=True))
+        self.kernels = dict(zip(network.original_kernels, taken[len(leaves) :], strict=True))
 
     def part(self, begin: Sequence[Any], wanted: Sequence[Any]) -> tuple[Any, list[str]]:
         """The function from the values of some tensors, and of the kernels of named layers, to those of the wanted."""

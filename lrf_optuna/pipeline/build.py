@@ -49,7 +49,7 @@ def check_equal(
 ) -> None:
     """A built network that is not what was scored with these kernels is a bug: say so instead of going on."""
     scored = proxy.network.run(proxy.pixels, kernels, statistics)[OUTPUT]
-    found = proxy.network.comparable(built, proxy.scored)
+    found = proxy.network.logits_of_model(built, proxy.scored)
     apart = float(np.abs(found - scored).max() / max(np.abs(scored).max(), 1e-30))
     params = plan_counts(proxy.inventory, plan)[0]
     log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)

@@ -20,7 +20,15 @@ from lrf_optuna.files import digest
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
 from lrf_optuna.models.forward import ForwardPass, deep_taps, weights_of
-from lrf_optuna.models.images import Images, count_of, images_of_a_pass, in_batches, input_list, map_inputs, shapes_of
+from lrf_optuna.models.images import (
+    Images,
+    batches_within_memory,
+    count_of,
+    images_per_pass,
+    input_list,
+    map_inputs,
+    shapes_of,
+)
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import kernel_of, norms_of, read_kernel, read_maps, to_keras_kernel, walk_layers
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
@@ -93,7 +101,7 @@ class Proxy:
         taps = lookup(TAPS, maps, "set of maps")(model, list(layers.items()), shapes_of(images))
         variables = {name: kernel_of(layer) for name, layer in found.items()}
         self.network = ForwardPass(
-            model, found, variables, taps, norms_of(model), images_of_a_pass(self.inventory.sites)
+            model, found, variables, taps, norms_of(model), images_per_pass(self.inventory.sites)
         )
         self.kernels = {name: read_kernel(layer) for name, layer in found.items()}
         count = min(SCORED, max(1, there // 4))
@@ -101,10 +109,10 @@ class Proxy:
         self.known: LRUCache[Plan, Measured] = LRUCache(REMEMBERED)
         self.sizes: dict[tuple[str, Choice], tuple[int, int]] = {}
         self.ready: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
-        reference = self.network.run(self.network.held(self.scored), {})
+        reference = self.network.run(self.network.as_tensors(self.scored), {})
         order = spread(reference, self.few)
         self.scored = map_inputs(self.scored, lambda array: np.ascontiguousarray(array[order]))
-        self.pixels = self.network.held(self.scored)
+        self.pixels = self.network.as_tensors(self.scored)
         self.reference = {tap: found[order] for tap, found in reference.items()}
         self.unscored: Images = map_inputs(images, lambda array: array[count:]) if refit else None
         self.progress, self.sense = progress, str((self.methods, similarity, maps))
@@ -133,7 +141,7 @@ class Proxy:
         rows = max(1, MOST_ROWS // count_of(images))
         adding = {name: MomentAccumulator(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
         with self.calm(), progress.task("what each layer sees", count_of(images) + len(self.sites)) as step:
-            for batch in in_batches(images, self.sites.values()):
+            for batch in batches_within_memory(images, self.sites.values()):
                 for name, calls_maps in self.inputs(batch).items():
                     for maps in calls_maps:
                         adding[name].add(maps)
@@ -201,7 +209,7 @@ class Proxy:
             if choice != INTACT:
                 tensor = self.ready.get((site, choice))
                 if tensor is None:
-                    tensor = self.network.held(self.theirs(site, self.dense(site, choice)))
+                    tensor = self.network.as_tensors(self.theirs(site, self.dense(site, choice)))
                     put_if_fits(self.ready, (site, choice), tensor)
                 found[site] = tensor
         return found

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.data.dataset import FEW, Data, Images, batches
-from lrf_optuna.data.sources import Array as Pixels
-from lrf_optuna.models.batchnorm import shown
+from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, Data, LabeledImages, batches
+from lrf_optuna.data.sources import Pixels
+from lrf_optuna.models.batchnorm import training_batches
 from lrf_optuna.models.images import BATCH
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.plans.plan import Plan
@@ -52,10 +52,10 @@ class Accuracy:
 
     def glance(self, plan: Plan) -> float:
         """The same on every fifth image, or so; not remembered."""
-        images = Images(self.images[::EACH], self.labels[::EACH])
+        images = LabeledImages(self.images[::EACH], self.labels[::EACH])
         return self.known[plan] if plan in self.known else self.seen(plan, images)
 
-    def seen(self, plan: Plan, images: Images) -> float:
+    def seen(self, plan: Plan, images: LabeledImages) -> float:
         """The share of some images that a plan's network gets right."""
         kernels = self.proxy.swaps(plan)
         if plan not in self.estimates:
@@ -67,11 +67,11 @@ class Accuracy:
         return self.right(self.labelled, kernels, self.statistics(kernels))
 
     @property
-    def labelled(self) -> Images:
+    def labelled(self) -> LabeledImages:
         """The images with their labels."""
-        return Images(self.images, self.labels)
+        return LabeledImages(self.images, self.labels)
 
-    def right(self, images: Images, kernels: Mapping[str, Array], statistics: list[Any] | None) -> float:
+    def right(self, images: LabeledImages, kernels: Mapping[str, Array], statistics: list[Any] | None) -> float:
         """The share of some images that is classified right, with these kernels and BatchNorm statistics."""
         network, parts = self.proxy.network, batches(images, self.preprocess, BATCH)
         hits = [network.logits(x, kernels, statistics).argmax(axis=1) == y for x, y in parts]
@@ -82,7 +82,7 @@ class Accuracy:
         network = self.proxy.network
         if not network.norms or not kernels:
             return None
-        new = network.reestimated(kernels, self.shown())
+        new = network.batchnorm_statistics(kernels, self.shown())
         return new if self.alike(kernels, new) > self.alike(kernels, None) else None
 
     def alike(self, kernels: Mapping[str, Array], statistics: list[Any] | None) -> float:
@@ -104,11 +104,13 @@ def accuracy_on_validation(
     proxy: Proxy, data: Data, unscored: Pixels, seed: int, progress: Progress = SILENT
 ) -> Accuracy:
     """Plan -> its accuracy on validation images; `unscored`: the raw images that BatchNorm is re-estimated on."""
-    count = int(np.clip(MOST_MACS / max(1, proxy.inventory.macs), FEW, JUDGED))
-    images = data.judged(count, seed)
-    if data.few:
+    count = int(np.clip(MOST_MACS / max(1, proxy.inventory.macs), FEW_VALIDATION_IMAGES, JUDGED))
+    images = data.validation_sample(count, seed)
+    if data.validation_is_small:
         progress.say(f"{len(data.val)} validation images are few: points are compared on training images as well")
-    return Accuracy(proxy, images.pixels, images.labels, data.preprocess, lambda: shown(data, unscored, seed))
+    return Accuracy(
+        proxy, images.pixels, images.labels, data.preprocess, lambda: training_batches(data, unscored, seed)
+    )
 
 
 def considered(judge: Accuracy) -> int:

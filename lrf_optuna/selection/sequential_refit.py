@@ -18,12 +18,12 @@ from cachetools import LRUCache
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Kernels, split
 from lrf_optuna.data.dataset import Data
-from lrf_optuna.data.sources import Array as Pixels
+from lrf_optuna.data.sources import Pixels
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import as_matrix
 from lrf_optuna.fitting.patches import MOST_ROWS, split_by_group
 from lrf_optuna.fitting.sequential import call_patches, can_be_solved, group_chain, refit_chain
-from lrf_optuna.models.images import in_batches
+from lrf_optuna.models.images import batches_within_memory
 from lrf_optuna.models.layer_kinds import read_maps
 from lrf_optuna.models.resume import ResumedForward
 from lrf_optuna.plans.plan import INTACT, Plan
@@ -61,7 +61,7 @@ def refit_sequentially(
     work = sum(macs.values()) + following.work(macs)
     images = images[: int(np.clip(MOST_MACS / max(1, work), FEWEST, len(images)))]
     positions = max(1, MOST_ROWS // (2 * len(images)))
-    batches = in_batches(images, proxy.sites.values())
+    batches = batches_within_memory(images, proxy.sites.values())
     fitted, whole = dict(kernels), proxy.swaps(plan)
     with proxy.calm(), progress.task("refit in order", len(batches) + len(sites)) as step:
         goals: dict[str, list[Array]] = {name: [] for name in sites}
@@ -204,4 +204,4 @@ def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
 
 def corrections_of(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> PlanRefits:
     """Plan -> its accuracy as it would be built; chains are refitted to the raw images `unscored`."""
-    return PlanRefits(judge, lambda: data.preprocess(unscored), progress, seen=bool(data.few))
+    return PlanRefits(judge, lambda: data.preprocess(unscored), progress, seen=bool(data.validation_is_small))

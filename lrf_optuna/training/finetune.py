@@ -20,7 +20,7 @@ import tensorflow as tf
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.chains.conv import Index as Labels
 from lrf_optuna.config import TuneSpec
-from lrf_optuna.data.dataset import Data, Images, batches
+from lrf_optuna.data.dataset import Data, LabeledImages, batches
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.layer_kinds import walk_layers
 from lrf_optuna.models.outputs import gives_probabilities, logits_of
@@ -176,7 +176,7 @@ def stream(data: Data, batch: int, seed: int, epoch: int, steps: int) -> Iterato
                 return
 
 
-def outputs(model: Any, data: Data, images: Images) -> Array:
+def outputs(model: Any, data: Data, images: LabeledImages) -> Array:
     """The model's logits for raw images."""
     forward = compiled(model)
     return np.concatenate([forward(tf.constant(x)).numpy() for x, _ in batches(images, data.preprocess, 256)])
@@ -196,12 +196,12 @@ def compiled(model: Any) -> Any:
 COMPILED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-def accuracy(model: Any, data: Data, images: Images) -> float:
+def accuracy(model: Any, data: Data, images: LabeledImages) -> float:
     """The share of images whose largest output is their label."""
     return float(np.mean(outputs(model, data, images).argmax(axis=1) == images.labels))
 
 
-def cross_entropy(model: Any, data: Data, images: Images) -> float:
+def cross_entropy(model: Any, data: Data, images: LabeledImages) -> float:
     """Mean cross-entropy over the images; infinite where outputs are not finite."""
     value = keras.losses.sparse_categorical_crossentropy(images.labels, outputs(model, data, images), from_logits=True)
     mean = float(np.mean(value))

@@ -125,7 +125,7 @@ def test_zeros_for_a_channel_are_the_network_without_it(
     found = pruned(proxy, budget)
     assert all(found.costs[cost] <= most for cost, most in budget.items())
     small = really_cut(name, proxy.network.model, found)
-    theirs = proxy.network.comparable(small, images)
+    theirs = proxy.network.logits_of_model(small, images)
     np.testing.assert_allclose(proxy.network.logits(images, found.kernels), theirs, atol=2e-5)
     assert not np.allclose(proxy.network.logits(images, {}), theirs, atol=1e-2)
     assert found.params == small.count_params()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lrf_optuna.config import DataSpec
 from lrf_optuna.data.augment import AUGMENTATIONS, augmented
-from lrf_optuna.data.dataset import Data, Images, Preprocess, batches, data_from_arrays, load_data
+from lrf_optuna.data.dataset import Data, LabeledImages, Preprocess, batches, data_from_arrays, load_data
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def shares(labels: np.ndarray[Any, Any], classes: int) -> np.ndarray[Any, Any]:
     return np.bincount(labels, minlength=classes) / len(labels)
 
 
-def identities(images: Images) -> set[bytes]:
+def identities(images: LabeledImages) -> set[bytes]:
     return {pixels.tobytes() for pixels in images.pixels}
 
 
@@ -78,23 +78,27 @@ def test_every_prefix_of_a_calibration_sample_is_stratified(digits: Data, count:
 @pytest.mark.parametrize("count", [40, 128])
 def test_judged_images_hold_every_class_whatever_the_order_they_come_in(digits: Data, count: int) -> None:
     by_class = replace(digits, val=digits.val.take(np.argsort(digits.val.labels, kind="stable")))
-    judged = by_class.judged(count, 3)
+    judged = by_class.validation_sample(count, 3)
     expected = shares(by_class.val.labels, 10) * count
     assert np.abs(np.bincount(judged.labels, minlength=10) - expected).max() < 2
     assert judged.labels.tolist() == sorted(judged.labels), "in their order"
-    assert identities(by_class.judged(count, 3)) == identities(judged) != identities(by_class.judged(count, 4))
+    assert (
+        identities(by_class.validation_sample(count, 3))
+        == identities(judged)
+        != identities(by_class.validation_sample(count, 4))
+    )
 
 
 def test_a_handful_of_validation_images_is_joined_by_training_images(digits: Data) -> None:
     few = replace(digits, val=digits.val.take(slice(30)))
-    assert (few.few, digits.few) == (True, False)
-    judged = identities(few.judged(100000, 0))
+    assert (few.validation_is_small, digits.validation_is_small) == (True, False)
+    judged = identities(few.validation_sample(100000, 0))
     assert judged == identities(few.val) | identities(few.train)
-    assert len(few.judged(500, 0)) == 500
+    assert len(few.validation_sample(500, 0)) == 500
 
 
 def test_few_validation_images_are_all_judged_in_their_order(digits: Data) -> None:
-    np.testing.assert_array_equal(digits.judged(2000, 0).pixels, digits.val.pixels)
+    np.testing.assert_array_equal(digits.validation_sample(2000, 0).pixels, digits.val.pixels)
 
 
 def test_a_calibration_sample_is_drawn_from_train_without_replacement(digits: Data) -> None:

@@ -17,7 +17,7 @@ from support.norms import reestimate
 
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.batchnorm import shown
+from lrf_optuna.models.batchnorm import training_batches
 from lrf_optuna.models.load import load_model
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.pipeline.run import Run
@@ -227,7 +227,7 @@ def test_a_drop_is_that_of_the_model_as_it_is_scored_with_its_statistics(
         kernels = {site: work.proxy.stages(site, choice) for site, choice in chosen.plan}
         small = materialize(work.model, chosen.plan, kernels)
         unscored = work.calibration[len(work.proxy.scored) :]
-        reestimate(small, shown(work.data, unscored, 0), work.proxy.scored, work.proxy.reference["logits"])
+        reestimate(small, training_batches(work.data, unscored, 0), work.proxy.scored, work.proxy.reference["logits"])
         lost = accuracy(work.model, digits, digits.val) - accuracy(small, digits, digits.val)
         assert AccuracyDrops(work.accuracy)(chosen) == pytest.approx(100 * lost, abs=1e-6)
 

@@ -493,7 +493,7 @@ def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
     kernels = {path: rng.normal(size=kernel_of(goal[path]).shape).astype(np.float32) for path in sites[1:]}
     for path, kernel in kernels.items():
         kernel_of(goal[path]).assign(kernel)
-    found = network.run(network.held(x), kernels)
+    found = network.run(network.as_tensors(x), kernels)
     wanted = np.asarray(other(x, training=False))
     np.testing.assert_allclose(found["logits"], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
     np.testing.assert_allclose(network.logits(x, {}), before, rtol=1e-5, atol=1e-6)

@@ -87,7 +87,7 @@ def changed(net: ForwardPass, following: ResumedForward) -> Iterator[tuple[str, 
     for name in following.order:
         whole = [net.inputs(x, kernels, [name])[name] for x in following.batches]
         yield name, whole, list(following.inputs(name, kernels))
-        own = net.own[name].numpy()
+        own = net.original_kernels[name].numpy()
         kernels[name] = own + 0.1 * rng.standard_normal(own.shape).astype(np.float32)
 
 

@@ -108,7 +108,7 @@ def test_outputs_of_one_layer_have_a_name_each() -> None:
     inputs = keras.Input((12,))
     halves = keras.ops.split(layers.Dense(16, name="hidden")(inputs), 2, axis=1)
     proxy = Proxy(keras.Model(inputs, halves), images("tuple")[1])
-    first, second = proxy.network.ends
+    first, second = proxy.network.heads
     assert second == f"{first}_2"
     whole = np.concatenate(list(proxy.outputs(Plan(()), images("tuple")[1]).values()), axis=1)
     np.testing.assert_allclose(whole, proxy.network.model.get_layer("hidden")(images("tuple")[1]), atol=1e-5)

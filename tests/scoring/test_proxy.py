@@ -144,14 +144,14 @@ def test_images_too_large_for_one_pass_are_scored_in_several(
     whole = Proxy(net, images, maps="deep")
     monkeypatch.setattr("lrf_optuna.models.images.MAP_BYTES", 5 * 8 * 8 * 8 * 4)
     parts = Proxy(net, images, maps="deep")
-    assert (whole.network.most, parts.network.most) == (256, 5)
+    assert (whole.network.batch_size, parts.network.batch_size) == (256, 5)
     assert len(parts.scored) == 16
     plan = plan_at(whole, 0.5)
     for tap, maps in parts.network.run(parts.pixels, parts.swaps(plan)).items():
         near(maps, whole.network.run(whole.pixels, whole.swaps(plan))[tap])
     assert parts.costs(plan) == pytest.approx(whole.costs(plan), abs=1e-6)
     near(parts.logits(plan, images), whole.logits(plan, images))
-    near(parts.network.comparable(net, images), whole.network.comparable(net, images))
+    near(parts.network.logits_of_model(net, images), whole.network.logits_of_model(net, images))
 
 
 def test_kernels_are_not_copied_and_stay_what_they_were_when_the_model_is_trained_on(
@@ -160,13 +160,13 @@ def test_kernels_are_not_copied_and_stay_what_they_were_when_the_model_is_traine
     model = fresh_net()
     proxy = Proxy(model, images, refit=False)
     layer = model.get_layer("deep")
-    assert np.shares_memory(proxy.kernels["deep"], np.asarray(proxy.network.own["deep"]))
+    assert np.shares_memory(proxy.kernels["deep"], np.asarray(proxy.network.original_kernels["deep"]))
     before, logits = proxy.kernels["deep"].copy(), proxy.logits(Plan(()), images)
     layer.kernel.assign_add(np.ones(layer.kernel.shape, np.float32))
     model.compile("sgd", "mse")
     model.fit(images, np.ones((len(images), 5)), verbose=0)
     np.testing.assert_array_equal(proxy.kernels["deep"], before)
-    np.testing.assert_array_equal(np.asarray(proxy.network.own["deep"]), before)
+    np.testing.assert_array_equal(np.asarray(proxy.network.original_kernels["deep"]), before)
     layer.bias.assign(np.zeros(layer.bias.shape))
     assert not np.array_equal(layer.kernel.numpy(), before)
     assert logits.shape == (len(images), 5)

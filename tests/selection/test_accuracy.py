@@ -64,7 +64,7 @@ def test_statistics_and_accuracy_are_those_of_the_built_model(
     judge: Accuracy, known: Proxy, digits: Any, batches: list[Array], keep: float
 ) -> None:
     plan = plan_at(known, keep)
-    found = known.network.reestimated(known.swaps(plan), batches)
+    found = known.network.batchnorm_statistics(known.swaps(plan), batches)
     model = built(known, plan)
     helped, before, after = reestimate(model, batches, known.scored, known.reference[OUTPUT])
     taken = judge.statistics(known.swaps(plan))
@@ -82,7 +82,7 @@ def test_reestimated_statistics_are_those_of_the_built_model_behind_each_other(
     before = [
         np.asarray(variable) for layer in norms_of(net) for variable in (layer.moving_mean, layer.moving_variance)
     ]
-    found = proxy.network.reestimated(proxy.swaps(plan), parts)
+    found = proxy.network.batchnorm_statistics(proxy.swaps(plan), parts)
     target = model(images, training=False)  # any reference that the new statistics come closer to
     helped, *_ = reestimate(model, parts, images, np.asarray(with_statistics(model, found)(images, training=False)))
     assert helped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lrf_optuna.data.dataset import FEW, Images
+from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, LabeledImages
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection import accuracy as judging
@@ -25,7 +25,7 @@ def known(digits: Data, digits_net: Any) -> Proxy:
     return Proxy(digits_net, digits.preprocess(digits.calibration(256, 0).pixels))
 
 
-@pytest.mark.parametrize(("images", "judged"), [(10**6, None), (230, 230), (10, FEW)])
+@pytest.mark.parametrize(("images", "judged"), [(10**6, None), (230, 230), (10, FEW_VALIDATION_IMAGES)])
 def test_a_measurement_has_a_budget_but_at_least_a_few_images(
     known: Proxy, digits: Data, images: int, judged: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,5 +56,5 @@ def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) 
     assert corrections(Plan(())) == judge(Plan(())) > 0.9
     np.testing.assert_array_equal(corrections.images(), digits.preprocess(unscored))
     assert not corrections.seen
-    few = replace(digits, val=Images(digits.val.pixels[:20], digits.val.labels[:20]))
+    few = replace(digits, val=LabeledImages(digits.val.pixels[:20], digits.val.labels[:20]))
     assert corrections_of(judge, few, unscored).seen
