@@ -11,7 +11,16 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from lrf_optuna.errors import LrfError, lookup
 
@@ -72,6 +81,12 @@ class DataSpec(Section):
         return std
 
 
+RETIRED_KEYS = {"racing"}
+"""Keys of [search] that earlier versions had: they are ignored."""
+RENAMED_KEYS = {"seeded": "initial_plans"}
+"""Keys of [search] under their names of earlier versions."""
+
+
 class SearchSpec(Section):
     """How the front is searched, and which point is taken off it."""
 
@@ -89,11 +104,19 @@ class SearchSpec(Section):
     targets: dict[Literal["params", "macs"], Target] = Field(default_factory=dict)
     max_drop: float | None = Field(default=None, ge=0)
     by: Literal["accuracy", "loss"] = "accuracy"
-    sampler: str = "bred"
-    seeded: bool = True
+    sampler: str = "surrogate"
+    initial_plans: bool = True
     stop_when_flat: bool = False
-    racing: bool = True
     workers: int = Field(default=1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired_keys(cls, keys: Any) -> Any:
+        """Studies of earlier versions have keys and values that are gone."""
+        if not isinstance(keys, dict):
+            return keys
+        renamed = {RENAMED_KEYS.get(key, key): value for key, value in keys.items() if key not in RETIRED_KEYS}
+        return renamed | ({"sampler": "surrogate"} if renamed.get("sampler") == "bred" else {})
 
     @field_validator("workers")
     @classmethod

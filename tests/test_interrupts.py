@@ -55,7 +55,7 @@ class Swallowing:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_search_is_stopped_by_an_interrupt_that_was_thrown_away(proxy: Proxy, table: Any, keeps: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
-        search_front(proxy, table, trials=1000, keeps=keeps, population=10, progress=Swallowing())
+        search_front(proxy, table, trials=1000, population=10, progress=Swallowing())
 
 
 def test_in_another_thread_nothing_is_changed() -> None:

@@ -127,7 +127,7 @@ def searched(network: str, args: argparse.Namespace) -> dict[str, Any]:
     noted = Noted(watch, at)
     with watch.running():
         record = StudyStore.open(url(network, args), "s", objectives=tuple(proxy.objectives), question={})
-        search_front(proxy, table, trials=at[-1], keeps=KEEPS, record=record, progress=noted)
+        search_front(proxy, table, trials=at[-1], store=record, progress=noted)
     few = [trial.user_attrs["images"] < len(proxy) for trial in record.finished()]
     around = {n: window(noted.came, few, *edges(n, args.width, at[-1])) for n in at}
     size = sum(file.stat().st_size for file in args.work.glob(f"{network}.db*")) / 2**20
@@ -152,6 +152,7 @@ def window(came: list[tuple[float, float, float]], few: list[bool], start: int, 
 def resumed(network: str, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds until a search for one trial more asks for it, after its set-up."""
     from lrf_optuna.search.line import Line
+
     from lrf_optuna.search.loop import search_front
     from lrf_optuna.storage.study import StudyStore
 
@@ -168,7 +169,7 @@ def resumed(network: str, args: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     with replaced(Line, "ask", noting):
         record = StudyStore.read(url(network, args), "s")
-        search_front(proxy, table, trials=args.at[-1] + 1, keeps=KEEPS, record=record)
+        search_front(proxy, table, trials=args.at[-1] + 1, store=record)
     return {"resumed": asked[0] - start, "there": record.count()}
 
 

@@ -71,9 +71,7 @@ def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, pha
     from lrf_optuna.selection.sequential_refit import corrections_of
 
     proxy, table = phases.run("set-up", lambda: made(model, data, args, kept))
-    found = phases.run(
-        "search", lambda: search_front(proxy, table, trials=args.trials, keeps=args.keeps, population=10)
-    )
+    found = phases.run("search", lambda: search_front(proxy, table, trials=args.trials, population=10))
     chosen, _ = choose_point(pareto_front(found))
     images = data.calibration(args.images, 0).pixels[len(proxy) :]
     corrections = corrections_of(accuracy_on_validation(proxy, data, images, 0), data, images)

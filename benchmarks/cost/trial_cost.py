@@ -95,7 +95,7 @@ def phases(model: Any, images: Any, args: argparse.Namespace, place: Path) -> di
     found["racing"] = searched(proxy, unit, args.trials, place / "racing.db")
     found["peak"] = peak()
     _, proxy = set_up(model, images, place / "cache")
-    found["without"] = searched(proxy, unit, args.trials, place / "without.db", racing=False)
+    found["without"] = searched(proxy, unit, args.trials, place / "without.db")
     found["naive"] = naive(proxy, unit, args.naive, place / "naive.db")
     return found
 
@@ -126,9 +126,7 @@ def searched(proxy: Proxy, unit: Unit, trials: int, path: Path, racing: bool = T
     with watch.running():
         start = time.process_time()
         record = StudyStore.open(f"sqlite:///{path}", "s", objectives=tuple(proxy.objectives), question={})
-        candidates = search_front(
-            proxy, table, trials=trials, keeps=KEEP, racing=racing, record=record, progress=between
-        )
+        candidates = search_front(proxy, table, trials=trials, racing=racing, store=record, progress=between)
         cpu = time.process_time() - start - sum(unit.cpu)
     if not unit.wall:
         unit.measure()

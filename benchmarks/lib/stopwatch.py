@@ -93,6 +93,7 @@ class Stopwatch:
     def running(self) -> Iterator[None]:
         """While the block runs, the package's functions are timed."""
         from lrf_optuna.search.racing import Race
+
         from lrf_optuna.storage.writer import BackgroundWriter
 
         with ExitStack() as stack:

@@ -72,10 +72,7 @@ def main() -> None:
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
             proxy.methods = methods
             table = proxy.table(KEEP)
-            fronts = [
-                pareto_front(search_front(proxy, table, trials=args.trials, keeps=KEEP, seed=seed))
-                for seed in args.seeds
-            ]
+            fronts = [pareto_front(search_front(proxy, table, trials=args.trials, seed=seed)) for seed in args.seeds]
             points = [[dict(candidate.costs) for candidate in points] for points in fronts]
             found = asked | {"points": points, "curve": curve(proxy, table), "at": at_budgets(fronts[0], right)}
             (args.work / f"{network}-{row.replace(' ', '-')}.json").write_text(json.dumps(found))

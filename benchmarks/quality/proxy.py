@@ -143,7 +143,7 @@ def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) ->
 def plans_of(proxy: Proxy, table: OptionTable, count: int, trials: int) -> list[tuple[str, Plan]]:
     """(kind, plan), a third of each kind as far as there are as many; no plan twice, none that changes nothing."""
     swept = dict.fromkeys(plan_of(picks) for picks in lagrangian_sweep(table))
-    evolved = [candidate.plan for candidate in pareto_front(search_front(proxy, table, trials=trials, keeps=KEEP))]
+    evolved = [candidate.plan for candidate in pareto_front(search_front(proxy, table, trials=trials))]
     rng = np.random.default_rng(0)
     drawn = dict.fromkeys(random_plan(table, rng) for _ in range(MOST_DRAWS * (count // 3)))
     kinds = {

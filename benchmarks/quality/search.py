@@ -79,7 +79,7 @@ def parsed() -> argparse.Namespace:
 
 def searched(proxy: Proxy, table: OptionTable, trials: int, seed: int, options: dict[str, Any]) -> list[float]:
     """The hypervolume after every trial of one search."""
-    return hypervolume_history(search_front(proxy, table, trials=trials, keeps=KEEP, seed=seed, **options))
+    return hypervolume_history(search_front(proxy, table, trials=trials, seed=seed, **options))
 
 
 def swept(proxy: Proxy, table: OptionTable) -> dict[str, float]:

@@ -22,7 +22,7 @@ from lrf_optuna.fitting.layer_fit import as_matrix
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.scoring.option_table import Option, plan_of
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.search.allocation import within_network_budget
+from lrf_optuna.search.allocation import lagrangian_within
 
 PLAIN = "svd"
 """The method on Dense and 1 x 1 layers beside one that is for windows only."""
@@ -167,7 +167,7 @@ def minmax(bench: RuleContext, budget: Costs) -> Plan:
 
 def lagrangian(bench: RuleContext, budget: Costs) -> Plan:
     """The options with the least sum of data-aware losses, by a Lagrangian relaxation of the knapsack problem."""
-    allowed = within_network_budget(bench.table, checked(budget), bench.proxy.fixed)
+    allowed = lagrangian_within(bench.table, checked(budget))
     cheapest = {site: min(options, key=lambda o: price(o, budget)) for site, options in bench.table.items()}
     plans = [plan_of(picks) for picks in (*allowed, cheapest)]
     found = next((plan for plan in plans if bench.within(plan, budget)), None)

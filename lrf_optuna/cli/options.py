@@ -51,13 +51,11 @@ Methods = Annotated[Text, option("Decompositions to choose from, with commas.", 
 Objectives = Annotated[Text, option("Costs to minimise, with commas.", "loss,params,macs", SEARCH)]
 Similarity = Annotated[Text, option("Of feature maps: cosine, cka, explained or agreement.", "cosine", SEARCH)]
 Maps = Annotated[Text, option("Compared are logits, or deep: the last maps as well.", "logits", SEARCH)]
-Sampler = Annotated[Text, option("bred, or Optuna's plain nsga2, nsga3, tpe or random.", "bred", SEARCH)]
-NoSeeds = Annotated[bool, option("Begin with random plans instead of good ones.", None, SEARCH, "--no-seeds")]
-StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
-NoRacing = Annotated[
-    bool,
-    option("Score every plan on all images, even where few show it to be no gain.", None, SEARCH, "--no-racing"),
+Sampler = Annotated[Text, option("surrogate, or Optuna's plain nsga2, nsga3, tpe, gp or random.", "surrogate", SEARCH)]
+NoInitialPlans = Annotated[
+    bool, option("Begin with random plans instead of good ones.", None, SEARCH, "--no-initial-plans")
 ]
+StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
 Workers = Annotated[Whole, option("Processes that search on the study together.", "1", SEARCH)]
 Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "24 from 0.01 to 0.92", SEARCH)]
 

@@ -8,7 +8,7 @@ from lrf_optuna.config import FUNCTION, SearchSpec, StudySpec
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.scoring.kernel_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
-from lrf_optuna.search.allocation import ladder
+from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.workers import WorkerTask
 from lrf_optuna.selection.accuracy import Accuracy
 from lrf_optuna.selection.choose import tolerable
@@ -32,14 +32,12 @@ def searching(asked: SearchSpec, limits: dict[str, float]) -> dict[str, Any]:
     """How the front is searched: keywords of `search`. `limits`: cost -> most, besides the targets."""
     return {
         "trials": asked.trials,
-        "keeps": asked.keep,
         "population": asked.population,
         "seed": asked.seed,
         "targets": asked.wanted | limits,
         "sampler": asked.sampler,
-        "seeded": asked.seeded,
+        "initial_plans": asked.initial_plans,
         "stop_when_flat": asked.stop_when_flat,
-        "racing": asked.racing,
     }
 
 
@@ -48,11 +46,11 @@ def task_of(spec: StudySpec, url: str, how: dict[str, Any]) -> WorkerTask:
     asked, path = spec.search, spec.model.path
     home = path.partition(":")[0]
     module = home if FUNCTION.fullmatch(path) and home not in ("zoo", "keras") else None
-    return WorkerTask(url, spec.name, str(cache_folder(asked.cache)), scoring(asked), how, module)
+    return WorkerTask(url, spec.name, str(cache_folder(asked.cache)), scoring(asked), asked.keep, how, module)
 
 
 def tolerated(drop: float, table: OptionTable, accuracy: Accuracy, built: PlanRefits) -> float:
     """The loss that goes with a drop of so many points of accuracy: a limit for the search."""
-    plans = ladder(table, LADDER)
+    plans = evenly_spaced(table, LADDER)
     points = [Candidate(i, plan, accuracy.proxy.costs(plan)) for i, plan in enumerate(plans)]
     return tolerable(points, drop, accuracy, built)

@@ -47,8 +47,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_cache import cache_folder as place_of
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.search.loop import search_front
-from lrf_optuna.search.state import is_flat
+from lrf_optuna.search.loop import is_flat, search_front
 from lrf_optuna.search.workers import WorkerPool
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation, considered, glanced
 from lrf_optuna.selection.choose import choose_point
@@ -185,7 +184,7 @@ class Run:
         how = searching(asked, self.tolerated())
         with self.timed("search"):
             if asked.workers == 1:
-                return search_front(proxy, table, **how, record=self.record, progress=self.progress)
+                return search_front(proxy, table, **how, store=self.record, progress=self.progress)
             images = self.data.preprocess(self.calibration)
             team = WorkerPool(asked.workers, self.folder, self.progress)
             team.search(task_of(self.spec, self.url, how), self.model, images, self.record)

@@ -22,7 +22,7 @@ from lrf_optuna.scoring.sensitivity import measure_sensitivity, sensitivity_key
 
 if TYPE_CHECKING:
     from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.scoring.option_table import Option, OptionTable
+from lrf_optuna.scoring.option_table import Option, OptionTable, Shares
 
 MANY = 200
 """Choices to fit from which more processes are worth their start."""
@@ -42,7 +42,9 @@ def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress)
             step(1)
     if missing and proxy.cache:
         proxy.cache.trim()
-    return {name: site_options(proxy, name, own) for name, own in grids.items()}
+    options = {name: site_options(proxy, name, own) for name, own in grids.items()}
+    space = {name: (proxy.methods_of(name), own) for name, own in grids.items()}
+    return OptionTable(options, Shares(**proxy.fixed), space)
 
 
 def keep_grids(proxy: Proxy, keeps: Sequence[float]) -> dict[str, tuple[float, ...]]:

@@ -1,34 +1,37 @@
-"""What every option of every layer costs and loses: the option table, and plans as indices into it."""
+"""The option table: what every option of every layer costs and loses, and plans as rows of option numbers.
+
+Inside the search a plan is a row of integers, the number of the chosen option in every layer; outside it is a `Plan`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.plans.plan import Choice, Plan
-
-if TYPE_CHECKING:
-    pass
+from lrf_optuna.plans.plan import INTACT, Choice, Plan
 
 
 class Shares(NamedTuple):
-    """What something has of the whole network's parameters and MACs."""
+    """Shares of the whole network's parameters and MACs."""
 
     params: float
     macs: float
 
 
+NOTHING_FIXED = Shares(0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One way to do one layer: the search's (method, keep), the choice it means, what it loses and costs.
+    """One way to do one layer: the trial parameters (method, keep), their choice, and what it loses and costs.
 
-    `loss`: the expected rise of the network's loss; `params`, `macs`: shares of the whole network's.
+    `loss`: the expected rise of the network's loss; `params`, `macs`: shares of the whole network.
     """
 
     method: str
@@ -39,78 +42,120 @@ class Option:
     macs: float
 
 
-OptionTable = Mapping[str, Sequence[Option]]
-"""Site name -> its options; the intact layer is one of them."""
 Allocation = dict[str, Option]
+"""Site -> the option that it gets."""
 OptionIndices = NDArray[np.intp]
-"""`(plans, layers)`: for each layer the number of its option in the table."""
+"""Plans as option numbers, `(plans, layers)`, or one plan, `(layers,)`."""
 
 
 @dataclass(frozen=True)
-class TableArrays:
-    """A table as arrays: options by number, in every layer."""
+class OptionTable(Mapping[str, Sequence[Option]]):
+    """Site -> its options, the intact layer among them; the same as arrays of shape `(layers, most options)`.
 
-    table: OptionTable
+    `fixed`: the shares of the network's parameters and MACs that no plan can change. `space`: site -> the methods and
+    the keeps that trials draw from, the option table's own where none is given; it may be wider than the options.
+    """
+
+    options: Mapping[str, Sequence[Option]]
+    fixed: Shares = NOTHING_FIXED
+    space: Mapping[str, tuple[tuple[str, ...], tuple[float, ...]]] = field(default_factory=dict)
+
+    def __getitem__(self, site: str) -> Sequence[Option]:
+        return self.options[site]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.options)
+
+    def __len__(self) -> int:
+        return len(self.options)
+
+    def where(self, allowed: Callable[[str, Option], bool]) -> OptionTable:
+        """The table of those options that a function (site, option) allows."""
+        kept = {site: [option for option in options if allowed(site, option)] for site, options in self.items()}
+        return OptionTable(kept, self.fixed, self.space)
+
+    def methods_and_keeps(self, site: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """What the trials of a search draw from at a site."""
+        if site in self.space:
+            return self.space[site]
+        options = self[site]
+        return tuple(dict.fromkeys(o.method for o in options)), tuple(sorted({o.keep for o in options}))
 
     @cached_property
     def counts(self) -> NDArray[np.intp]:
         """How many options each layer has, `(layers,)`."""
-        return np.array([len(options) for options in self.table.values()])
+        return np.array([len(options) for options in self.values()])
 
     @cached_property
-    def errors(self) -> Array:
-        """The losses of all options, `(layers, most options)`."""
+    def losses(self) -> Array:
+        """The loss of every option."""
         return self.padded("loss")
 
     @cached_property
     def params(self) -> Array:
-        """Their shares of the parameters."""
+        """The parameter share of every option."""
         return self.padded("params")
 
     @cached_property
     def macs(self) -> Array:
-        """Their shares of the MACs."""
+        """The MAC share of every option."""
         return self.padded("macs")
 
-    def padded(self, what: str) -> Array:
-        """One property of every option, `(layers, most options)`; layers with fewer repeat their last one's."""
-        rows = [[getattr(option, what) for option in options] for options in self.table.values()]
+    def padded(self, name: str) -> Array:
+        """One property of every option; a layer with fewer options repeats its last one."""
+        rows = [[getattr(option, name) for option in options] for options in self.values()]
         return np.array([np.pad(row, (0, self.counts.max() - len(row)), mode="edge") for row in rows])
 
     def sizes(self, mixes: Array) -> Array:
-        """mix * params + (1 - mix) * macs of every option, for each of the mixes `(n,)`: `(n, layers, options)`."""
+        """mix * params + (1 - mix) * macs of every option for mixes `(n,)`: `(n, layers, options)`."""
         return mixes[:, None, None] * self.params + (1 - mixes[:, None, None]) * self.macs
 
-    def allocated(self, multipliers: Array, mixes: Array, weights: Array | None = None) -> OptionIndices:
-        """In every layer the option with the least loss + multiplier * size, `(n, layers)`.
+    def allocator(self, mixes: Array, weights: Array | None = None) -> Callable[[Array], OptionIndices]:
+        """A function of multipliers `(n,)` -> in every layer the option with the least loss + multiplier * size.
 
-        `multipliers`, `mixes` `(n,)`; `weights` `(n, layers)`: of the layers' losses, where they are not 1.
+        `mixes` `(n,)`; `weights` `(n, layers)` multiply the layers' losses. The function returns `(n, layers)`.
         """
-        return self.allocating(mixes, weights)(multipliers)
+        losses, sizes = self.losses if weights is None else weights[:, :, None] * self.losses, self.sizes(mixes)
 
-    def allocating(self, mixes: Array, weights: Array | None = None) -> Callable[[Array], OptionIndices]:
-        """The same for any multipliers: what does not depend on them is worked out once."""
-        losses, sizes = self.errors if weights is None else weights[:, :, None] * self.errors, self.sizes(mixes)
-
-        def allocated(multipliers: Array) -> OptionIndices:
+        def allocate(multipliers: Array) -> OptionIndices:
             prices = multipliers[:, None, None] * sizes
             prices += losses
             best: OptionIndices = prices.argmin(axis=2)
             return best
 
-        return allocated
+        return allocate
 
-    def total(self, picked: OptionIndices, cost: str) -> Array:
-        """The sums of a cost (`loss`, `params`, `macs`) over the layers of plans `(n, layers)`."""
-        costs = {"loss": self.errors, "params": self.params, "macs": self.macs}[cost]
-        found: Array = costs[np.arange(len(costs)), picked].sum(axis=-1)
+    def total(self, indices: OptionIndices, cost: str) -> Array:
+        """The sum of `losses`, `params` or `macs` over the layers of plans `(n, layers)`, without what is fixed."""
+        costs: Array = getattr(self, cost)
+        found: Array = costs[np.arange(len(costs)), indices].sum(axis=-1)
         return found
 
-    def picks(self, picked: OptionIndices) -> Allocation:
+    def shares(self, indices: OptionIndices) -> Array:
+        """Parameter and MAC shares of whole networks, `(n, 2)`."""
+        sums = [getattr(self.fixed, cost) + self.total(indices, cost) for cost in ("params", "macs")]
+        return np.stack(sums, axis=-1)
+
+    def allocation(self, indices: OptionIndices) -> Allocation:
         """Site -> option of one plan `(layers,)`."""
-        return {site: options[i] for (site, options), i in zip(self.table.items(), picked, strict=True)}
+        return {site: options[i] for (site, options), i in zip(self.items(), indices, strict=True)}
+
+    @cached_property
+    def numbers(self) -> list[dict[Choice, int]]:
+        """Choice -> option number, for every layer."""
+        return [{option.choice: i for i, option in enumerate(options)} for options in self.values()]
+
+    def encode(self, plan: Plan) -> OptionIndices | None:
+        """The option numbers of a plan, `(layers,)`; None where a choice of the plan is not in the table."""
+        choices = dict(plan.choices)
+        found = [numbers.get(choices.get(site, INTACT)) for site, numbers in zip(self, self.numbers, strict=True)]
+        return None if None in found else np.array(found, np.intp)
+
+    def decode(self, indices: OptionIndices) -> Plan:
+        """The plan of option numbers `(layers,)`."""
+        return plan_of(self.allocation(indices))
 
 
-def plan_of(picks: Allocation) -> Plan:
-    """The plan that the picks mean."""
-    return Plan.of({site: option.choice for site, option in picks.items()})
+def plan_of(allocation: Allocation) -> Plan:
+    """The plan of an allocation."""
+    return Plan.of({site: option.choice for site, option in allocation.items()})

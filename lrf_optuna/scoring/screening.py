@@ -10,42 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import chain_of, choice_of
 from lrf_optuna.plans.plan import INTACT, Choice
-from lrf_optuna.scoring.option_table import Option, OptionTable
-
-ALIKE = 0.02
-"""Share by which losses differ that are as good as each other."""
-
-
-def drop_dominated_methods(table: OptionTable) -> dict[str, list[Option]]:
-    """The table without the methods of which, in a layer, every option is covered by one of the methods left there.
-
-    From the last method to the first, each against those that are left: a circle of near equals leaves one of them.
-    """
-    kept = {}
-    for site, options in table.items():
-        methods, covered = np.array([option.method for option in options]), dominated_options(options)
-        left = np.ones(len(options), bool)
-        for method in reversed(dict.fromkeys(methods)):
-            own, others = methods == method, left & (methods != method)
-            if covered[np.ix_(own, others)].any(axis=1).all():
-                left = others
-        kept[site] = [option for option, stays in zip(options, left, strict=True) if stays]
-    return kept
-
-
-def dominated_options(options: Sequence[Option]) -> NDArray[np.bool_]:
-    """`(i, j)`: whether option j is as good as option i in everything, and better in one or the earlier one."""
-    values = np.array([(option.loss, option.params, option.macs) for option in options])
-    as_good = np.all(values <= values[:, None] * (1 + ALIKE, 1, 1), axis=2)
-    better = np.any(values < values[:, None] * (1 - ALIKE, 1, 1), axis=2)
-    found: NDArray[np.bool_] = as_good & (better | np.tri(len(options), k=-1, dtype=bool))
-    return found
-
 
 SMALL, LITTLE = 0.03, 0.01
 """Keeps below the first are for layers of which so much is still more than the second of the network's parameters:

@@ -1,36 +1,59 @@
-"""The search: one static space, a first generation of good plans, NSGA-II with bred children, until there are enough.
+"""The search for the front: ask Optuna for a trial, score its plan, tell Optuna, write the trial.
 
-It runs on a study in memory. What is finished goes to the record, and what other processes put there becomes part of
-the study in memory, so that all of them breed from everybody's trials.
+The study that Optuna samples from is in memory. Finished trials go to the store beside the search, and trials of other
+processes come back from there, so that any number of processes can search on one store.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from lrf_optuna.errors import lookup
-from lrf_optuna.plans.plan import Candidate
+from lrf_optuna.plans.front import Front
+from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.processes import Interrupts
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.build_table import keep_grids
-from lrf_optuna.scoring.option_table import Allocation, OptionTable
-from lrf_optuna.scoring.screening import drop_dominated_methods
-from lrf_optuna.search.initial_plans import budget_plans, initial_plans, turned
-from lrf_optuna.search.line import Line
-from lrf_optuna.search.racing import AHEAD, Race, passing
-from lrf_optuna.search.samplers import BRED, SAMPLERS
-from lrf_optuna.search.state import SearchState, is_flat
-from lrf_optuna.storage.study import StudyStore
+from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
+from lrf_optuna.scoring.option_table import Allocation, OptionIndices, OptionTable, plan_of
+from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.search import initial_plans as first_plans
+from lrf_optuna.search.children import ChildGenerator
+from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
+from lrf_optuna.storage.study import PLAN, StudyStore, candidate_of
 from lrf_optuna.storage.writer import BackgroundWriter
 
-if TYPE_CHECKING:
-    from lrf_optuna.scoring.proxy import Proxy
+HYPERVOLUME = "hypervolume"
+"""The user attribute that holds the hypervolume of the front so far."""
+FLAT_GAIN = 0.005
+"""The search is flat where the last population of trials gained less than this share of the volume that was left."""
+SHARED_INTERVAL = 0.1
+"""Seconds between two transactions where other processes search too, so that all know soon what was scored."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How the front is searched.
+
+    `trials`: in all, with those that the store has already; `targets`: cost -> most, constraints of the trials, of the
+    loss too; `initial_plans`: whether the first generation is good plans off the option table, or random ones.
+    """
+
+    trials: int = 300
+    population: int = 50
+    seed: int = 0
+    targets: Mapping[str, float] = field(default_factory=dict)
+    sampler: str = SURROGATE
+    initial_plans: bool = True
+    stop_when_flat: bool = False
 
 
 def search_front(
@@ -38,83 +61,219 @@ def search_front(
     table: OptionTable,
     *,
     trials: int = 300,
-    keeps: Sequence[float],
     population: int = 50,
     seed: int = 0,
     targets: Mapping[str, float] | None = None,
-    sampler: str = "bred",
-    seeded: bool = True,
+    sampler: str = SURROGATE,
+    initial_plans: bool = True,
     stop_when_flat: bool = False,
-    racing: bool = True,
-    passes: int = AHEAD,
-    record: StudyStore | None = None,
+    store: StudyStore | None = None,
     progress: Progress = SILENT,
 ) -> list[Candidate]:
-    """Score plans until there are `trials` in all, and return every one, the record's earlier ones included.
+    """Score plans until there are `trials` in all, and return every candidate, those of the store included.
 
-    The first `population` trials are good plans off `table`, unless not `seeded`; they are parents like any other. A
-    method that the table shows to be worse than another in a layer, whatever it keeps, is not searched there, and the
-    smallest of the `keeps` only in layers that hold much of the network (`contenders.grid`). `targets`
-    (cost -> most; of the loss too) are constraints of the trials, and the front becomes dense below them. With
-    `stop_when_flat` the search ends where the hypervolume hardly rises. `racing` scores plans on few images first, and
-    no further where these show them to be beaten (`Race`); `passes` are made at a time. Finished trials go to `record`
-    within a second, and an interrupt leaves them there; any number of processes may search on one record at a time.
-    Without other processes, equal seeds give equal trials. Raises LrfError for an unknown sampler, and where the
-    record's database fails.
+    The keywords are those of `SearchOptions`. Finished trials go to `store` within a second, and Ctrl-C leaves them
+    there; any number of processes may search on one store. With one process, equal seeds give equal trials. Raises
+    LrfError for an unknown sampler, and where the store's database fails.
     """
-    make = lookup(SAMPLERS, sampler, "sampler")
-    rank, done = (record.join(), record.finished()) if record else (0, [])
-    standard = budget_plans(table, proxy.fixed) if seeded else []
-    methods = space(table, done, standard, record)
-    table = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
-    start = stream(seed, len(done), rank)
-    hunt = SearchState(proxy, table, targets or {}, start)
-    grids = keep_grids(proxy, keeps)
-    shared = [keep for keep in keeps if all(keep in own for own in grids.values())]
-    first = initial_plans(table, shared, population, hunt.sizes, proxy.fixed, standard) if seeded else []
+    lookup(SAMPLERS, sampler, "sampler")
+    options = SearchOptions(trials, population, seed, targets or {}, sampler, initial_plans, stop_when_flat)
+    rank, finished = (store.join(), store.finished()) if store else (0, [])
+    search = Search(proxy, table, options, finished, rank)
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(proxy.calm())
-        race = Race(proxy, hunt.front, stack.enter_context(passing(passes)), racing, hunt.breeder.looks)
-        drawing = partial(make, population, start, hunt.child), methods, grids
-        ordered, own = turned(first, rank), sampler == BRED
-        line = Line(hunt, race, *drawing, seeds=ordered, population=population, bred=own)
-        line.join(done)
-        if record:
-            known = done[-1].number + 1 if done else 0
-            line.recorder = stack.enter_context(BackgroundWriter(record, trials, known=known))
-        step = stack.enter_context(progress.task("trials", trials, done=min(trials, len(done))))
-        while len(hunt.found) < trials and not (stop_when_flat and is_flat(hunt.volumes, population)):
-            before = len(hunt.found)
+        first_unknown = finished[-1].number + 1 if finished else 0
+        writer = stack.enter_context(BackgroundWriter(store, options.trials, known=first_unknown)) if store else None
+        step = stack.enter_context(progress.task("trials", options.trials, done=min(options.trials, len(finished))))
+        while not search.done:
+            before = len(search.candidates)
             interrupts.check()
-            line.move(trials)
-            if taken := len(hunt.found) - before:
-                step(taken, note=f"front {len(hunt.front)}, hypervolume {hunt.front.volume:.4f}")
-    if len(hunt.found) < trials:
-        progress.say(f"the hypervolume is flat after {len(hunt.found)} trials: enough")
-    return record.candidates() if record else hunt.found
+            trial = search.next_trial()
+            if writer:
+                writer.put(trial)
+                if news := writer.news():
+                    writer.interval = SHARED_INTERVAL
+                    search.take_trials(news)
+            step(
+                len(search.candidates) - before,
+                note=f"front {len(search.front)}, hypervolume {search.front.volume:.4f}",
+            )
+    if len(search.candidates) < options.trials:
+        progress.say(f"the hypervolume is flat after {len(search.candidates)} trials: enough")
+    return store.candidates() if store else search.candidates
 
 
-def stream(seed: int, done: int, rank: int = 0) -> int:
-    """A sampler seed: a resumed study must not draw what it drew before, nor a process what others do."""
-    return int(np.random.SeedSequence([seed, done, rank] if rank else [seed, done]).generate_state(1)[0])
+class Search:
+    """The state of a search: its candidates, their front, and the study in memory that Optuna samples from.
 
-
-def space(
-    table: OptionTable,
-    done: Sequence[FrozenTrial],
-    standard: Sequence[Allocation] = (),
-    record: StudyStore | None = None,
-) -> dict[str, tuple[str, ...]]:
-    """The methods that trials draw from in each layer, those of the `standard` seeds among them.
-
-    In a resumed study they are those that it began with; processes that begin together agree on those of one of them.
+    `finished`: the trials of earlier sessions or other processes; `rank`: the number of this process on the store.
     """
-    if done:
-        return {site: done[0].distributions[f"{site}.method"].choices for site in table}  # type: ignore[attr-defined]
-    worth = {site: {o.method for o in options} for site, options in drop_dominated_methods(table).items()}
-    for picks in standard:
-        for site, option in picks.items():
-            worth[site].add(option.method)
-    own = {site: list(dict.fromkeys(o.method for o in table[site] if o.method in worth[site])) for site in table}
-    return {site: tuple(methods) for site, methods in (record.agree(own) if record else own).items()}
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        table: OptionTable,
+        options: SearchOptions,
+        finished: Sequence[FrozenTrial] = (),
+        rank: int = 0,
+    ) -> None:
+        self.proxy, self.options = proxy, options
+        self.space = space_of_trial(finished[0], table) if finished else search_space(table)
+        self.table = table.where(lambda site, option: is_in_space(self.space, site, option.method, option.keep))
+        seed = process_seed(options.seed, len(finished), rank)
+        self.children = ChildGenerator(self.table, tuple(proxy.objectives), options.targets, seed)
+        directions = [optuna.study.StudyDirection.MINIMIZE] * len(proxy.objectives)
+        sampler = make_sampler(options.sampler, options.population, seed, self.child_parameters)
+        self.study = optuna.create_study(directions=directions, sampler=sampler)
+        self.candidates: list[Candidate] = []
+        self.plans: set[Plan] = set()
+        self.front, self.volumes = Front(), list[float]()
+        self.encoded: dict[Plan, OptionIndices] = {}
+        """The plans of all candidates that the option table can express, as option numbers."""
+        self.trial_plans: dict[int, Plan] = {}
+        """Number of a trial of the study in memory -> its plan."""
+        self.waiting = deque(first_plans.order_for_worker(self.first_generation(seed), rank))
+        self.take_trials(finished)
+        self.replay(finished)
+
+    def first_generation(self, seed: int) -> list[Allocation]:
+        """The first plans to score; the plain samplers without initial plans draw their own."""
+        if self.options.initial_plans:
+            sizes = {cost: most for cost, most in self.options.targets.items() if cost in ("params", "macs")}
+            return first_plans.initial_plans(self.table, self.options.population, sizes)
+        if self.options.sampler == SURROGATE:
+            return first_plans.random_plans(self.table, self.options.population, np.random.default_rng(seed))
+        return []
+
+    @property
+    def done(self) -> bool:
+        """Whether there are enough trials, or the hypervolume is flat and that is enough."""
+        flat = self.options.stop_when_flat and is_flat(self.volumes, self.options.population)
+        return flat or len(self.candidates) >= self.options.trials
+
+    def next_trial(self) -> FrozenTrial:
+        """Ask for a trial, score its plan, and tell Optuna; the finished trial."""
+        while self.waiting:
+            allocation = self.waiting.popleft()
+            if plan_of(allocation) not in self.plans:
+                self.study.enqueue_trial(parameters_of(allocation))
+                break
+        trial = self.ask()
+        plan = self.plan_of_parameters(trial.params)
+        measured = self.proxy.measure(plan)
+        costs = {name: cost(measured) for name, cost in self.proxy.objectives.items()}
+        self.trial_plans[trial.number] = plan
+        self.take(plan, costs, OBJECTIVES["loss"](measured))
+        for key, value in self.attributes(plan, measured).items():
+            trial.set_user_attr(key, value)
+        return self.tell(trial, costs)
+
+    def ask(self) -> optuna.Trial:
+        """The next trial of the study in memory. Reading its relative parameters gives an enqueued one a generation."""
+        trial = self.study.ask(self.space)
+        _ = trial.relative_params
+        return trial
+
+    def tell(self, trial: optuna.Trial, costs: Mapping[str, float]) -> FrozenTrial:
+        """Finish a trial with its costs, and by how much it exceeds each target."""
+        for name, most in self.options.targets.items():
+            if name in costs:
+                trial.set_constraint(name, costs[name] - most)
+        return self.study.tell(trial, list(costs.values()))
+
+    def take(self, plan: Plan, costs: Mapping[str, float], loss: float) -> None:
+        """Add a scored plan to the candidates, to the front, and to what children are drawn from."""
+        candidate = Candidate(len(self.candidates), plan, costs)
+        self.candidates.append(candidate)
+        self.plans.add(plan)
+        self.front.add(candidate)
+        self.volumes.append(self.front.volume)
+        encoded = self.table.encode(plan)
+        if encoded is not None:
+            self.encoded[plan] = encoded
+            self.children.observe(encoded, loss)
+
+    def take_trials(self, trials: Sequence[FrozenTrial]) -> None:
+        """Add finished trials of earlier sessions or other processes."""
+        for trial in trials:
+            stored = candidate_of(trial, tuple(self.proxy.objectives))
+            loss = stored.costs.get("loss")
+            measured = OBJECTIVES["loss"](self.proxy.measure(stored.plan)) if loss is None else loss
+            self.take(stored.plan, stored.costs, measured)
+
+    def replay(self, trials: Sequence[FrozenTrial]) -> None:
+        """Put stored trials that may still be parents into the study in memory: the front and the latest population."""
+        latest = range(len(trials) - self.options.population, len(trials))
+        parents = {point.trial for point in self.front.points} | {i for i in latest if i >= 0}
+        for i in sorted(parents):
+            self.study.enqueue_trial(trials[i].params)
+            trial = self.ask()
+            self.trial_plans[trial.number] = self.candidates[i].plan
+            self.tell(trial, self.candidates[i].costs)
+
+    def child_parameters(
+        self, study: optuna.Study, search_space: dict[str, Any], parents: list[FrozenTrial]
+    ) -> dict[str, Any]:
+        """Optuna's child generation strategy: the parameters of the next plan, drawn from the parents and the front."""
+        plans = {self.trial_plans[trial.number]: None for trial in parents if trial.number in self.trial_plans}
+        plans |= {point.plan: None for point in self.front.points}
+        rows = [self.encoded[plan] for plan in plans if plan in self.encoded]
+        if not rows:
+            return {}
+        child = self.children.child(np.array(rows), self.front.costs)
+        parameters = parameters_of(self.table.allocation(child))
+        return {name: value for name, value in parameters.items() if name in search_space}
+
+    def plan_of_parameters(self, parameters: Mapping[str, Any]) -> Plan:
+        """The plan that a trial has drawn."""
+        pairs = {site: (parameters[f"{site}.method"], parameters[f"{site}.keep"]) for site in self.table}
+        return Plan.of({site: self.proxy.choice(site, *pair) for site, pair in pairs.items()})
+
+    def attributes(self, plan: Plan, measured: Measured) -> dict[str, Any]:
+        """User attributes of a trial: what a reader of the database needs without this package."""
+        similarity = {f"similarity {tap}": round(value, 6) for tap, value in measured.similarity.items()}
+        counts = {"params": measured.params, "macs": measured.macs, "images": len(self.proxy)}
+        return {PLAN: plan.to_json(), **counts, **similarity, HYPERVOLUME: round(self.front.volume, 6)}
+
+
+def search_space(table: OptionTable) -> dict[str, BaseDistribution]:
+    """A method and a keep for every site; every trial has the same parameters, so NSGA-II evolves all of them."""
+    space: dict[str, BaseDistribution] = {}
+    for site in table:
+        methods, keeps = table.methods_and_keeps(site)
+        space[f"{site}.method"] = CategoricalDistribution(methods)
+        space[f"{site}.keep"] = CategoricalDistribution(keeps)
+    return space
+
+
+def space_of_trial(trial: FrozenTrial, table: OptionTable) -> dict[str, BaseDistribution]:
+    """The space that a stored trial was drawn from: Optuna lets a study have only one."""
+    return {name: trial.distributions.get(name, space) for name, space in search_space(table).items()}
+
+
+def is_in_space(space: Mapping[str, BaseDistribution], site: str, method: str, keep: float) -> bool:
+    """Whether trials of a space can have this method and keep at a site."""
+    pairs = {f"{site}.method": method, f"{site}.keep": keep}
+    return all(value in space[name].choices for name, value in pairs.items())  # type: ignore[attr-defined]
+
+
+def process_seed(seed: int, finished: int, rank: int) -> int:
+    """A seed that differs from session to session and from process to process, so that no draws are repeated."""
+    return int(np.random.SeedSequence([seed, finished, rank] if rank else [seed, finished]).generate_state(1)[0])
+
+
+def parameters_of(allocation: Allocation) -> dict[str, str | float]:
+    """The trial parameters of an allocation."""
+    parameters: dict[str, str | float] = {}
+    for site, option in allocation.items():
+        parameters |= {f"{site}.method": option.method, f"{site}.keep": option.keep}
+    return parameters
+
+
+def is_flat(volumes: Sequence[float], population: int) -> bool:
+    """Whether the last population of trials gained less than `FLAT_GAIN` of the hypervolume that was left."""
+    if len(volumes) < 2 * population:
+        return False
+    before = volumes[-1 - population]
+    return volumes[-1] - before < FLAT_GAIN * (1 - before)

@@ -1,80 +1,49 @@
-"""Where a search's next trials come from: its own breeding on NSGA-II, and Optuna's plain samplers beside it.
-
-The space of a search is known and never changes, so that a sampler of ours need not work it out from the trials, and
-its distributions need not be compared choice by choice: both took more time than all else that Optuna does.
-"""
+"""Where the next trial comes from: NSGA-II with this package's children, and Optuna's plain samplers beside it."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-BRED = "bred"
-"""The search's own."""
-Child = Callable[[optuna.Study, dict[str, Any], list[FrozenTrial]], dict[str, Any]]
-Space = dict[str, BaseDistribution]
-"""Parameter -> what it is drawn from."""
-Make = Callable[[int, int, Child], optuna.samplers.BaseSampler]
+from lrf_optuna.errors import LrfError
 
-
-class CategoricalDistribution(optuna.distributions.CategoricalDistribution):
-    """Optuna's, under its name, which equals itself without a look at every choice."""
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or bool(super().__eq__(other))
-
-    __hash__ = optuna.distributions.CategoricalDistribution.__hash__
+SURROGATE = "surrogate"
+"""NSGA-II with the children of `children.py`: the default."""
+ChildStrategy = Callable[[optuna.Study, dict[str, Any], list[FrozenTrial]], dict[str, Any]]
+MakeSampler = Callable[[int, int, ChildStrategy], optuna.samplers.BaseSampler]
+"""A function of the population, the seed and the child strategy."""
 
 
-def space_of(methods: Mapping[str, Sequence[str]], keeps: Mapping[str, Sequence[float]]) -> Space:
-    """A method and a keep for every site, site by site: `methods` and `keeps` site -> what it draws from."""
-    ranges: Space = {}
-    for site, names in methods.items():
-        ranges[f"{site}.method"] = CategoricalDistribution(tuple(names))
-        ranges[f"{site}.keep"] = CategoricalDistribution(tuple(keeps[site]))
-    return ranges
+def surrogate(population: int, seed: int, child: ChildStrategy) -> optuna.samplers.BaseSampler:
+    """NSGA-II whose children a surrogate chooses."""
+    return optuna.samplers.NSGAIISampler(population_size=population, seed=seed, child_generation_strategy=child)
 
 
-@contextmanager
-def experimental() -> Iterator[None]:
-    """Optuna does not warn that a piece of it is experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+def gaussian_process(population: int, seed: int, child: ChildStrategy) -> optuna.samplers.BaseSampler:
+    """Optuna's Gaussian process sampler. Raises LrfError without torch, which it needs."""
+    try:
+        return optuna.samplers.GPSampler(seed=seed)
+    except ImportError:
+        raise LrfError("the sampler 'gp' needs the package torch: pip install torch") from None
 
 
-class NSGAIISampler(optuna.samplers.NSGAIISampler):
-    """Optuna's, under its name, whose children are chosen among many by what they should add to the front."""
-
-    def __init__(self, population: int, seed: int, child: Child) -> None:
-        with experimental():
-            super().__init__(population_size=population, seed=seed, child_generation_strategy=child)
-        self.space: Space = {}
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Space:
-        """What of the space there is to choose from: that of the first trial, which is that of all."""
-        if not self.space and (trials := study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))):
-            self.space = {name: values for name, values in trials[0].distributions.items() if not values.single()}
-        return self.space
-
-
-@experimental()
-def nsga3(population: int, seed: int, _: Child) -> optuna.samplers.BaseSampler:
-    """Optuna's NSGA-III."""
-    return optuna.samplers.NSGAIIISampler(population_size=population, seed=seed)
-
-
-SAMPLERS: dict[str, Make] = {
-    BRED: NSGAIISampler,
+SAMPLERS: dict[str, MakeSampler] = {
+    SURROGATE: surrogate,
     "nsga2": lambda population, seed, _: optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
-    "nsga3": nsga3,
+    "nsga3": lambda population, seed, _: optuna.samplers.NSGAIIISampler(population_size=population, seed=seed),
     "tpe": lambda population, seed, _: optuna.samplers.TPESampler(seed=seed),
+    "gp": gaussian_process,
     "random": lambda population, seed, _: optuna.samplers.RandomSampler(seed=seed),
 }
-"""The search's own, and Optuna's plain ones to compare it with."""
+"""Name -> what makes the sampler."""
+
+
+def make_sampler(name: str, population: int, seed: int, child: ChildStrategy) -> optuna.samplers.BaseSampler:
+    """The sampler of a name, without Optuna's warning that some arguments are experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return SAMPLERS[name](population, seed, child)

@@ -1,11 +1,10 @@
-"""What a plan's loss will be, learnt from the trials so far: which layer really hurts, and what plans alike came to.
+"""What a plan's loss will be, learnt from the trials so far.
 
-The table of errors has layers that were measured one at a time. What adds up is their damage, minus the logarithm of
-the similarity that is left: similarities multiply, so that the losses of broken networks stay below 1, some more and
-some less. Trials show what the table cannot see. For where to look there is a weight a layer (ridge regression on
-relative errors, non-negative). For what a plan comes to, the logarithm of its damage over the layers' sum is a Gaussian
-process (Rasmussen and Williams 2006, equation 2.25): linear in the layers' shares of the sum, as weights would be, and
-else alike where the roots of the layers' damages are, which go about with how far each layer moves the outputs.
+The option table has every layer measured alone. What adds up over layers is their damage, minus the logarithm of the
+similarity that is left, because similarities multiply. Trials show what the table cannot see, in two ways: a
+non-negative weight for every layer (ridge regression on relative errors), which says where compression hurts; and a
+Gaussian process over the logarithm of the ratio between a plan's damage and the sum of the table's, which says what
+plans alike came to (Rasmussen and Williams 2006, equation 2.25).
 """
 
 from __future__ import annotations
@@ -20,94 +19,96 @@ from scipy.spatial.distance import cdist
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.scoring.option_table import OptionIndices
 
-RIDGE = 0.3
-"""Pulls the layers' weights towards each other: the spread of relative errors that is taken for noise."""
-SPREAD, STEEP = 0.15, 2.0
-"""Standard deviation of interactions, as logarithms, and how fast they become others with the distance of plans."""
-LINEAR = 0.3
-"""The same of a layer's weight."""
-NOISE, VAGUE = 0.02, 0.3
-"""The same of what nothing explains; of that in losses above `NOTHING_LEFT`, which say little of the damage."""
-REMEMBERED = 512
-"""Latest trials that are learnt from."""
-LEAST, MOST = 1e-6, 0.999
-"""Losses below are rounding; above, nothing is left to tell apart."""
-BROKEN, NOTHING_LEFT = 0.5, 0.9
-"""Losses above which networks are broken, and no layer's weight is in them; and say hardly more than that."""
+WEIGHT_RIDGE = 0.3
+"""Relative spread of damages that is taken for noise when layer weights are fitted; pulls the weights together."""
+INTERACTION_STD, INTERACTION_DECAY = 0.15, 2.0
+"""Prior standard deviation of the log ratio through interactions, and its decay with the distance of two plans."""
+LINEAR_STD = 0.3
+"""Prior standard deviation of one layer's log weight."""
+NOISE_STD, BROKEN_NOISE_STD = 0.02, 0.3
+"""Noise of the log ratio; the second for losses above `BROKEN_LOSS`, which say little about the damage."""
+TRAINING_PLANS = 512
+"""Latest plans that the surrogate is fitted to: the Cholesky factor of 512 plans takes about a millisecond."""
+LEAST_LOSS, MOST_LOSS = 1e-6, 0.999
+"""Losses below are rounding; above, nothing is left of the similarity."""
+WEIGHT_LOSS, BROKEN_LOSS = 0.5, 0.9
+"""Losses above which a plan no longer shapes layer weights, and above which it counts as broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """Predicts losses. `damages` `(layers, options)`: the table's; `weights` `(layers,)`: what they really do."""
+    """Predicts losses of plans from those that were scored.
+
+    `damages` `(layers, options)`: of the table; `weights` `(layers,)`: what a layer's damage counts; `scale`: the
+    median ratio of a plan's damage to its sum of the table's; `plans` `(n, layers)`: damages of the scored plans;
+    `coefficients` `(n,)`: of the Gaussian process's mean.
+    """
 
     damages: Array
     weights: Array
-    common: float
-    """What the sum of a plan's damages is multiplied by."""
-    known: Array
-    """`(trials, layers)`: the damages of the plans that were scored."""
-    pulls: Array
-    """`(trials,)`: what each of them has to say of one that is just alike."""
+    scale: float
+    plans: Array
+    coefficients: Array
 
     @classmethod
-    def of(cls, errors: Array, picked: OptionIndices, losses: Array) -> Surrogate:
-        """Learnt from the losses `(trials,)` of plans that were scored; `errors` are the table's losses."""
-        damages, usable = damage(errors), np.flatnonzero(losses > LEAST)[-REMEMBERED:]
-        found, known = damage(losses[usable]), lookup(damages, picked[usable])
-        sums = summed(known)
-        common = float(np.median(found / sums)) if len(usable) else 1.0
-        noise = np.where(losses[usable] > NOTHING_LEFT, VAGUE, NOISE) ** 2
-        factor = cho_factor(covariance(known, known) + np.diag(noise), lower=True)
-        return cls(damages, weighed(known, found), common, known, cho_solve(factor, np.log(found / sums / common)))
+    def fit(cls, table_losses: Array, plans: OptionIndices, losses: Array) -> Surrogate:
+        """Fitted to the losses `(n,)` of scored plans `(n, layers)`; `table_losses` `(layers, options)`."""
+        damages, usable = damage(table_losses), np.flatnonzero(losses > LEAST_LOSS)[-TRAINING_PLANS:]
+        found, parts = damage(losses[usable]), layer_damages(damages, plans[usable])
+        sums = total_damage(parts)
+        scale = float(np.median(found / sums)) if len(usable) else 1.0
+        noise = np.where(losses[usable] > BROKEN_LOSS, BROKEN_NOISE_STD, NOISE_STD) ** 2
+        factor = cho_factor(covariance(parts, parts) + np.diag(noise), lower=True)
+        weights = fit_layer_weights(parts, found)
+        return cls(damages, weights, scale, parts, cho_solve(factor, np.log(found / sums / scale)))
 
-    def losses(self, picked: OptionIndices) -> Array:
-        """The losses that plans are expected to have, `(plans,)`."""
-        parts = lookup(self.damages, picked)
-        beyond = covariance(parts, self.known) @ self.pulls
-        expected: Array = -np.expm1(-self.common * summed(parts) * np.exp(beyond))
+    def losses(self, plans: OptionIndices) -> Array:
+        """The expected losses `(n,)` of plans `(n, layers)`."""
+        parts = layer_damages(self.damages, plans)
+        log_ratio = covariance(parts, self.plans) @ self.coefficients
+        expected: Array = -np.expm1(-self.scale * total_damage(parts) * np.exp(log_ratio))
         return expected
 
 
 def covariance(one: Array, other: Array) -> Array:
-    """That of two sets of plans by their layers' damages, `(plans, layers)` and `(others, layers)`."""
-    apart = cdist(np.sqrt(one), np.sqrt(other), "cityblock") / np.sqrt(one.shape[1])
-    alike: Array = SPREAD**2 * np.exp(-STEEP * apart) + LINEAR**2 * shares(one) @ shares(other).T
-    return alike
+    """Prior covariance of two sets of plans by their layers' damages `(n, layers)` and `(m, layers)`: `(n, m)`.
 
-
-def shares(parts: Array) -> Array:
-    """What each layer has of the sum of plans' damages `(plans, layers)`."""
-    found: Array = parts / summed(parts)[:, None]
+    A linear kernel of the layers' shares, and an exponential one of the distance of the damages' square roots.
+    """
+    distance = cdist(np.sqrt(one), np.sqrt(other), "cityblock") / np.sqrt(one.shape[1])
+    shares = (one / total_damage(one)[:, None]) @ (other / total_damage(other)[:, None]).T
+    found: Array = INTERACTION_STD**2 * np.exp(-INTERACTION_DECAY * distance) + LINEAR_STD**2 * shares
     return found
 
 
-def summed(parts: Array) -> Array:
-    """The sum of the layers' damages of plans `(plans, layers)`."""
-    sums: Array = np.maximum(parts.sum(axis=1), LEAST)
-    return sums
-
-
 def damage(losses: Array) -> Array:
-    """What adds up over layers: minus the logarithm of the similarity that a loss leaves."""
-    damages: Array = -np.log1p(-np.clip(losses, 0, MOST))
+    """Minus the logarithm of the similarity that a loss leaves: what adds up over layers."""
+    damages: Array = -np.log1p(-np.clip(losses, 0, MOST_LOSS))
     return damages
 
 
-def lookup(damages: Array, picked: OptionIndices) -> Array:
-    """The damages of picked options, `(plans, layers)`."""
-    return damages[np.arange(len(damages)), picked]
+def total_damage(parts: Array) -> Array:
+    """The sum over the layers of plans' damages `(n, layers)`, never 0."""
+    sums: Array = np.maximum(parts.sum(axis=1), LEAST_LOSS)
+    return sums
 
 
-def weighed(features: Array, damages: Array) -> Array:
-    """Non-negative weights w with features w ~ damages, in relative terms, pulled towards a common factor."""
-    sums = features.sum(axis=1)
-    used = (damages > LEAST) & (damages < damage(np.array(BROKEN))) & (sums > LEAST)
-    layers = features.shape[1]
+def layer_damages(damages: Array, plans: OptionIndices) -> Array:
+    """The damages of plans' options, `(n, layers)`."""
+    return damages[np.arange(len(damages)), plans]
+
+
+def fit_layer_weights(parts: Array, damages: Array) -> Array:
+    """Non-negative weights w `(layers,)` with parts w ~ damages in relative terms, pulled towards a common factor."""
+    sums = parts.sum(axis=1)
+    used = (damages > LEAST_LOSS) & (damages < damage(np.array(WEIGHT_LOSS))) & (sums > LEAST_LOSS)
+    layers = parts.shape[1]
     if not used.any():
         return np.ones(layers)
     common = float(np.median(damages[used] / sums[used]))
-    rows = common * features[used] / damages[used, None]
-    pull = RIDGE * np.sqrt(len(rows) / layers)
-    sides = np.vstack([rows, pull * np.eye(layers)]), np.concatenate([np.ones(len(rows)), pull * np.ones(layers)])
-    solved: Array = nnls(*sides)[0]
+    rows = common * parts[used] / damages[used, None]
+    pull = WEIGHT_RIDGE * np.sqrt(len(rows) / layers)
+    matrix = np.vstack([rows, pull * np.eye(layers)])
+    target = np.concatenate([np.ones(len(rows)), pull * np.ones(layers)])
+    solved: Array = nnls(matrix, target)[0]
     return common * solved

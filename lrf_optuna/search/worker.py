@@ -16,7 +16,7 @@ import numpy as np
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
-from lrf_optuna.search.workers import IMAGES, MODEL, WorkerTask
+from lrf_optuna.search.workers import IMAGES_FILE, MODEL_FILE, WorkerTask
 
 
 def work(folder: Path, threads: int) -> None:
@@ -27,17 +27,18 @@ def work(folder: Path, threads: int) -> None:
         from lrf_optuna.models.load import load_model
         from lrf_optuna.scoring.proxy import Proxy
         from lrf_optuna.search.loop import search_front
-        from lrf_optuna.search.racing import AHEAD
         from lrf_optuna.storage.study import StudyStore
     limit_threads(threads)
     load_plugins()
     task = WorkerTask.read(folder)
     if task.module:
         importlib.import_module(task.module)
-    proxy = Proxy(load_model(str(folder / MODEL)), np.load(folder / IMAGES), cache=Path(task.cache), **task.scoring)
-    table = proxy.table(task.searching["keeps"])
-    record = StudyStore.read(task.url, task.name)
-    search_front(proxy, table, record=record, passes=min(AHEAD, threads), **task.searching)
+    proxy = Proxy(
+        load_model(str(folder / MODEL_FILE)), np.load(folder / IMAGES_FILE), cache=Path(task.cache), **task.scoring
+    )
+    table = proxy.table(task.keeps)
+    store = StudyStore.read(task.url, task.name)
+    search_front(proxy, table, store=store, **task.search)
 
 
 def end_with_parent() -> None:

@@ -77,12 +77,12 @@ def test_a_watched_search_finds_what_it_finds_alone(
     stopwatch: ModuleType, net: Any, images: Any, table: Any, keeps: Any, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {"trials": 25, "keeps": keeps, "population": 8}
-    alone = search_front(Proxy(net, images), table, record=record_at(tmp_path / "alone.db"), **asked)
+    alone = search_front(Proxy(net, images), table, store=record_at(tmp_path / "alone.db"), **asked)
     proxy = Proxy(net, images)
     watch, unit = stopwatch.Stopwatch(), stopwatch.Unit(proxy)
     between = stopwatch.Between(watch, unit, every=10)
     with watch.running():
-        found = search_front(proxy, table, record=record_at(tmp_path / "watched.db"), progress=between, **asked)
+        found = search_front(proxy, table, store=record_at(tmp_path / "watched.db"), progress=between, **asked)
     assert found == alone
     assert len(unit.wall) == 2 * stopwatch.TIMES
     assert all(watch.wall[part] > 0 for part in (*stopwatch.PARTS, stopwatch.UNIT))
@@ -191,7 +191,7 @@ def test_the_speed_of_a_team_is_that_after_all_have_started(team: ModuleType) ->
 
 def test_a_study_is_told_by_its_trials(team: ModuleType, proxy: Proxy, table: Any, keeps: Any, tmp_path: Path) -> None:
     record = record_at(tmp_path / "s.db")
-    search_front(proxy, table, trials=6, keeps=keeps, population=4, record=record)
+    search_front(proxy, table, trials=6, population=4, store=record)
     record.append(record.finished()[:1])
     found = team.told(record)
     assert (found["trials"], found["in order"], found["twice"]) == (7, True, 1)

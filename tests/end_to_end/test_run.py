@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import pytest
+from lrf_optuna.search.state import CONSTRAINT
 from PIL import Image
 from support.norms import reestimate
 
@@ -25,7 +26,6 @@ from lrf_optuna.pipeline.run_folder import chosen_in, keep_choice
 from lrf_optuna.plans.front import pareto_front, size
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import Result
-from lrf_optuna.search.state import CONSTRAINT
 from lrf_optuna.selection.accuracy import considered
 from lrf_optuna.selection.choose import FINALISTS, AccuracyDrops
 from lrf_optuna.training.finetune import accuracy

@@ -149,7 +149,7 @@ def test_trials_of_another_process_are_taken_in_while_searching(
     from lrf_optuna.search.line import Line
 
     stranger = StudyStore.read(record.url, "s")
-    made = search_front(proxy, table, trials=6, keeps=keeps, population=10)
+    made = search_front(proxy, table, trials=6, population=10)
     before: Callable[..., None] = Line.finish
     given = []
 
@@ -161,6 +161,6 @@ def test_trials_of_another_process_are_taken_in_while_searching(
             given.extend(stranger.append([trial]))
 
     monkeypatch.setattr(Line, "finish", finish)
-    found = search_front(proxy, table, trials=60, keeps=keeps, population=10, record=record)
+    found = search_front(proxy, table, trials=60, population=10, store=record)
     assert len(found) == len(record.finished()) == 60
     assert given, "another process recorded a trial in the middle"

@@ -48,7 +48,7 @@ def gathered(proxy: Proxy) -> bool:
 
 
 def costs(proxy: Proxy, table: Any) -> list[dict[str, float]]:
-    found = search_front(proxy, table, trials=20, keeps=KEEPS, population=8)
+    found = search_front(proxy, table, trials=20, population=8)
     return [dict(candidate.costs) for candidate in found]
 
 

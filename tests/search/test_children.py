@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lrf_optuna.search.encoding import PlanEncoding
+from lrf_optuna.search.interest import Edge, edges
 
 from lrf_optuna.plans.front import Front, cost_matrix, non_dominated
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import Option, OptionTable, plan_of
 from lrf_optuna.search.children import BOLD, BOLDLY, DRAWN, HOPE, ChildGenerator
-from lrf_optuna.search.encoding import PlanEncoding
-from lrf_optuna.search.interest import Edge, edges
 
 Array = np.ndarray[Any, Any]
 Objectives = Mapping[str, Callable[[Measured], float]]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from lrf_optuna.search.state import CONSTRAINT, VOLUME, is_flat
 
 from lrf_optuna.baselines.budget import RuleContext
 from lrf_optuna.baselines.rules import BASELINES
@@ -23,7 +24,6 @@ from lrf_optuna.search.allocation import knapsack, lagrangian_sweep
 from lrf_optuna.search.initial_plans import USUAL, budget_plans, expected, initial_plans, spreading
 from lrf_optuna.search.loop import search_front, space, stream
 from lrf_optuna.search.samplers import SAMPLERS
-from lrf_optuna.search.state import CONSTRAINT, VOLUME, is_flat
 from lrf_optuna.storage.study import StudyStore
 
 GENERATION = "NSGAIISampler:generation"
@@ -39,7 +39,7 @@ def record_at(path: Path) -> StudyStore:
 def recorded(proxy: Proxy, table: Any, keeps: Any, tmp_path_factory: Any) -> StudyStore:
     """A search of four generations."""
     record = record_at(tmp_path_factory.mktemp("search") / "study.db")
-    search_front(proxy, table, trials=4 * POPULATION, keeps=keeps, population=POPULATION, record=record)
+    search_front(proxy, table, trials=4 * POPULATION, population=POPULATION, store=record)
     return record
 
 
@@ -83,9 +83,9 @@ def test_methods_that_lose_everywhere_are_not_drawn_and_a_resumed_study_draws_wh
     assert sum(map(len, methods.values())) < sum(len(proxy.methods_of(site)) for site in proxy.sites)
     record = record_at(tmp_path / "s.db")
     first = {site: [option for option in options if option.method != "cp3"] for site, options in table.items()}
-    search_front(proxy, first, trials=3, keeps=keeps, population=8, record=record)
+    search_front(proxy, first, trials=3, population=8, store=record)
     assert space(table, record.finished()) == space(first, [], budget_plans(first, proxy.fixed))
-    search_front(proxy, table, trials=12, keeps=keeps, population=8, record=record)
+    search_front(proxy, table, trials=12, population=8, store=record)
     assert len({str(trial.distributions) for trial in record.finished()}) == 1
 
 
@@ -102,16 +102,14 @@ def test_a_recorded_trial_says_what_it_stands_for(recorded: StudyStore, proxy: P
 
 def test_what_is_returned_is_what_is_recorded(proxy: Proxy, table: Any, keeps: Any, tmp_path: Path) -> None:
     record = record_at(tmp_path / "s.db")
-    found = search_front(proxy, table, trials=20, keeps=keeps, population=8, record=record)
+    found = search_front(proxy, table, trials=20, population=8, store=record)
     assert found == record.candidates()
     assert [one.trial for one in found] == list(range(20))
 
 
 def test_trials_are_the_number_in_all(proxy: Proxy, table: Any, keeps: Any, tmp_path: Path) -> None:
     for trials in (5, 12, 12, 7):
-        found = search_front(
-            proxy, table, trials=trials, keeps=keeps, population=8, record=record_at(tmp_path / "s.db")
-        )
+        found = search_front(proxy, table, trials=trials, population=8, store=record_at(tmp_path / "s.db"))
         assert len(found) == len(record_at(tmp_path / "s.db").finished()) == max(trials, 12 if trials == 7 else 0)
     assert [one.trial for one in found] == list(range(12))
 
@@ -119,11 +117,9 @@ def test_trials_are_the_number_in_all(proxy: Proxy, table: Any, keeps: Any, tmp_
 def test_a_search_that_stopped_among_its_seeds_goes_on_with_the_others(
     proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
 ) -> None:
-    whole = search_front(proxy, table, trials=10, keeps=keeps, population=10)
+    whole = search_front(proxy, table, trials=10, population=10)
     for trials in (4, 10):
-        parts = search_front(
-            proxy, table, trials=trials, keeps=keeps, population=10, record=record_at(tmp_path / "s.db")
-        )
+        parts = search_front(proxy, table, trials=trials, population=10, store=record_at(tmp_path / "s.db"))
     assert {one.plan for one in parts} == {one.plan for one in whole}
 
 
@@ -131,7 +127,7 @@ def test_a_resumed_search_does_not_draw_what_it_drew_before(
     proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
 ) -> None:
     for trials in (16, 24):
-        search_front(proxy, table, trials=trials, keeps=keeps, population=8, record=record_at(tmp_path / "s.db"))
+        search_front(proxy, table, trials=trials, population=8, store=record_at(tmp_path / "s.db"))
     params = [tuple(sorted(t.params.items())) for t in record_at(tmp_path / "s.db").finished()]
     drawn, later = set(params[8:16]), set(params[16:])
     assert len(drawn & later) <= 1
@@ -139,9 +135,7 @@ def test_a_resumed_search_does_not_draw_what_it_drew_before(
 
 
 def test_the_same_seed_finds_the_same_and_another_seed_something_else(proxy: Proxy, table: Any, keeps: Any) -> None:
-    first, again, other = (
-        search_front(proxy, table, trials=30, keeps=keeps, population=8, seed=seed) for seed in (3, 3, 4)
-    )
+    first, again, other = (search_front(proxy, table, trials=30, population=8, seed=seed) for seed in (3, 3, 4))
     assert first == again
     assert [one.plan for one in first[:8]] == [one.plan for one in other[:8]]
     assert [one.plan for one in first] != [one.plan for one in other]
@@ -181,7 +175,7 @@ def test_at_every_usual_budget_the_lagrangian_rules_own_plan_is_among_the_seeds(
 ) -> None:
     narrow = {site: [o for o in options if o.method in ("intact", "svd", "tucker2")] for site, options in table.items()}
     for options in (table, narrow):
-        first = search_front(proxy, options, trials=30, keeps=keeps, population=30)
+        first = search_front(proxy, options, trials=30, population=30)
         plans, bench, met = {one.plan for one in first}, RuleContext(proxy, options), 0
         for budget in USUAL:
             try:
@@ -255,9 +249,7 @@ def test_a_resumed_search_goes_on_with_the_volume_that_was_there(
     proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
 ) -> None:
     for trials in (6, 14):
-        found = search_front(
-            proxy, table, trials=trials, keeps=keeps, population=6, record=record_at(tmp_path / "s.db")
-        )
+        found = search_front(proxy, table, trials=trials, population=6, store=record_at(tmp_path / "s.db"))
     recorded = [trial.user_attrs[VOLUME] for trial in record_at(tmp_path / "s.db").finished()]
     assert recorded == pytest.approx(hypervolume_history(found), abs=1e-6)
 
@@ -271,7 +263,7 @@ def test_targets_are_constraints_that_are_kept_just_where_a_trial_is_within(
     proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
 ) -> None:
     record, targets = record_at(tmp_path / "s.db"), TARGETS | {"loss": 0.05}
-    search_front(proxy, table, trials=24, keeps=keeps, population=8, targets=targets, record=record)
+    search_front(proxy, table, trials=24, population=8, targets=targets, store=record)
     feasible = []
     for trial, one in zip(record.finished(), record.candidates(), strict=True):
         found = constraints(trial)
@@ -291,9 +283,9 @@ def test_a_study_goes_on_with_other_targets_and_old_trials_stay_as_they_were(
     proxy: Proxy, table: Any, keeps: Any, tmp_path: Path, first: Any, then: Any, sampler: str
 ) -> None:
     asked: dict[str, Any] = {"keeps": keeps, "population": 6, "sampler": sampler}
-    search_front(proxy, table, trials=8, targets=first, record=record_at(tmp_path / "s.db"), **asked)
+    search_front(proxy, table, trials=8, targets=first, store=record_at(tmp_path / "s.db"), **asked)
     before = [(trial.values, trial.system_attrs) for trial in record_at(tmp_path / "s.db").finished()]
-    search_front(proxy, table, trials=20, targets=then, record=record_at(tmp_path / "s.db"), **asked)
+    search_front(proxy, table, trials=20, targets=then, store=record_at(tmp_path / "s.db"), **asked)
     trials = record_at(tmp_path / "s.db").finished()
     assert [(trial.values, trial.system_attrs) for trial in trials[:8]] == before
     assert [set(constraints(trial)) for trial in trials] == [set(first)] * 8 + [set(then)] * 12
@@ -303,12 +295,12 @@ def test_a_flat_search_stops_before_its_trials_and_the_same_call_again_adds_noth
     proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {"trials": 400, "keeps": keeps, "population": 10, "stop_when_flat": True}
-    found = search_front(proxy, table, record=record_at(tmp_path / "s.db"), **asked)
+    found = search_front(proxy, table, store=record_at(tmp_path / "s.db"), **asked)
     volumes = hypervolume_history(found)
     assert 20 <= len(found) < 400
     assert is_flat(volumes, 10)
     assert not any(is_flat(volumes[:n], 10) for n in range(len(volumes)))
-    assert search_front(proxy, table, record=record_at(tmp_path / "s.db"), **asked) == found
+    assert search_front(proxy, table, store=record_at(tmp_path / "s.db"), **asked) == found
     assert len(record_at(tmp_path / "s.db").finished()) == len(found)
 
 
@@ -338,7 +330,7 @@ def test_every_sampler_searches_with_targets_seeded_or_not(
 
 def test_a_bred_search_without_seeds_draws_only_what_is_fitted(proxy: Proxy, table: Any, keeps: Any) -> None:
     few = {site: [*options[:2], *options[-2:]] for site, options in table.items()}
-    found = search_front(proxy, few, trials=30, keeps=keeps, population=10, seeded=False)
+    found = search_front(proxy, few, trials=30, population=10, initial_plans=False)
     there = {site: {option.choice for option in options} for site, options in few.items()}
     assert all(choice in there[site] for one in found for site, choice in one.plan)
     assert len({one.plan for one in found}) == 30
@@ -355,13 +347,13 @@ def test_a_bred_search_goes_on_after_trials_of_options_that_were_not_fitted(
 
 def test_an_unknown_sampler_is_answered_with_those_there_are(proxy: Proxy, table: Any, keeps: Any) -> None:
     with pytest.raises(LrfError, match=r"unknown sampler 'nsga' .*there is: bred, nsga2, nsga3, random, tpe"):
-        search_front(proxy, table, trials=2, keeps=keeps, sampler="nsga")
+        search_front(proxy, table, trials=2, sampler="nsga")
 
 
 @pytest.mark.parametrize("objectives", [("loss",), ("params", "macs"), ("loss", "params")])
 def test_a_search_takes_any_objectives(net: Any, images: Any, keeps: Any, objectives: tuple[str, ...]) -> None:
     few = Proxy(net, images, objectives=objectives, methods=["svd", "tucker2"], refit=False)
-    found = search_front(few, few.table(keeps), trials=20, keeps=keeps, population=6)
+    found = search_front(few, few.table(keeps), trials=20, population=6)
     assert all(tuple(one.costs) == objectives for one in found)
     assert len({one.plan for one in found}) == 20
 
@@ -374,7 +366,7 @@ def test_with_as_many_trials_bred_children_fill_more_than_plain_samplers(proxy: 
     volumes = {
         name: [
             Front.of(
-                search_front(proxy, wide, trials=60, keeps=GRID, population=16, seed=seed, sampler=name, seeded=False)
+                search_front(proxy, wide, trials=60, population=16, seed=seed, sampler=name, initial_plans=False)
             ).volume
             for seed in (0, 1)
         ]
@@ -387,7 +379,7 @@ def test_a_search_with_targets_soon_loses_less_within_them_than_one_without(prox
     wide, far = proxy.table(GRID), {cost: 0.85 * most for cost, most in TARGETS.items()}
 
     def found(targets: Any, seed: int) -> tuple[float, int]:
-        searched = search_front(proxy, wide, trials=40, keeps=GRID, population=16, targets=targets, seed=seed)
+        searched = search_front(proxy, wide, trials=40, population=16, targets=targets, seed=seed)
         inside = within(searched, TARGETS)
         return min(one.costs["loss"] for one in inside), len(inside) - len(within(searched, far))
 
@@ -413,7 +405,7 @@ def test_seeds_that_are_spread_fill_more_than_as_many_at_even_steps(proxy: Proxy
 def test_only_a_layer_that_holds_much_of_the_network_may_keep_hardly_anything(proxy: Proxy, tmp_path: Path) -> None:
     grid, record = (0.01, 0.02, 0.1, 0.3, 0.6), record_at(tmp_path / "s.db")
     wide = proxy.table(grid)
-    search_front(proxy, wide, trials=24, keeps=grid, population=12, record=record)
+    search_front(proxy, wide, trials=24, population=12, store=record)
     shares = {site: proxy.shares(site, INTACT).params for site in wide}
     assert min(shares.values()) < 1 / 3 < max(shares.values())
     for site, share in shares.items():
