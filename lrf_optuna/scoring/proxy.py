@@ -42,8 +42,6 @@ from lrf_optuna.scoring.similarity import SIMILARITIES
 
 SCORED = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
-FIRST, MANY = 4, 32
-"""One of so many scored images is looked at first, where there are at least that many in all."""
 SMALL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
 TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Any], dict[str, Any]]] = {
@@ -110,10 +108,8 @@ class Proxy:
         self.sizes: dict[tuple[str, Choice], tuple[int, int]] = {}
         self.ready: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
         reference = self.network.run(self.network.as_tensors(self.scored), {})
-        order = spread(reference, self.few)
-        self.scored = map_inputs(self.scored, lambda array: np.ascontiguousarray(array[order]))
         self.pixels = self.network.as_tensors(self.scored)
-        self.reference = {tap: found[order] for tap, found in reference.items()}
+        self.reference = reference
         self.unscored: Images = map_inputs(images, lambda array: array[count:]) if refit else None
         self.progress, self.sense = progress, str((self.methods, similarity, maps))
         self.cache = KernelCache(cache, progress=progress) if cache else None
@@ -221,27 +217,15 @@ class Proxy:
     def __len__(self) -> int:
         return count_of(self.scored)
 
-    @property
-    def few(self) -> int:
-        """How many of the scored images are looked at first; all where there are not many."""
-        return len(self) // FIRST if len(self) >= MANY else len(self)
-
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
         if plan not in self.known:
-            self.known[plan] = self.judged(plan, self.maps(self.tensors(plan)))
+            maps = self.network.run(self.pixels, self.tensors(plan))
+            similarity = {tap: finite(self.similar(self.reference[tap], found)) for tap, found in maps.items()}
+            params, macs = self.counts(plan)
+            shares = params / self.inventory.params, macs / self.inventory.macs
+            self.known[plan] = Measured(similarity, params, macs, *shares)
         return self.known[plan]
-
-    def maps(self, kernels: Mapping[str, Any], start: int = 0, end: int | None = None) -> dict[str, Array]:
-        """Name -> maps of the scored images from `start` to `end` with these kernels: a pass."""
-        return self.network.run(map_inputs(self.pixels, lambda pixels: pixels[start:end]), kernels)
-
-    def judged(self, plan: Plan, maps: Mapping[str, Array]) -> Measured:
-        """What the maps of the first scored images, few or all, say of a plan."""
-        known = {tap: self.reference[tap][: len(found)] for tap, found in maps.items()}
-        alike = {tap: finite(self.similar(known[tap], found)) for tap, found in maps.items()}
-        params, macs = self.counts(plan)
-        return Measured(alike, params, macs, params / self.inventory.params, macs / self.inventory.macs)
 
     def counts(self, plan: Plan) -> tuple[int, int]:
         """Parameters and MACs of a plan's network, as by `layers.counts`; what a choice saves is worked out once."""
@@ -274,20 +258,6 @@ class Proxy:
     def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> OptionTable:
         """Every option of every site: its costs, and its data-aware error times how much the site's error hurts."""
         return build_option_table(self, keeps, progress)
-
-
-def spread(maps: dict[str, Array], few: int) -> Array:
-    """The order of images with `few` of all degrees of confidence first.
-
-    An image's confidence is how far its largest logit is above the next, in the last of the maps.
-    """
-    logits = next(reversed(maps.values()))
-    logits = logits.reshape(len(logits), -1)
-    largest = np.sort(logits, axis=1)[:, -2:]
-    sure = (largest[:, -1] - largest[:, 0]) / (np.linalg.norm(logits, axis=1) + 1e-30)
-    chosen = np.argsort(sure, kind="stable")[((np.arange(few) + 0.5) * len(sure) / few).astype(int)]
-    order: Array = np.concatenate([chosen, np.setdiff1d(np.arange(len(sure)), chosen)])
-    return order
 
 
 def finite(value: float) -> float:
