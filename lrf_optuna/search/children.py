@@ -151,11 +151,17 @@ class ChildGenerator:
     def draw(self, parents: OptionIndices) -> OptionIndices:
         """Children of all kinds, `(n, layers)`, and one of any options."""
         sizes = self.table.shares(parents)
-        multipliers = np.exp(np.interp(-sizes.sum(axis=1), -self.multiplier_sizes, np.log(CHILD_MULTIPLIERS)))
+        multipliers = self.multipliers_of(sizes)
         children = [self.lagrangian(multipliers), self.crossover(parents, sizes), self.mutate(parents, multipliers)]
         if self.size_limits:
             children.append(self.at_limits())
         return np.concatenate([*children, self.rng.integers(0, self.table.counts)[None]])
+
+    def multipliers_of(self, sizes: Array) -> Array:
+        """The multipliers `(n,)` whose Lagrangian allocations are about as large as plans of these shares `(n, 2)`."""
+        logarithms = np.interp(-sizes.sum(axis=1), -self.multiplier_sizes, np.log(CHILD_MULTIPLIERS))
+        multipliers: Array = np.exp(logarithms)
+        return multipliers
 
     def noisy_weights(self) -> Array:
         """The surrogate's layer weights with a little noise for every child, `(children, layers)`."""
