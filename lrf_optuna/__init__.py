@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrf_optuna.baselines.compare import compare_baselines
     from lrf_optuna.decompositions.registry import DECOMPOSITIONS, register
     from lrf_optuna.errors import LrfError
     from lrf_optuna.models.inventory import find_sites
     from lrf_optuna.pipeline.build import build
+    from lrf_optuna.pipeline.compare import compare_baselines
     from lrf_optuna.pipeline.compress import compress
     from lrf_optuna.plans.comparison import Comparison
     from lrf_optuna.plans.front import pareto_front
@@ -32,7 +32,7 @@ _MODULES = {
     "Result": "plans.result",
     "build": "pipeline.build",
     "choose_point": "selection.choose",
-    "compare_baselines": "baselines.compare",
+    "compare_baselines": "pipeline.compare",
     "compress": "pipeline.compress",
     "find_sites": "models.inventory",
     "finetune": "training.finetune",

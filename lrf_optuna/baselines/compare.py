@@ -13,15 +13,12 @@ from lrf_optuna.baselines.budget import Costs, RuleContext
 from lrf_optuna.baselines.filter_pruning import pruned
 from lrf_optuna.baselines.rules import Baseline, baselines_of
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.config import BUDGETS
+from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.errors import LrfError
-from lrf_optuna.files import write_text
 from lrf_optuna.fitting.layer_fit import LayerFitter
-from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.comparison import (
     BUILT,
-    FILE,
     FILTERS,
     KINDS,
     OURS,
@@ -29,17 +26,16 @@ from lrf_optuna.plans.comparison import (
     Comparison,
     Row,
     Score,
-    checked_budgets,
 )
 from lrf_optuna.plans.front import cost_matrix, pareto_front
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
-from lrf_optuna.plans.result import Result
-from lrf_optuna.report.comparison_figure import drawn
-from lrf_optuna.report.page import save_to_study, write_report
+from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import put_if_fits
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy, finite
-from lrf_optuna.selection.sequential_refit import composed
+from lrf_optuna.selection.accuracy import Accuracy
+from lrf_optuna.selection.sequential_refit import PlanRefits, composed
 
 QUICK = 500
 """Validation images at most that the greedy rule looks at, several times a layer; BatchNorm stays as it is for it."""
@@ -52,46 +48,57 @@ TESTED = "They are measured of ours, of filter pruning, and of the baselines tha
 Kernels = Mapping[str, Array]
 
 
-def compare_baselines(
-    work: Run, budgets: Sequence[float] = BUDGETS, *, cost: str = "params", test: bool = False
-) -> Comparison:
-    """The front of a study that was run against every baseline, at each budget (the most of `cost` that may be left).
+@dataclass(frozen=True)
+class SearchedStudy:
+    """A study after its search, as far as a comparison reads it.
 
-    With `test` the test images are measured as well, for what a reader looks at: ours, filter pruning, and of each kind
-    of kernels the baseline that is best on validation images. Raises LrfError for budgets that are no shares, for a
-    cost that is none of the study's, and for a study without trials.
+    `points`: its front; `trials`, `calibration`: numbers of trials and calibration images; `refits`: the kernels
+    of plans as they would be built; `choose`: (points, budget) -> the point that a run would choose, and why.
     """
-    shares = checked_budgets(budgets, cost)
-    candidates = work.record.candidates()
-    if not candidates:
-        raise LrfError("the study has no finished trial to compare: run it first")
+
+    name: str
+    points: Sequence[Candidate]
+    trials: int
+    calibration: int
+    proxy: Proxy
+    table: OptionTable
+    data: Data
+    accuracy: Accuracy
+    refits: PlanRefits
+    choose: Callable[[Sequence[Candidate], Costs], tuple[Candidate, str]]
+    progress: Progress = SILENT
+
+
+def front_to_compare(candidates: Sequence[Candidate], cost: str) -> list[Candidate]:
+    """The front of some candidates. Raises LrfError where there is none, and where it has no such cost."""
     points = pareto_front(candidates)
+    if not points:
+        raise LrfError("the study has no finished trial to compare: run it first")
     if cost not in points[0].costs:
         raise LrfError(f"the study's costs are {', '.join(points[0].costs)}: compare at budgets of one of them")
-    contest = BaselineComparison(work, points, test)
-    with work.proxy.calm():
-        blocks = tuple(contest.block(cost, share) for share in shares)
+    return points
+
+
+def compare_at(study: SearchedStudy, budgets: Sequence[float], cost: str, test: bool) -> Comparison:
+    """The front of a study against every baseline, at each budget: the most of `cost` that may be left.
+
+    With `test` the test images are measured as well, for what a reader looks at: ours, filter pruning, and of each kind
+    of kernels the baseline that is best on validation images.
+    """
+    contest = BaselineComparison(study, test)
+    with study.proxy.calm():
+        blocks = tuple(contest.block(cost, budget) for budget in budgets)
     return Comparison(
-        work.spec.name,
-        len(candidates),
+        study.name,
+        study.trials,
         cost,
-        tuple(points[0].costs),
-        len(points),
+        tuple(study.points[0].costs),
+        len(study.points),
         len(contest.beaten),
         contest.original(),
         blocks,
-        notes(work, test),
+        notes(study, test),
     )
-
-
-def leave(work: Run, found: Comparison) -> None:
-    """Write compare.json, put the figure into the study, and a section into the report that is there."""
-    write_text(work.folder / FILE, found.to_json())
-    save_to_study(work.record.study, drawn(found))
-    report = work.folder / "report.html"
-    if report.exists() and (work.folder / "result.json").exists():
-        candidates, result = work.record.candidates(), Result.read(work.folder / "result.json")
-        write_report(report, candidates, pareto_front(candidates), result, found)
 
 
 @dataclass
@@ -102,8 +109,7 @@ class BaselineComparison:
     rows are made.
     """
 
-    work: Run
-    points: Sequence[Candidate]
+    study: SearchedStudy
     test: bool = False
     beaten: set[int] = field(default_factory=set)
     known: dict[tuple[Plan, str], Score] = field(default_factory=dict)
@@ -111,19 +117,19 @@ class BaselineComparison:
     made: dict[tuple[str, str], Callable[[], Kernels]] = field(default_factory=dict)
 
     @cached_property
-    def bench(self) -> RuleContext:
+    def context(self) -> RuleContext:
         """What the rules look at."""
-        return RuleContext(self.work.proxy, self.work.table, quick(self.work))
+        return RuleContext(self.study.proxy, self.study.table, quick(self.study))
 
     @cached_property
     def rules(self) -> list[Baseline]:
         """The baselines."""
-        return list(baselines_of(self.work.proxy).values())
+        return list(baselines_of(self.study.proxy).values())
 
     @cached_property
     def plain(self) -> DataFreeKernels:
         """Kernels as published."""
-        return DataFreeKernels(self.work.proxy)
+        return DataFreeKernels(self.study.proxy)
 
     def block(self, cost: str, share: float) -> BudgetRows:
         """The rows for a budget, with test accuracies where they were asked for and matter."""
@@ -145,8 +151,8 @@ class BaselineComparison:
         """A row with the accuracy of what `run` would build of its plan."""
         if row.name not in self.plans:
             return row
-        plan, corrections = self.plans[row.name], self.work.corrections
-        self.made[row.name, BUILT] = lambda: composed(self.work.proxy, plan, corrections.of(plan).stages)
+        plan, corrections = self.plans[row.name], self.study.refits
+        self.made[row.name, BUILT] = lambda: composed(self.study.proxy, plan, corrections.of(plan).stages)
         return replace(row, built=Score(corrections(plan)))
 
     def tested(self, row: Row, kinds: Sequence[str]) -> Row:
@@ -160,7 +166,7 @@ class BaselineComparison:
         ways = [(rule.name, rule.source, partial(self.planned, rule, budget)) for rule in self.rules]
         ways.append((FILTERS, SOURCE, partial(self.filters, budget)))
         (share,) = budget.values()
-        with self.work.progress.task(f"baselines at {share:g}", len(ways)) as step:
+        with self.study.progress.task(f"baselines at {share:g}", len(ways)) as step:
             for name, source, make in ways:
                 step(0, note=name)
                 yield attempt(name, source, make)
@@ -168,25 +174,25 @@ class BaselineComparison:
 
     def ours(self, budget: Costs) -> Row:
         """The point that is chosen off the front."""
-        chosen, why = self.work.picked(self.points, budget)
+        chosen, why = self.study.choose(self.study.points, budget)
         return replace(self.row(OURS, why, chosen.plan), trial=chosen.trial)
 
     def planned(self, rule: Baseline, budget: Costs) -> Row:
         """What a rule makes of a budget."""
-        found = self.row(rule.name, rule.source, plan := rule.plan(self.bench, budget))
-        return replace(found, dominated=self.dominated(self.work.proxy.measure(plan)))
+        found = self.row(rule.name, rule.source, plan := rule.plan(self.context, budget))
+        return replace(found, dominated=self.dominated(self.study.proxy.measure(plan)))
 
     def row(self, name: str, source: str, plan: Plan) -> Row:
         """The row of a plan, with fitted and with plain kernels."""
         self.plans[name] = plan
-        ways = {"fitted": partial(self.work.proxy.swaps, plan), "plain": partial(self.plain.swaps, plan)}
+        ways = {"fitted": partial(self.study.proxy.swaps, plan), "plain": partial(self.plain.swaps, plan)}
         self.made |= {(name, kind): make for kind, make in ways.items()}
         fitted, plain = (self.scored(plan, kind, make) for kind, make in ways.items())
-        return filled(Row(name, source, fitted=fitted, plain=plain), self.work.proxy.measure(plan))
+        return filled(Row(name, source, fitted=fitted, plain=plain), self.study.proxy.measure(plan))
 
     def filters(self, budget: Costs) -> Row:
         """Filter pruning: nothing is fitted."""
-        cut, proxy = pruned(self.work.proxy, budget), self.work.proxy
+        cut, proxy = pruned(self.study.proxy, budget), self.study.proxy
         maps = proxy.network.run(proxy.pixels, cut.kernels)
         alike = {tap: finite(proxy.similar(proxy.reference[tap], maps[tap])) for tap in maps}
         measured = Measured(alike, cut.params, cut.macs, cut.params_share, cut.macs_share)
@@ -196,8 +202,8 @@ class BaselineComparison:
 
     def dominated(self, measured: Measured) -> int:
         """How many points of the front something dominates in the study's costs."""
-        theirs = np.array([cost(measured) for cost in self.work.proxy.objectives.values()])
-        ours = cost_matrix(self.points)
+        theirs = np.array([cost(measured) for cost in self.study.proxy.objectives.values()])
+        ours = cost_matrix(self.study.points)
         lost = np.all(theirs <= ours, axis=1) & np.any(theirs < ours - ROUNDING, axis=1)
         self.beaten |= set(np.flatnonzero(lost).tolist())
         return int(lost.sum())
@@ -210,12 +216,12 @@ class BaselineComparison:
 
     def score(self, kernels: Kernels) -> Score:
         """The validation accuracy with these kernels, and BatchNorm re-estimated where that helps."""
-        return Score(self.work.accuracy.of(kernels))
+        return Score(self.study.accuracy.of(kernels))
 
     def on_test(self, kernels: Kernels) -> float:
         """The test accuracy with these kernels, and BatchNorm re-estimated in the same way."""
-        judge = self.work.accuracy
-        return judge.right(self.work.data.test, kernels, judge.statistics(kernels))
+        judge = self.study.accuracy
+        return judge.right(self.study.data.test, kernels, judge.statistics(kernels))
 
     def original(self) -> Score:
         """The accuracies of the original."""
@@ -257,35 +263,35 @@ def filled(row: Row, measured: Measured) -> Row:
     return replace(row, params=measured.params_share, macs=measured.macs_share, loss=OBJECTIVES["loss"](measured))
 
 
-def quick(work: Run) -> Callable[[Plan], float]:
+def quick(study: SearchedStudy) -> Callable[[Plan], float]:
     """The accuracy of plans on few validation images, spread over all of those that points are compared on."""
-    judge, known = work.accuracy, dict[Plan, float]()
+    judge, known = study.accuracy, dict[Plan, float]()
     there = len(judge.labels)
     some = np.unique(np.linspace(0, there - 1, min(there, QUICK)).round().astype(int))
     images, labels = judge.preprocess(judge.images[some]), judge.labels[some]
 
     def right(plan: Plan) -> float:
         if plan not in known:
-            known[plan] = float(np.mean(work.proxy.logits(plan, images).argmax(axis=1) == labels))
+            known[plan] = float(np.mean(study.proxy.logits(plan, images).argmax(axis=1) == labels))
         return known[plan]
 
     return right
 
 
-def notes(work: Run, test: bool) -> tuple[str, ...]:
+def notes(study: SearchedStudy, test: bool) -> tuple[str, ...]:
     """What a fair reader should know of how the rows were measured."""
     there, kind = (
-        len(work.accuracy.labels),
-        "validation and training" if work.data.validation_is_small else "validation",
+        len(study.accuracy.labels),
+        "validation and training" if study.data.validation_is_small else "validation",
     )
     return (
         f"Accuracies are of {there:,} {kind} images, before any training: with kernels fitted to "
-        f"{len(work.calibration):,} calibration images as ours are, and with plain kernels as published; BatchNorm "
+        f"{study.calibration:,} calibration images as ours are, and with plain kernels as published; BatchNorm "
         "statistics are re-estimated wherever that helps. As built: the chains are also refitted in layer order where "
         "that is more accurate, ours and those of the baseline that is best with fitted kernels.",
-        *work.data.notes,
+        *study.data.notes,
         "Our point is the most accurate as built of a dozen or more that these very validation images are shown to, so "
         "its accuracy is a little flattered; every baseline is one plan, of which greedy looks at "
         f"{min(there, QUICK):,} of the images.",
-        *([f"The {len(work.data.test):,} test images are only reported: nothing is chosen by them. {TESTED}"] * test),
+        *([f"The {len(study.data.test):,} test images are only reported: nothing is chosen by them. {TESTED}"] * test),
     )

@@ -14,7 +14,9 @@ from lrf_optuna.cli.terminal import console, guarded
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
-    from lrf_optuna.pipeline.run_folder import ExistingStudy
+    from lrf_optuna.cli.progress_bars import Bars
+    from lrf_optuna.pipeline.run_folder import ExistingStudy, RunFolder
+    from lrf_optuna.plans.result import Result
 
 app = typer.Typer(
     name="lrf-optuna",
@@ -65,6 +67,7 @@ def run(
     batch: o.Batch = None,
     distil: o.Distil = None,
     optimizer: o.Optimizer = None,
+    force: o.Force = False,
 ) -> None:
     """Search, choose one point, build it, fine-tune it once.
 
@@ -106,14 +109,10 @@ def run(
     folder = out or Path("runs") / spec.name
     with console(folder) as shown:
         from lrf_optuna.pipeline.run import Run
-        from lrf_optuna.report.tables import layers_table, standing_table
 
         work = Run.open(spec, folder, progress=shown, started=started)
-        result = work.finish(work.search())
-        shown.console.print("", layers_table(result.layers), "", standing_table(result), sep="\n")
-        shown.console.print(
-            f"\n{folder / 'model.keras'}, report: {folder / 'report.html'}", style="bold", highlight=False
-        )
+        work.force = force
+        print_result(work.finish(work.search()), work.folder, shown)
 
 
 @guarded
@@ -134,8 +133,7 @@ def select(
     found = locate(name, storage, out)
     spec = o.choosing(found.spec, target, max_drop, knee, by)
     measured = spec.search.by == "accuracy" or spec.search.max_drop is not None
-    with console(found.folder, loads=measured) as shown:
-        from lrf_optuna.pipeline.run_folder import keep_choice
+    with console(found.folder.path, loads=measured) as shown:
         from lrf_optuna.report.tables import front_table
 
         points = pareto(found.record.candidates())
@@ -145,17 +143,17 @@ def select(
             from lrf_optuna.pipeline.run import Run
 
             chosen, why = Run.resume(found, spec, shown).choose(points)
-        keep_choice(found.folder, found.record.name, chosen, why)
+        found.folder.write_choice(found.record.name, (chosen, why))
         shown.say(f"trial {chosen.trial}: {why}")
         shown.console.print(front_table([chosen], chosen.trial))
 
 
 @guarded
-def build(name: o.Name, storage: o.Storage = None, out: o.Out = None) -> None:
+def build(name: o.Name, storage: o.Storage = None, out: o.Out = None, force: o.Force = False) -> None:
     """Build the selected point (or the one that the study asks for) as model.keras, without tuning."""
     from lrf_optuna.pipeline.run_folder import locate
 
-    made(locate(name, storage, out), {"tune.epochs": 0})
+    build_selected(locate(name, storage, out), {"tune.epochs": 0}, force)
 
 
 @guarded
@@ -174,7 +172,7 @@ def tune(
     found = locate(name, storage, out)
     if epochs is not None and epochs < 1:
         raise LrfError(f"--epochs should be 1 or more, but got {epochs}: to leave a model untuned, build it")
-    made(found, {"tune.epochs": epochs or found.spec.tune.epochs or 5, "tune.rate": o.rate_of(rate)})
+    build_selected(found, {"tune.epochs": epochs or found.spec.tune.epochs or 5, "tune.rate": o.rate_of(rate)})
 
 
 @guarded
@@ -197,31 +195,38 @@ def compare(
 
     shares = checked_budgets(o.numbers("--budgets", budgets) or BUDGETS, cost or "params")
     found = locate(name, storage, out)
-    with console(found.folder, aside=as_json) as shown:
-        from lrf_optuna.baselines.compare import compare_baselines as compared
-        from lrf_optuna.baselines.compare import leave
+    with console(found.folder.path, aside=as_json) as shown:
+        from lrf_optuna.pipeline.compare import compare_run
         from lrf_optuna.pipeline.run import Run
         from lrf_optuna.report.printing import print_comparison
 
         work = Run.resume(found, found.spec, shown)
-        comparison = compared(work, shares, cost=cost or "params", test=test)
-        leave(work, comparison)
+        comparison = compare_run(work, shares, cost or "params", test)
+        work.folder.write_comparison(work.record, comparison)
         print_comparison(comparison, as_json)
 
 
-def made(found: ExistingStudy, options: dict[str, object]) -> None:
+def build_selected(found: ExistingStudy, options: dict[str, object], force: bool = False) -> None:
     """Build, and tune if the options say so, the point that plan.json has or else the study asks for."""
-    with console(found.folder) as shown:
+    spec, choice = found.spec.override(options), found.folder.read_choice()
+    if not spec.tune.epochs and not force:
+        found.folder.check_untuned()
+    with console(found.folder.path) as shown:
         from lrf_optuna.pipeline.run import Run
-        from lrf_optuna.pipeline.run_folder import chosen_in
-        from lrf_optuna.report.tables import layers_table, standing_table
 
-        work = Run.resume(found, found.spec.override(options), shown)
-        candidates, choice = work.record.candidates(), chosen_in(found.folder)
+        work = Run.resume(found, spec, shown)
+        work.force, candidates = force, work.record.candidates()
         if choice and choice[0] not in candidates:
-            raise LrfError(f"the choice in {found.folder} is no trial of this study: choose again with select")
-        result = work.finish(candidates, choice)
-        shown.console.print("", layers_table(result.layers), "", standing_table(result), sep="\n")
+            raise LrfError(f"the choice in {found.folder.path} is no trial of this study: choose again with select")
+        print_result(work.finish(candidates, choice), found.folder, shown)
+
+
+def print_result(result: Result, folder: RunFolder, shown: Bars) -> None:
+    """What a run found, and where its files are."""
+    from lrf_optuna.report.tables import layers_table, standing_table
+
+    shown.console.print("", layers_table(result.layers), "", standing_table(result), sep="\n")
+    shown.console.print(f"\n{folder.model}, report: {folder.report}", style="bold", highlight=False)
 
 
 for command in (run, layers, front, select, build, tune, compare, dashboard, cache):

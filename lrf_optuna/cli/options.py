@@ -85,6 +85,7 @@ Validation = Annotated[Real, option("Share of the training images to split off w
 
 Epochs = Annotated[Whole, option("Passes of the one fine-tune.", "5", TUNE)]
 NoTune = Annotated[bool, option("Leave the built model as it is.", None, TUNE, "--no-tune")]
+Force = Annotated[bool, option("Let an untuned model replace a tuned one.", None, TUNE, "--force")]
 Rate = Annotated[Text, option("Learning rate, or auto to find it from the data.", "auto", TUNE)]
 Batch = Annotated[Whole, option("Images a step.", "128", TUNE)]
 Distil = Annotated[Real, option("Weight of the distillation from the original.", "5", TUNE)]

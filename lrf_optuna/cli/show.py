@@ -82,7 +82,7 @@ def front(
     """Print the Pareto points of a study."""
     from rich.console import Console
 
-    from lrf_optuna.pipeline.run_folder import chosen_in, locate
+    from lrf_optuna.pipeline.run_folder import locate
     from lrf_optuna.plans.front import pareto_front as pareto
     from lrf_optuna.report.tables import front_table, methods
 
@@ -97,7 +97,7 @@ def front(
         writer.writerows([p.trial, *p.costs.values(), methods(p.plan), p.plan.to_json()] for p in points)
         print(text.getvalue(), end="")
     else:
-        there = chosen_in(found.folder)
+        there = found.folder.read_choice()
         Console().print(front_table(points, there[0].trial if there else None))
 
 

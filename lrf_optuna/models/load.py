@@ -6,6 +6,7 @@ A net of the zoo is cached under a name that says what it was trained on, so a c
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 import zlib
@@ -88,6 +89,25 @@ def _from_file(path: Path) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever broke inside: ValueError, TypeError, KeyError, OSError
         raise LrfError(f"cannot load {path}: {_reason(str(error))}") from error
+
+
+def load_like(path: Path, model: keras.Model) -> keras.Model:
+    """The model in a file whose custom layers and activations are those of `model`, registered or not."""
+    import keras
+
+    with keras.saving.custom_object_scope(custom_objects(model)):
+        return _from_file(path)
+
+
+def custom_objects(model: keras.Model) -> dict[str, Any]:
+    """Name -> class or function, for all in the layers of a model that Keras does not know by itself."""
+    values = [value for layer in model._flatten_layers() for value in (layer, *vars(layer).values())]
+    found = [
+        value if inspect.isroutine(value) else type(value)
+        for value in values
+        if hasattr(value, "get_config") or inspect.isroutine(value)
+    ]
+    return {one.__name__: one for one in found if not one.__module__.startswith(("keras.", "builtins"))}
 
 
 def _reason(message: str) -> str:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
-from lrf_optuna.data.dataset import Data, data_from_arrays
+from lrf_optuna.config import DataSpec, ModelSpec, StudySpec, name_for
+from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.load import describe_input, load_model
+from lrf_optuna.files import digest
+from lrf_optuna.models.forward import weights_of
+from lrf_optuna.models.load import load_like
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
 
-ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
+OBJECT = "keras.Model"
+"""The model's path in the specification of a study whose model was given as an object."""
+ARRAYS = "arrays"
+"""The data's path in the specification of a study whose data were given as arrays."""
+KEYWORDS = {"epochs": "tune", "divide": "preprocess: divide", "mean": "preprocess: mean", "std": "preprocess: std"}
+"""Option of the command line -> the argument of `compress` with another name."""
 
 
 def compress(
     model: Any,
     data: Mapping[str, Any] | Data | str | Path,
     *,
-    name: str = "notebook",
+    name: str | None = None,
     trials: int = 300,
     target: Mapping[str, float] | None = None,
     max_drop: float | None = None,
@@ -29,6 +38,7 @@ def compress(
     seed: int = 0,
     out: str | Path | None = None,
     preprocess: Mapping[str, Any] | None = None,
+    force: bool = False,
     progress: Progress = SILENT,
     **search: Any,
 ) -> tuple[Any, Result]:
@@ -36,42 +46,50 @@ def compress(
 
     `model`: a Keras model, or what `--model` takes. `data`: a mapping of arrays (x_train, y_train, x_test, y_test, and
     x_val, y_val where there are any), or what `--data` takes. `preprocess`: keys of a study's [data] section (divide,
-    mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes, True for the default, False for none. Further
-    keywords are keys of [search]. Gives the smaller Keras model and the `Result`; files are in `out`, else
-    runs/`name`. Raises LrfError for whatever does not fit.
+    mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes, True for the default, False for none. `force`:
+    whether an untuned model may replace a tuned one. Further keywords are keys of [search]. Gives the smaller Keras
+    model and the `Result`; files are in `out`, else runs/`name`. Without `name` it is that of the model, with a digest
+    of its weights where the model is an object. Raises LrfError for whatever does not fit.
     """
-    named = isinstance(model, (str, Path))
-    plain = StudySpec(
-        name="notebook",
-        model=ModelSpec(path=str(model) if named else "keras.Model"),
-        data=DataSpec(path="arrays"),
-    )
-    options: dict[str, object] = {
-        "name": name,
-        "data.path": str(data) if isinstance(data, (str, Path)) else None,
-        "search.trials": trials,
-        "search.targets": dict(target or {}),
-        "search.max_drop": max_drop,
-        "search.seed": seed,
-        "tune.epochs": {True: None, False: 0}[tune] if isinstance(tune, bool) else tune,
-    }
-    options |= {f"data.{key}": value for key, value in (preprocess or {}).items()}
-    spec = plain.override(options | {f"search.{key}": value for key, value in search.items()})
-    in_zoo = named and str(model).startswith("zoo:")
-    network = None if in_zoo else load_model(spec.model.path) if named else model
-    if isinstance(data, Mapping):
-        shape, classes = (None, None) if network is None else describe_input(network)
-        data = data_from_arrays(**named_arrays(data), spec=spec.data, seed=seed, input_shape=shape, classes=classes)
-    folder = Path(out) if out else Path("runs") / name
-    run = Run.open(spec, folder, model=network, data=data if isinstance(data, Data) else None, progress=progress)
-    result = run.finish(run.search())
-    return run.made or load_model(str(folder / "model.keras")), result
+    is_path = isinstance(model, (str, Path))
+    with python_words():
+        plain = StudySpec(
+            name="study",
+            model=ModelSpec(path=str(model) if is_path else OBJECT),
+            data=DataSpec(path=str(data) if isinstance(data, (str, Path)) else ARRAYS),
+        )
+        options: dict[str, object] = {
+            "name": name or (None if out else default_name(model, plain)),
+            "search.trials": trials,
+            "search.targets": dict(target or {}),
+            "search.max_drop": max_drop,
+            "search.seed": seed,
+            "tune.epochs": {True: None, False: 0}[tune] if isinstance(tune, bool) else tune,
+        }
+        options |= {f"data.{key}": value for key, value in (preprocess or {}).items()}
+        spec = plain.override(options | {f"search.{key}": value for key, value in search.items()})
+        folder = Path(out) if out else Path("runs") / spec.name
+        given_model, given_data = None if is_path else model, None if isinstance(data, (str, Path)) else data
+        run = Run.open(spec, folder, model=given_model, data=given_data, progress=progress)
+        run.force = force
+        result = run.finish(run.search())
+        return run.final_model or load_like(run.folder.model, run.model), result
 
 
-def named_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays by their names. Raises LrfError where one is missing or unknown."""
-    missing, unknown = sorted(set(ARRAYS[:4]) - data.keys()), sorted(map(str, data.keys() - set(ARRAYS)))
-    if missing or unknown:
-        what = f"lack {', '.join(missing)}" if missing else f"have unknown names: {', '.join(unknown)}"
-        raise LrfError(f"the data {what}; they should be {', '.join(ARRAYS[:4])}, and {', '.join(ARRAYS[4:])} if any")
-    return dict(data)
+def default_name(model: Any, spec: StudySpec) -> str:
+    """A study's name where none was given: two models with other weights have two names."""
+    if isinstance(model, (str, Path)):
+        return name_for(spec.model.path, spec.data.path)
+    if not hasattr(model, "weights"):
+        raise LrfError(f"the model should be a Keras model, a file or a name, but got {type(model).__name__}")
+    return f"{name_for(model.name, ARRAYS)}-{digest(*weights_of(model))[:6]}"
+
+
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Errors name arguments of Python, `max_drop`, where the command line would name its options, `--max-drop`."""
+    try:
+        yield
+    except LrfError as error:
+        text = re.sub(r"--([a-z-]+)", lambda m: KEYWORDS.get(m[1], m[1].replace("-", "_")), str(error))
+        raise LrfError(text) from error

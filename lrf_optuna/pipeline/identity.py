@@ -1,4 +1,4 @@
-"""What a study is about, in words with a digest each: a study of the same name can say what differs."""
+"""The identity of a study: what it is about, as names with a digest each, so that a refusal can say what differs."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from lrf_optuna.search.samplers import SAMPLERS
 
 
 def study_identity(spec: StudySpec, data: Data, model: Any, inventory: Inventory) -> dict[str, str]:
-    """The whole question: the model, the images, the space, the costs."""
+    """The whole identity: the model, the images, the search space, the costs."""
     layers = [(row.path, row.kind, row.params, row.macs) for row in inventory.rows]
     return {
         "model": digest(str(layers), *weights_of(model)),
         "set of sites": digest(str([(site.name, site.op) for site in inventory.sites])),
-        **data_word(spec, data),
-        **words_of(spec),
+        **data_identity(spec, data),
+        **spec_identity(spec),
     }
 
 
-def words_of(spec: StudySpec) -> dict[str, str]:
-    """What a study is about, as far as the specification alone says: checked before model and data are loaded."""
-    asked = spec.search
+def spec_identity(spec: StudySpec) -> dict[str, str]:
+    """The part of the identity that the specification alone gives: it is checked before model and data are loaded."""
+    search = spec.search
     return {
-        "set of methods": ", ".join(asked.methods or DECOMPOSITIONS),
-        "keep grid": ", ".join(map(str, asked.keep)),
-        "set of objectives": ", ".join(asked.objectives),
-        "similarity": asked.similarity,
-        "set of maps": asked.maps,
-        "seed": str(asked.seed),
-        "calibration": str(asked.calibration),
+        "set of methods": ", ".join(search.methods or DECOMPOSITIONS),
+        "keep grid": ", ".join(map(str, search.keep)),
+        "set of objectives": ", ".join(search.objectives),
+        "similarity": search.similarity,
+        "set of maps": search.maps,
+        "seed": str(search.seed),
+        "calibration": str(search.calibration),
     }
 
 
-def data_word(spec: StudySpec, data: Data) -> dict[str, str]:
-    """What a study's images are, as far as they decide what a plan costs."""
+def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
+    """The part of the identity that the data give: the images that decide what a plan costs."""
     calibration = data.calibration(spec.search.calibration, spec.search.seed).pixels
     return {"data": digest(calibration, str(data.preprocess))}
 
 
 def check_names(spec: StudySpec) -> None:
-    """Names that the tables do not have are refused before anything but the plug-ins is loaded."""
+    """Raises LrfError for a name that its table lacks; nothing but the plug-ins is loaded for that."""
     load_plugins()
     for method in spec.search.methods or ():
         lookup(DECOMPOSITIONS, method, "method")

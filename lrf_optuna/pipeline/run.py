@@ -1,7 +1,4 @@
-"""The whole road for one study: prepare, search, choose, build, tune; every step leaves its files in the run folder.
-
-A step that is already done is not repeated.
-"""
+"""One study from its specification to its files: search, choose, build, tune. A finished step is not repeated."""
 
 from __future__ import annotations
 
@@ -16,63 +13,56 @@ from typing import Any
 
 import numpy as np
 
-from lrf_optuna.config import StudySpec
-from lrf_optuna.data.dataset import Data, load_data
-from lrf_optuna.files import check_folder, digest
+from lrf_optuna.config import FUNCTION, StudySpec
+from lrf_optuna.data.dataset import Data
+from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
-from lrf_optuna.models.load import describe_input, load_model
-from lrf_optuna.models.separable import split_separable
-from lrf_optuna.models.surgery import check_can_be_copied
-from lrf_optuna.pipeline.asking import scoring, searching, task_of, tolerated
+from lrf_optuna.models.load import load_like
 from lrf_optuna.pipeline.build import build, parts_of
-from lrf_optuna.pipeline.identity import check_names, data_word, study_identity, words_of
-from lrf_optuna.pipeline.run_folder import (
-    MODEL,
-    ExistingStudy,
-    answered,
-    default_url,
-    earlier,
-    evaluate_model,
-    keep_choice,
-    keep_model,
-    leave_report,
-    leave_result,
-    standing_of_original,
-    trained,
-)
+from lrf_optuna.pipeline.identity import study_identity
+from lrf_optuna.pipeline.inputs import GivenData, load_inputs
+from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.plans.result import Evaluation, Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.kernel_cache import cache_folder as place_of
+from lrf_optuna.scoring.kernel_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import is_flat, search_front
-from lrf_optuna.search.workers import WorkerPool
+from lrf_optuna.search.workers import WorkerPool, WorkerTask
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation, considered, glanced
-from lrf_optuna.selection.choose import choose_point
+from lrf_optuna.selection.choose import choose_point, tolerable
 from lrf_optuna.selection.sequential_refit import PlanRefits, corrections_of
-from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
-from lrf_optuna.training.finetune import finetune
+from lrf_optuna.training.finetune import accuracy, finetune
 
 log = logging.getLogger(__name__)
 PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
+LADDER = 24
+"""Plans of the Lagrangian sweep that a tolerated drop of accuracy is looked up in: steps of about 4 % in size."""
+PROXY_KEYS = {"methods", "objectives", "similarity", "maps"}
+"""Fields of `SearchSpec` that are arguments of `Proxy`."""
+SEARCH_KEYS = {"trials", "population", "seed", "sampler", "initial_plans", "stop_when_flat"}
+"""Fields of `SearchSpec` that are arguments of `search_front`."""
 
 
 @dataclass
 class Run:
-    """One study with its model, data and folder; steps are methods, what they need is made on first use."""
+    """One study with its model, data and folder; everything that its steps need is computed on first use."""
 
     spec: StudySpec
-    folder: Path
+    folder: RunFolder
     model: Any
     data: Data
     progress: Progress = SILENT
+    force: bool = False
+    """Whether an untuned model may replace a tuned one."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     """Phase -> seconds that it took; their sum is about the time of the whole run."""
-    made: Any = None
-    """The model that `finish` built or tuned; None where there was nothing to do."""
+    final_model: Any = None
+    """The model that `finish` built or tuned; None where the folder had it already."""
 
     @classmethod
     def open(
@@ -81,48 +71,40 @@ class Run:
         folder: Path,
         *,
         model: Any = None,
-        data: Data | None = None,
+        data: GivenData = None,
         progress: Progress = SILENT,
         started: float | None = None,
     ) -> Run:
         """The run of `spec` in `folder`; model and data are loaded where they are not given.
 
         `started`: the `time.perf_counter()` from which on the phase `load` is counted; now where it is not given.
-        Raises LrfError for whatever does not exist or does not fit, before anything is written.
+        Raises LrfError for what does not exist or does not fit, before anything is written.
         """
         started = time.perf_counter() if started is None else started
-        check_names(spec)
-        url, path, seed = spec.search.storage or default_url(folder), spec.model.path, spec.search.seed
-        database = sqlite_file(url)
-        for place in (folder, database.parent) if database else (folder,):
-            check_folder(place)
-        StudyStore.check(url, spec.name, words_of(spec))
-        if path.startswith("zoo:") and model is None:
-            data = data or load_data(spec.data, seed)
-            StudyStore.check(url, spec.name, data_word(spec, data))  # before the net of other images is replaced
-            model = trained(path, folder, data, seed, progress)
-        elif model is None:
-            model = load_model(path)
-        check_can_be_copied(model)
-        model = split_separable(model)
-        shape, classes = describe_input(model)
-        data = data or load_data(spec.data, seed, shape, classes)
-        for note in data.notes:
-            progress.say(note)
-        work = cls(spec, folder, model, data, progress)
-        work.seconds["load"] = time.perf_counter() - started
-        return work
+        place = RunFolder(folder)
+        model, data = load_inputs(spec, folder, spec.search.storage or place.url, model, data, progress)
+        run = cls(spec, place, model, data, progress)
+        run.seconds["load"] = time.perf_counter() - started
+        return run
 
     @classmethod
-    def resume(cls, found: ExistingStudy, spec: StudySpec, progress: Progress = SILENT) -> Run:
+    def resume(
+        cls,
+        found: ExistingStudy,
+        spec: StudySpec,
+        progress: Progress = SILENT,
+        *,
+        model: Any = None,
+        data: GivenData = None,
+    ) -> Run:
         """The run of a study that is there, with `spec` for now: the study keeps the one that it was searched with.
 
         Raises LrfError where its model or data are no longer what they were.
         """
-        work = cls.open(spec, found.folder, progress=progress)
-        StudyStore.check(found.record.url, found.record.name, work.question())
-        work.record = found.record
-        return work
+        run = cls.open(spec, found.folder.path, model=model, data=data, progress=progress)
+        StudyStore.check(found.record.url, found.record.name, run.identity)
+        run.record = found.record
+        return run
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -134,13 +116,34 @@ class Run:
         """Raw calibration images: of the training part, by seed."""
         return self.data.calibration(self.spec.search.calibration, self.spec.search.seed).pixels
 
+    @property
+    def unscored(self) -> np.ndarray[Any, Any]:
+        """The raw calibration images that layers are fitted to."""
+        return self.calibration[len(self.proxy) :]
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What the study is about: a study of the same name with another identity is refused."""
+        return study_identity(self.spec, self.data, self.model, self.inventory)
+
+    @cached_property
+    def record(self) -> StudyStore:
+        """The study on disk, new or resumed."""
+        return StudyStore.open(
+            self.spec.search.storage or self.folder.url,
+            self.spec.name,
+            objectives=self.spec.search.objectives,
+            question=self.identity,
+            spec=self.spec.model_dump_json(exclude={"search": {"storage"}}),
+        )
+
     @cached_property
     def proxy(self) -> Proxy:
         """The proxy, fitted to the calibration images."""
-        images, cache = self.data.preprocess(self.calibration), place_of(self.spec.search.cache)
+        images, cache = self.data.preprocess(self.calibration), cache_folder(self.spec.search.cache)
+        options = self.spec.search.model_dump(include=PROXY_KEYS)
         with self.timed("prepare"):
-            how = scoring(self.spec.search)
-            return Proxy(self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **how)
+            return Proxy(self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **options)
 
     @cached_property
     def table(self) -> OptionTable:
@@ -150,188 +153,162 @@ class Run:
             return proxy.table(self.spec.search.keep, self.progress)
 
     @cached_property
-    def record(self) -> StudyStore:
-        """The study on disk, new or resumed."""
-        return StudyStore.open(
-            self.url,
-            self.spec.name,
-            objectives=self.spec.search.objectives,
-            question=self.question(),
-            spec=self.spec.model_dump_json(exclude={"search": {"storage"}}),
-        )
+    def accuracy(self) -> Accuracy:
+        """The accuracy of plans on validation images, as they were scored."""
+        return accuracy_on_validation(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
 
-    @property
-    def url(self) -> str:
-        """Where the study is."""
-        return self.spec.search.storage or default_url(self.folder)
-
-    def question(self) -> dict[str, str]:
-        """What the study is about: a study of the same name with another question is refused."""
-        return study_identity(self.spec, self.data, self.model, self.inventory)
+    @cached_property
+    def refits(self) -> PlanRefits:
+        """The accuracy and the kernels of plans as they would be built."""
+        return corrections_of(self.accuracy, self.data, self.unscored, self.progress)
 
     def search(self) -> list[Candidate]:
-        """Every candidate, after as many further trials as the spec asks for."""
-        asked = self.spec.search
+        """Every candidate, after as many further trials as the specification asks for."""
+        self.check_replaceable()
+        search = self.spec.search
         with self.timed("load"):
-            found = self.record.candidates()
-        if len(found) >= asked.trials or (
-            asked.stop_when_flat and is_flat(hypervolume_history(found), asked.population)
-        ):
-            return found
-        if found:
-            self.progress.say(f"{len(found)} of {asked.trials} trials are there: going on")
-        proxy, table = self.proxy, self.table
-        how = searching(asked, self.tolerated())
+            done = self.record.candidates()
+        flat = search.stop_when_flat and is_flat(hypervolume_history(done), search.population)
+        if flat or len(done) >= search.trials:
+            return done
+        if done:
+            self.progress.say(f"{len(done)} of {search.trials} trials are there: going on")
+        table, limits = self.table, search.wanted | self.loss_limit()
+        options = search.model_dump(include=SEARCH_KEYS) | {"targets": limits}
         with self.timed("search"):
-            if asked.workers == 1:
-                return search_front(proxy, table, **how, store=self.record, progress=self.progress)
-            images = self.data.preprocess(self.calibration)
-            team = WorkerPool(asked.workers, self.folder, self.progress)
-            team.search(task_of(self.spec, self.url, how), self.model, images, self.record)
+            if search.workers == 1:
+                return search_front(self.proxy, table, **options, store=self.record, progress=self.progress)
+            pool = WorkerPool(search.workers, self.folder.path, self.progress)
+            pool.search(self.worker_task(options), self.model, self.data.preprocess(self.calibration), self.record)
             return self.record.candidates()
 
-    def tolerated(self) -> dict[str, float]:
-        """The loss that goes with the drop that is asked for, as a limit for the search; nothing where none is."""
-        asked = self.spec.search
-        if asked.max_drop is None or "loss" not in asked.objectives:
+    def worker_task(self, options: dict[str, Any]) -> WorkerTask:
+        """The task of every worker process: `search_front` with these options."""
+        search, path = self.spec.search, self.spec.model.path
+        home = path.partition(":")[0]
+        module = home if FUNCTION.fullmatch(path) and home not in ("zoo", "keras") else None
+        scoring = search.model_dump(include=PROXY_KEYS)
+        return WorkerTask(
+            self.record.url, self.spec.name, str(cache_folder(search.cache)), scoring, search.keep, options, module
+        )
+
+    def loss_limit(self) -> dict[str, float]:
+        """The loss that goes with the tolerated drop of accuracy, as a limit for the search; empty without a drop."""
+        drop = self.spec.search.max_drop
+        if drop is None or "loss" not in self.spec.search.objectives:
             return {}
-        most = tolerated(asked.max_drop, self.table, self.accuracy, self.corrections)
-        self.progress.say(f"a drop of {asked.max_drop:g} points goes with a loss of about {most:.4f}")
+        plans = enumerate(evenly_spaced(self.table, LADDER))
+        most = tolerable([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.accuracy, self.refits)
+        self.progress.say(f"a drop of {drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}
 
-    def choose(self, points: Sequence[Candidate]) -> tuple[Candidate, str]:
-        """One point off the front, and why, as the spec asks."""
-        asked = self.spec.search
-        if asked.by == "loss" and asked.max_drop is None:
-            return choose_point(points, targets=asked.wanted, progress=self.progress)
-        return self.picked(points, asked.wanted, asked.max_drop)
+    def choose(self, points: Sequence[Candidate]) -> Reasoned:
+        """One point off the front, and why, as the specification asks."""
+        search = self.spec.search
+        if search.by == "loss" and search.max_drop is None:
+            return choose_point(points, targets=search.wanted, progress=self.progress)
+        return self.choose_by_accuracy(points, search.wanted, search.max_drop)
 
-    def picked(
+    def choose_by_accuracy(
         self, points: Sequence[Candidate], targets: Mapping[str, float], max_drop: float | None = None
-    ) -> tuple[Candidate, str]:
+    ) -> Reasoned:
         """One point off the front by its measured accuracy, and why."""
         return choose_point(
             points,
             targets=targets,
             max_drop=max_drop,
             accuracy=self.accuracy,
-            built=self.corrections,
+            built=self.refits,
             glance=self.accuracy.glance,
             considered=considered(self.accuracy),
             glanced=glanced(self.accuracy),
             progress=self.progress,
         )
 
-    @cached_property
-    def accuracy(self) -> Accuracy:
-        """The accuracy of plans on validation images, as they were scored."""
-        return accuracy_on_validation(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
+    def finish(self, candidates: Sequence[Candidate], choice: Reasoned | None = None) -> Result:
+        """Build and tune the given choice, or else the one that the specification asks for, and write all files.
 
-    @cached_property
-    def corrections(self) -> PlanRefits:
-        """The accuracy of plans as they would be built, and what that is."""
-        return corrections_of(self.accuracy, self.data, self.unscored, self.progress)
-
-    @property
-    def unscored(self) -> np.ndarray[Any, Any]:
-        """The raw calibration images that layers are fitted to."""
-        return self.calibration[len(self.proxy) :]
-
-    def build(self, chosen: Candidate) -> Any:
-        """The chosen point as a model."""
-        with self.timed("build"):
-            corrected = self.corrections.of(chosen.plan)
-            return build(self.model, self.proxy, chosen.plan, corrected)
-
-    def tune(self, built: Any) -> tuple[Any, int]:
-        """The model after one fine-tune, in place, and the number of passes."""
-        with self.timed("tune"):
-            tuned = finetune(
-                built, self.model, self.data, self.spec.tune, seed=self.spec.search.seed, progress=self.progress
-            )
-        log.info("fine-tuned at the rate %g: validation accuracy %s", tuned.rate, tuned.val_accuracy)
-        return tuned.model, tuned.epochs
-
-    def standing(self, model: Any, macs: int, file: Path | None = None, epochs: int | None = None) -> Evaluation:
-        """A network's size and accuracies."""
-        with self.timed("measure"):
-            return evaluate_model(model, self.data, macs, file, epochs, self.progress)
-
-    def made_by(self, chosen: Candidate, tuned: bool) -> str:
-        """A digest of all that decides what `model.keras` is, tuned or only built."""
-        labels = [part.labels for part in (self.data.train, self.data.val, self.data.test)]
-        recipe = self.spec.tune.model_dump_json() if tuned else ""
-        return digest(chosen.plan.to_json(), str(self.question()), self.data.augment, recipe, *labels)
-
-    def finish(self, candidates: Sequence[Candidate], choice: tuple[Candidate, str] | None = None) -> Result:
-        """Build and tune the given choice, or else the one that the spec asks for, and write what a run leaves.
-
-        Where the folder has just that model already, nothing is made again.
+        Where the folder has just that model already, nothing is built again. Raises LrfError where an untuned model
+        would replace a tuned one.
         """
-        points, asked = pareto_front(candidates), self.asked(candidates)
+        self.check_replaceable()
+        points, request = pareto_front(candidates), self.request_digest(len(candidates))
         with self.timed("pick"):
-            chosen, why = choice or self.chosen(points, asked) or self.choose(points)
-        self.progress.say(f"trial {chosen.trial}: {why}")
-        keep_choice(self.folder, self.spec.name, chosen, why, "" if choice else asked)
-        earlier = self.earlier(chosen, tuned=bool(self.spec.tune.epochs))
-        if earlier and earlier.trials == len(candidates):
+            chosen = choice or self.folder.choice_for(request, points) or self.choose(points)
+        self.progress.say(f"trial {chosen[0].trial}: {chosen[1]}")
+        self.folder.write_choice(self.spec.name, chosen, "" if choice else request)
+        existing = self.folder.result_for(self.model_digest(chosen[0], tuned=bool(self.spec.tune.epochs)))
+        if existing and existing.trials == len(candidates):
             self.progress.say("nothing to do: the model of this point is there")
-            return earlier
-        result = self.result(candidates, chosen, why)
-        macs = plan_counts(self.inventory, chosen.plan)[1]
-        untuned = self.earlier(chosen, tuned=False)
-        if untuned:
-            built, result.built = load_model(str(self.folder / MODEL)), untuned.built
-        else:
-            built = self.build(chosen)
-            result.built = self.standing(built, macs, self.keep_model(built))
-        if self.spec.tune.epochs:
-            tuned, epochs = self.tune(built)
-            result.tuned = self.standing(tuned, macs, self.keep_model(tuned), epochs)
-        result.seconds = dict(self.seconds)
+            return existing
+        result = self.new_result(candidates, *chosen)
+        self.build_and_tune(result)
         with self.timed("report"):
-            leave_report(self.folder, self.record, candidates, points, result, self.progress)
+            self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.seconds)
-        leave_result(self.folder, result)
+        self.folder.write_result(result)
         return result
 
-    def asked(self, candidates: Sequence[Candidate]) -> str:
-        """A digest of all that decides which point is chosen."""
-        search = self.spec.search
-        way = str((len(candidates), search.wanted, search.max_drop, search.by))
-        return digest(self.spec.name, way, str(self.question()), self.data.augment, self.data.val.labels)
+    def build_and_tune(self, result: Result) -> None:
+        """Build the chosen point, tune it where the specification asks for that, and write the last of the two."""
+        plan, epochs = result.chosen.plan, self.spec.tune.epochs
+        macs = plan_counts(self.inventory, plan)[1]
+        untuned = self.folder.result_for(self.model_digest(result.chosen, tuned=False))
+        if untuned:
+            model, result.built = load_like(self.folder.model, self.model), untuned.built
+        else:
+            with self.timed("build"):
+                model = build(self.model, self.proxy, plan, self.refits.of(plan))
+            result.built = self.evaluate(model, macs, final=not epochs)
+        if epochs:
+            with self.timed("tune"):
+                seed = self.spec.search.seed
+                tuned = finetune(model, self.model, self.data, self.spec.tune, seed=seed, progress=self.progress)
+            log.info("fine-tuned at the rate %g: validation accuracy %s", tuned.rate, tuned.val_accuracy)
+            model, result.tuned = tuned.model, self.evaluate(tuned.model, macs, final=True, epochs=tuned.epochs)
+        self.final_model, result.seconds = model, dict(self.seconds)
 
-    def chosen(self, points: Sequence[Candidate], asked: str) -> tuple[Candidate, str] | None:
-        """The point that an earlier run chose for just what is asked, if plan.json has it still."""
-        found = answered(self.folder, asked)
-        return next(((point, found[2]) for point in points if found and found[:2] == (point.trial, point.costs)), None)
+    def evaluate(self, model: Any, macs: int, *, final: bool = False, epochs: int | None = None) -> Evaluation:
+        """The size and the accuracies of a network; a `final` one is written as model.keras."""
+        with self.timed("measure"), self.progress.task("measuring", 2) as step:
+            file_bytes = self.folder.save_model(model, final)
+            val = accuracy(model, self.data, self.data.val)
+            step(1)
+            test = accuracy(model, self.data, self.data.test)
+            step(1)
+        return Evaluation(int(model.count_params()), macs, val, test, file_bytes, epochs)
 
-    def earlier(self, chosen: Candidate, tuned: bool) -> Result | None:
-        """The result of an earlier run that made just this model, if it is there."""
-        return earlier(self.folder, self.made_by(chosen, tuned))
-
-    def keep_model(self, model: Any) -> Path:
-        """Write model.keras, and keep the model for who called."""
-        self.made = model
-        return keep_model(self.folder, model)
-
-    def result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
-        """The result so far, before anything is built."""
-        macs = self.inventory.macs
-        with self.timed("measure"):
-            original = standing_of_original(self.folder, self.model, self.data, macs, self.progress)
+    def new_result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
+        """The result before anything is built."""
         return Result(
             self.spec.name,
             len(candidates),
             len({candidate.plan for candidate in candidates}),
             len(self.calibration),
             dict(self.seconds),
-            original,
+            self.evaluate(self.model, self.inventory.macs),
             chosen,
             why,
             layers=parts_of(self.inventory, chosen.plan),
-            made_by=self.made_by(chosen, tuned=bool(self.spec.tune.epochs)),
+            model_digest=self.model_digest(chosen, tuned=bool(self.spec.tune.epochs)),
         )
+
+    def check_replaceable(self) -> None:
+        """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to."""
+        if not self.spec.tune.epochs and not self.force:
+            self.folder.check_untuned()
+
+    def model_digest(self, chosen: Candidate, tuned: bool) -> str:
+        """A digest of all that decides what model.keras is, tuned or only built."""
+        labels = [part.labels for part in (self.data.train, self.data.val, self.data.test)]
+        recipe = self.spec.tune.model_dump_json() if tuned else ""
+        return digest(chosen.plan.to_json(), str(self.identity), self.data.augment, recipe, *labels)
+
+    def request_digest(self, trials: int) -> str:
+        """A digest of all that decides which point of so many trials is chosen."""
+        search = self.spec.search
+        way = str((trials, search.wanted, search.max_drop, search.by))
+        return digest(self.spec.name, way, str(self.identity), self.data.augment, self.data.val.labels)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ class Evaluation:
     epochs: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The standing as result.json has it."""
+        """The evaluation as result.json has it."""
         found = asdict(self)
         if self.epochs is None:
             found.pop("epochs")
@@ -61,8 +61,8 @@ class Result:
     built: Evaluation | None = None
     tuned: Evaluation | None = None
     layers: list[LayerResult] = field(default_factory=list)
-    made_by: str = ""
-    """A digest of the choice and the recipe: equal digests need no second build."""
+    model_digest: str = ""
+    """A digest of all that decides what model.keras is: equal digests need no second build."""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of result.json."""
@@ -78,7 +78,7 @@ class Result:
             "built": self.built.to_dict() if self.built else None,
             "tuned": self.tuned.to_dict() if self.tuned else None,
             "layers": [asdict(part) for part in self.layers],
-            "made_by": self.made_by,
+            "model_digest": self.model_digest,
         }
 
     def to_json(self) -> str:

@@ -16,12 +16,15 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from rich.console import Console
 from typer.testing import CliRunner
 
-from lrf_optuna.baselines.compare import BaselineComparison, DataFreeKernels, compare_baselines, leave
+from lrf_optuna.baselines.compare import BaselineComparison, DataFreeKernels
 from lrf_optuna.baselines.rules import baselines_of
 from lrf_optuna.cli.app import app
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
+from lrf_optuna.pipeline.build import build
+from lrf_optuna.pipeline.compare import compare_run, searched_study
 from lrf_optuna.pipeline.run import Run
+from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.comparison import FILTERS, OURS, BudgetRows, Comparison, Row, Score, checked_budgets
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import INTACT, Plan
@@ -65,14 +68,14 @@ def work(tmp_path_factory: pytest.TempPathFactory, digits_net: Any, digits: Data
 
 @pytest.fixture(scope="module")
 def found(work: Run) -> Comparison:
-    compared = compare_baselines(work, BUDGETS, test=True)
-    leave(work, compared)
+    compared = compare_run(work, BUDGETS, test=True)
+    work.folder.write_comparison(work.record, compared)
     return compared
 
 
 @pytest.fixture
 def contest(work: Run) -> BaselineComparison:
-    return BaselineComparison(work, pareto_front(work.record.candidates()))
+    return BaselineComparison(searched_study(work))
 
 
 def rows_of(found: Comparison) -> list[tuple[float, Row]]:
@@ -122,7 +125,9 @@ def test_our_point_is_on_the_front_and_as_accurate_as_choosing_found_it(work: Ru
 
 def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run) -> None:
     plain = Proxy(work.model, work.data.preprocess(work.calibration), inventory=work.inventory, refit=False)
-    plan = baselines_of(work.proxy)["uniform tucker2"].plan(BaselineComparison(work, ()).bench, {"params": 0.6})
+    plan = baselines_of(work.proxy)["uniform tucker2"].plan(
+        BaselineComparison(searched_study(work)).context, {"params": 0.6}
+    )
     ours, theirs = DataFreeKernels(work.proxy).swaps(plan), plain.swaps(plan)
     assert ours.keys() == theirs.keys() == {site for site, choice in plan if choice != INTACT}
     assert all(np.allclose(ours[site], theirs[site], atol=1e-5) for site in ours)
@@ -157,7 +162,7 @@ def test_test_images_are_measured_of_ours_filter_pruning_and_the_best_baseline_o
 def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(
     work: Run, found: Comparison, contest: BaselineComparison
 ) -> None:
-    points = {point.trial: point for point in contest.points}
+    points = {point.trial: point for point in contest.study.points}
     ours = found.blocks[0].row(OURS)
     assert ours.trial is not None
     assert ours.fitted
@@ -165,7 +170,7 @@ def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(
     best = found.blocks[0].best("plain")
     assert best is not None
     assert best.plain
-    plan = baselines_of(work.proxy)[best.name].plan(contest.bench, {"params": BUDGETS[0]})
+    plan = baselines_of(work.proxy)[best.name].plan(contest.context, {"params": BUDGETS[0]})
     assert best.plain.test == contest.on_test(contest.plain.swaps(plan))
 
 
@@ -174,7 +179,8 @@ def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, 
     ours = found.blocks[0].row(OURS)
     assert ours.trial is not None
     assert ours.built
-    built = work.standing(work.build(points[ours.trial]), 0)
+    plan = points[ours.trial].plan
+    built = work.evaluate(build(work.model, work.proxy, plan, work.refits.of(plan)), 0)
     assert ours.built.val == pytest.approx(built.val_accuracy, abs=2 / len(work.accuracy.labels))
     assert ours.built.test == pytest.approx(built.test_accuracy, abs=2 / len(work.data.test))
 
@@ -193,7 +199,7 @@ def test_the_best_baseline_is_neither_ours_nor_filter_pruning_and_of_equals_the_
 
 
 def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(contest: BaselineComparison) -> None:
-    point = max(contest.points, key=lambda p: p.costs["params"])
+    point = max(contest.study.points, key=lambda p: p.costs["params"])
     costs = point.costs
 
     def measured(loss: float, params: float, macs: float) -> Measured:
@@ -202,7 +208,7 @@ def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(contest: Bas
     assert contest.dominated(measured(costs["loss"], costs["params"], costs["macs"])) == 0
     assert contest.dominated(measured(costs["loss"] - 1e-9, costs["params"], costs["macs"])) == 0
     assert contest.beaten == set()
-    assert contest.dominated(measured(0.0, 0.0, 0.0)) == len(contest.points) == len(contest.beaten)
+    assert contest.dominated(measured(0.0, 0.0, 0.0)) == len(contest.study.points) == len(contest.beaten)
 
 
 def test_the_verdict_names_who_dominates(found: Comparison) -> None:
@@ -213,10 +219,10 @@ def test_the_verdict_names_who_dominates(found: Comparison) -> None:
 
 
 def test_compare_json_is_what_is_returned(work: Run, found: Comparison) -> None:
-    assert json.loads((work.folder / "compare.json").read_text()) == found.to_dict()
-    assert Comparison.read(work.folder, "net") == found
-    assert Comparison.read(work.folder, "another") is None
-    assert Comparison.read(work.folder.parent, "net") is None
+    assert json.loads((work.folder.path / "compare.json").read_text()) == found.to_dict()
+    assert Comparison.read(work.folder.path, "net") == found
+    assert Comparison.read(work.folder.path, "another") is None
+    assert Comparison.read(work.folder.path.parent, "net") is None
 
 
 def test_a_broken_file_is_no_comparison(tmp_path: Path) -> None:
@@ -227,12 +233,12 @@ def test_a_broken_file_is_no_comparison(tmp_path: Path) -> None:
 
 def test_the_report_has_the_section_and_keeps_it_after_the_next_run(work: Run, found: Comparison) -> None:
     def sections() -> list[str]:
-        page = (work.folder / "report.html").read_text(encoding="utf-8")
+        page = (work.folder.path / "report.html").read_text(encoding="utf-8")
         parts = "<h2>Against.*?</h2>", '<th scope="row">(?:uniform tucker2|as built, .*?)</th>', 'id="compare"'
         return re.findall("|".join(parts), page)
 
     assert len(sections()) == 4
-    (work.folder / "result.json").unlink()
+    (work.folder.path / "result.json").unlink()
     work.finish(work.search())
     assert len(sections()) == 4
 
@@ -286,14 +292,14 @@ def test_no_number_is_cut_in_a_narrow_terminal(found: Comparison, width: int) ->
 
 
 def test_the_command_prints_json_alone_and_leaves_the_same(work: Run, found: Comparison) -> None:
-    outcome = called(str(work.folder), "--budgets", "0.6", "--cost", "macs", "--json")
+    outcome = called(str(work.folder.path), "--budgets", "0.6", "--cost", "macs", "--json")
     assert outcome.exit_code == 0, outcome.stderr or outcome.exception
     told = json.loads(outcome.stdout)
-    assert told == json.loads((work.folder / "compare.json").read_text())
+    assert told == json.loads((work.folder.path / "compare.json").read_text())
     assert (told["cost"], told["original"]["test"]) == ("macs", None)
     assert [block["budget"] for block in told["blocks"]] == [0.6]
     assert all(row["macs"] is None or row["macs"] <= 0.6 for row in told["blocks"][0]["rows"])
-    leave(work, found)
+    work.folder.write_comparison(work.record, found)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +314,7 @@ def test_the_command_prints_json_alone_and_leaves_the_same(work: Run, found: Com
     ],
 )
 def test_a_mistake_is_one_line(work: Run, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], words: str) -> None:
-    monkeypatch.chdir(work.folder.parent)
+    monkeypatch.chdir(work.folder.path.parent)
     outcome = called(*args)
     assert outcome.exit_code == 2
     (line,) = outcome.stderr.splitlines()
@@ -317,9 +323,9 @@ def test_a_mistake_is_one_line(work: Run, monkeypatch: pytest.MonkeyPatch, args:
 
 
 def test_a_study_without_trials_has_nothing_to_compare(work: Run, tmp_path: Path) -> None:
-    empty = Run(work.spec, tmp_path, work.model, work.data)
+    empty = Run(work.spec, RunFolder(tmp_path), work.model, work.data)
     with pytest.raises(LrfError, match="no finished trial to compare"):
-        compare_baselines(empty, BUDGETS)
+        compare_run(empty, BUDGETS)
     assert not (tmp_path / "compare.json").exists()
 
 
@@ -343,12 +349,12 @@ class Stopped:
 
 
 def test_an_interrupt_leaves_what_was_there(work: Run, found: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {path.name: path.read_bytes() for path in work.folder.iterdir() if path.suffix in (".json", ".html")}
+    before = {path.name: path.read_bytes() for path in work.folder.path.iterdir() if path.suffix in (".json", ".html")}
     monkeypatch.setattr(work, "progress", Stopped())
     with pytest.raises(KeyboardInterrupt):
-        leave(work, compare_baselines(work, BUDGETS))
+        compare_run(work, BUDGETS)
     assert before == {
-        path.name: path.read_bytes() for path in work.folder.iterdir() if path.suffix in (".json", ".html")
+        path.name: path.read_bytes() for path in work.folder.path.iterdir() if path.suffix in (".json", ".html")
     }
 
 

@@ -40,15 +40,16 @@ def test_compress_gives_a_smaller_model_and_its_result_and_leaves_the_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before, config = digits_net.get_weights(), digits_net.to_json()
-    small, result = lrf_optuna.pipeline.compress(digits_net, arrays, target={"params": 0.6}, tune=False, **FAST)
+    small, result = lrf_optuna.compress(digits_net, arrays, target={"params": 0.6}, tune=False, **FAST)
     assert small.count_params() == result.built.params < 0.6 * digits_net.count_params()
     assert result.tuned is None
     assert result.chosen.costs["params"] <= 0.6
     right = np.asarray(small(digits.preprocess(digits.test.pixels))).argmax(axis=1) == digits.test.labels
     assert right.mean() == pytest.approx(result.built.test_accuracy, abs=1e-9)
-    left = {path.name for path in (tmp_path / "runs" / "notebook").iterdir()}
+    (folder,) = (tmp_path / "runs").iterdir()
+    left = {path.name for path in folder.iterdir()}
     assert left >= {"study.db", "plan.json", "model.keras", "result.json", "report.html"}
-    assert json.loads((tmp_path / "runs" / "notebook" / "result.json").read_text()) == json.loads(result.to_json())
+    assert json.loads((folder / "result.json").read_text()) == json.loads(result.to_json())
     assert digits_net.to_json() == config
     for one, other in zip(digits_net.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -59,7 +60,7 @@ def test_tuning_leaves_the_original_and_what_was_given_as_they_are(
 ) -> None:
     before, trainable = digits_net.get_weights(), len(digits_net.trainable_variables)
     copies = {name: array.copy() for name, array in arrays.items()}
-    small, result = lrf_optuna.pipeline.compress(digits_net, arrays, tune=1, out=tmp_path / "out", **FAST)
+    small, result = lrf_optuna.compress(digits_net, arrays, tune=1, out=tmp_path / "out", **FAST)
     assert result.tuned.epochs == 1
     assert small.count_params() == result.tuned.params
     assert len(digits_net.trainable_variables) == trainable
@@ -70,9 +71,9 @@ def test_tuning_leaves_the_original_and_what_was_given_as_they_are(
 
 
 def test_compress_again_gives_the_model_that_is_there(digits_net: Any, arrays: dict[str, Any], tmp_path: Path) -> None:
-    first, one = lrf_optuna.pipeline.compress(digits_net, arrays, tune=False, out=tmp_path / "out", **FAST)
+    first, one = lrf_optuna.compress(digits_net, arrays, tune=False, out=tmp_path / "out", **FAST)
     stamp = (tmp_path / "out" / "model.keras").stat().st_mtime_ns
-    second, other = lrf_optuna.pipeline.compress(digits_net, arrays, tune=False, out=tmp_path / "out", **FAST)
+    second, other = lrf_optuna.compress(digits_net, arrays, tune=False, out=tmp_path / "out", **FAST)
     assert (tmp_path / "out" / "model.keras").stat().st_mtime_ns == stamp
     assert one.to_dict() == other.to_dict()
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
@@ -86,10 +87,8 @@ def test_files_and_arrays_give_the_same(
     digits_net.save(tmp_path / "net.keras")
     np.savez(tmp_path / "net.npz", **arrays)
     files = kind(tmp_path / "net.keras"), kind(tmp_path / "net.npz")
-    _, named = lrf_optuna.pipeline.compress(*files, tune=False, out=kind(tmp_path / "a"), **(FAST | {"trials": 3}))
-    _, given = lrf_optuna.pipeline.compress(
-        digits_net, arrays, tune=False, out=tmp_path / "b", **(FAST | {"trials": 3})
-    )
+    _, named = lrf_optuna.compress(*files, tune=False, out=kind(tmp_path / "a"), **(FAST | {"trials": 3}))
+    _, given = lrf_optuna.compress(digits_net, arrays, tune=False, out=tmp_path / "b", **(FAST | {"trials": 3}))
     assert (named.chosen, named.original.params, named.built.val_accuracy) == (
         given.chosen,
         given.original.params,
@@ -102,13 +101,13 @@ def without(arrays: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "name": ({"name": "../up"}, "--name"),
-    "trials": ({"trials": 0}, "--trials"),
-    "target": ({"target": {"params": 3}}, "--target"),
+    "name": ({"name": "../up"}, "name should"),
+    "trials": ({"trials": 0}, "trials should"),
+    "target": ({"target": {"params": 3}}, "target"),
     "unknown target": ({"target": {"speed": 0.5}}, "speed"),
-    "tune": ({"tune": -1}, "--epochs"),
-    "max_drop": ({"max_drop": -1.0}, "--max-drop"),
-    "preprocess": ({"preprocess": {"divide": 0}}, "--divide"),
+    "tune": ({"tune": -1}, "tune should"),
+    "max_drop": ({"max_drop": -1.0}, "max_drop should"),
+    "preprocess": ({"preprocess": {"divide": 0}}, "preprocess: divide should"),
     "unknown preprocess": ({"preprocess": {"devide": 16}}, "did you mean 'divide'"),
     "unknown keyword": ({"trails": 3}, "did you mean 'trials'"),
     "method": ({"methods": ("tuker2",)}, "did you mean 'tucker2'"),
@@ -130,7 +129,7 @@ def test_what_does_not_fit_is_an_error_of_one_line_and_nothing_is_written(
     change, words = WRONG[what]
     asked: dict[str, Any] = {"model": digits_net, "data": arrays, "tune": False} | FAST | change
     with pytest.raises(LrfError) as caught:
-        lrf_optuna.pipeline.compress(asked.pop("model"), asked.pop("data"), **asked)
+        lrf_optuna.compress(asked.pop("model"), asked.pop("data"), **asked)
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
@@ -147,17 +146,17 @@ def test_images_and_labels_that_do_not_fit_the_model_are_refused(
     }
     for words, data in wrong.items():
         with pytest.raises(LrfError, match=words):
-            lrf_optuna.pipeline.compress(digits_net, data, tune=False, out=tmp_path / "out", **FAST)
+            lrf_optuna.compress(digits_net, data, tune=False, out=tmp_path / "out", **FAST)
     assert not (tmp_path / "out").exists()
 
 
 def test_another_model_under_the_same_name_is_refused(digits_net: Any, arrays: dict[str, Any], tmp_path: Path) -> None:
     import keras
 
-    lrf_optuna.pipeline.compress(digits_net, arrays, tune=False, out=tmp_path, **(FAST | {"trials": 2}))
+    lrf_optuna.compress(digits_net, arrays, tune=False, out=tmp_path, **(FAST | {"trials": 2}))
     other = keras.models.clone_model(digits_net)
     with pytest.raises(LrfError, match="2 trials with another model"):
-        lrf_optuna.pipeline.compress(other, arrays, tune=False, out=tmp_path, **(FAST | {"trials": 2}))
+        lrf_optuna.compress(other, arrays, tune=False, out=tmp_path, **(FAST | {"trials": 2}))
 
 
 @pytest.mark.parametrize("name", lrf_optuna.__all__)
@@ -176,19 +175,16 @@ def test_a_name_that_is_not_public_is_no_attribute() -> None:
 
 
 def test_the_pieces_do_what_compress_does(digits_net: Any, digits: Data, tmp_path: Path) -> None:
-    from lrf_optuna import Proxy, find_sites
-    from lrf_optuna import choose_point as choose
-    from lrf_optuna import materialize as materialise
-    from lrf_optuna import pareto_front as front
-    from lrf_optuna.search import loop as search
+    from lrf_optuna import Proxy, choose_point, find_sites, pareto_front, search_front
+    from lrf_optuna.models.surgery import materialize
 
     calibration = digits.preprocess(digits.calibration(64, 0).pixels)
     proxy = Proxy(digits_net, calibration, methods=("svd", "tucker2"))
     keeps = (0.2, 0.4, 0.7)
-    points = front(search(proxy, proxy.table(keeps), trials=6, keeps=keeps, population=6))
-    chosen, why = choose(points, targets={"params": 0.6})
+    points = pareto_front(search_front(proxy, proxy.table(keeps), trials=6, keeps=keeps, population=6))
+    chosen, why = choose_point(points, targets={"params": 0.6})
     kernels = {site: proxy.stages(site, choice) for site, choice in chosen.plan}
-    small = materialise(digits_net, chosen.plan, kernels)
+    small = materialize(digits_net, chosen.plan, kernels)
     assert small.count_params() == round(chosen.costs["params"] * find_sites(digits_net).params)
     assert "params <= 0.6" in why
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import pytest
-from lrf_optuna.search.state import CONSTRAINT
 from PIL import Image
 from support.norms import reestimate
 
@@ -22,7 +21,7 @@ from lrf_optuna.models.batchnorm import training_batches
 from lrf_optuna.models.load import load_model
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.pipeline.run import Run
-from lrf_optuna.pipeline.run_folder import chosen_in, keep_choice
+from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.front import pareto_front, size
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import Result
@@ -212,7 +211,7 @@ def test_a_drop_takes_a_point_that_loses_no_more_on_validation_and_the_smaller_t
         asked = Run.open(spec.override({"search.max_drop": most}), tmp_path)
         asked.proxy = work.proxy
         chosen, why = asked.choose(points)
-        assert AccuracyDrops(work.accuracy, asked.corrections).as_built(chosen) <= most
+        assert AccuracyDrops(work.accuracy, asked.refits).as_built(chosen) <= most
         assert f"at most {most:g} points of validation accuracy" in why
         sizes.append(size(chosen))
     assert sizes == sorted(sizes, reverse=True)
@@ -240,15 +239,15 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
     inside = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])
     within = inside[: considered(work.accuracy)]
     few = sorted(within, key=lambda point: -work.accuracy(point.plan))[:FINALISTS]
-    assert work.corrections(chosen.plan) == max(work.corrections(point.plan) for point in few)
-    assert set(work.corrections.known) == {point.plan for point in few}
-    assert work.corrections(chosen.plan) >= max(work.accuracy(point.plan) for point in within)
+    assert work.refits(chosen.plan) == max(work.refits(point.plan) for point in few)
+    assert set(work.refits.known) == {point.plan for point in few}
+    assert work.refits(chosen.plan) >= max(work.accuracy(point.plan) for point in within)
     assert chosen in within
     assert why.startswith(f"the most accurate of {len(within)} points")
     assert "accuracies" in heard.labels
     assert set(work.accuracy.known) == {Plan(()), *(point.plan for point in within)}
     for trial in trials(tmp_path):
-        assert trial.system_attrs[f"{CONSTRAINT}params"] == pytest.approx(trial.values[1] - 0.6)
+        assert trial.constraints["params"] == pytest.approx(trial.values[1] - 0.6)
 
 
 def test_by_the_loss_no_accuracy_is_measured(spec: StudySpec, tmp_path: Path) -> None:
@@ -265,17 +264,17 @@ def test_a_drop_that_is_asked_for_is_a_constraint_of_the_loss(spec: StudySpec, t
     heard = Heard()
     work = Run.open(spec.override({"search.max_drop": 3.0}), tmp_path, progress=heard)
     work.search()
-    (most,) = work.tolerated().values()
+    (most,) = work.loss_limit().values()
     assert 0 < most < 1
     assert any(line.startswith("a drop of 3 points goes with a loss of about") for line in heard.lines)
     for trial in trials(tmp_path):
-        assert trial.system_attrs[f"{CONSTRAINT}loss"] == pytest.approx(trial.values[0] - most)
+        assert trial.constraints["loss"] == pytest.approx(trial.values[0] - most)
 
 
 def test_a_drop_without_a_loss_among_the_objectives_constrains_nothing(spec: StudySpec, tmp_path: Path) -> None:
     result = ran(spec, tmp_path, search_trials=3, search_objectives=("params", "macs"), search_max_drop=100.0)
     assert set(result.chosen.costs) == {"params", "macs"}
-    assert not any(key.startswith(CONSTRAINT) for trial in trials(tmp_path) for key in trial.system_attrs)
+    assert not any(trial.constraints for trial in trials(tmp_path))
 
 
 def test_a_run_that_is_flat_stops_and_the_same_run_again_adds_nothing(spec: StudySpec, tmp_path: Path) -> None:
@@ -306,7 +305,7 @@ def test_without_a_wish_the_knee_is_taken(spec: StudySpec, tmp_path: Path) -> No
     assert result.why.startswith("the knee")
     kept = json.loads((tmp_path / "plan.json").read_text())
     assert (kept["trial"], kept["why"]) == (result.chosen.trial, result.why)
-    assert chosen_in(tmp_path) == (result.chosen, result.why)
+    assert RunFolder(tmp_path).read_choice() == (result.chosen, result.why)
 
 
 def test_a_target_that_nobody_meets_keeps_the_trials_and_makes_no_model(spec: StudySpec, tmp_path: Path) -> None:
@@ -369,8 +368,8 @@ def test_a_broken_result_file_is_made_again(spec: StudySpec, tmp_path: Path, tex
     (tmp_path / "result.json").write_text(text)
     ran(spec, tmp_path, search_trials=3)
     again = Result.read(tmp_path / "result.json").to_dict()
-    assert [again[part] for part in ("chosen", "layers", "made_by")] == [
-        first[part] for part in ("chosen", "layers", "made_by")
+    assert [again[part] for part in ("chosen", "layers", "model_digest")] == [
+        first[part] for part in ("chosen", "layers", "model_digest")
     ]
 
 
@@ -540,16 +539,16 @@ def test_a_point_that_was_selected_in_between_does_not_make_a_run_measure_again(
     first = ran(spec, tmp_path, search_trials=6)
     work = Run.open(spec.override({"search.trials": 6}), tmp_path)
     other = next(point for point in pareto_front(work.search()) if point != first.chosen)
-    keep_choice(tmp_path, "net", other, "by hand")
-    assert chosen_in(tmp_path) == (other, "by hand")
+    RunFolder(tmp_path).write_choice("net", (other, "by hand"))
+    assert RunFolder(tmp_path).read_choice() == (other, "by hand")
     heard = Heard()
     again = ran(spec, tmp_path, heard, search_trials=6)
     assert "accuracies" not in heard.labels
     assert (again.chosen, again.why) == (first.chosen, first.why)
-    assert chosen_in(tmp_path) == (first.chosen, first.why)
+    assert RunFolder(tmp_path).read_choice() == (first.chosen, first.why)
 
 
-@pytest.mark.parametrize("change", [{"trial": 10**6}, {"costs": {}}, {"costs": 3}, {"trial": "x"}, {"asked": "y"}])
+@pytest.mark.parametrize("change", [{"trial": 10**6}, {"costs": {}}, {"costs": 3}, {"trial": "x"}, {"request": "y"}])
 def test_what_a_run_chose_of_another_study_is_not_taken_over(
     spec: StudySpec, tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -562,7 +561,7 @@ def test_what_a_run_chose_of_another_study_is_not_taken_over(
     assert "accuracies" in heard.labels
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"run": 1}', '{"run": {"asked": 1}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"run": 1}', '{"run": {"request": 1}}'])
 def test_a_broken_choice_is_made_again_by_a_run(spec: StudySpec, tmp_path: Path, text: str) -> None:
     first = ran(spec, tmp_path, search_trials=4)
     (tmp_path / "plan.json").write_text(text)

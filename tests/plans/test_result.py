@@ -11,7 +11,7 @@ import pytest
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import write_text
-from lrf_optuna.pipeline.run_folder import PLAN_FILE, chosen_in, default_url, keep_choice, locate
+from lrf_optuna.pipeline.run_folder import RunFolder, locate
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
 from lrf_optuna.plans.result import Evaluation, LayerResult, Result
 from lrf_optuna.storage.study import StudyStore
@@ -38,14 +38,14 @@ def result(**changes: Any) -> Result:
         "built": Evaluation(400, 30_000, 0.85, 0.84),
         "tuned": Evaluation(400, 30_000, 0.9, 0.89, epochs=5),
         "layers": PARTS,
-        "made_by": "abc",
+        "model_digest": "abc",
     }
     return Result(**(whole | changes))
 
 
 def study_in(folder: Path, name: str = "digits", spec: StudySpec = SPEC) -> StudyStore:
     return StudyStore.open(
-        default_url(folder), name, objectives=("loss", "params"), question={}, spec=spec.model_dump_json()
+        RunFolder(folder).url, name, objectives=("loss", "params"), question={}, spec=spec.model_dump_json()
     )
 
 
@@ -87,14 +87,14 @@ def test_a_broken_result_is_refused_in_one_line(tmp_path: Path, text: str) -> No
 
 
 def test_a_choice_is_the_same_after_a_trip_through_the_disk(tmp_path: Path) -> None:
-    keep_choice(tmp_path / "new folder", "digits", CHOSEN, "the knee")
-    assert chosen_in(tmp_path / "new folder") == (CHOSEN, "the knee")
-    assert [path.name for path in (tmp_path / "new folder").iterdir()] == [PLAN_FILE]
-    assert json.loads((tmp_path / "new folder" / PLAN_FILE).read_text())["study"] == "digits"
+    RunFolder(tmp_path / "new folder").write_choice("digits", (CHOSEN, "the knee"))
+    assert RunFolder(tmp_path / "new folder").read_choice() == (CHOSEN, "the knee")
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["plan.json"]
+    assert json.loads((tmp_path / "new folder" / "plan.json").read_text())["study"] == "digits"
 
 
 def test_no_choice_is_none(tmp_path: Path) -> None:
-    assert chosen_in(tmp_path) is None
+    assert RunFolder(tmp_path).read_choice() is None
 
 
 WHOLE = {"study": "s", "trial": 1, "costs": {"loss": 0.5}, "why": "w", "plan": {}}
@@ -107,9 +107,9 @@ WHOLE = {"study": "s", "trial": 1, "costs": {"loss": 0.5}, "why": "w", "plan": {
     + [json.dumps(WHOLE | {"trial": "x"}), json.dumps(WHOLE | {"costs": 3}), json.dumps(WHOLE | {"plan": [1]})],
 )
 def test_a_broken_choice_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / PLAN_FILE).write_bytes(text.encode(errors="surrogateescape"))
+    (tmp_path / "plan.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(LrfError, match=r"is not a choice of lrf_optuna|not a plan") as error:
-        chosen_in(tmp_path)
+        RunFolder(tmp_path).read_choice()
     assert "\n" not in str(error.value)
 
 
@@ -126,7 +126,7 @@ def test_a_study_is_found_by_its_name_by_its_folder_and_by_its_database(
     monkeypatch.chdir(tmp_path)
     study_in(Path("runs/digits"))
     study_in(Path("elsewhere"), "other", SPEC.model_copy(update={"name": "other"}))
-    url = default_url(Path("elsewhere"))
+    url = RunFolder(Path("elsewhere")).url
     cases = [
         (locate("digits"), "digits", "runs/digits"),
         (locate("runs/digits"), "digits", "runs/digits"),
@@ -135,7 +135,7 @@ def test_a_study_is_found_by_its_name_by_its_folder_and_by_its_database(
         (locate("other", storage=url), "other", "runs/other"),
     ]
     for found, name, folder in cases:
-        assert (found.record.name, found.spec.name, found.folder) == (name, name, Path(folder))
+        assert (found.record.name, found.spec.name, found.folder.path) == (name, name, Path(folder))
     assert cases[-1][0].spec.search.storage == url
     assert cases[0][0].spec == SPEC
 

@@ -1,0 +1,84 @@
+"""The model and the data of a study, loaded or as given in Python, and checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lrf_optuna.config import StudySpec
+from lrf_optuna.data.dataset import Data, data_from_arrays, load_data
+from lrf_optuna.errors import LrfError
+from lrf_optuna.files import check_folder
+from lrf_optuna.models.load import describe_input, load_model
+from lrf_optuna.models.separable import split_separable
+from lrf_optuna.models.surgery import check_can_be_copied
+from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
+from lrf_optuna.progress import Progress, Step
+from lrf_optuna.storage.database import sqlite_file
+from lrf_optuna.storage.study import StudyStore
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
+GivenData: TypeAlias = Mapping[str, Any] | Data | None
+
+
+def load_inputs(
+    spec: StudySpec, folder: Path, url: str, model: Any, data: GivenData, progress: Progress
+) -> tuple[Any, Data]:
+    """The model, ready for a search, and the data of `spec`; both are loaded where they are not given.
+
+    Raises LrfError for what does not exist or does not fit, and for a study at `url` that is about something else.
+    """
+    check_names(spec)
+    database = sqlite_file(url)
+    for place in (folder, database.parent) if database else (folder,):
+        check_folder(place)
+    StudyStore.check(url, spec.name, spec_identity(spec))
+    if model is None and spec.model.path.startswith("zoo:"):
+        data = dataset(spec, data)
+        StudyStore.check(url, spec.name, data_identity(spec, data))  # before the net of other images is replaced
+        model = load_zoo_model(spec, folder, data, progress)
+    elif model is None:
+        model = load_model(spec.model.path)
+    shape, classes = describe_input(model)
+    check_can_be_copied(model)
+    data = dataset(spec, data, shape, classes)
+    for note in data.notes:
+        progress.say(note)
+    return split_separable(model), data
+
+
+def dataset(
+    spec: StudySpec, data: GivenData, shape: tuple[int | None, ...] | None = None, classes: int | None = None
+) -> Data:
+    """The data as given, of a mapping of arrays, or else loaded. `shape` and `classes` are those of the model."""
+    seed = spec.search.seed
+    if data is None:
+        return load_data(spec.data, seed, shape, classes)
+    if isinstance(data, Data):
+        return data
+    return data_from_arrays(**named_arrays(data), spec=spec.data, seed=seed, input_shape=shape, classes=classes)
+
+
+def named_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays by their names. Raises LrfError where one is missing or unknown."""
+    missing, unknown = sorted(set(ARRAYS[:4]) - data.keys()), sorted(map(str, data.keys() - set(ARRAYS)))
+    if missing or unknown:
+        what = f"lack {', '.join(missing)}" if missing else f"have unknown names: {', '.join(unknown)}"
+        raise LrfError(f"the data {what}; they should be {', '.join(ARRAYS[:4])}, and {', '.join(ARRAYS[4:])} if any")
+    return dict(data)
+
+
+def load_zoo_model(spec: StudySpec, folder: Path, data: Data, progress: Progress) -> Any:
+    """A small network of the zoo, trained on first use and stored in the run folder."""
+    path = spec.model.path
+    with ExitStack() as stack:
+        steps: list[Step] = []
+
+        def on_epoch(epoch: int, epochs: int, share: float) -> None:
+            if not steps:
+                steps.append(stack.enter_context(progress.task(f"training {path}", epochs)))
+            steps[0](1, note=f"{share:.1%}")
+
+        return load_model(path, cache=folder, data=data, seed=spec.search.seed, fit_progress=on_epoch)
