@@ -1,6 +1,7 @@
-"""The question a study asks: a TOML file (or options) -> `StudySpec`, checked once, here.
+"""The settings of a study: one model that study files, command line options and stored studies are checked against.
 
-Names of methods, objectives and similarities are not checked here: the tables that know them stand elsewhere.
+The command line makes an option of every field (`cli/options.py`). Names of methods, objectives, similarities and
+samplers are not checked here, because the tables that list them are in other folders.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -24,30 +27,83 @@ from pydantic import (
 
 from lrf_optuna.errors import LrfError, lookup
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 KEEP = (
     *(0.01, 0.02, 0.03, 0.04, 0.055, 0.07, 0.085, 0.1, 0.125, 0.15, 0.175, 0.2, 0.23),
     *(0.26, 0.295, 0.33, 0.37, 0.42, 0.48, 0.55, 0.63, 0.72, 0.82, 0.92),
 )
-"""Shares of its parameters that a layer may keep: fine steps, so that networks of few layers can fill a budget.
+"""Shares of its parameters that a layer may keep. Steps are fine, so that networks of few layers can fill a budget.
 
-The smallest are for layers that hold much of a network (`contenders.grid`).
+Shares below 0.03 are for layers that hold a large part of a network (`scoring/screening.py`).
 """
 BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of a cost that a search makes a seed for, and that `compare` compares at, where nothing else is asked."""
-Augment = Literal["none", "flip", "crop", "flip-crop"]
+"""Shares of a cost: initial plans are made for each of these, and `compare` compares at each, by default.
+
+The steps cover the range from little to strong compression that papers on factorization report.
+"""
+RETIRED_KEYS = {"racing"}
+"""Keys of [search] that earlier versions had. They are dropped when a study file or a stored study is read."""
+RENAMED_KEYS = {"seeded": "initial_plans"}
+"""Keys of [search] under their names of earlier versions."""
+RENAMED_SAMPLERS = {"bred": "surrogate"}
+"""Samplers under their names of earlier versions."""
+GENERAL, CHOICE = "Options", "Choice"
+"""Panels of `--help` for settings that do not stand in the panel of their section."""
+MODELS = "FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function"
+IMAGES = "FILE.npz, a FOLDER with one folder a class, keras:NAME or digits"
+PER_CHANNEL = "One number, or one for each channel, separated by commas"
 
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], Strict(False), Field(min_length=1)]  # a list in TOML, a tuple here
 Share = Annotated[float, Field(gt=0, lt=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
 
-PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+STUDY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function, zoo:NAME and keras:NAME
-PLAINLY = {"missing": "is missing", "too_short": "should not be empty", "string_too_short": "should not be empty"}
-NAMELESS = {"best", "checkpoint", "cnn", "final", "model", "net", "network", "original", "trained", "weights"}
+PLAIN_NAMES = {"best", "checkpoint", "cnn", "final", "model", "net", "network", "original", "trained", "weights"}
+"""Names of model files that do not say which network it is."""
+SHORT_MESSAGES = {
+    "missing": "is missing",
+    "too_short": "should not be empty",
+    "string_too_short": "should not be empty",
+}
+"""What is said in the place of pydantic's messages of these types."""
+
+
+class Flag(NamedTuple):
+    """An option without a value, which gives a setting this `value`: --no-tune stands for epochs = 0.
+
+    Further names of the option, after a space, are not shown in help.
+    """
+
+    name: str
+    value: object
+    help: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line shows of a setting.
+
+    `name`: by default the field's; `unit`: of the value; `panel`: by default its section's; `shown`: the default in
+    words; `example`: a value with several numbers; `flag`: a second option, or the only one of a bool; `default` and
+    `kind`: the field's default and type.
+    """
+
+    help: str
+    name: str = ""
+    unit: str = ""
+    panel: str = ""
+    shown: str = ""
+    example: str = ""
+    flag: Flag | None = None
+    default: Any = None
+    kind: Any = str
+
+
+def setting(default: Any, help: str, **more: Any) -> Any:
+    """A field with what the command line shows of it (`Option`), and limits as in pydantic's `Field`."""
+    shown = {key: more.pop(key) for key in ("name", "unit", "panel", "shown", "example", "flag") if key in more}
+    return Field(default, json_schema_extra={"option": Option(help, **shown)}, **more)  # type: ignore[dict-item]
 
 
 class Section(BaseModel):
@@ -57,20 +113,24 @@ class Section(BaseModel):
 
 
 class ModelSpec(Section):
-    """Where the trained network comes from: a .keras file, zoo:NAME, keras:NAME or package.module:function."""
+    """Where the trained network comes from: a file, zoo:NAME, keras:NAME or package.module:function."""
 
-    path: str = Field(min_length=1)
+    path: str = setting(..., f"The network: {MODELS}.", name="--model", unit="MODEL", panel=GENERAL, min_length=1)
 
 
 class DataSpec(Section):
-    """Where the images come from and what the network expects of a pixel: (x / divide - mean) / std."""
+    """Where the images come from and how pixels become the network's inputs: (pixel / divide - mean) / std."""
 
-    path: str = Field(min_length=1)
-    divide: float = Field(default=1.0, gt=0)
-    mean: Several[float] = (0.0,)
-    std: Several[Annotated[float, Field(gt=0)]] = (1.0,)
-    augment: Augment = "none"
-    validation: Share = 0.1
+    path: str = setting(..., f"The images: {IMAGES}.", name="--data", unit="DATA", panel=GENERAL, min_length=1)
+    divide: float = setting(1.0, "The network takes (pixel / divide - mean) / std.", gt=0)
+    mean: Several[float] = setting((0.0,), f"{PER_CHANNEL}.", example="0.49,0.48,0.45")
+    std: Several[Annotated[float, Field(gt=0)]] = setting((1.0,), f"{PER_CHANNEL}.", example="0.25,0.24,0.26")
+    augment: Literal["none", "flip", "crop", "flip-crop"] = setting(
+        "none", "Augmentation, as in the network's training: none, flip, crop or flip-crop."
+    )
+    validation: Share = setting(
+        0.1, "Share of the training images to split off for validation, where the data have no x_val.", unit="SHARE"
+    )
 
     @field_validator("std")
     @classmethod
@@ -81,48 +141,70 @@ class DataSpec(Section):
         return std
 
 
-RETIRED_KEYS = {"racing"}
-"""Keys of [search] that earlier versions had: they are ignored."""
-RENAMED_KEYS = {"seeded": "initial_plans"}
-"""Keys of [search] under their names of earlier versions."""
-
-
 class SearchSpec(Section):
-    """How the front is searched, and which point is taken off it."""
+    """How the front is searched, and how one point of it is chosen."""
 
-    trials: int = Field(default=300, ge=1)
-    calibration: int = Field(default=1024, ge=16)
-    population: int = Field(default=50, ge=2)
-    seed: int = Field(default=0, ge=0)
-    methods: Several[str] | None = None
-    objectives: Several[str] = ("loss", "params", "macs")
-    similarity: str = "cosine"
-    maps: Literal["logits", "deep"] = "logits"
-    keep: Several[Share] = KEEP
-    storage: str | None = None
-    cache: Annotated[str, Field(min_length=1)] | bool = True
-    targets: dict[Literal["params", "macs"], Target] = Field(default_factory=dict)
-    max_drop: float | None = Field(default=None, ge=0)
-    by: Literal["accuracy", "loss"] = "accuracy"
-    sampler: str = "surrogate"
-    initial_plans: bool = True
-    stop_when_flat: bool = False
-    workers: int = Field(default=1, ge=1)
+    trials: int = setting(300, "Trials in all. Trials that the study has already count.", ge=1)
+    calibration: int = setting(1024, "Training images to fit layers to and to score plans on.", unit="IMAGES", ge=16)
+    population: int = setting(50, "Candidates in a generation of NSGA-II.", ge=2)
+    seed: int = setting(0, "Seed of everything that is random.", ge=0)
+    methods: Several[str] | None = setting(None, "Decompositions to choose from, separated by commas.", shown="all")
+    objectives: Several[str] = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
+    similarity: str = setting(
+        "cosine", "How outputs are compared with the original's: cosine, cka, explained or agreement."
+    )
+    maps: Literal["logits", "deep"] = setting(
+        "logits", "What is compared: logits, or deep for the last feature maps as well."
+    )
+    keep: Several[Share] = setting(
+        KEEP, "Shares of its parameters that a layer may keep, separated by commas.", example="0.1,0.2,0.4"
+    )
+    storage: str | None = setting(
+        None, "Database URL of the study.", unit="URL", panel=GENERAL, shown="SQLite in the run folder"
+    )
+    cache: Annotated[str, Field(min_length=1)] | bool = setting(
+        True,
+        "Folder where fitted kernels are kept for the next run.",
+        unit="FOLDER",
+        shown="$LRF_OPTUNA_CACHE, or the user's cache",
+        flag=Flag("--no-cache", False, "Keep no fitted kernels, and use none that are kept."),
+    )
+    targets: dict[Literal["params", "macs"], Target] = setting(
+        {},
+        "Largest share of a cost that may be left, such as params=0.4 or macs=0.5. May be given for both.",
+        name="--target",
+        unit="COST=SHARE",
+        panel=CHOICE,
+    )
+    max_drop: float | None = setting(
+        None, "Most points of validation accuracy to lose before fine-tuning.", unit="POINTS", panel=CHOICE, ge=0
+    )
+    by: Literal["accuracy", "loss"] = setting(
+        "accuracy", "What decides between points: measured accuracy, or loss.", panel=CHOICE
+    )
+    sampler: str = setting("surrogate", "Sampler: surrogate, or Optuna's plain nsga2, nsga3, tpe, gp or random.")
+    initial_plans: bool = setting(
+        True, "", flag=Flag("--no-initial-plans --no-seeds", False, "Begin with random plans instead of good ones.")
+    )
+    stop_when_flat: bool = setting(
+        False, "", flag=Flag("--stop-when-flat", True, "End the search when the hypervolume hardly rises.")
+    )
+    workers: int = setting(1, "Processes that search the study together.", ge=1)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_retired_keys(cls, keys: Any) -> Any:
-        """Studies of earlier versions have keys and values that are gone."""
+    def _as_named_today(cls, keys: Any) -> Any:
         if not isinstance(keys, dict):
             return keys
-        renamed = {RENAMED_KEYS.get(key, key): value for key, value in keys.items() if key not in RETIRED_KEYS}
-        return renamed | ({"sampler": "surrogate"} if renamed.get("sampler") == "bred" else {})
+        found = {RENAMED_KEYS.get(key, key): value for key, value in keys.items() if key not in RETIRED_KEYS}
+        sampler = RENAMED_SAMPLERS.get(str(found.get("sampler")))
+        return found | ({"sampler": sampler} if sampler else {})
 
     @field_validator("workers")
     @classmethod
     def _with_a_cache(cls, workers: int, info: ValidationInfo) -> int:
         if workers > 1 and info.data.get("cache") is False:
-            raise ValueError("should be 1 without a cache: several share fits through it")
+            raise ValueError("should be 1 without a cache, because several workers share kernels through it")
         return workers
 
     @field_validator("keep")
@@ -142,19 +224,26 @@ class SearchSpec(Section):
 
 
 class TuneSpec(Section):
-    """How the chosen network is fine-tuned; `epochs = 0` leaves it as it is."""
+    """How the built network is fine-tuned. With `epochs = 0` it is not."""
 
-    epochs: int = Field(default=5, ge=0)
-    rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    batch: int = Field(default=128, ge=1)
-    distil: float = Field(default=5.0, ge=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    epochs: int = setting(
+        5,
+        "Passes over the training images in the one fine-tune.",
+        flag=Flag("--no-tune", 0, "Leave the built model untuned."),
+        ge=0,
+    )
+    rate: Annotated[float, Field(gt=0)] | Literal["auto"] = setting(
+        "auto", "Learning rate, or auto to find it from the data."
+    )
+    batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
+    distil: float = setting(5.0, "Weight of the distillation from the original.", ge=0)
+    optimizer: Literal["adamw", "sgd"] = setting("adamw", "Optimizer: adamw or sgd.")
 
 
 class StudySpec(Section):
-    """One study: everything that a run needs to know, from a TOML file or from options."""
+    """One study: everything that a run needs to know, from a study file or from options."""
 
-    name: str
+    name: str = setting(..., "The study's name.", panel=GENERAL, shown="the study file's, or the model file's")
     model: ModelSpec
     data: DataSpec
     search: SearchSpec = SearchSpec()
@@ -163,13 +252,13 @@ class StudySpec(Section):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not PLAIN_NAME.fullmatch(name):
+        if not STUDY_NAME.fullmatch(name):
             raise ValueError("should be a plain folder name of letters, digits, '.', '_' and '-'")
         return name
 
     @classmethod
     def from_toml(cls, path: Path) -> StudySpec:
-        """The study of a TOML file; its relative file names are taken from the file's folder.
+        """The study of a TOML file. Relative file names are taken from the file's folder.
 
         Raises an LrfError that names the file, the key and the value.
         """
@@ -183,13 +272,8 @@ class StudySpec(Section):
         return spec._with_paths_from(path.resolve().parent)
 
     @classmethod
-    def default(cls) -> StudySpec:
-        """The study that needs no file and no network: the digits of scikit-learn."""
-        return cls.from_toml(embedded_study("digits"))
-
-    @classmethod
     def from_json(cls, text: str) -> StudySpec:
-        """The study that `to_json` wrote. Raises LrfError where the text is no such study."""
+        """The study that `to_json` wrote. Raises LrfError where the text is not a study."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -200,7 +284,7 @@ class StudySpec(Section):
         return self.model_dump_json()
 
     def override(self, options: Mapping[str, object]) -> StudySpec:
-        """This study with other values: {"search.trials": 50}; None means "as it is".
+        """This study with other values: {"search.trials": 50}. None leaves a value as it is.
 
         File names are taken from the current directory. Raises an LrfError that names the option (`--trials`).
         """
@@ -216,62 +300,57 @@ class StudySpec(Section):
         spec = _checked(document, None)
         return spec._with_paths_from(Path.cwd())
 
-    def choosing(self, targets: Mapping[str, float], max_drop: float | None) -> StudySpec:
-        """This study with another way to choose a point; without targets and drop it is the knee."""
-        search = self.search.model_copy(update={"targets": dict(targets), "max_drop": max_drop})
-        return self.model_copy(update={"search": search})
-
     def _with_paths_from(self, folder: Path) -> StudySpec:
         model = self.model.model_copy(update={"path": _absolute(self.model.path, folder)})
         data = self.data.model_copy(update={"path": _absolute(self.data.path, folder)})
         cache = self.search.cache
-        kept = str(folder / Path(cache).expanduser()) if isinstance(cache, str) else cache
-        search = self.search.model_copy(update={"cache": kept})
+        place = str(folder / Path(cache).expanduser()) if isinstance(cache, str) else cache
+        search = self.search.model_copy(update={"cache": place})
         return self.model_copy(update={"model": model, "data": data, "search": search})
 
 
+SECTIONS: dict[str, type[Section]] = {
+    "": StudySpec,
+    "model": ModelSpec,
+    "data": DataSpec,
+    "search": SearchSpec,
+    "tune": TuneSpec,
+}
+
+
+def option_of(section: str, key: str) -> Option | None:
+    """What the command line shows of a setting; None where the section (empty for the name) does not have the key."""
+    field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
+    if field is None or not isinstance(field.json_schema_extra, dict):
+        return None
+    option = cast("Option", field.json_schema_extra["option"])
+    return replace(
+        option, name=option.name or f"--{key.replace('_', '-')}", default=field.default, kind=field.annotation
+    )
+
+
+def is_file_name(path: str) -> bool:
+    """Whether a model's or data's `path` is a file or folder: not digits, zoo:NAME, keras:NAME or a function."""
+    return not (path == "digits" or FUNCTION.fullmatch(path) or path.startswith(("zoo:", "keras:")))
+
+
 def name_for(model_path: str, data_path: str) -> str:
-    """A study's name where none was given: the model's own, with the data's before it if it says nothing.
+    """A study's name where none is given: the model's, with the data's before it if the model's says nothing.
 
     "nets/lenet5.keras" -> "lenet5", "keras:ResNet50" -> "ResNet50", "model.keras" and "cifar10.npz" -> "cifar10-model".
     """
     name = _stem(model_path)
-    return f"{_stem(data_path)}-{name}" if name.lower() in NAMELESS else name
-
-
-def embedded_study(name: str) -> Path:
-    """The file of a study that travels with the package. Raises an LrfError that lists them."""
-    return lookup(_embedded_studies(), name, "embedded study")
-
-
-def find_study(text: str) -> Path:
-    """The study file that `text` means: a path, else an embedded study's name. Raises LrfError."""
-    if Path(text).is_file():
-        return Path(text)
-    embedded = _embedded_studies()
-    if text not in embedded:
-        raise LrfError(f"no such study file: {text}; embedded studies: {', '.join(sorted(embedded))}")
-    return embedded[text]
-
-
-def _embedded_studies() -> dict[str, Path]:
-    """Name -> file: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    inside = package / "studies"
-    folder = inside if inside.is_dir() else package.parent / "studies"
-    return {path.stem: path for path in folder.glob("*.toml")}
-
-
-def _absolute(path: str, folder: Path) -> str:
-    """`path` from `folder`, if it is a file name at all."""
-    if path == "digits" or FUNCTION.fullmatch(path) or path.startswith(("zoo:", "keras:")):
-        return path
-    return str(folder / Path(path).expanduser())
+    return f"{_stem(data_path)}-{name}" if name.lower() in PLAIN_NAMES else name
 
 
 def _stem(path: str) -> str:
-    last = path.rpartition(":")[2] if FUNCTION.fullmatch(path) else Path(path).stem
+    """The last part of a path or of a function's name, without what a folder's name cannot have."""
+    last = Path(path).stem if is_file_name(path) else path.rpartition(":")[2]
     return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".-") or "study"
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return str(folder / Path(path).expanduser()) if is_file_name(path) else path
 
 
 def _checked(document: Mapping[str, object], source: str | None) -> StudySpec:
@@ -290,39 +369,27 @@ def _complaint(error: ValidationError, options: bool) -> str:
     if not first["loc"]:
         return f"this is no JSON of a study: {first['msg']}"
     where = tuple(str(part) for part in first["loc"][:2])
-    key = _option(where) if options else _key(where)
+    option = option_of(where[0] if where[1:] else "", where[-1]) if options else None
+    key = option.name if option else f"[{where[0]}] {where[1]}" if len(where) > 1 else where[0]
     if first["type"] == "extra_forbidden":
         return _unknown(where)
-    if first["type"] in PLAINLY:
-        return f"{key} {PLAINLY[first['type']]}"
+    if first["type"] in SHORT_MESSAGES:
+        return f"{key} {SHORT_MESSAGES[first['type']]}"
     if first["type"] == "model_type":
         return f"{key} should be a section of its own, [{key}], but got {first['input']!r}"
-    same = [e["msg"] for e in errors if e["loc"][:2] == where and e["type"] not in PLAINLY]
-    words = [message.removeprefix("Input ").removeprefix("Value error, ") for message in same]
-    return f"{key} {' or '.join(dict.fromkeys(words))}, but got {first['input']!r}"
+    same = [e["msg"] for e in errors if e["loc"][:2] == first["loc"][:2] and e["input"] is first["input"]]
+    messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in same]
+    hint = f"; commas separate numbers, as in {option.example}" if option and option.example else ""
+    return f"{key} {' or '.join(dict.fromkeys(messages))}, but got {first['input']!r}{hint}"
 
 
 def _unknown(where: tuple[str, ...]) -> str:
-    """One line about a key that its section has not: the keys there are, the one probably meant, its right section."""
+    """One line about a key that its section does not have: the keys that there are, the section where it belongs."""
     *section, key = where
-    known = SECTIONS[section[0]].model_fields if section else StudySpec.model_fields
-    homes = [f"; it belongs in [{name}]" for name, kind in SECTIONS.items() if key in kind.model_fields]
+    known = SECTIONS[section[0] if section else ""].model_fields
+    homes = [f"; it belongs in [{name}]" for name, kind in SECTIONS.items() if name and key in kind.model_fields]
     try:
         lookup(known, key, f"key in [{section[0]}]:" if section else "key")
     except LrfError as error:
         return f"{error}{''.join(homes)}"
     return f"unknown key {key!r}"
-
-
-def _key(where: tuple[str, ...]) -> str:
-    return f"[{where[0]}] {where[1]}" if len(where) > 1 else where[0]
-
-
-def _option(where: tuple[str, ...]) -> str:
-    name = where[0] if where[1:] == ("path",) else where[-1]
-    return "--" + ONE_OF.get(name, name).replace("_", "-")
-
-
-ONE_OF = {"targets": "target"}
-"""Keys of several values -> the option that gives one of them at a time."""
-SECTIONS: dict[str, type[Section]] = {"model": ModelSpec, "data": DataSpec, "search": SearchSpec, "tune": TuneSpec}

@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from lrf_optuna.cli import options
-from lrf_optuna.config import BUDGETS, KEEP, Augment, StudySpec, embedded_study, find_study, name_for
+from lrf_optuna.cli.studies import find_study
+from lrf_optuna.config import KEEP, DataSpec, StudySpec, option_of
 from lrf_optuna.data.augment import AUGMENTATIONS
 from lrf_optuna.errors import LrfError
 
@@ -28,29 +28,6 @@ def test_a_minimal_study_has_the_documented_defaults(tmp_path: Path) -> None:
     assert spec.search.keep == KEEP
     assert (spec.tune.epochs, spec.tune.rate, spec.tune.batch) == (5, "auto", 128)
     assert (spec.data.divide, spec.data.mean, spec.data.std, spec.data.augment) == (1.0, (0.0,), (1.0,), "none")
-
-
-def test_the_defaults_that_help_shows_are_those_of_a_study(tmp_path: Path) -> None:
-    spec = StudySpec.from_toml(written(tmp_path, MINIMAL))
-    search, data = spec.search, spec.data
-    plain = {
-        "search": ("trials", "seed", "calibration", "population", "similarity", "maps", "sampler", "workers", "by"),
-        "data": ("divide", "augment", "validation"),
-        "tune": ("epochs", "rate", "batch", "distil", "optimizer"),
-    }
-    wanted = {
-        name.title(): f"{value:g}" if isinstance(value := getattr(getattr(spec, section), name), float) else str(value)
-        for section, names in plain.items()
-        for name in names
-    }
-    wanted |= {
-        "Keep": f"{len(search.keep)} from {min(search.keep):g} to {max(search.keep):g}",
-        "Objectives": ",".join(search.objectives),
-        "Mean": f"{data.mean[0]:g}",
-        "Std": f"{data.std[0]:g}",
-        "Budgets": ",".join(map(str, BUDGETS)),
-    }
-    assert {name: get_args(getattr(options, name))[1].show_default for name in wanted} == wanted
 
 
 def test_relative_files_are_taken_from_the_study_files_folder(tmp_path: Path) -> None:
@@ -134,15 +111,17 @@ def test_a_missing_study_file_is_named(tmp_path: Path) -> None:
 
 
 def test_an_override_changes_what_it_names_and_nothing_else() -> None:
-    before = StudySpec.default()
+    before = StudySpec.from_toml(find_study("digits"))
     after = before.override({"search.trials": 7, "search.keep": [0.5, 0.2], "tune.epochs": None, "name": "mine"})
     assert (after.search.trials, after.search.keep, after.name) == (7, (0.2, 0.5), "mine")
     assert (after.model, after.data, after.tune) == (before.model, before.data, before.tune)
-    assert before == StudySpec.default()
+    assert before == StudySpec.from_toml(find_study("digits"))
 
 
 def test_targets_can_be_overridden_one_by_one() -> None:
-    spec = StudySpec.default().override({"search.targets.params": 0.4, "search.targets.macs": None})
+    spec = StudySpec.from_toml(find_study("digits")).override(
+        {"search.targets.params": 0.4, "search.targets.macs": None}
+    )
     assert spec.search.targets == {"params": 0.4}
 
 
@@ -150,7 +129,7 @@ def test_an_overridden_file_is_taken_from_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    spec = StudySpec.default().override({"model.path": Path("x.keras")})
+    spec = StudySpec.from_toml(find_study("digits")).override({"model.path": Path("x.keras")})
     assert spec.model.path == str(Path.cwd() / "x.keras")
 
 
@@ -166,12 +145,14 @@ def test_an_overridden_file_is_taken_from_the_current_directory(
 )
 def test_a_wrong_option_is_named_as_it_is_typed(options: dict[str, object], words: str) -> None:
     with pytest.raises(LrfError) as caught:
-        StudySpec.default().override(options)
+        StudySpec.from_toml(find_study("digits")).override(options)
     assert words in str(caught.value)
 
 
 def test_json_holds_the_whole_study() -> None:
-    spec = StudySpec.default().override({"search.targets": {"macs": 0.5}, "tune.rate": 0.01, "search.methods": ["svd"]})
+    spec = StudySpec.from_toml(find_study("digits")).override(
+        {"search.targets": {"macs": 0.5}, "tune.rate": 0.01, "search.methods": ["svd"]}
+    )
     assert StudySpec.from_json(spec.to_json()) == spec
 
 
@@ -181,38 +162,31 @@ def test_json_of_no_study_is_one_line(text: str) -> None:
         StudySpec.from_json(text)
 
 
-@pytest.mark.parametrize("path", sorted(embedded_study("digits").parent.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_embedded_study_is_valid_and_named_as_its_file(path: Path) -> None:
-    assert StudySpec.from_toml(path).name == path.stem == find_study(path.stem).stem
+@pytest.mark.parametrize("keys", ["racing = true", "racing = false\nseeded = false", 'sampler = "bred"'])
+def test_a_study_file_of_an_earlier_version_is_read(tmp_path: Path, keys: str) -> None:
+    search = StudySpec.from_toml(written(tmp_path, f"{MINIMAL}[search]\n{keys}")).search
+    assert (search.sampler, search.initial_plans) == ("surrogate", "seeded" not in keys)
 
 
-def test_an_unknown_study_lists_those_there_are() -> None:
-    with pytest.raises(LrfError, match=r"unknown embedded study 'digit' \(did you mean 'digits'\?\)"):
-        embedded_study("digit")
-    with pytest.raises(LrfError, match=r"no such study file: nowhere\.toml; embedded studies: cnn_fashion, digits"):
-        find_study("nowhere.toml")
+def test_a_stored_study_of_an_earlier_version_is_read() -> None:
+    spec = StudySpec.from_toml(find_study("digits"))
+    older = spec.to_json().replace('"initial_plans":true', '"seeded":true,"racing":true')
+    assert older != spec.to_json()
+    assert StudySpec.from_json(older) == spec
 
 
-def test_a_path_wins_over_an_embedded_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("digits").write_text(MINIMAL, encoding="utf-8")
-    assert find_study("digits") == Path("digits")
+def test_a_wrong_list_of_numbers_is_answered_with_a_right_one() -> None:
+    spec = StudySpec.from_toml(find_study("digits"))
+    with pytest.raises(LrfError, match=r"--keep should be greater than 0, but got 0\.0; .*commas.*, as in 0\.1,0\.2"):
+        spec.override({"search.keep": (0.0, 1.0)})
 
 
-@pytest.mark.parametrize(
-    ("model", "data", "name"),
-    [
-        ("nets/resnet20_cifar10.keras", "cifar10.npz", "resnet20_cifar10"),
-        ("keras:ResNet50", "photos", "ResNet50"),
-        ("pkg.mod:fn", "digits", "fn"),
-        ("my nets/net (2).keras", "digits", "net_2_"),
-        ("runs/model.keras", "data/cifar10.npz", "cifar10-model"),
-    ],
-)
-def test_a_study_is_named_after_its_model(model: str, data: str, name: str) -> None:
-    assert name_for(model, data) == name
-    assert StudySpec.default().override({"name": name}).name == name
+def test_a_setting_has_its_option() -> None:
+    option = option_of("search", "targets")
+    assert option is not None
+    assert (option.name, option.panel, option.default) == ("--target", "Choice", {})
+    assert option_of("search", "nothing") is option_of("nothing", "trials") is None
 
 
 def test_every_augmentation_of_the_data_can_be_asked_for() -> None:
-    assert set(get_args(Augment)) == set(AUGMENTATIONS)
+    assert set(get_args(DataSpec.model_fields["augment"].annotation)) == set(AUGMENTATIONS)

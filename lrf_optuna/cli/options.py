@@ -1,162 +1,161 @@
-"""What options mean: their help where several commands have them, and their text as values of a study."""
+"""The options of the commands: those of a study's settings are made from its model, and their text becomes values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import typer
 
+from lrf_optuna.config import BUDGETS, MODELS, SECTIONS, Flag, Option, option_of
 from lrf_optuna.errors import LrfError
 
-if TYPE_CHECKING:
-    from lrf_optuna.config import StudySpec
+PANELS = {"": "Options", "model": "Options", "data": "Data", "search": "Search", "tune": "Fine-tuning"}
+"""Section of a study -> the panel of `--help` that has its settings."""
+LONG = 8
+"""Numbers of a default that `--help` shows one by one, at most: a line of help has room for about eight."""
 
 
-def option(text: str, default: str | None = None, panel: str | None = None, *names: str) -> Any:
-    """An option with its help, the default that help shows, and its panel."""
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=default or False)
+def option(help: str, *names: str, default: str = "", unit: str | None = None, panel: str | None = None) -> Any:
+    """An option with its help, the default that help shows, the unit of its value and its panel."""
+    return typer.Option(*names, help=help, show_default=default or False, metavar=unit, rich_help_panel=panel)
 
-
-Text: TypeAlias = str | None
-Whole: TypeAlias = int | None
-Real: TypeAlias = float | None
-ALL, DATA, SEARCH, CHOICE, TUNE = None, "Data", "Search", "Choice", "Fine-tuning"
 
 Name = Annotated[str, typer.Argument(help="The study: its name under runs/, or its run folder.")]
-Study = Annotated[Text, typer.Argument(help="A study file (.toml), or an embedded one's name.", show_default="digits")]
-Network = Annotated[Text, option("FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function.")]
-Source = Annotated[Text, option("FILE.npz, a FOLDER of class folders, keras:NAME or digits.")]
-StudyName = Annotated[Text, option("The study's name.", "the study file's, or the model's")]
-Out = Annotated[Path | None, option("The run folder.", "runs/NAME")]
-Storage = Annotated[Text, option("Database URL of the study.", "SQLite in the run folder")]
-AsJson = Annotated[bool, option("Print JSON.", None, ALL, "--json")]
-AsCsv = Annotated[bool, option("Print CSV.", None, ALL, "--csv")]
-
-Target = Annotated[
-    list[str] | None, typer.Option(help="Most that may be left, params=0.4 or macs=0.5.", rich_help_panel=CHOICE)
+Study = Annotated[
+    str | None, typer.Argument(help="A study file (.toml), or the name of an embedded study.", show_default="digits")
 ]
-MaxDrop = Annotated[Real, option("Most points of validation accuracy to lose before tuning.", None, CHOICE)]
-By = Annotated[
-    Text, option("What a point is picked by: accuracy (at least a dozen are measured) or loss.", "accuracy", CHOICE)
+Model = Annotated[str, typer.Argument(help=f"{MODELS}.")]
+Out = Annotated[Path | None, option("The run folder.", default="runs/NAME", unit="FOLDER")]
+Knee = Annotated[
+    bool, option("Choose the knee of the front, as without a target and a drop.", "--knee", panel="Choice")
 ]
-Knee = Annotated[bool, option("The knee of the front: the default.", None, CHOICE, "--knee")]
-
-Trials = Annotated[Whole, option("Trials in all: those that are there count.", "300", SEARCH)]
-Seed = Annotated[Whole, option("Seed of everything random.", "0", SEARCH)]
-Calibration = Annotated[Whole, option("Training images to fit layers to and score plans on.", "1024", SEARCH)]
-Population = Annotated[Whole, option("NSGA-II's population.", "50", SEARCH)]
-Methods = Annotated[Text, option("Decompositions to choose from, with commas.", "all", SEARCH)]
-Objectives = Annotated[Text, option("Costs to minimise, with commas.", "loss,params,macs", SEARCH)]
-Similarity = Annotated[Text, option("Of feature maps: cosine, cka, explained or agreement.", "cosine", SEARCH)]
-Maps = Annotated[Text, option("Compared are logits, or deep: the last maps as well.", "logits", SEARCH)]
-Sampler = Annotated[Text, option("surrogate, or Optuna's plain nsga2, nsga3, tpe, gp or random.", "surrogate", SEARCH)]
-NoInitialPlans = Annotated[
-    bool, option("Begin with random plans instead of good ones.", None, SEARCH, "--no-initial-plans")
+Force = Annotated[bool, option("Let an untuned model replace a fine-tuned one.", "--force")]
+AsJson = Annotated[bool, option("Print JSON.", "--json")]
+AsCsv = Annotated[bool, option("Print CSV.", "--csv")]
+Budgets = Annotated[
+    str | None,
+    option("Shares of the cost that may be left.", default=",".join(map(str, BUDGETS)), unit="SHARES"),
 ]
-StopWhenFlat = Annotated[bool, option("End where the hypervolume hardly rises.", None, SEARCH, "--stop-when-flat")]
-Workers = Annotated[Whole, option("Processes that search on the study together.", "1", SEARCH)]
-Keep = Annotated[Text, option("The shares that a layer may keep, with commas.", "24 from 0.01 to 0.92", SEARCH)]
-
-CacheAt = Annotated[
-    Path | None,
-    option("Where fits are kept for the next run.", "$LRF_OPTUNA_CACHE, or the user's cache", SEARCH, "--cache"),
-]
-NoCache = Annotated[bool, option("Keep no fits, and use none that are kept.", None, SEARCH, "--no-cache")]
-
-Budgets = Annotated[Text, option("Shares of the cost that may be left, with commas.", "0.7,0.5,0.4,0.3,0.2,0.1")]
-Cost = Annotated[Text, option("What the budgets are of: params or macs.", "params")]
+Cost = Annotated[str | None, option("The cost that the budgets limit: params or macs.", default="params", unit="NAME")]
 Test = Annotated[
-    bool,
-    option("Measure the test images too, of ours and the best baselines; they are only reported.", None, ALL, "--test"),
+    bool, option("Measure ours and the best baselines on test images as well. Nothing is chosen by them.", "--test")
 ]
-
-AllMethods = Annotated[bool, option("What every method makes of every layer.", None, ALL, "--all-methods")]
-Keeps = Annotated[Text, option("With --all-methods: the shares to keep, with commas.", "0.2,0.4,0.6", ALL, "--keeps")]
-Fitted = Annotated[Text, option("With --all-methods: images to fit to, as of run. Errors are then of outputs.")]
-Images = Annotated[Whole, option("Training images to fit layers to.", "1024", DATA, "--calibration")]
-
-Divide = Annotated[Real, option("The network takes (pixel / divide - mean) / std.", "1", DATA)]
-Mean = Annotated[Text, option("One number, or one a channel, with commas.", "0", DATA)]
-Std = Annotated[Text, option("One number, or one a channel, with commas.", "1", DATA)]
-Augment = Annotated[Text, option("As in the network's training: none, flip, crop, flip-crop.", "none", DATA)]
-Validation = Annotated[Real, option("Share of the training images to split off without x_val.", "0.1", DATA)]
-
-Epochs = Annotated[Whole, option("Passes of the one fine-tune.", "5", TUNE)]
-NoTune = Annotated[bool, option("Leave the built model as it is.", None, TUNE, "--no-tune")]
-Force = Annotated[bool, option("Let an untuned model replace a tuned one.", None, TUNE, "--force")]
-Rate = Annotated[Text, option("Learning rate, or auto to find it from the data.", "auto", TUNE)]
-Batch = Annotated[Whole, option("Images a step.", "128", TUNE)]
-Distil = Annotated[Real, option("Weight of the distillation from the original.", "5", TUNE)]
-Optimizer = Annotated[Text, option("adamw or sgd.", "adamw", TUNE)]
+Size = Annotated[str | None, option("Image size where the model leaves it open: 224,224,3.", unit="H,W,C")]
+AllMethods = Annotated[bool, option("List what every method makes of every layer.", "--all-methods")]
+Keeps = Annotated[
+    str | None,
+    option("With --all-methods: shares of a layer's parameters to keep.", default="0.2,0.4,0.6", unit="SHARES"),
+]
+Fitted = Annotated[
+    str | None,
+    option("With --all-methods: images to fit to, as for run. Errors are then errors of outputs.", unit="DATA"),
+]
+CacheFolder = Annotated[
+    str | None,
+    option("Another cache than the user's.", "--cache", default="$LRF_OPTUNA_CACHE, or the user's", unit="FOLDER"),
+]
+Clear = Annotated[bool, option("Remove all that is kept there.", "--clear")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 
 
-def asked(study: str | None, options: Mapping[str, object]) -> StudySpec:
-    """The study file's specification, or the digits', or one of options alone, with the options over it."""
-    from lrf_optuna.config import DataSpec, ModelSpec, StudySpec, find_study, name_for
-
-    model, data = options["model.path"], options["data.path"]
-    if study is None and (model or data):
-        if not (model and data):
-            given, missing = ("--model", "--data") if model else ("--data", "--model")
-            raise LrfError(f"{given} without {missing}: give both, or a study file that has the other")
-        plain = StudySpec(name="study", model=ModelSpec(path=str(model)), data=DataSpec(path=str(data)))
-        return plain.override(
-            {"name": name_for(str(model), str(data))} | {k: v for k, v in options.items() if v is not None}
-        )
-    spec = StudySpec.from_toml(find_study(study)) if study else StudySpec.default()
-    return spec.override(options)
+def settings() -> dict[str, Option]:
+    """Key ("search.trials") -> what the command line shows of the setting, in the order of the sections."""
+    keys = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
+    found = {f"{section}.{key}".lstrip("."): option_of(section, key) for section, key in keys}
+    return {key: option for key, option in found.items() if option}
 
 
-def check_survey(all_methods: bool, keeps: str | None, data: str | None, on_images: Mapping[str, object]) -> None:
-    """Raises LrfError for options of `layers` that say nothing without another one that is not there."""
-    given = [f"--{name.partition('.')[2]}" for name, value in on_images.items() if value is not None]
-    if given and not data:
-        raise LrfError(f"{given[0]} is for the images of --data: give both")
-    if not all_methods and (keeps or data):
-        raise LrfError(f"{'--keeps' if keeps else '--data'} goes with --all-methods: give both")
+SETTINGS = settings()
+"""Every setting of a study by its key."""
 
 
-def choosing(
-    spec: StudySpec, target: list[str] | None, max_drop: float | None, knee: bool, by: str | None
-) -> StudySpec:
-    """The specification with the way to choose that the options ask for, in the place of the study's own."""
-    if knee and (target or max_drop is not None):
-        raise LrfError("--knee goes with neither --target nor --max-drop: give one way to choose")
-    if knee or target or max_drop is not None:
-        spec = spec.choosing({}, None)
-    return spec.override({"search.targets": shares(target), "search.max_drop": max_drop, "search.by": by})
+class Source(NamedTuple):
+    """A parameter of a command, and the setting that it gives: by its text, or as a flag by the flag's value."""
+
+    key: str
+    flag: Flag | None
+    parameter: inspect.Parameter
 
 
-def cached(place: Path | None, off: bool) -> Path | bool | None:
-    """What --cache and --no-cache mean for a study. Raises LrfError for both, and for a folder that cannot be."""
-    if place and off:
-        raise LrfError("--no-cache goes with no --cache: give one of them")
-    if place:
-        from lrf_optuna.files import check_folder
+def with_settings(*keys: str, default: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of these settings, or of all.
 
-        check_folder(place.expanduser())
-    return False if off else place
+    The command takes the argument `settings`: key -> value of the settings that are given. `default`: what help shows
+    in the place of the defaults.
+    """
 
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        sources = [source for key in keys or SETTINGS for source in sources_of(key, default)]
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
 
-def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Numbers with commas. Raises LrfError for other text."""
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise LrfError(f"{option} should be numbers with commas, but got {text!r}") from None
+        def run(**given: Any) -> None:
+            texts = [(source, given.pop(source.parameter.name)) for source in sources]
+            command(settings=values(texts), **given)
 
+        signature = inspect.Signature([*own, *(source.parameter for source in sources)])
+        run.__name__, run.__doc__, run.__signature__ = command.__name__, command.__doc__, signature  # type: ignore[attr-defined]
+        return run
 
-def words(text: str | None) -> tuple[str, ...] | None:
-    """Names with commas."""
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+    return decorate
 
 
-def shares(texts: list[str] | None) -> dict[str, float] | None:
-    """Targets of the form cost=share. Raises LrfError for other text."""
-    if not texts:
-        return None
+def sources_of(key: str, default: str) -> Iterator[Source]:
+    """The parameters that give a setting: its option, and its flag where no command has another `default`."""
+    shown, name = SETTINGS[key], key.replace(".", "_")
+    panel, types = shown.panel or PANELS[key.rpartition(".")[0]], types_in(shown.kind)
+    if shown.help:
+        words, unit = default or shown.shown or in_words(shown.default), shown.unit or unit_of(types)
+        info = option(shown.help, shown.name, default=words, unit=unit, panel=panel)
+        yield Source(key, None, parameter(name, list[str] | None if dict in types else str | None, None, info))
+    for number, flag in enumerate(shown.flag.name.split() if shown.flag and not default else ()):
+        info = typer.Option(flag, help=shown.flag and shown.flag.help, rich_help_panel=panel, hidden=number > 0)
+        yield Source(key, shown.flag, parameter(f"{name}_flag{number}", bool, False, info))
+
+
+def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
+    """A parameter with an option as typer reads it."""
+    annotation = Annotated[kind, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def values(texts: list[tuple[Source, Any]]) -> dict[str, Any]:
+    """Key -> value of the settings that are given. Raises LrfError for an option together with its flag."""
+    found: dict[str, Any] = {}
+    for (key, flag, _), text in texts:
+        if text in (None, False, []):
+            continue
+        if flag and key in found:
+            raise LrfError(f"{flag.name.split()[0]} goes with no {SETTINGS[key].name}: give one of them")
+        found[key] = flag.value if flag else value_of(SETTINGS[key], text)
+    return found
+
+
+def value_of(shown: Option, text: Any) -> Any:
+    """The text of an option as a value of its setting, as far as it is one: the settings' model refuses the rest."""
+    types = types_in(shown.kind)
+    if dict in types:
+        return target_shares(text)
+    if tuple in types:
+        return tuple(number(part.strip(), types) for part in text.split(",") if part.strip())
+    return number(text, types)
+
+
+def number(text: str, types: list[Any]) -> int | float | str:
+    """The text as a number, where one of the types is one and the text is one too."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            if kind in types:
+                return kind(text)
+    return text
+
+
+def target_shares(texts: list[str]) -> dict[str, float]:
+    """Cost -> share, of texts such as params=0.4. Raises LrfError for other text."""
     found = {}
     for text in texts:
         cost, _, share = text.partition("=")
@@ -167,9 +166,41 @@ def shares(texts: list[str] | None) -> dict[str, float] | None:
     return found
 
 
-def rate_of(text: str | None) -> float | str | None:
-    """A learning rate: a number, or the word auto."""
-    if text in (None, "auto"):
-        return text
-    (number,) = numbers("--rate", text) or (0.0,)
-    return number
+def numbers(name: str, text: str | None, example: str) -> tuple[float, ...] | None:
+    """The numbers of the option `name`. Raises LrfError for other text, and shows the `example`."""
+    try:
+        found = None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise LrfError(f"{name} should be numbers separated by commas, as in {example}, but got {text!r}") from None
+    return found
+
+
+def shares(name: str, text: str | None, example: str) -> tuple[float, ...]:
+    """The shares of the option `name`, each once and ascending. Raises LrfError for other text and other numbers."""
+    found = numbers(name, text, example) or ()
+    if not all(0 < share < 1 for share in found):
+        raise LrfError(f"{name} should be shares between 0 and 1, as in {example}, but got {text!r}")
+    return tuple(sorted(set(found)))
+
+
+def types_in(annotation: Any) -> list[Any]:
+    """All types in an annotation: of `tuple[float, ...] | None` tuple, float and None."""
+    parts = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return [get_origin(annotation) or annotation, *(kind for part in parts for kind in types_in(part))]
+
+
+def unit_of(types: list[Any]) -> str:
+    """The placeholder of a value in help."""
+    unit = "NUMBER" if int in types or float in types else "NAME" if str in types or Literal in types else "TEXT"
+    return f"{unit}S" if tuple in types else unit
+
+
+def in_words(default: Any) -> str:
+    """A default as help shows it: a long list of numbers by its ends, None and flags as nothing."""
+    if isinstance(default, tuple) and len(default) > LONG:
+        return f"{len(default)} from {min(default):g} to {max(default):g}"
+    if isinstance(default, tuple):
+        return ",".join(map(in_words, default))
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return f"{default:g}"
+    return default if isinstance(default, str) else ""

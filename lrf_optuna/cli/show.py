@@ -1,4 +1,4 @@
-"""The commands that show what there is: a model's layers, a study's front, its dashboard, what is kept of fits."""
+"""The commands that show what there is: a model's layers, a study's front, its dashboard, the cache of kernels."""
 
 from __future__ import annotations
 
@@ -6,113 +6,97 @@ import csv
 import io
 import json
 import socket
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lrf_optuna.cli import options as o
+from lrf_optuna.cli.studies import check_files, study_of
 from lrf_optuna.cli.terminal import guarded
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
 
+if TYPE_CHECKING:
+    from lrf_optuna.plans.comparison import Comparison
+
+IMAGES = ("data.divide", "data.mean", "data.std", "search.calibration")
+"""Settings of `layers` that are about the images of --data."""
+
 
 @guarded
+@o.with_settings(*IMAGES)
 def layers(
-    model: Annotated[str, typer.Argument(help="FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function.")],
-    size: Annotated[str | None, o.option("H,W,C where the model leaves its input open: 224,224,3.")] = None,
+    settings: dict[str, Any],
+    model: o.Model,
+    size: o.Size = None,
     as_json: o.AsJson = False,
     all_methods: o.AllMethods = False,
     keeps: o.Keeps = None,
     data: o.Fitted = None,
-    divide: o.Divide = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    calibration: o.Images = None,
 ) -> None:
     """List every layer: its share of parameters and MACs, and whether it can be factorized or why not.
 
     With --all-methods: what every method makes of every layer, one layer at a time.
     """
-    on_images: dict[str, object] = {
-        "data.divide": divide,
-        "data.mean": o.numbers("--mean", mean),
-        "data.std": o.numbers("--std", std),
-        "search.calibration": calibration,
-    }
-    o.check_survey(all_methods, keeps, data, on_images)
+    if settings and not data:
+        raise LrfError(f"{o.SETTINGS[next(iter(settings))].name} is for the images of --data: give both")
+    if not all_methods and (keeps or data):
+        raise LrfError(f"{'--keeps' if keeps else '--data'} goes with --all-methods: give both")
+    grid = o.shares("--keeps", keeps, "0.2,0.4")
+    shape = tuple(int(n) for n in o.numbers("--size", size, "224,224,3") or ())
+    spec = study_of(None, {**settings, "model.path": model, "data.path": data or "digits"})
+    check_files(spec)
     with quiet():
         from lrf_optuna.models.inventory import find_sites
-        from lrf_optuna.models.load import load_model
-        from lrf_optuna.models.separable import split_separable
-        from lrf_optuna.models.zoo import ZOO
-        from lrf_optuna.pipeline.survey import KEEPS, calibration_images, survey
-        from lrf_optuna.report.printing import print_layers, print_survey
-    untrained = model.startswith("zoo:") and model[4:] in ZOO
-    network = split_separable(ZOO[model[4:]]() if untrained else load_model(model))  # type: ignore[call-arg]
-    asked_size = tuple(int(n) for n in o.numbers("--size", size) or ()) or None
+        from lrf_optuna.pipeline.survey import KEEPS, calibration_images, load_for_survey, survey
+    network, untrained = load_for_survey(model)
+    images = calibration_images(spec, network) if data else None
+    found = find_sites(network, (images.shape[1:] if images is not None else shape) or None)
     if not all_methods:
-        print_layers(find_sites(network, asked_size), as_json)
+        print_inventory(found, as_json)
         return
     from rich.console import Console
 
     from lrf_optuna.cli.progress_bars import Bars
 
-    options = on_images | {
-        "model.path": model,
-        "data.path": data or "digits",
-        "search.keep": o.numbers("--keeps", keeps),
-    }
-    spec = o.asked(None, options)
-    images = calibration_images(spec, network) if data else None
-    found = find_sites(network, images.shape[1:] if images is not None else asked_size)
-    grid, bars = spec.search.keep if keeps else KEEPS, Bars(Console(stderr=True))
-    rows = survey(network, found, keeps=grid, images=images, progress=bars)
+    rows = survey(network, found, keeps=grid or KEEPS, images=images, progress=Bars(Console(stderr=True)))
     print_survey(rows, len(images) if images is not None else 0, untrained, as_json)
 
 
 @guarded
+@o.with_settings("search.storage")
 def front(
-    name: o.Name,
-    storage: o.Storage = None,
-    out: o.Out = None,
-    as_json: o.AsJson = False,
-    as_csv: o.AsCsv = False,
+    settings: dict[str, Any], name: o.Name, out: o.Out = None, as_json: o.AsJson = False, as_csv: o.AsCsv = False
 ) -> None:
     """Print the Pareto points of a study."""
-    from rich.console import Console
-
     from lrf_optuna.pipeline.run_folder import locate
-    from lrf_optuna.plans.front import pareto_front as pareto
-    from lrf_optuna.report.tables import front_table, methods
+    from lrf_optuna.plans.front import pareto_front
+    from lrf_optuna.report.tables import front_table, method_counts
 
-    found = locate(name, storage, out)
-    points = pareto(found.record.candidates())
+    found = locate(name, settings.get("search.storage"), out)
+    points = pareto_front(found.record.candidates())
     if as_json:
         print(json.dumps([{"trial": p.trial, **p.costs, "plan": p.plan.to_dict()} for p in points], indent=2))
     elif as_csv:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["trial", *found.record.objectives, "methods", "plan"])
-        writer.writerows([p.trial, *p.costs.values(), methods(p.plan), p.plan.to_json()] for p in points)
+        writer.writerows([p.trial, *p.costs.values(), method_counts(p.plan), p.plan.to_json()] for p in points)
         print(text.getvalue(), end="")
     else:
-        there = found.folder.read_choice()
-        Console().print(front_table(points, there[0].trial if there else None))
+        choice = found.folder.read_choice()
+        print_tables(front_table(points, choice[0].trial if choice else None))
 
 
 @guarded
+@o.with_settings("search.storage")
 def dashboard(
-    name: o.Name,
-    storage: o.Storage = None,
-    out: o.Out = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
+    settings: dict[str, Any], name: o.Name, out: o.Out = None, host: o.Host = "127.0.0.1", port: o.Port = 8080
 ) -> None:
     """Start Optuna Dashboard on a study."""
     from lrf_optuna.pipeline.run_folder import locate
 
-    url = locate(name, storage, out).record.url
+    url = locate(name, settings.get("search.storage"), out).record.url
     from optuna_dashboard import run_server
 
     try:
@@ -123,18 +107,61 @@ def dashboard(
 
 
 @guarded
-def cache(
-    place: Annotated[
-        Path | None, o.option("Another cache than the user's.", "$LRF_OPTUNA_CACHE, or the user's", None, "--cache")
-    ] = None,
-    clear: Annotated[bool, o.option("Remove all that is kept there.", None, None, "--clear")] = False,
-) -> None:
-    """Say where fits are kept for the next run, and how many bytes they take; or remove them."""
-    from lrf_optuna.scoring.kernel_cache import BUDGET, KernelCache
-    from lrf_optuna.scoring.kernel_cache import cache_folder as place_of
+def cache(folder: o.CacheFolder = None, clear: o.Clear = False) -> None:
+    """Say where fitted kernels are kept for the next run, and how many bytes they take; or remove them."""
+    from lrf_optuna.scoring.kernel_cache import BUDGET, KernelCache, cache_folder
 
-    kept = KernelCache(place_of(str(place) if place else True) or Path())
+    kept = KernelCache(cache_folder(folder or True) or Path())
     files, size = kept.files(), kept.size
     print(f"{kept.folder}: {size / 2**20:,.1f} of {BUDGET / 2**20:,.0f} MiB in {len(files)} files")
     if clear:
         print(f"{kept.clear()} files removed")
+
+
+def print_inventory(found: Any, as_json: bool) -> None:
+    """Print every layer of a model (`models.inventory.Inventory`) as a table or as JSON."""
+    from lrf_optuna.models.inventory import inventory_rows
+    from lrf_optuna.report.tables import inventory_table
+
+    rows = inventory_rows(found)
+    if as_json:
+        print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
+        return
+    share = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
+    print_tables(inventory_table(rows))
+    print(f"\n{len(found.sites)} of {len(found.rows)} layers can be factorized. They have {share:.1%} of", end=" ")
+    print(f"{found.params:,} parameters. The network has {found.macs:,} MACs an image.")
+
+
+def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None:
+    """Print every layer under every method (`pipeline.survey.MethodRow`) as a table or as JSON."""
+    from lrf_optuna.report.tables import survey_table
+
+    if as_json:
+        content = {"error_of": "outputs" if images else "weights", "images": images, "trained": not untrained}
+        print(json.dumps({**content, "layers": [asdict(row) for row in rows]}, indent=2))
+        return
+    of = f"outputs, with {images} calibration images" if images else "weights (with --data: of its outputs)"
+    title = f"error: relative squared error of the layer's {of}" + "; the network is untrained" * untrained
+    print_tables(survey_table(rows, title))
+
+
+def print_comparison(found: Comparison, as_json: bool) -> None:
+    """Print a table for every budget, the points of our front that are dominated, and notes; or JSON."""
+    from lrf_optuna.report.tables import budget_table
+
+    if as_json:
+        print(found.to_json(), end="")
+        return
+    for block in found.blocks:
+        print()
+        print_tables(budget_table(found, block))
+    print("", found.verdict, *found.notes, sep="\n")
+
+
+def print_tables(*tables: Any) -> None:
+    """Print tables (`report.tables.Table`) to the terminal."""
+    from rich.console import Console
+
+    for table in tables:
+        Console().print(table)

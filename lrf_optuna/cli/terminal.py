@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import Interrupts, quiet
+
+if TYPE_CHECKING:
+    from lrf_optuna.cli.progress_bars import Bars
+
+PLAIN = {"→": "->", "←": "<-", "–": "-", "━": "-", "╸": "-", "╺": "-", "…": "...", "×": "x", "−": "-", "•": "*"}
+"""Character -> what stands for it where the terminal's or the pipe's encoding lacks it."""
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -42,9 +50,27 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def plain_streams() -> None:
+    """Let stdout and stderr write plain characters for those that their encoding lacks, as of a pipe in ASCII."""
+    codecs.register_error("plain", plain_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def plain_characters(error: UnicodeError) -> tuple[str, int]:
+    """The handler of `codecs`: the characters that cannot be encoded, each as its plain form or a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
 @contextmanager
-def console(folder: Path, loads: bool = True, aside: bool = False) -> Iterator[Any]:
-    """Progress bars on the terminal (`aside`: on stderr), and log.txt in the run folder once there is one."""
+def session(folder: Path, loads: bool = True, on_stderr: bool = False) -> Iterator[Bars]:
+    """Progress bars on the terminal, and log.txt in the run folder once there is one.
+
+    `loads`: the pipeline is imported, with TensorFlow, before anything is printed.
+    """
     from rich.console import Console
 
     from lrf_optuna.cli.progress_bars import Bars
@@ -53,7 +79,7 @@ def console(folder: Path, loads: bool = True, aside: bool = False) -> Iterator[A
         with quiet():
             import lrf_optuna.pipeline.run  # noqa: F401  TensorFlow's greetings are not for the user
     with logged(folder), Interrupts() as interrupts:
-        yield Bars(Console(stderr=aside), interrupts.check)
+        yield Bars(Console(stderr=on_stderr), interrupts.check)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.report.comparison_figure import drawn
-from lrf_optuna.report.figures import figures
+from lrf_optuna.report.comparison_figure import comparison_figures
+from lrf_optuna.report.figures import run_figures
 from lrf_optuna.report.page import save_to_study, write_report
 from lrf_optuna.storage.study import StudyStore
 
@@ -140,7 +140,7 @@ class RunFolder:
         with progress.task("report", 2) as step:
             write_report(self.report, candidates, points, result, Comparison.read(self.path, result.study))
             step(1)
-            save_to_study(store.study, figures(candidates, points, result))
+            save_to_study(store.study, run_figures(candidates, points, result))
             step(1)
 
     def write_result(self, result: Result) -> None:
@@ -150,7 +150,7 @@ class RunFolder:
     def write_comparison(self, store: StudyStore, comparison: Comparison) -> None:
         """Write compare.json, put its figure into the study, and a section into the report where there is one."""
         write_text(self.path / FILE, comparison.to_json())
-        save_to_study(store.study, drawn(comparison))
+        save_to_study(store.study, comparison_figures(comparison))
         if self.report.exists() and self.result.exists():
             candidates = store.candidates()
             write_report(self.report, candidates, pareto_front(candidates), Result.read(self.result), comparison)

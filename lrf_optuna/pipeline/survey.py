@@ -16,7 +16,9 @@ from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.fitting.second_moment import SecondMoments
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.layer_kinds import read_kernel, walk_layers
-from lrf_optuna.models.load import describe_input
+from lrf_optuna.models.load import describe_input, load_model
+from lrf_optuna.models.separable import split_separable
+from lrf_optuna.models.zoo import ZOO
 from lrf_optuna.plans.plan import INTACT, Choice
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy
@@ -92,6 +94,13 @@ def of_site(site: Site, kernel: Array, moments: SecondMoments | None, keeps: Seq
                 macs_share=site.macs(chain) / max(whole, 1),
                 error=errors[choice],
             )
+
+
+def load_for_survey(path: str) -> tuple[Any, bool]:
+    """The model that `path` means, and whether it is an untrained network of the zoo. Raises LrfError."""
+    untrained = path.startswith("zoo:") and path[4:] in ZOO
+    model: Any = ZOO[path[4:]]() if untrained else load_model(path)  # type: ignore[call-arg]
+    return split_separable(model), untrained
 
 
 def calibration_images(spec: StudySpec, model: Any) -> Array:

@@ -9,54 +9,55 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lrf_optuna.plans.comparison import FILTERS, OURS, Comparison, Row, Score
-from lrf_optuna.report.figures import CHOSEN, METHODS, MUTED, template, title
+from lrf_optuna.report.figures import CHOSEN_COLOR, METHOD_COLORS, MUTED, axis_title, figure_template
 
 COMPARE = "compare"
-PANELS = ("fitted to data, as ours", "as published")
+PANELS = {"fitted": "fitted to data, as ours", "plain": "as published"}
 DASHES = ("solid", "dash", "dot")
 
 
-def drawn(found: Comparison | None) -> dict[str, go.Figure]:
+def comparison_figures(found: Comparison | None) -> dict[str, go.Figure]:
     """The figure by its id; none where there is no comparison."""
-    return {COMPARE: curves(found)} if found else {}
+    return {COMPARE: comparison_figure(found)} if found else {}
 
 
-def curves(found: Comparison) -> go.Figure:
+def comparison_figure(found: Comparison) -> go.Figure:
     """Validation accuracy over the share of parameters or MACs: baselines fitted to data, and as published."""
-    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=PANELS)
+    titles = list(PANELS.values())
+    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     names = [row.name for row in found.blocks[0].rows]
-    for column, panel in enumerate(("fitted", "plain"), start=1):
+    for column, panel in enumerate(PANELS, start=1):
         for number, name in enumerate([*names[1:], OURS]):  # ours last, over the others
             rows = [row for block in found.blocks if (row := block.row(name)).best]
             kind = "fitted" if name == OURS else panel
-            look = line(name, number) | {"legendgroup": name, "showlegend": column == 1}
-            figure.add_trace(trace(rows, found.cost, kind, look), row=1, col=column)
+            style = line_style(name, number) | {"legendgroup": name, "showlegend": column == 1}
+            figure.add_trace(rule_trace(rows, found.cost, kind, style), row=1, col=column)
         figure.add_hline(found.original.val, line={"color": MUTED, "width": 1, "dash": "dot"}, row=1, col=column)
-        figure.update_xaxes(title=title(found.cost), tickformat=".0%", rangemode="tozero", row=1, col=column)
+        figure.update_xaxes(title=axis_title(found.cost), tickformat=".0%", rangemode="tozero", row=1, col=column)
     figure.update_yaxes(title="validation accuracy", tickformat=".0%", row=1, col=1)
     legend = {"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"}
-    words = "Accuracy against other ways to choose ranks"
-    return figure.update_layout(template=template(), title=words, height=540, legend=legend)
+    title = "Accuracy against other ways to choose ranks"
+    return figure.update_layout(template=figure_template(), title=title, height=540, legend=legend)
 
 
-def score(row: Row, kind: str) -> Score | None:
-    """The accuracies that a row has in a panel: of filter pruning the only ones."""
+def panel_score(row: Row, kind: str) -> Score | None:
+    """The accuracies of a row in a panel: filter pruning has the same ones in both."""
     found: Score | None = row.best if row.name == FILTERS else getattr(row, kind)
     return found
 
 
-def trace(rows: list[Row], cost: str, kind: str, look: dict[str, Any]) -> go.Scatter:
+def rule_trace(rows: list[Row], cost: str, kind: str, style: dict[str, Any]) -> go.Scatter:
     """The line of one way to choose ranks."""
     sizes = [getattr(row, cost) for row in rows]
-    values = [found.val if (found := score(row, kind)) else None for row in rows]
-    over = "%{y:.2%} at %{x:.1%}<extra>%{fullData.name}</extra>"
-    return go.Scatter(x=sizes, y=values, mode="lines+markers", hovertemplate=over, **look)
+    accuracies = [found.val if (found := panel_score(row, kind)) else None for row in rows]
+    hover = "%{y:.2%} at %{x:.1%}<extra>%{fullData.name}</extra>"
+    return go.Scatter(x=sizes, y=accuracies, mode="lines+markers", hovertemplate=hover, **style)
 
 
-def line(name: str, number: int) -> dict[str, Any]:
-    """How a line looks: ours thick, filter pruning grey, the others in colours and then dashes."""
+def line_style(name: str, number: int) -> dict[str, Any]:
+    """The style of a line: ours thick, filter pruning gray, the others in colors and then dashes."""
     if name == OURS:
-        return {"name": name, "line": {"color": CHOSEN, "width": 4}, "marker": {"size": 9, "symbol": "star"}}
-    colour = MUTED if name == FILTERS else METHODS[number % len(METHODS)]
-    dash = "longdash" if name == FILTERS else DASHES[number // len(METHODS) % len(DASHES)]
-    return {"name": escape(name), "line": {"color": colour, "width": 1.5, "dash": dash}, "marker": {"size": 5}}
+        return {"name": name, "line": {"color": CHOSEN_COLOR, "width": 4}, "marker": {"size": 9, "symbol": "star"}}
+    color = MUTED if name == FILTERS else METHOD_COLORS[number % len(METHOD_COLORS)]
+    dash = "longdash" if name == FILTERS else DASHES[number // len(METHOD_COLORS) % len(DASHES)]
+    return {"name": escape(name), "line": {"color": color, "width": 1.5, "dash": dash}, "marker": {"size": 5}}

@@ -1,12 +1,11 @@
 """The figures of a run: the front in 2-D and 3-D, original / built / tuned, what each layer got.
 
-One set serves the page and Optuna's dashboard. Whatever depends on a light or a dark page stands in `template`, so the
-page can swap it; the colours of the data read on both. Names become text by `escape`: Plotly reads tags in text.
+The page and Optuna's dashboard have the same figures. `figure_template` has all that depends on a light or a dark page,
+so that the page can change it. Names are escaped, because Plotly reads tags in text.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from math import ceil, floor, inf, log10
@@ -16,24 +15,25 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lrf_optuna.plans.front import hypervolume_history
-from lrf_optuna.plans.plan import Candidate, Choice, Plan
+from lrf_optuna.plans.plan import INTACT, Candidate, Choice
 from lrf_optuna.plans.result import LayerResult, Result
+from lrf_optuna.report.tables import method_counts
 
-ORIGINAL = {"loss": 0.0, "params": 1.0, "macs": 1.0}
+ORIGINAL_COSTS = {"loss": 0.0, "params": 1.0, "macs": 1.0}
 """The costs of the original network; where an objective is not listed, the original is not drawn."""
-WORDS = {"loss": "loss", "params": "parameters", "macs": "MACs"}
-SHARES = ("params", "macs")
-LEAST = 1e-5
+COST_NAMES = {"loss": "loss", "params": "parameters", "macs": "MACs"}
+SHARE_COSTS = ("params", "macs")
+ZERO_LOSS = 1e-5
 """Losses below this are drawn as 0: they are rounding."""
 
-FAINT, MUTED, CHOSEN, LINE = "rgba(128, 136, 150, 0.4)", "#8a92a0", "#e8542f", "#5b7fd0"
-SCALE = [[0.0, "#1fa58f"], [0.5, "#5b7fd0"], [1.0, "#b04fc8"]]
-METHODS = ("#5b7fd0", "#1fa58f", "#d9902f", "#b04fc8", "#d4577f", "#4aa3d8", "#8a9a3a", "#a0704f")
-BAR, NAME_LENGTH = 24, 34
+PALE, MUTED, CHOSEN_COLOR, FRONT_COLOR = "rgba(128, 136, 150, 0.4)", "#8a92a0", "#e8542f", "#5b7fd0"
+COST_SCALE = [[0.0, "#1fa58f"], [0.5, "#5b7fd0"], [1.0, "#b04fc8"]]
+METHOD_COLORS = ("#5b7fd0", "#1fa58f", "#d9902f", "#b04fc8", "#d4577f", "#4aa3d8", "#8a9a3a", "#a0704f")
+LAYER_HEIGHT, NAME_LENGTH = 24, 34
 """Pixels a layer takes; the letters of its name that are shown."""
 
 
-def figures(candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> dict[str, go.Figure]:
+def run_figures(candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> dict[str, go.Figure]:
     """The figures of a run by id: `candidates` are all trials, `points` the front.
 
     "front-2d" needs two objectives, "front-3d" three, "layers" a layer with MACs; what cannot be drawn is left out.
@@ -44,15 +44,15 @@ def figures(candidates: Sequence[Candidate], points: Sequence[Candidate], result
         found["front-2d"] = front_2d(candidates, points, result.chosen, axes)
     if len(axes) >= 3:
         found["front-3d"] = front_3d(candidates, points, result.chosen, axes)
-    found["hypervolume"] = hypervolume(candidates)
-    found["standing"] = standing(result)
+    found["hypervolume"] = hypervolume_figure(candidates)
+    found["standing"] = evaluation_figure(result)
     counted = [part for part in result.layers if part.macs_before]
     if counted:
-        found["layers"] = layers(counted)
+        found["layers"] = layer_figure(counted)
     return found
 
 
-def template(*, dark: bool = False) -> go.layout.Template:
+def figure_template(*, dark: bool = False) -> go.layout.Template:
     """The look of a figure on a light or a dark page."""
     ink, paper, grid = ("#d8dce3", "#15181d", "#323842") if dark else ("#2a2f38", "#ffffff", "#e3e6eb")
     font = {"family": "system-ui, sans-serif", "size": 13, "color": ink}
@@ -80,38 +80,31 @@ def axes_of(names: Sequence[str]) -> list[str]:
     return [*sizes[:1], "loss", *sizes[1:]] if "loss" in names else sizes
 
 
-def title(name: str) -> str:
+def axis_title(name: str) -> str:
     """The title of an objective's axis."""
-    return f"{WORDS[name]}, share of the original" if name in SHARES else WORDS.get(name, escape(name))
+    return f"{COST_NAMES[name]}, share of the original" if name in SHARE_COSTS else COST_NAMES.get(name, escape(name))
 
 
-def shown(name: str, cost: float) -> str:
+def cost_text(name: str, cost: float) -> str:
     """An objective with its cost, as text."""
-    return f"{WORDS.get(name, escape(name))} {f'{cost:.1%}' if name in SHARES else f'{cost:.4g}'}"
+    return f"{COST_NAMES.get(name, name)} {f'{cost:.1%}' if name in SHARE_COSTS else f'{cost:.4g}'}"
 
 
-def summary(plan: Plan) -> str:
-    """How many layers each method has, the most used first and `intact` last."""
-    counts = Counter(choice.method for _, choice in plan)
-    ordered = sorted(counts.items(), key=lambda item: (item[0] == "intact", -item[1], item[0]))
-    return ", ".join(f"{count} × {escape(method)}" for method, count in ordered)
-
-
-def hover(candidate: Candidate) -> str:
+def hover_text(candidate: Candidate) -> str:
     """What is shown when the mouse is over a candidate."""
-    costs = [shown(name, cost) for name, cost in candidate.costs.items()]
-    return "<br>".join([f"<b>trial {candidate.trial}</b>", *costs, summary(candidate.plan)])
+    costs = [escape(cost_text(name, cost)) for name, cost in candidate.costs.items()]
+    return "<br>".join([f"<b>trial {candidate.trial}</b>", *costs, escape(method_counts(candidate.plan))])
 
 
-def along(name: str, candidates: Sequence[Candidate], zero: float = 0.0) -> list[float]:
+def coordinates(name: str, candidates: Sequence[Candidate], zero: float = 0.0) -> list[float]:
     """The coordinates of candidates on an objective's axis; a loss of 0 stands at `zero`, where its log axis begins."""
     costs = [candidate.costs[name] for candidate in candidates]
-    return [zero if name == "loss" and cost < LEAST else cost for cost in costs]
+    return [zero if name == "loss" and cost < ZERO_LOSS else cost for cost in costs]
 
 
 def log_axis(candidates: Sequence[Candidate]) -> tuple[float, dict[str, Any]]:
     """Where a loss of 0 stands on a log axis, half a decade below the least; and the axis."""
-    losses = [cost for c in candidates if LEAST <= (cost := c.costs["loss"]) < inf] or [1.0]
+    losses = [cost for c in candidates if ZERO_LOSS <= (cost := c.costs["loss"]) < inf] or [1.0]
     least, most = log10(min(losses)), log10(max(losses))
     zero = 10 ** (least - 0.5)
     digits = (1, 2, 5) if most - least <= 2 else (1,)
@@ -125,8 +118,8 @@ def axis_of(name: str, everything: Sequence[Candidate]) -> tuple[float, dict[str
     """Where a cost of 0 stands on an objective's axis; and the axis."""
     if name == "loss":
         zero, axis = log_axis(everything)
-        return zero, axis | {"title": {"text": f"{title(name)}, log scale"}}
-    return 0.0, {"title": {"text": title(name)}} | ({"tickformat": ".0%"} if name in SHARES else {})
+        return zero, axis | {"title": {"text": f"{axis_title(name)}, log scale"}}
+    return 0.0, {"title": {"text": axis_title(name)}} | ({"tickformat": ".0%"} if name in SHARE_COSTS else {})
 
 
 def lower_edge(points: Sequence[Candidate], x: str, y: str) -> list[Candidate]:
@@ -138,45 +131,51 @@ def lower_edge(points: Sequence[Candidate], x: str, y: str) -> list[Candidate]:
     return edge
 
 
-def marks(points: Sequence[Candidate], name: str | None, size: int) -> dict[str, Any]:
-    """Markers, coloured by the objective `name` if there is one."""
+def front_markers(points: Sequence[Candidate], name: str | None, size: int) -> dict[str, Any]:
+    """Markers, colored by the objective `name` if there is one."""
     if name is None:
-        return {"size": size, "color": LINE}
+        return {"size": size, "color": FRONT_COLOR}
     bar = {
-        "title": {"text": WORDS.get(name, escape(name)), "side": "top"},
+        "title": {"text": COST_NAMES.get(name, escape(name)), "side": "top"},
         "thickness": 10,
         "len": 0.7,
         "outlinewidth": 0,
     }
-    bar |= {"tickformat": ".0%"} if name in SHARES else {}
-    return {"size": size, "color": along(name, points), "colorscale": SCALE, "showscale": True, "colorbar": bar}
+    bar |= {"tickformat": ".0%"} if name in SHARE_COSTS else {}
+    return {
+        "size": size,
+        "color": coordinates(name, points),
+        "colorscale": COST_SCALE,
+        "showscale": True,
+        "colorbar": bar,
+    }
 
 
 def front_2d(
     candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, axes: Sequence[str]
 ) -> go.Figure:
-    """All trials faintly, the front coloured by its third objective, its lower edge as steps, the chosen point."""
+    """All trials faintly, the front colored by its third objective, its lower edge as steps, the chosen point."""
     x, y = axes[:2]
     zero, vertical = axis_of(y, [*candidates, *points, chosen])
 
     def dots(of: Sequence[Candidate], name: str, **look: Any) -> go.Scatter:
-        texts = [hover(candidate) for candidate in of]
-        place = {"x": along(x, of), "y": along(y, of, zero)}
+        texts = [hover_text(candidate) for candidate in of]
+        place = {"x": coordinates(x, of), "y": coordinates(y, of, zero)}
         return go.Scatter(**place, **({"mode": "markers", "hovertext": texts, "hoverinfo": "text"} | look), name=name)
 
-    steps = {"shape": "hv", "color": LINE, "width": 1.5}
+    steps = {"shape": "hv", "color": FRONT_COLOR, "width": 1.5}
     figure = go.Figure(
         [
-            dots(candidates, "trials", marker={"size": 5, "color": FAINT}),
+            dots(candidates, "trials", marker={"size": 5, "color": PALE}),
             dots(lower_edge(points, x, y), "edge", mode="lines", line=steps, hoverinfo="skip", showlegend=False),
-            dots(points, "front", marker=marks(points, axes[2] if len(axes) > 2 else None, 8)),
-            *original([(x, 0.0), (y, zero)], go.Scatter, "diamond-open"),
-            dots([chosen], "chosen", marker=star("star", 17)),
+            dots(points, "front", marker=front_markers(points, axes[2] if len(axes) > 2 else None, 8)),
+            *original_trace([(x, 0.0), (y, zero)], go.Scatter, "diamond-open"),
+            dots([chosen], "chosen", marker=chosen_marker("star", 17)),
         ]
     )
     horizontal = axis_of(x, candidates)[1]
-    words = f"Front: {WORDS.get(x, escape(x))} and {WORDS.get(y, escape(y))}"
-    return figure.update_layout(template=template(), title=words, height=520, xaxis=horizontal, yaxis=vertical)
+    words = f"Front: {COST_NAMES.get(x, escape(x))} and {COST_NAMES.get(y, escape(y))}"
+    return figure.update_layout(template=figure_template(), title=words, height=520, xaxis=horizontal, yaxis=vertical)
 
 
 def front_3d(
@@ -187,8 +186,8 @@ def front_3d(
     zero, height = axis_of(z, [*candidates, *points, chosen])
 
     def dots(of: Sequence[Candidate], name: str, **look: Any) -> go.Scatter3d:
-        texts = [hover(candidate) for candidate in of]
-        place = {"x": along(x, of), "y": along(y, of), "z": along(z, of, zero)}
+        texts = [hover_text(candidate) for candidate in of]
+        place = {"x": coordinates(x, of), "y": coordinates(y, of), "z": coordinates(z, of, zero)}
         return go.Scatter3d(**place, mode="markers", **({"hovertext": texts, "hoverinfo": "text"} | look), name=name)
 
     figure = go.Figure(
@@ -200,117 +199,119 @@ def front_3d(
                 hovertext=None,
                 hoverinfo="skip",
             ),
-            dots(points, "front", marker=marks(points, y, 4) | {"showscale": False}),
-            *original([(x, 0.0), (y, 0.0), (z, zero)], go.Scatter3d, "diamond-open"),
-            dots([chosen], "chosen", marker=star("diamond", 8)),
+            dots(points, "front", marker=front_markers(points, y, 4) | {"showscale": False}),
+            *original_trace([(x, 0.0), (y, 0.0), (z, zero)], go.Scatter3d, "diamond-open"),
+            dots([chosen], "chosen", marker=chosen_marker("diamond", 8)),
         ]
     )
-    sides = {"xaxis": short(axis_of(x, candidates)[1], x), "yaxis": short(axis_of(y, candidates)[1], y)}
+    sides = {"xaxis": short_axis(axis_of(x, candidates)[1], x), "yaxis": short_axis(axis_of(y, candidates)[1], y)}
     scene = sides | {
-        "zaxis": short(height, z),
+        "zaxis": short_axis(height, z),
         "camera": {"eye": {"x": 1.35, "y": -1.8, "z": 0.65}, "center": {"x": 0, "y": 0, "z": -0.12}},
     }
     margin = {"l": 0, "r": 0, "b": 0}
-    return figure.update_layout(template=template(), title="Front in 3-D", height=600, scene=scene, margin=margin)
+    return figure.update_layout(
+        template=figure_template(), title="Front in 3-D", height=600, scene=scene, margin=margin
+    )
 
 
-def short(axis: dict[str, Any], name: str) -> dict[str, Any]:
+def short_axis(axis: dict[str, Any], name: str) -> dict[str, Any]:
     """An axis of a scene, where only a short title fits."""
-    return axis | {"title": {"text": WORDS.get(name, escape(name))}}
+    return axis | {"title": {"text": COST_NAMES.get(name, escape(name))}}
 
 
-def star(symbol: str, size: int) -> dict[str, Any]:
+def chosen_marker(symbol: str, size: int) -> dict[str, Any]:
     """The marker of the chosen point."""
-    return {"symbol": symbol, "size": size, "color": CHOSEN, "line": {"color": "white", "width": 1}}
+    return {"symbol": symbol, "size": size, "color": CHOSEN_COLOR, "line": {"color": "white", "width": 1}}
 
 
-def original(places: Sequence[tuple[str, float]], trace: Any, symbol: str) -> list[Any]:
+def original_trace(places: Sequence[tuple[str, float]], trace: Any, symbol: str) -> list[Any]:
     """The original network as a trace, given each axis and where its 0 stands; none where its costs are not known."""
-    if any(name not in ORIGINAL for name, _ in places):
+    if any(name not in ORIGINAL_COSTS for name, _ in places):
         return []
-    spots = {axis: [ORIGINAL[name] or zero] for axis, (name, zero) in zip("xyz", places, strict=False)}
+    spots = {axis: [ORIGINAL_COSTS[name] or zero] for axis, (name, zero) in zip("xyz", places, strict=False)}
     marker = {"symbol": symbol, "size": 11 if len(spots) == 2 else 6, "color": MUTED, "line": {"width": 2}}
     return [trace(**spots, mode="markers", marker=marker, name="original", hovertext="original", hoverinfo="text")]
 
 
-def standing(result: Result) -> go.Figure:
+def evaluation_figure(result: Result) -> go.Figure:
     """The original, the built and the tuned network side by side: size and accuracy."""
     labels = ["parameters", "MACs", "validation<br>accuracy", "test<br>accuracy"]
     full = result.original
     rows = {"original": full, "built": result.built, "tuned": result.tuned}
     figure = go.Figure()
-    for (name, row), colour in zip(rows.items(), (MUTED, *METHODS), strict=False):
+    for (name, row), color in zip(rows.items(), (MUTED, *METHOD_COLORS), strict=False):
         if row:
             shares = [row.params / (full.params or 1), row.macs / (full.macs or 1), row.val_accuracy, row.test_accuracy]
-            figure.add_bar(x=shares, y=labels, name=name, marker_color=colour, orientation="h", texttemplate="%{x:.1%}")
+            figure.add_bar(x=shares, y=labels, name=name, marker_color=color, orientation="h", texttemplate="%{x:.1%}")
     over = "%{x:.2%}<extra>%{fullData.name}</extra>"
     figure.update_traces(textposition="outside", cliponaxis=False, hovertemplate=over)
     figure.update_xaxes(tickformat=".0%", range=[0, 1.25], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticklabelstandoff=6)
-    return figure.update_layout(template=template(), title="Original, built, tuned", height=400, bargap=0.25)
+    return figure.update_layout(template=figure_template(), title="Original, built, tuned", height=400, bargap=0.25)
 
 
-def hypervolume(candidates: Sequence[Candidate]) -> go.Figure:
+def hypervolume_figure(candidates: Sequence[Candidate]) -> go.Figure:
     """The hypervolume of the front after each trial."""
     line = go.Scatter(
-        y=hypervolume_history(candidates), mode="lines", line={"color": CHOSEN, "width": 2}, name="hypervolume"
+        y=hypervolume_history(candidates), mode="lines", line={"color": CHOSEN_COLOR, "width": 2}, name="hypervolume"
     )
     figure = go.Figure(line.update(hovertemplate="trial %{x}: %{y:.4f}<extra></extra>"))
     figure.update_xaxes(title="trial").update_yaxes(title="hypervolume")
-    return figure.update_layout(template=template(), title="How the search went", height=400)
+    return figure.update_layout(template=figure_template(), title="How the search went", height=400)
 
 
-def layers(parts: Sequence[LayerResult]) -> go.Figure:
+def layer_figure(parts: Sequence[LayerResult]) -> go.Figure:
     """Every layer's parameters and MACs, before as a pale bar and after as a full one; the method and ranks as text."""
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.05, column_widths=[0.6, 0.4])
     places = list(range(len(parts)))
-    texts = [describe(part) for part in parts]
+    texts = [layer_text(part) for part in parts]
     for column, (what, room) in enumerate((("params", 1.65), ("macs", 1.25)), start=1):
         before = [getattr(part, f"{what}_before") for part in parts]
         after = [getattr(part, f"{what}_after") for part in parts]
         kept = [f"{new / old:.0%}" if old else "" for new, old in zip(after, before, strict=True)]
-        labels = [f"{escape(method_of(part))}, {share}" for part, share in zip(parts, kept, strict=True)]
+        labels = [f"{escape(method_text(part))}, {share}" for part, share in zip(parts, kept, strict=True)]
         text = {"text": labels if what == "params" else kept, "textposition": "outside", "cliponaxis": False}
-        pale = {"marker_color": FAINT, "name": "before", "legendgroup": "before", "showlegend": column == 1}
+        pale = {"marker_color": PALE, "name": "before", "legendgroup": "before", "showlegend": column == 1}
         common: dict[str, Any] = {"orientation": "h", "hovertext": texts, "hoverinfo": "text"}
         figure.add_bar(x=before, y=places, **pale, **text, **common, col=column, row=1)
-        for method, colour in colours(parts).items():
+        for method, color in method_colors(parts).items():
             mine = [i for i, part in enumerate(parts) if part.method == method]
-            look = {"marker_color": colour, "name": escape(method), "legendgroup": method, "showlegend": column == 1}
+            look = {"marker_color": color, "name": escape(method), "legendgroup": method, "showlegend": column == 1}
             here = {"x": [after[i] for i in mine], "y": mine, "hovertext": [texts[i] for i in mine]}
             figure.add_bar(width=0.5, **look, **(common | here), col=column, row=1)
-        figure.update_xaxes(title=WORDS[what], range=[0, room * max([*before, 1])], nticks=5, col=column, row=1)
-    names = [escape(shortened(part.name)) for part in parts]
+        figure.update_xaxes(title=COST_NAMES[what], range=[0, room * max([*before, 1])], nticks=5, col=column, row=1)
+    names = [escape(short_name(part.name)) for part in parts]
     figure.update_yaxes(
         tickvals=places, ticktext=names, range=[len(parts) - 0.4, -0.6], showgrid=False, ticklabelstandoff=6
     )
-    look = {"height": 150 + BAR * len(parts), "barmode": "overlay", "bargap": 0.25}
-    return figure.update_layout(template=template(), title="Layers, before and after", **look)
+    look = {"height": 150 + LAYER_HEIGHT * len(parts), "barmode": "overlay", "bargap": 0.25}
+    return figure.update_layout(template=figure_template(), title="Layers, before and after", **look)
 
 
-def colours(parts: Sequence[LayerResult]) -> dict[str, str]:
-    """A colour for every method there is; layers that stay intact are grey."""
-    used = sorted({part.method for part in parts} - {"intact"})
-    found = {method: METHODS[i % len(METHODS)] for i, method in enumerate(used)}
-    return found | ({"intact": MUTED} if any(part.method == "intact" for part in parts) else {})
+def method_colors(parts: Sequence[LayerResult]) -> dict[str, str]:
+    """A color for every method there is; layers that stay intact are grey."""
+    used = sorted({part.method for part in parts} - {INTACT.method})
+    found = {method: METHOD_COLORS[i % len(METHOD_COLORS)] for i, method in enumerate(used)}
+    return found | ({INTACT.method: MUTED} if any(part.method == INTACT.method for part in parts) else {})
 
 
-def method_of(part: LayerResult) -> str:
+def method_text(part: LayerResult) -> str:
     """A layer's method and ranks."""
     return str(Choice(part.method, part.ranks))
 
 
-def describe(part: LayerResult) -> str:
+def layer_text(part: LayerResult) -> str:
     """What is shown when the mouse is over a layer."""
     sizes = [
         f"parameters {part.params_before:,} → {part.params_after:,}",
         f"MACs {part.macs_before:,} → {part.macs_after:,}",
     ]
     return "<br>".join(
-        [f"<b>{escape(part.name)}</b>", escape(part.kind), escape(part.reason or method_of(part)), *sizes]
+        [f"<b>{escape(part.name)}</b>", escape(part.kind), escape(part.reason or method_text(part)), *sizes]
     )
 
 
-def shortened(name: str) -> str:
+def short_name(name: str) -> str:
     """A name whose middle is left out where it is long."""
     return name if len(name) <= NAME_LENGTH else f"{name[:12]}…{name[-(NAME_LENGTH - 13) :]}"

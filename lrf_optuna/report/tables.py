@@ -1,177 +1,232 @@
-"""What a person sees in the terminal: progress bars, the closing tables, the front, the layers."""
+"""The tables that users see: each is rows of text, which the terminal (rich) and the page (HTML) show in their ways."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from rich.table import Table
-
-from lrf_optuna.plans.plan import Candidate, Plan
+from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.plans.result import Evaluation, LayerResult, Result
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
     from lrf_optuna.pipeline.survey import MethodRow
     from lrf_optuna.plans.comparison import BudgetRows, Comparison
-BAR = 10
+
+BEST, FAINT = "best", "faint"
+"""Tones of a row."""
+STYLES = {"": "", BEST: "bold green", FAINT: "dim"}
+"""Tone of a row -> its style in the terminal; on the page it is the row's class."""
+NONE = "–"
+"""What stands in a cell without a value."""
 
 
-def bar(share: float) -> str:
-    """A share as a bar of blocks; what is over one is cut."""
-    full = round(BAR * min(max(share, 0.0), 1.0))
-    return "█" * full + "░" * (BAR - full)
+class Column(NamedTuple):
+    """A column: its head, and whether it has numbers (on the right, never broken) or text (on the left, folded)."""
+
+    head: str
+    number: bool = True
 
 
-def count(number: int) -> str:
-    """A count in the unit that reads best."""
-    if number < 10_000:
-        return f"{number:,}"
-    unit, size = next((unit, size) for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if number >= size)
-    return f"{number / size:.4g} {unit}"
+@dataclass(slots=True)
+class Table:
+    """Columns, rows of as many texts with a tone, a title above and a caption below."""
+
+    columns: list[Column]
+    title: str = ""
+    caption: str = ""
+    rows: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+
+    def add(self, *texts: str, tone: str = "") -> None:
+        """Add a row; missing texts at its end are empty."""
+        self.rows.append((texts + ("",) * (len(self.columns) - len(texts)), tone))
+
+    def __rich__(self) -> RichTable:
+        """The table for the terminal."""
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        shown = RichTable(box=None, pad_edge=False, header_style="bold", title_justify="left", caption_justify="left")
+        shown.title, shown.caption = Text(self.title) if self.title else None, self.caption or None
+        for head, number in self.columns:
+            shown.add_column(Text(head), justify="right" if number else "left", no_wrap=number, overflow="fold")
+        for texts, tone in self.rows:
+            shown.add_row(*map(Text, texts), style=STYLES[tone])
+        return shown
 
 
-def layers_table(parts: Sequence[LayerResult]) -> Table:
-    """What each layer got."""
-    table = Table(title="Layer by layer", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("layer", overflow="fold")
-    table.add_column("kind")
-    table.add_column("method (ranks)")
-    for name in ("parameters", "", "kept", "MACs"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True, min_width=4 if name else BAR)
-    for part in (part for part in parts if part.macs_before):
-        ranks = f" ({', '.join(map(str, part.ranks))})" if part.ranks else ""
-        kept, macs = part.params_after / part.params_before, part.macs_after / part.macs_before
-        style = "dim" if part.method == "intact" else ""
-        change = f"{count(part.params_before)} → {count(part.params_after)}" if ranks else count(part.params_before)
-        method = part.method + ranks if not part.reason else f"intact: {part.reason}"
-        table.add_row(part.name, part.kind, method, change, bar(kept), f"{kept:.0%}", f"{macs:.0%}", style=style)
-    return table
+def columns(texts: Sequence[str], numbers: Sequence[str] = ()) -> list[Column]:
+    """Columns of text, and then columns of numbers."""
+    return [*(Column(head, number=False) for head in texts), *map(Column, numbers)]
 
 
-def standing_table(result: Result) -> Table:
-    """Original, built and tuned side by side."""
-    table = Table(title=f"Study {result.study}", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    shown = [("original", result.original), ("built", result.built), ("tuned", result.tuned)]
-    there = [(name, standing) for name, standing in shown if standing]
-    for name, _ in there:
-        table.add_column(name, justify="right", style="bold green" if name == there[-1][0] else "")
-    rows: tuple[tuple[str, Callable[[Evaluation], str]], ...] = (
-        ("parameters", lambda s: f"{s.params:,}{share(s.params, result.original.params)}"),
-        ("MACs an image", lambda s: f"{count(s.macs)}{share(s.macs, result.original.macs)}"),
-        ("validation accuracy", lambda s: f"{s.val_accuracy:.2%}"),
-        ("test accuracy", lambda s: f"{s.test_accuracy:.2%}{points(s, result.original)}"),
-        ("file", lambda s: f"{s.file_bytes / 1024:,.0f} KiB"),
+def short_count(number: int) -> str:
+    """A count with three digits, in the unit that reads best."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= max(size, 1e4):
+            value = number / size
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+    return f"{number:,}"
+
+
+def percent(part: float, whole: float) -> str:
+    """A part of a whole in percent."""
+    return f"{part / whole:.1%}" if whole else NONE
+
+
+def change(before: int, after: int) -> tuple[str, str]:
+    """A count before and after, and the share that is left; only the count where nothing has changed."""
+    if after == before:
+        return short_count(before) if before else NONE, ""
+    return f"{short_count(before)} → {short_count(after)}", percent(after, before)
+
+
+def layer_table(layers: Sequence[LayerResult]) -> Table:
+    """Every layer with MACs: its method and ranks or why it has none, its size before and after. Others are one row."""
+    table = Table(
+        columns(("layer", "kind", "method (ranks)"), ("parameters", "left", "MACs", "left")), "Layer by layer"
     )
-    for label, cell in rows:
-        table.add_row(label, *(cell(standing) for _, standing in there))
-    table.caption, table.caption_justify = seconds_of(result), "left"
+    for layer in (layer for layer in layers if layer.macs_before):
+        method = f"{INTACT.method}: {layer.reason}" if layer.reason else str(Choice(layer.method, layer.ranks))
+        sizes = *change(layer.params_before, layer.params_after), *change(layer.macs_before, layer.macs_after)
+        table.add(layer.name, layer.kind, method, *sizes, tone=FAINT if layer.method == INTACT.method else "")
+    others = [layer for layer in layers if not layer.macs_before]
+    if others:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(layer.kind for layer in others).items())
+        params = change(sum(o.params_before for o in others), sum(o.params_after for o in others))
+        table.add("the others", kinds, "", *params, NONE, tone=FAINT)
     return table
 
 
-def seconds_of(result: Result) -> str:
+def evaluation_table(result: Result) -> Table:
+    """The original, the built and the tuned network side by side: sizes, accuracies, seconds of the run."""
+    named = {"original": result.original, "built": result.built, "tuned": result.tuned}
+    networks = {name: network for name, network in named.items() if network}
+    table = Table(columns([""], list(networks)), f"Study {result.study}", seconds_text(result))
+    full, there = result.original, networks.values()
+    table.add("parameters", *(f"{n.params:,}{in_brackets(n.params, full.params)}" for n in there))
+    table.add("MACs an image", *(f"{short_count(n.macs)}{in_brackets(n.macs, full.macs)}" for n in there))
+    table.add("validation accuracy", *(f"{n.val_accuracy:.2%}" for n in there))
+    table.add("test accuracy", *(f"{n.test_accuracy:.2%}{points_gained(n, full)}" for n in there))
+    table.add("file", *(f"{n.file_bytes / 1024:,.0f} KiB" if n.file_bytes else NONE for n in there))
+    return table
+
+
+def in_brackets(after: int, before: int) -> str:
+    """A share of the original, in brackets; nothing for the original itself."""
+    return "" if after == before else f" ({percent(after, before)})"
+
+
+def points_gained(network: Evaluation, original: Evaluation) -> str:
+    """The difference of test accuracy in points, in brackets; nothing for the original itself."""
+    gain = 100 * (network.test_accuracy - original.test_accuracy)
+    return "" if network is original else f" ({gain:+.2f})"
+
+
+def seconds_text(result: Result) -> str:
     """The seconds of every phase that took any, and of the whole run."""
     phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
     return f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
 
 
-def share(after: int, before: int) -> str:
-    """A share of the original, in brackets; nothing for the original itself."""
-    return "" if after == before else f" ({after / before:.1%})"
-
-
-def points(standing: Evaluation, original: Evaluation) -> str:
-    """The difference of test accuracy in points, in brackets; nothing for the original itself."""
-    gain = 100 * (standing.test_accuracy - original.test_accuracy)
-    return "" if standing is original else f" ({gain:+.2f})"
-
-
 def front_table(points: Sequence[Candidate], chosen: int | None = None) -> Table:
-    """The points of a front, the chosen one marked."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trial", justify="right")
-    for name in points[0].costs if points else ():
-        table.add_column(name, justify="right")
-    table.add_column("methods", overflow="fold")
+    """The points of a front with their costs; the trial `chosen` is marked."""
+    costs = list(points[0].costs) if points else []
+    table = Table([Column("trial"), *map(Column, costs), Column("methods", number=False)])
     for point in points:
-        mark = " ←" if point.trial == chosen else ""
-        style = "bold green" if mark else ""
-        cells = [f"{cost:.4f}" if name == "loss" else f"{cost:.1%}" for name, cost in point.costs.items()]
-        table.add_row(str(point.trial), *cells, methods(point.plan) + mark, style=style)
+        is_chosen = point.trial == chosen
+        texts = [f"{cost:.4f}" if name == "loss" else f"{cost:.1%}" for name, cost in point.costs.items()]
+        methods = method_counts(point.plan) + (" ←" if is_chosen else "")
+        table.add(str(point.trial), *texts, methods, tone=BEST if is_chosen else "")
     return table
 
 
-def methods(plan: Plan) -> str:
-    """How many layers each method has, the most used first."""
-    names = [choice.method for _, choice in plan]
-    return ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names), key=lambda n: (-names.count(n), n)))
+def method_counts(plan: Plan) -> str:
+    """How many layers each method has, the most used first and `intact` last."""
+    counts = Counter(choice.method for _, choice in plan)
+    ordered = sorted(counts.items(), key=lambda item: (item[0] == INTACT.method, -item[1], item[0]))
+    return ", ".join(f"{count} {method}" for method, count in ordered)
 
 
 def inventory_table(rows: Sequence[dict[str, object]]) -> Table:
-    """Every layer of a model: what it is, what it holds, whether it can be factorized or why not."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("layer", "kind", "parameters", "share", "MACs", "share", "factorized by, or the reason why not"):
-        table.add_column(name, justify="right" if name in ("parameters", "share", "MACs") else "left", overflow="fold")
+    """Every layer of a model: its size, and the methods that can factorize it or why none can."""
+    heads = [Column("layer", number=False), Column("kind", number=False)]
+    heads += map(Column, ("parameters", "share", "MACs", "share"))
+    table = Table([*heads, Column("factorized by, or the reason why not", number=False)])
     for row in rows:
-        shares = [f"{row[name]:.1%}" if row[name] else "" for name in ("params_share", "macs_share")]
-        numbers = [count(int(str(row[name]))) if row[name] else "" for name in ("params", "macs")]
-        text = str(row["methods"] or row["reason"])
-        cells = (numbers[0], shares[0], numbers[1], shares[1])
-        table.add_row(str(row["layer"]), str(row["kind"]), *cells, text, style="" if row["methods"] else "dim")
+        sizes = [
+            text
+            for name in ("params", "macs")
+            for text in ((short_count(int(str(row[name]))), f"{row[f'{name}_share']:.1%}") if row[name] else ("", ""))
+        ]
+        reason = str(row["methods"] or row["reason"])
+        table.add(str(row["layer"]), str(row["kind"]), *sizes, reason, tone="" if row["methods"] else FAINT)
     return table
 
 
 def survey_table(rows: Sequence[MethodRow], title: str) -> Table:
-    """Every layer under every method at every keep; dim where no chain is smaller than the layer."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("layer", "method", "keep", "ranks", "params", "share", "MACs", "share", "error"):
-        text, folds = name in ("layer", "method", "ranks"), name in ("layer", "ranks")
-        table.add_column(name, justify="left" if text else "right", no_wrap=not folds, overflow="fold")
-    before = ""
+    """Every layer under every method at every keep; faint where no chain is smaller than the layer."""
+    heads = columns(("layer", "method"), ("keep",)) + columns(("ranks",), ("params", "share", "MACs", "share", "error"))
+    table, before = Table(heads, title), ""
     for row in rows:
-        name, keep = row.layer if row.layer != before else "", f"{row.keep:g}"
-        before = row.layer
-        if not row.saves:
-            table.add_row(name, f"[dim]{row.method}", f"[dim]{keep}", "[dim]no smaller chain")
-            continue
-        ranks, error = ", ".join(map(str, row.ranks)), f"{row.error:.4f}"
-        costs = count(row.params), f"{row.params_share:.1%}", count(row.macs), f"{row.macs_share:.1%}"
-        table.add_row(name, row.method, keep, ranks, *costs, error)
+        name, before = row.layer if row.layer != before else "", row.layer
+        if row.saves:
+            sizes = short_count(row.params), f"{row.params_share:.1%}", short_count(row.macs), f"{row.macs_share:.1%}"
+            ranks = ", ".join(map(str, row.ranks))
+            table.add(name, row.method, f"{row.keep:g}", ranks, *sizes, f"{row.error:.4f}")
+        else:
+            table.add(name, row.method, f"{row.keep:g}", "no smaller chain", tone=FAINT)
     return table
 
 
-def comparison_table(found: Comparison, block: BudgetRows) -> Table:
-    """The rows for one budget, ours first; the best accuracy of every kind has a star; only names are folded."""
+def budget_table(found: Comparison, block: BudgetRows) -> Table:
+    """The rows for one budget, ours first. The best accuracy of every kind has a star."""
     whole = found.original
-    text = f"{found.cost} <= {block.budget:g} (original: {whole.val:.2%} on validation"
-    title = f"{text})" if whole.test is None else f"{text}, {whole.test:.2%} on test)"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.caption, table.caption_justify = finals(block), "left"
-    kinds = [(kind, of) for of in ("val", *(["test"] * (whole.test is not None))) for kind in ("fitted", "plain")]
-    table.add_column("", overflow="fold", min_width=11)
-    for name in ("params", "MACs", "loss", *(f"{kind}\n{of}" for kind, of in kinds), "beats"):
-        table.add_column(name, justify="right", no_wrap=True)
-    values = [[getattr(getattr(row, kind), of, None) for row in block.rows] for kind, of in kinds]
-    columns = [starred(column) for column in values]
-    for i, row in enumerate(block.rows):
-        sizes = [f"{size:.1%}" if size is not None else "–" for size in (row.params, row.macs)]
-        loss = f"{row.loss:.4f}" if row.loss is not None else "–"
-        lost = str(row.dominated) if row.loss is not None else "–"
-        table.add_row(row.name, *sizes, loss, *(column[i] for column in columns), lost, style="" if i else "bold")
+    splits = ["val"] if whole.test is None else ["val", "test"]
+    on_test = "" if whole.test is None else f", {whole.test:.2%} on test"
+    title = f"{found.cost} <= {block.budget:g} (original: {whole.val:.2%} on validation{on_test})"
+    kinds = [(kind, split) for split in splits for kind in ("fitted", "plain")]
+    heads = ("params", "MACs", "loss", *(f"{kind}\n{split}" for kind, split in kinds), "beats")
+    table = Table(columns([""], heads), title, built_text(block))
+    accuracies = [with_star([getattr(getattr(row, kind), split, None) for row in block.rows]) for kind, split in kinds]
+    for row, *texts in zip(block.rows, *accuracies, strict=True):
+        sizes = [NONE if size is None else f"{size:.1%}" for size in (row.params, row.macs)]
+        loss, beats = (NONE, NONE) if row.loss is None else (f"{row.loss:.4f}", str(row.dominated))
+        table.add(row.name, *sizes, loss, *texts, beats, tone=BEST if row is block.rows[0] else "")
     return table
 
 
-def finals(block: BudgetRows) -> str | None:
-    """What was also refitted in layer order, a line each."""
+def built_text(block: BudgetRows) -> str:
+    """The accuracies of plans that were also refitted in layer order, a line each."""
     texts = [
-        f"{name} as built: {score.val:.2%}" + (f" ({score.test:.2%} on test)" if score.test is not None else "")
+        f"{name}, refitted in layer order: {score.val:.2%}"
+        + (f" ({score.test:.2%} on test)" if score.test is not None else "")
         for name, score in block.finals
     ]
-    return "\n".join(texts) or None
+    return "\n".join(texts)
 
 
-def starred(values: Sequence[float | None]) -> list[str]:
-    """Accuracies as text, the best with a star, and a dash for what there is not."""
+def rule_table(found: Comparison) -> Table:
+    """Validation accuracy with fitted kernels (as published, in brackets): a row a rule and a column a budget."""
+    table = Table(columns(["rule"], [f"{block.budget:.0%}" for block in found.blocks]))
+    best = [max((row.best.val for row in block.rows if row.best), default=0.0) for block in found.blocks]
+    for first in found.blocks[0].rows:
+        texts = []
+        for block, most in zip(found.blocks, best, strict=True):
+            row = block.row(first.name)
+            fitted = f"{row.fitted.val:.2%}" if row.fitted else NONE
+            star = "*" if row.best and row.best.val == most else ""
+            texts.append(f"{star}{fitted} ({row.plain.val:.2%})" if row.plain else f"{star}{fitted}")
+        table.add(first.name, *texts, tone=BEST if first is found.blocks[0].rows[0] else "")
+    built = [", ".join(f"{name} {score.val:.2%}" for name, score in block.finals) or NONE for block in found.blocks]
+    table.add("refitted in layer order", *built)
+    return table
+
+
+def with_star(values: Sequence[float | None]) -> list[str]:
+    """Accuracies as text: the best has a star, and a missing one is a dash."""
     best = max((value for value in values if value is not None), default=None)
-    marks = {True: "[green]*{:.2%}[/green]", False: "{:.2%}"}
-    return ["–" if value is None else marks[value == best].format(value) for value in values]
+    return [NONE if value is None else f"{'*' * (value == best)}{value:.2%}" for value in values]

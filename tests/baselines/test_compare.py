@@ -28,8 +28,8 @@ from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.comparison import FILTERS, OURS, BudgetRows, Comparison, Row, Score, checked_budgets
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import INTACT, Plan
-from lrf_optuna.report.comparison_figure import curves, drawn
-from lrf_optuna.report.tables import comparison_table, starred
+from lrf_optuna.report.comparison_figure import comparison_figure, comparison_figures
+from lrf_optuna.report.tables import budget_table, with_star
 from lrf_optuna.scoring.objectives import Measured
 from lrf_optuna.scoring.proxy import Proxy
 
@@ -246,11 +246,11 @@ def test_the_report_has_the_section_and_keeps_it_after_the_next_run(work: Run, f
 def test_the_figure_is_in_the_study_for_the_dashboard(work: Run, found: Comparison) -> None:
     study = work.record.study
     assert "compare" in get_plotly_graph_objects(study._storage.get_study_system_attrs(study._study_id))
-    assert drawn(None) == {}
+    assert comparison_figures(None) == {}
 
 
 def test_the_figure_has_a_line_for_every_row_in_both_panels_and_ours_is_thick(found: Comparison) -> None:
-    figure = curves(found)
+    figure = comparison_figure(found)
     names = [trace.name for trace in figure.data]
     assert sorted(names) == sorted(2 * [row.name for row in found.blocks[0].rows])
     thick = [trace for trace in figure.data if trace.line.width > 2]
@@ -261,10 +261,10 @@ def test_the_figure_has_a_line_for_every_row_in_both_panels_and_ours_is_thick(fo
 
 
 def test_the_terminal_has_a_star_at_the_best_of_every_kind(found: Comparison) -> None:
-    assert starred([0.5, None, 0.9, 0.9]) == ["50.00%", "–", "[green]*90.00%[/green]", "[green]*90.00%[/green]"]
-    assert starred([None]) == ["–"]
+    assert with_star([0.5, None, 0.9, 0.9]) == ["50.00%", "–", "*90.00%", "*90.00%"]
+    assert with_star([None]) == ["–"]
     console = Console(width=120, record=True)
-    console.print(comparison_table(found, found.blocks[0]))
+    console.print(budget_table(found, found.blocks[0]))
     lines = console.export_text().splitlines()
     assert "params <= 0.6" in lines[0]
     assert len(lines) == 5 + len(found.blocks[0].rows)
@@ -275,7 +275,7 @@ def test_the_terminal_has_a_star_at_the_best_of_every_kind(found: Comparison) ->
 
 def console_of(block: BudgetRows, found: Comparison) -> str:
     console = Console(width=120, record=True)
-    console.print(comparison_table(found, block))
+    console.print(budget_table(found, block))
     return console.export_text()
 
 
@@ -284,7 +284,7 @@ def test_no_number_is_cut_in_a_narrow_terminal(found: Comparison, width: int) ->
     block = found.blocks[0]
     rows = [replace(row, fitted=row.fitted and Score(1.0, 0.9876), plain=Score(0.5, 1.0)) for row in block.rows]
     console = Console(width=width, record=True)
-    console.print(comparison_table(found, replace(block, rows=tuple(rows))))
+    console.print(budget_table(found, replace(block, rows=tuple(rows))))
     text = console.export_text()
     assert "…" not in text
     assert (text.count("*100.00%"), text.count("*98.76%")) == (2 * len(rows) - 1, len(rows) - 1)

@@ -442,6 +442,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "model missing in the file": (study_file(""), ("mine.toml", "--model", "lost.keras"), "lost.keras"),
     "model a folder": (lambda folder: (folder / "dir.keras").mkdir(), (*FAST, "--model", "dir.keras"), "dir.keras"),
     "model a text": (notes, (*FAST, "--model", "notes.txt"), "is no model"),
+    "model in the place of a study": (nothing, ("net.keras",), "give it as --model net.keras"),
+    "data in the place of a study": (nothing, ("net.npz",), "give it as --data net.npz"),
     "model broken": (random_bytes("bad.keras"), (*FAST, "--model", "bad.keras"), "cannot load"),
     "model not of images": (
         flat_model,
@@ -470,7 +472,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "pixels not finite": (changed_arrays(x_train=lambda x: np.where(x > 15, np.nan, x)), OTHER, "NaN"),
     "means of another image": (nothing, (*FAST, "--mean", "1,2,3"), "mean"),
     "std of nothing": (nothing, (*FAST, "--std", "0"), "std"),
-    "mean a word": (nothing, (*FAST, "--mean", "some"), "--mean should be numbers"),
+    "mean a word": (nothing, (*FAST, "--mean", "some"), "--mean should be a valid number, but got 'some'"),
+    "trials in words": (nothing, (*FAST, "--trials", "many"), "--trials should be a valid integer, but got 'many'"),
+    "keep with a decimal comma": (nothing, (*FAST, "--keep", "0,1"), "commas separate numbers, as in 0.1,0.2,0.4"),
     "by nonsense": (nothing, (*FAST, "--by", "size"), "--by should be 'accuracy' or 'loss', but got 'size'"),
     "sampler unknown": (nothing, (*FAST, "--sampler", "nsga"), "unknown sampler 'nsga'"),
     "sampler unknown in the file": (
@@ -494,7 +498,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "target no objective": (nothing, (*FAST, "--objectives", "loss,macs", "--target", "params=0.5"), "objectives"),
     "knee and drop": (nothing, (*FAST, "--knee", "--max-drop", "1"), "--knee goes with neither"),
     "drop below none": (nothing, (*FAST, "--max-drop", "-1"), "--max-drop"),
-    "rate a word": (nothing, (*FAST, "--rate", "fast"), "--rate"),
+    "rate a word": (
+        nothing,
+        (*FAST, "--rate", "fast"),
+        "--rate should be a valid number or should be 'auto', but got 'fast'",
+    ),
     "optimizer unknown": (nothing, (*FAST, "--optimizer", "adam"), "--optimizer"),
     "name a path": (nothing, (*FAST, "--name", "../up"), "--name"),
     "out a file": (notes, (*FAST, "--out", "notes.txt"), "notes.txt is not a folder"),
@@ -796,6 +804,48 @@ for args in [[], *([name] for name in sys.argv[1:])]:
     assert outcome.exit_code == 0, (args, outcome)
 print(" ".join(name for name in ("tensorflow", "keras", "optuna", "sklearn", "plotly") if name in sys.modules))
 """
+
+
+WRONG_AT_ONCE = [
+    ("--model", "none.keras", "--data", "digits"),
+    ("--model", "zoo:lenet5", "--data", "none.npz"),
+    ("net.keras",),
+    ("--trials", "many"),
+    ("--target", "params=2"),
+]
+
+
+@pytest.mark.parametrize("args", WRONG_AT_ONCE, ids=" ".join)
+def test_a_wrong_path_or_option_is_refused_before_anything_heavy_is_loaded(
+    tmp_path: Path, args: tuple[str, ...]
+) -> None:
+    code = """
+import sys
+from typer.testing import CliRunner
+from lrf_optuna.cli.app import app
+assert CliRunner().invoke(app, ["run", *sys.argv[1:]]).exit_code == 2
+print(*({"tensorflow", "keras", "optuna", "sklearn", "plotly"} & set(sys.modules)))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout.strip()) == (0, ""), process.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_pipe_of_another_encoding_gets_plain_characters(study: Path, encoding: str) -> None:
+    for command in (("front", "net"), ("build", "net"), ("run", "--help")):
+        process = subprocess.run(
+            [sys.executable, "-m", "lrf_optuna", *command],
+            cwd=study,
+            capture_output=True,
+            check=False,
+            env=plain() | {"PYTHONIOENCODING": encoding},
+        )
+        assert process.returncode == 0, process.stderr
+        text = process.stdout.decode(encoding)
+        assert "?" not in text
+        assert "->" in text or command[0] != "build"
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -275,6 +275,7 @@ import lrf_optuna.cli.app
 from importlib.metadata import entry_points
 import sys
 assert "mypackage" not in sys.modules
+from lrf_optuna.cli.studies import find_study
 from lrf_optuna.config import StudySpec
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods
 from lrf_optuna.errors import LrfError
@@ -282,7 +283,7 @@ from lrf_optuna.pipeline.identity import check_names
 from lrf_optuna.chains.conv import Conv
 assert "sketch" not in DECOMPOSITIONS
 try:
-    check_names(StudySpec.default().override({"search.methods": ("sketch",)}))
+    check_names(StudySpec.from_toml(find_study("digits")).override({"search.methods": ("sketch",)}))
     print(*applicable_methods(Conv((3, 3), 8, 8, (1, 1), (1, 1))))
 except LrfError as reason:
     print("refused:", reason)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from lrf_optuna.cli.studies import find_study
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data, data_from_arrays, load_data
 from lrf_optuna.errors import LrfError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return load_data(StudySpec.default().data, 0, (8, 8, 1), 10)
+    return load_data(StudySpec.from_toml(find_study("digits")).data, 0, (8, 8, 1), 10)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_a_net_of_the_zoo_is_trained_once_for_the_same_images(
 
 def few(seed: int) -> Data:
     """A hundred digits, for the laws that do not need a good net."""
-    data = load_data(StudySpec.default().data, 0)
+    data = load_data(StudySpec.from_toml(find_study("digits")).data, 0)
     train = data.calibration(100, seed)
     parts = (train.pixels, train.labels, data.test.pixels, data.test.labels, data.val.pixels, data.val.labels)
     return data_from_arrays(*parts)

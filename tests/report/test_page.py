@@ -17,8 +17,9 @@ from plotly.offline import get_plotlyjs
 
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.plans.result import Evaluation, LayerResult, Result
-from lrf_optuna.report.figures import figures, lower_edge, summary
-from lrf_optuna.report.page import count, save_to_study, sentence, write_report
+from lrf_optuna.report.figures import lower_edge, run_figures
+from lrf_optuna.report.page import save_to_study, sentence, write_report
+from lrf_optuna.report.tables import method_counts, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def traces(figure: go.Figure) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, go.Figure]:
-    return figures(*run())
+    return run_figures(*run())
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_the_edge_has_no_point_above_a_smaller_one() -> None:
 def test_a_plan_is_summed_up_by_its_methods() -> None:
     picks = {"a": INTACT, "b": Choice("cp", (3,)), "c": Choice("tucker2", (2, 2)), "d": INTACT, "e": INTACT}
     picks["f"] = Choice("tucker2", (1, 1))
-    assert summary(Plan.of(picks)) == "2 × tucker2, 1 × cp, 3 × intact"
+    assert method_counts(Plan.of(picks)) == "2 tucker2, 1 cp, 3 intact"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_a_plan_is_summed_up_by_its_methods() -> None:
 )
 def test_any_objectives_are_drawn(tmp_path: Path, objectives: Any, axes: Any, ids: set[str]) -> None:
     candidates, points, result = run(objectives=objectives)
-    found = figures(candidates, points, result)
+    found = run_figures(candidates, points, result)
     assert set(found) == ids | {"hypervolume", "standing", "layers"}
     if axes:
         chosen = traces(found["front-2d"])["chosen"]
@@ -157,7 +158,7 @@ def test_a_network_that_was_not_made_is_not_shown(tmp_path: Path) -> None:
         (replace(result, tuned=None), "86.6% test accuracy without fine-tuning"),
         (replace(result, tuned=None, built=None), "no network has been built"),
     ):
-        found = traces(figures(candidates, points, made)["standing"])
+        found = traces(run_figures(candidates, points, made)["standing"])
         assert set(found) == {"original"} | ({"built"} if made.built else set())
         write_report(tmp_path / "report.html", candidates, points, made)
         text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -184,12 +185,12 @@ def test_the_sentence_says_sizes_and_accuracies() -> None:
     ],
 )
 def test_a_count_has_about_three_digits(number: int, text: str) -> None:
-    assert count(number) == text
+    assert short_count(number) == text
 
 
 @pytest.mark.parametrize("layers", [5, 100])
 def test_every_layer_has_the_same_room(layers: int) -> None:
-    figure = figures(*run(layers=layers))["layers"]
+    figure = run_figures(*run(layers=layers))["layers"]
     assert len(figure.layout.yaxis.ticktext) == layers + 1
     assert figure.layout.height >= 20 * layers
     before = next(trace for trace in figure.data if trace.name == "before")
@@ -217,7 +218,7 @@ def test_the_report_is_whole_html_with_every_figure(html: str) -> None:
     parser.open = []
     parser.feed(html)
     assert parser.open == []
-    assert [html.count(f'id="{name}"') for name in figures(*run())] == [1, 1, 1, 1, 1]
+    assert [html.count(f'id="{name}"') for name in run_figures(*run())] == [1, 1, 1, 1, 1]
 
 
 def test_the_report_says_what_the_result_says(html: str) -> None:
@@ -225,9 +226,10 @@ def test_the_report_says_what_the_result_says(html: str) -> None:
     for text in (sentence(result), result.why, f"Trial {result.chosen.trial}", f"{len(points)} on the front"):
         assert text in html
     for part in result.layers[:5]:
-        assert f'<th scope="row">{part.name}</th><td>Conv2D</td><td>{part.method}</td><td>{part.ranks[0]}</td>' in html
+        method = f"{part.method}({part.ranks[0]})"
+        assert f'<th scope="row">{part.name}</th><td class="text">Conv2D</td><td class="text">{method}</td>' in html
     assert "one channel each" in html
-    assert "1 × BatchNormalization" in html
+    assert "1 BatchNormalization" in html
     assert "Calibration: 256 of the training images" in html
 
 
@@ -241,7 +243,7 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
     html = path.read_text(encoding="utf-8")
     assert "<i>" not in html.replace(get_plotlyjs(), "")
     assert "<h1>&lt;/script&gt;&lt;i&gt;&amp;x</h1>" in html
-    assert set(figures(candidates, points, result)["layers"].layout.yaxis.ticktext) == {
+    assert set(run_figures(candidates, points, result)["layers"].layout.yaxis.ticktext) == {
         "&lt;/script&gt;&lt;i&gt;&amp;x"
     }
 
@@ -265,7 +267,7 @@ def test_figures_are_found_in_the_study_and_saving_again_overwrites_them(tmp_pat
     study = optuna.create_study(storage=storage, directions=["minimize"] * 3)
     for number in (40, 8):
         run_of = run(number=number, layers=number)
-        save_to_study(study, figures(*run_of))
+        save_to_study(study, run_figures(*run_of))
         found = saved(optuna.load_study(study_name=study.study_name, storage=storage))
         assert set(found) == {"front-2d", "front-3d", "hypervolume", "standing", "layers"}
         assert list(traces(found["front-2d"])["trials"].x) == [c.costs["params"] for c in run_of[0]]
@@ -274,7 +276,7 @@ def test_figures_are_found_in_the_study_and_saving_again_overwrites_them(tmp_pat
 def test_a_long_list_of_layers_is_moved_on_a_card_of_the_dashboard(tmp_path: Path) -> None:
     study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}")
     for layers, dragged in ((5, None), (60, "pan")):
-        save_to_study(study, figures(*run(layers=layers)))
+        save_to_study(study, run_figures(*run(layers=layers)))
         layout = saved(study)["layers"].layout
         assert layout.height is None
         assert layout.dragmode == dragged

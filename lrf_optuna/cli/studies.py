@@ -1,0 +1,69 @@
+"""The study that a command line means: its file, its name, its settings; and whether its files are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lrf_optuna.config import IMAGES, MODELS, DataSpec, ModelSpec, StudySpec, is_file_name, name_for
+from lrf_optuna.errors import LrfError
+
+OPTION_OF_SUFFIX = dict.fromkeys((".keras", ".h5", ".hdf5"), "--model") | {".npz": "--data"}
+
+
+def study_of(study: str | None, settings: Mapping[str, object]) -> StudySpec:
+    """The study of a file, of an embedded study, or of settings alone, with the settings over it.
+
+    Without study, model and data it is the digits' study. Raises LrfError.
+    """
+    model, data = settings.get("model.path"), settings.get("data.path")
+    if study or not (model or data):
+        return StudySpec.from_toml(find_study(study or "digits")).override(settings)
+    if not (model and data):
+        given, missing = ("--model", "--data") if model else ("--data", "--model")
+        raise LrfError(f"{given} without {missing}: give both, or a study file that has the other")
+    name = name_for(str(model), str(data))
+    plain = StudySpec(name="study", model=ModelSpec(path=str(model)), data=DataSpec(path=str(data)))
+    return plain.override({"name": name, **settings})
+
+
+def with_choice(spec: StudySpec, settings: Mapping[str, object], knee: bool) -> StudySpec:
+    """The study with the way to choose a point that options ask for: it takes the place of the study's own way.
+
+    Raises LrfError for two ways.
+    """
+    way = {key: value for key, value in settings.items() if key in ("search.targets", "search.max_drop")}
+    if knee and way:
+        raise LrfError("--knee goes with neither --target nor --max-drop: give one way to choose")
+    if knee or way:
+        plain = spec.search.model_copy(update={"targets": {}, "max_drop": None})
+        spec = spec.model_copy(update={"search": plain})
+    return spec.override(settings)
+
+
+def check_files(spec: StudySpec) -> None:
+    """Raises LrfError where model or data are files that are not there. Nothing is loaded for it."""
+    for what, path, kinds in (("model file", spec.model.path, MODELS), ("data", spec.data.path, IMAGES)):
+        if is_file_name(path) and not Path(path).exists():
+            raise LrfError(f"no such {what}: {path}; give {kinds}")
+
+
+def find_study(text: str) -> Path:
+    """The study file that `text` means: a path, else the name of an embedded study. Raises LrfError."""
+    option = OPTION_OF_SUFFIX.get(Path(text).suffix.lower())
+    if option:
+        raise LrfError(f"{text} is not a study file: give it as {option} {text}")
+    if Path(text).is_file():
+        return Path(text)
+    embedded = embedded_studies()
+    if text not in embedded:
+        raise LrfError(f"no such study file: {text}; embedded studies: {', '.join(sorted(embedded))}")
+    return embedded[text]
+
+
+def embedded_studies() -> dict[str, Path]:
+    """Name -> file: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "studies"
+    folder = inside if inside.is_dir() else package.parent / "studies"
+    return {path.stem: path for path in folder.glob("*.toml")}

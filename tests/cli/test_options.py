@@ -1,0 +1,67 @@
+"""The options of a command are those of the settings' model, with its defaults, and their text becomes its values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import typer
+
+from lrf_optuna.cli.app import app
+from lrf_optuna.cli.options import SETTINGS, in_words, shares, value_of
+from lrf_optuna.cli.studies import study_of
+from lrf_optuna.config import SECTIONS
+from lrf_optuna.errors import LrfError
+
+TEXTS: dict[str, tuple[Any, Any]] = {
+    "search.trials": ("7", 7),
+    "search.trials ": ("many", "many"),
+    "search.max_drop": ("1", 1.0),
+    "search.keep": ("0.1, 0.2,", (0.1, 0.2)),
+    "search.methods": ("svd,cp", ("svd", "cp")),
+    "search.methods ": (",", ()),
+    "search.targets": (["params=0.4", "macs = 0.5"], {"params": 0.4, "macs": 0.5}),
+    "search.by": ("loss", "loss"),
+    "search.cache": ("7", "7"),
+    "tune.rate": ("auto", "auto"),
+    "tune.rate ": ("1e-3", 0.001),
+}
+
+
+def options_of(command: str) -> dict[str, Any]:
+    """Name of every option of a command -> the parameter as typer made it."""
+    found = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    return {name: param for param in found for name in param.opts}
+
+
+def test_every_setting_of_a_study_is_an_option_of_run() -> None:
+    wanted = {f"{section}.{key}".lstrip(".") for section, model in SECTIONS.items() for key in model.model_fields}
+    assert set(SETTINGS) == wanted - set(SECTIONS)
+    shown = {name for option in SETTINGS.values() for name in (option.name * bool(option.help),) if name}
+    flags = {name for option in SETTINGS.values() if option.flag for name in option.flag.name.split()}
+    assert set(options_of("run")) == shown | flags | {"study", "--out", "--knee"}
+
+
+def test_the_defaults_that_help_shows_are_those_of_a_study() -> None:
+    plain = study_of(None, {"model.path": "zoo:lenet5", "data.path": "digits"})
+    found = options_of("run")
+    for key, option in SETTINGS.items():
+        section, _, name = key.rpartition(".")
+        if section and option.help and not option.shown:
+            value = getattr(getattr(plain, section), name)
+            expected = "" if key in ("model.path", "data.path") else in_words(value)
+            assert (found[option.name].show_default or "") == expected, key
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_the_text_of_an_option_becomes_a_value_of_its_setting(key: str) -> None:
+    text, value = TEXTS[key]
+    assert value_of(SETTINGS[key.strip()], text) == value
+    assert type(value_of(SETTINGS[key.strip()], text)) is type(value)
+
+
+def test_shares_are_ascending_and_a_decimal_comma_is_refused() -> None:
+    assert shares("--keeps", "0.4,0.2,0.4", "0.2,0.4") == (0.2, 0.4)
+    assert shares("--keeps", None, "0.2,0.4") == ()
+    with pytest.raises(LrfError, match=r"--keeps should be shares between 0 and 1, as in 0\.2,0\.4, but got '0,4'"):
+        shares("--keeps", "0,4", "0.2,0.4")
