@@ -200,6 +200,14 @@ class SearchSpec(Section):
         sampler = RENAMED_SAMPLERS.get(str(found.get("sampler")))
         return found | ({"sampler": sampler} if sampler else {})
 
+    @field_validator("targets")
+    @classmethod
+    def _among_the_objectives(cls, targets: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        objectives = info.data.get("objectives", targets)
+        for target in targets.keys() - objectives:
+            raise ValueError(f"for {target!r} needs it among the objectives ({', '.join(objectives)})")
+        return targets
+
     @field_validator("workers")
     @classmethod
     def _with_a_cache(cls, workers: int, info: ValidationInfo) -> int:

@@ -42,10 +42,14 @@ def with_choice(spec: StudySpec, settings: Mapping[str, object], knee: bool) -> 
 
 
 def check_files(spec: StudySpec) -> None:
-    """Raises LrfError where model or data are files that are not there. Nothing is loaded for it."""
+    """Raises LrfError where model or data are files that are not there, or the cache cannot be a folder."""
     for what, path, kinds in (("model file", spec.model.path, MODELS), ("data", spec.data.path, IMAGES)):
         if is_file_name(path) and not Path(path).exists():
             raise LrfError(f"no such {what}: {path}; give {kinds}")
+    if isinstance(spec.search.cache, str):
+        from lrf_optuna.files import check_folder
+
+        check_folder(Path(spec.search.cache))
 
 
 def find_study(text: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
-from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.errors import lookup
 from lrf_optuna.files import digest
 from lrf_optuna.models.forward import weights_of
 from lrf_optuna.models.inventory import Inventory
@@ -56,8 +56,3 @@ def check_names(spec: StudySpec) -> None:
         lookup(OBJECTIVES, objective, "objective")
     lookup(SIMILARITIES, spec.search.similarity, "similarity")
     lookup(SAMPLERS, spec.search.sampler, "sampler")
-    for target in spec.search.targets:
-        if target not in spec.search.objectives:
-            raise LrfError(
-                f"a target for {target!r} needs it among the objectives ({', '.join(spec.search.objectives)})"
-            )

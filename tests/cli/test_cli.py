@@ -802,7 +802,7 @@ from lrf_optuna.cli.app import app
 for args in [[], *([name] for name in sys.argv[1:])]:
     outcome = CliRunner().invoke(app, [*args, "--help"])
     assert outcome.exit_code == 0, (args, outcome)
-print(" ".join(name for name in ("tensorflow", "keras", "optuna", "sklearn", "plotly") if name in sys.modules))
+print(" ".join(name for name in ("tensorflow", "keras", "optuna", "sklearn", "plotly", "numpy") if name in sys.modules))
 """
 
 
@@ -812,6 +812,7 @@ WRONG_AT_ONCE = [
     ("net.keras",),
     ("--trials", "many"),
     ("--target", "params=2"),
+    ("--target", "params=0.5", "--objectives", "loss,macs"),
 ]
 
 

@@ -39,7 +39,7 @@ def test_every_setting_of_a_study_is_an_option_of_run() -> None:
     assert set(SETTINGS) == wanted - set(SECTIONS)
     shown = {name for option in SETTINGS.values() for name in (option.name * bool(option.help),) if name}
     flags = {name for option in SETTINGS.values() if option.flag for name in option.flag.name.split()}
-    assert set(options_of("run")) == shown | flags | {"study", "--out", "--knee"}
+    assert set(options_of("run")) == shown | flags | {"study", "--out", "--knee", "--force"}
 
 
 def test_the_defaults_that_help_shows_are_those_of_a_study() -> None:
