@@ -259,18 +259,19 @@ class Run:
         else:
             with self.timed("build"):
                 model = build(self.model, self.proxy, plan, self.refits.of(plan))
-            result.built = self.evaluate(model, macs, final=not epochs)
+            result.built = self.evaluate("built", model, macs, final=not epochs)
         if epochs:
             with self.timed("tune"):
                 seed = self.spec.search.seed
                 tuned = finetune(model, self.model, self.data, self.spec.tune, seed=seed, progress=self.progress)
             log.info("fine-tuned at the rate %g: validation accuracy %s", tuned.rate, tuned.val_accuracy)
-            model, result.tuned = tuned.model, self.evaluate(tuned.model, macs, final=True, epochs=tuned.epochs)
+            model = tuned.model
+            result.tuned = self.evaluate("tuned", model, macs, True, tuned.epochs)
         self.final_model, result.seconds = model, dict(self.seconds)
 
-    def evaluate(self, model: Any, macs: int, *, final: bool = False, epochs: int | None = None) -> Evaluation:
-        """The size and the accuracies of a network; a `final` one is written as model.keras."""
-        with self.timed("measure"), self.progress.task("measuring", 2) as step:
+    def evaluate(self, name: str, model: Any, macs: int, final: bool = False, epochs: int | None = None) -> Evaluation:
+        """The size and the accuracies of the network `name`; a `final` one is written as model.keras."""
+        with self.timed("measure"), self.progress.task(f"accuracy, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)
             val = accuracy(model, self.data, self.data.val)
             step(1)
@@ -286,7 +287,7 @@ class Run:
             len({candidate.plan for candidate in candidates}),
             len(self.calibration),
             dict(self.seconds),
-            self.evaluate(self.model, self.inventory.macs),
+            self.evaluate("original", self.model, self.inventory.macs),
             chosen,
             why,
             layers=parts_of(self.inventory, chosen.plan),

@@ -63,7 +63,7 @@ def survey(
     proxy = None if images is None else Proxy(model, images, inventory=inventory, progress=progress)
     known = proxy.moments if proxy else {}
     rows: list[MethodRow] = []
-    with progress.task("every method", len(inventory.sites)) as step:
+    with progress.task("methods", len(inventory.sites)) as step:
         for site in inventory.sites:
             moments = known.get(site.name)
             rows += of_site(site, read_kernel(layers[site.name]), moments, keeps)

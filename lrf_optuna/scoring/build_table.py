@@ -34,7 +34,7 @@ def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress)
     missing = [name for name in proxy.sites if not settled(proxy, name, grids[name])]
     there = len(proxy.sites) - len(missing)
     _ = proxy.moments if missing else None
-    with proxy.calm(), progress.task("a table of errors", len(proxy.sites), there) as step:
+    with proxy.calm(), progress.task("option table", len(proxy.sites), there) as step:
         for name, found in made(proxy, {name: grids[name] for name in missing}):
             with proxy.fits.recording(name, str((proxy.sense, grids[name]))):
                 proxy.fits.take_in(name, found)

@@ -136,7 +136,7 @@ class Proxy:
         calls = {name: len(site.maps) for name, site in self.sites.items()}
         rows = max(1, MOST_ROWS // count_of(images))
         adding = {name: MomentAccumulator(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
-        with self.calm(), progress.task("what each layer sees", count_of(images) + len(self.sites)) as step:
+        with self.calm(), progress.task("layer inputs", count_of(images) + len(self.sites)) as step:
             for batch in batches_within_memory(images, self.sites.values()):
                 for name, calls_maps in self.inputs(batch).items():
                     for maps in calls_maps:

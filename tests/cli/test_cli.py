@@ -264,7 +264,7 @@ def test_the_same_command_again_repeats_nothing(default: Path, tmp_path: Path) -
     assert {name: (contents(folder)[name], (folder / name).stat().st_mtime_ns) for name in kept} == before
     assert len(trials(folder / "study.db", "digits")) == 8
     assert "nothing to do" in process.stdout
-    assert not [word for word in ("training", "table of errors", "trials ", "fine-tuning") if word in process.stdout]
+    assert not [word for word in ("training", "option table", "trials ", "fine-tuning") if word in process.stdout]
 
 
 def test_the_net_of_a_study_is_kept_where_other_data_are_refused(
@@ -913,17 +913,17 @@ def test_the_options_of_the_search_reach_it(desk: Path) -> None:
 def test_fits_are_kept_where_the_options_say_and_the_next_study_starts_from_them(desk: Path, own_cache: Path) -> None:
     before = contents(own_cache)
     first = done("run", *FAST, "--trials", "6", "--by", "loss", "--cache", "kept")
-    assert "what each layer sees" in first
+    assert "layer inputs" in first
     assert len(list((desk / "kept").rglob("*.zip"))) == first_number(done("cache", "--cache", "kept"), "MiB in") > 0
     again = done("run", *FAST, "--trials", "6", "--by", "loss", "--cache", "kept", "--out", "again")
-    assert "what each layer sees" not in again
+    assert "layer inputs" not in again
     plans = [
         [t.user_attrs["plan"] for t in trials(f, "net")] for f in (desk / "runs/net/study.db", desk / "again/study.db")
     ]
     assert plans[0] == plans[1]
     assert "files removed" in done("cache", "--cache", "kept", "--clear")
     assert not list((desk / "kept").rglob("*.zip"))
-    assert "what each layer sees" in done("run", *FAST, "--trials", "6", "--no-cache", "--out", "third")
+    assert "layer inputs" in done("run", *FAST, "--trials", "6", "--no-cache", "--out", "third")
     assert not list((desk / "kept").rglob("*.zip"))
     assert contents(own_cache) == before
 

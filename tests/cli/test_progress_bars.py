@@ -13,7 +13,7 @@ from lrf_optuna.cli.progress_bars import WIDEST, Bars
 @pytest.mark.parametrize(("width", "bar"), [(80, 4), (90, 14), (160, WIDEST)])
 @pytest.mark.parametrize(
     ("label", "note"),
-    [("what each layer sees", ""), ("trials", "front 262, hypervolume 0.8485"), ("a table of errors", "")],
+    [("accuracy, original", ""), ("trials", "front 262, hypervolume 0.8485"), ("option table", "")],
 )
 def test_nothing_of_a_task_is_cut_off(width: int, bar: int, label: str, note: str) -> None:
     out = io.StringIO()

@@ -160,7 +160,9 @@ def test_more_trials_go_on_and_fewer_do_nothing(spec: StudySpec, tmp_path: Path)
     assert {name for name in before if before[name] != after[name]} <= {"study.db"}  # the question it was asked
 
 
-@pytest.mark.parametrize("stop", ["a table", "trials", "measuring", "refit in order", "fine-tuning", "report"])
+@pytest.mark.parametrize(
+    "stop", ["option table", "trials", "accuracy, built", "refit in order", "fine-tuning", "report"]
+)
 def test_a_run_that_is_stopped_at_any_step_ends_as_an_undisturbed_one(
     spec: StudySpec,
     tmp_path: Path,
@@ -172,7 +174,7 @@ def test_a_run_that_is_stopped_at_any_step_ends_as_an_undisturbed_one(
     with pytest.raises(KeyboardInterrupt):
         ran(spec, tmp_path, Heard(stop), tune_epochs=1, search_cache=False)
     there = numbers(tmp_path)
-    assert there == list(range({"a table": 0, "trials": 1}.get(stop, TRIALS)))
+    assert there == list(range({"option table": 0, "trials": 1}.get(stop, TRIALS)))
     assert not (tmp_path / "result.json").exists()
     result = ran(spec, tmp_path, tune_epochs=1)
     assert (result.trials, numbers(tmp_path)) == (TRIALS, list(range(TRIALS)))
