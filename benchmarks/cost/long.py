@@ -128,7 +128,7 @@ def searched(network: str, args: argparse.Namespace) -> dict[str, Any]:
     with watch.running():
         record = StudyStore.open(url(network, args), "s", objectives=tuple(proxy.objectives), question={})
         search_front(proxy, table, trials=at[-1], store=record, progress=noted)
-    few = [trial.user_attrs["images"] < len(proxy) for trial in record.finished()]
+    few = [trial.user_attrs["images"] < len(proxy.scored) for trial in record.finished()]
     around = {n: window(noted.came, few, *edges(n, args.width, at[-1])) for n in at}
     size = sum(file.stat().st_size for file in args.work.glob(f"{network}.db*")) / 2**20
     facts = {"network": network, "layers": len(proxy.sites), "trials": at[-1], "seconds": noted.came[-1][0]}

@@ -88,7 +88,7 @@ def phases(model: Any, images: Any, args: argparse.Namespace, place: Path) -> di
     cold, proxy = set_up(model, images, place / "cache")
     unit = Unit(proxy)
     unit.measure(9)
-    found = {"images": len(proxy), "layers": len(proxy.sites), "cold": cold, "set-up peak": peak()}
+    found = {"images": len(proxy.scored), "layers": len(proxy.sites), "cold": cold, "set-up peak": peak()}
     found["warm"], proxy = set_up(model, images, place / "cache")
     unit.measure(9)
     found["unit"] = float(np.median(unit.wall))
@@ -130,7 +130,7 @@ def searched(proxy: Proxy, unit: Unit, trials: int, path: Path, racing: bool = T
         cpu = time.process_time() - start - sum(unit.cpu)
     if not unit.wall:
         unit.measure()
-    few = sum(trial.user_attrs["images"] < len(proxy) for trial in record.finished())
+    few = sum(trial.user_attrs["images"] < len(proxy.scored) for trial in record.finished())
     recorder = watch.cpu.pop(RECORDER, 0.0)
     return {
         "unit": float(np.median(unit.wall)),

@@ -42,13 +42,15 @@ def score(proxy: Proxy, study: optuna.Study, watch: Stopwatch) -> None:
         trial = study.ask()
         plan = drawn(proxy, trial)
     chosen = [(site, choice) for site, choice in plan if choice != INTACT]
-    with watch.part("factorizing"), proxy.calm():
-        kernels = {site: fit(proxy.sites[site].op, choice, proxy.kernels[site], None) for site, choice in chosen}
+    with watch.part("factorizing"), proxy.single_blas_thread():
+        kernels = {
+            site: fit(proxy.sites[site].op, choice, proxy.kernels.originals[site], None) for site, choice in chosen
+        }
     with watch.part("rebuilding"):
         built = materialize(proxy.network.model, plan, kernels)
     with watch.part("passing"):
-        maps = built.predict(proxy.pixels, batch_size=proxy.network.batch_size, verbose=0)
-        loss = 1 - proxy.similar(next(reversed(proxy.reference.values())), maps)
+        maps = built.predict(proxy.scored.tensors, batch_size=proxy.network.batch_size, verbose=0)
+        loss = 1 - proxy.similarity(next(reversed(proxy.scored.reference.values())), maps)
     params, macs = proxy.counts(plan)
     with watch.part("database"):
         study.tell(trial, [loss, params / proxy.inventory.params, macs / proxy.inventory.macs])

@@ -34,8 +34,8 @@ PARTS = {
         "optuna:Trial.relative_params",
     ),
     "breeding": ("hunt:Hunt.bred", "breeding:Breeder.learn"),
-    "composing": ("proxy:Proxy.tensors",),
-    "similarity": ("proxy:Proxy.judged",),
+    "composing": ("proxy:Proxy.kernel_tensors",),
+    "similarity": ("proxy:Proxy.similarities",),
     "front": ("pareto:Front.add", "pareto:Front.beats"),
     "recording": ("recorder:Recorder.put", "recorder:Recorder.__exit__", "storage:Record.candidates"),
     "waiting": ("futures:Future.result",),
@@ -174,7 +174,7 @@ class Unit:
 
         model = proxy.network.model
         self.compiled = tf.function(lambda images: model(images, training=False))
-        self.parts = batches_of(proxy.pixels, proxy.network.batch_size)
+        self.parts = batches_of(proxy.scored.tensors, proxy.network.batch_size)
         self.wall: list[float] = []
         self.cpu: list[float] = []
         for _ in range(TIMES):

@@ -117,7 +117,7 @@ def prepared(model: Any, data: Data) -> tuple[Proxy, Array]:
     count = min(CALIBRATION, 3 * len(train) // 4)
     proxy = Proxy(model, data.preprocess(train[:count]), maps="deep")
     others = np.concatenate([train[count : count + max(COUNTS)], data.val.pixels])[: max(COUNTS)]
-    return proxy, np.concatenate([proxy.scored, data.preprocess(others)])[: max(COUNTS)]
+    return proxy, np.concatenate([proxy.scored.images, data.preprocess(others)])[: max(COUNTS)]
 
 
 def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) -> Found:
@@ -181,7 +181,7 @@ def changed(plan: Plan) -> list[tuple[str, Choice]]:
 
 def maps_of(proxy: Proxy, images: Array, plan: Plan) -> dict[str, Array]:
     """The maps at all taps for many images: the only pass that similarities need."""
-    swaps = proxy.swaps(plan)
+    swaps = proxy.dense_kernels(plan)
     parts = [proxy.network.run(proxy.network.as_tensors(part), swaps) for part in batches_of(images, 256)]
     return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
 
@@ -225,21 +225,25 @@ class Errors:
     def __init__(self, proxy: Proxy, table: OptionTable) -> None:
         self.proxy = proxy
         self.harms = {site: self.harm(site, [option.choice for option in table[site]]) for site in table}
-        self.plain = {name: LayerFitter(site.op, proxy.kernels[name]) for name, site in proxy.sites.items()}
+        self.plain = {name: LayerFitter(site.op, proxy.kernels.originals[name]) for name, site in proxy.sites.items()}
         self.known: dict[tuple[str, Choice], tuple[float, ...]] = {}
 
     def harm(self, site: str, choices: Sequence[Choice]) -> ErrorToLossCurve:
         """What the errors of a site do to the network, as the table has it: also of what the table leaves out."""
-        errors = {choice: 0.0 if choice == INTACT else self.proxy.error(site, choice) for choice in choices}
+        errors = {choice: 0.0 if choice == INTACT else self.proxy.kernels.error(site, choice) for choice in choices}
         return measure_sensitivity(self.proxy, site, KEEP, errors)
 
     def of(self, site: str, choice: Choice) -> tuple[float, ...]:
         """Of the outputs on data, the same as the table weighs it, and of the weights: as fitted, and plain."""
         if (site, choice) not in self.known:
-            op, kernel, fitted = self.proxy.sites[site].op, self.proxy.kernels[site], self.proxy.dense(site, choice)
+            op, kernel, fitted = (
+                self.proxy.sites[site].op,
+                self.proxy.kernels.originals[site],
+                self.proxy.kernels.dense(site, choice),
+            )
             plain = compose(op, choice, self.plain[site].fit(choice))
             weights = (float(np.linalg.norm(kernel - other) / np.linalg.norm(kernel)) for other in (fitted, plain))
-            error = self.proxy.error(site, choice)
+            error = self.proxy.kernels.error(site, choice)
             self.known[site, choice] = (error, self.harms[site](error), *weights)
         return self.known[site, choice]
 
@@ -260,7 +264,7 @@ class Errors:
 def tuned(model: Any, proxy: Proxy, data: Data, plan: Plan) -> float:
     """The true accuracy of a plan after a short fine-tune of what was scored."""
     keras.utils.set_random_seed(0)
-    built = materialize(model, plan, {site: proxy.stages(site, choice) for site, choice in changed(plan)})
+    built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in changed(plan)})
     parts = {"train": data.train.take(slice(STEPS * BATCH)), "val": data.val.take(slice(VALIDATION))}
     finetune(built, model, dataclasses.replace(data, **parts), TuneSpec(epochs=1, rate=RATE, batch=BATCH))
     return accuracy(built, data, data.test.take(slice(TEST)))

@@ -43,7 +43,7 @@ def main() -> None:
     model, images = loaded(args.network, 2 * COUNT, args.models, args.data, args.work)
     proxy, other = Proxy(model, images[:COUNT]), Proxy(model, images[COUNT:])
     rows: dict[tuple[str, float], list[list[float]]] = defaultdict(list)
-    with proxy.calm():
+    with proxy.single_blas_thread():
         for name in proxy.sites:
             for key, cells in errors_of(proxy, other, name).items():
                 rows[key].append(cells)
@@ -55,7 +55,7 @@ def main() -> None:
 
 def errors_of(proxy: Proxy, other: Proxy, name: str) -> dict[tuple[str, float], list[float]]:
     """(method, keep) -> the error in every way of fitting, and the seconds that the search's way took."""
-    op, kernel = proxy.sites[name].op, proxy.kernels[name]
+    op, kernel = proxy.sites[name].op, proxy.kernels.originals[name]
     judge = LayerFitter(op, kernel, other.moments[name])
     fitters = {True: LayerFitter(op, kernel, proxy.moments[name]), False: LayerFitter(op, kernel)}
     found = {}

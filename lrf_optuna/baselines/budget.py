@@ -93,9 +93,9 @@ class RuleContext:
         At every keep of the table, of the methods of which all ranks are cut from one factorization, as those of the
         paper's SVDs are; and of the intact layer.
         """
-        sites, kernels = self.proxy.sites, self.proxy.kernels
+        sites, kernels = self.proxy.sites, self.proxy.kernels.originals
         keeps = sorted({option.keep for options in self.table.values() for option in options})
-        with self.proxy.calm():
+        with self.proxy.single_blas_thread():
             return {
                 site: weight_errors(sites[site].op, kernels[site], self.at_once(site, keeps), spectral_norm)
                 for site in self.table

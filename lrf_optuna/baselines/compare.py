@@ -33,7 +33,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import put_if_fits
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable
-from lrf_optuna.scoring.proxy import Proxy, finite
+from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.accuracy import Accuracy
 from lrf_optuna.selection.sequential_refit import PlanRefits, composed
 
@@ -86,7 +86,7 @@ def compare_at(study: SearchedStudy, budgets: Sequence[float], cost: str, test: 
     of kernels the baseline that is best on validation images.
     """
     contest = BaselineComparison(study, test)
-    with study.proxy.calm():
+    with study.proxy.single_blas_thread():
         blocks = tuple(contest.block(cost, budget) for budget in budgets)
     return Comparison(
         study.name,
@@ -185,7 +185,8 @@ class BaselineComparison:
     def row(self, name: str, source: str, plan: Plan) -> Row:
         """The row of a plan, with fitted and with plain kernels."""
         self.plans[name] = plan
-        ways = {"fitted": partial(self.study.proxy.swaps, plan), "plain": partial(self.plain.swaps, plan)}
+        fitted_kernels = partial(self.study.proxy.dense_kernels, plan)
+        ways = {"fitted": fitted_kernels, "plain": partial(self.plain.dense_kernels, plan)}
         self.made |= {(name, kind): make for kind, make in ways.items()}
         fitted, plain = (self.scored(plan, kind, make) for kind, make in ways.items())
         return filled(Row(name, source, fitted=fitted, plain=plain), self.study.proxy.measure(plan))
@@ -193,9 +194,7 @@ class BaselineComparison:
     def filters(self, budget: Costs) -> Row:
         """Filter pruning: nothing is fitted."""
         cut, proxy = pruned(self.study.proxy, budget), self.study.proxy
-        maps = proxy.network.run(proxy.pixels, cut.kernels)
-        alike = {tap: finite(proxy.similar(proxy.reference[tap], maps[tap])) for tap in maps}
-        measured = Measured(alike, cut.params, cut.macs, cut.params_share, cut.macs_share)
+        measured = Measured(proxy.similarities(cut.kernels), cut.params, cut.macs, cut.params_share, cut.macs_share)
         self.made[FILTERS, "plain"] = lambda: cut.kernels
         plain, lost = self.score(cut.kernels), self.dominated(measured)
         return filled(Row(FILTERS, SOURCE, plain=plain, dominated=lost), measured)
@@ -235,17 +234,18 @@ class DataFreeKernels:
         self.proxy = proxy
         self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(MEMORY, getsizeof=lambda kernel: kernel.nbytes)
 
-    def swaps(self, plan: Plan) -> dict[str, Array]:
+    def dense_kernels(self, plan: Plan) -> dict[str, Array]:
         """Site -> composed kernel as Keras lays it out, for the sites that the plan changes."""
-        return {site: self.proxy.theirs(site, self.dense(site, choice)) for site, choice in plan if choice != INTACT}
+        chosen = [(site, choice) for site, choice in plan if choice != INTACT]
+        return {site: self.proxy.to_keras_layout(site, self.dense(site, choice)) for site, choice in chosen}
 
     def dense(self, site: str, choice: Choice) -> Array:
         """The kernel that a choice composes to, in the layer's own shape."""
         key = site, choice
         if key in self.composed:
             return self.composed[key]
-        op = self.proxy.sites[site].op
-        kernel = np.ascontiguousarray(compose(op, choice, LayerFitter(op, self.proxy.kernels[site]).fit(choice)))
+        op, original = self.proxy.sites[site].op, self.proxy.kernels.originals[site]
+        kernel = np.ascontiguousarray(compose(op, choice, LayerFitter(op, original).fit(choice)))
         put_if_fits(self.composed, key, kernel)
         return kernel
 

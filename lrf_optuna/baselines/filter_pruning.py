@@ -100,7 +100,7 @@ def pruned(proxy: Proxy, budget: Costs) -> Pruned:
     asked, ways = checked(budget), routes(proxy)
     if not ways:
         raise LrfError("no layer of this network can lose filters: all their channels are added, joined or put out")
-    order = {site: weakest(proxy.kernels[site]) for site in ways}
+    order = {site: weakest(proxy.kernels.originals[site]) for site in ways}
 
     def at(knob: float) -> dict[str, Index]:
         return {site: cut(filters, 1 - knob) for site, filters in order.items()}
@@ -126,9 +126,9 @@ def without(proxy: Proxy, ways: Mapping[str, Route], removed: Mapping[str, Index
     kernels = {}
     for site, filters in removed.items():
         for reader, channels in ways[site].readers.items() if len(filters) else ():
-            kernel = proxy.kernels[reader].copy()
+            kernel = proxy.kernels.originals[reader].copy()
             kernel[..., np.isin(channels, filters), :] = 0
-            kernels[reader] = proxy.theirs(reader, kernel)
+            kernels[reader] = proxy.to_keras_layout(reader, kernel)
     whole, both = shares(proxy, ways, removed), counted(proxy, ways, removed)
     return Pruned(kernels, dict(removed), *both, whole["params"], whole["macs"])
 

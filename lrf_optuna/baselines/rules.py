@@ -66,7 +66,7 @@ def energy(bench: RuleContext, budget: Costs) -> Plan:
 
 def losses(bench: RuleContext, site: str) -> Array:
     """For ranks 0, 1, ... the share of a kernel's squared singular values that is lost, over all groups."""
-    groups = split(bench.proxy.kernels[site], bench.proxy.sites[site].op.groups)
+    groups = split(bench.proxy.kernels.originals[site], bench.proxy.sites[site].op.groups)
     squares = np.sum([squared_values(as_matrix(group)) for group in groups], axis=0)
     after = np.append(np.cumsum(squares[::-1])[::-1], 0.0)
     out: Array = after / max(float(after[0]), 1e-30)
@@ -109,7 +109,7 @@ def vbmf(bench: RuleContext, budget: Costs, *, methods: Sequence[str]) -> Plan:
 
 def evb_ranks(bench: RuleContext, site: str, method: str) -> list[tuple[int, int]]:
     """For each rank of a method the one that EVB finds (1 at least; of groups the largest), and the full rank."""
-    parts = split(bench.proxy.kernels[site], bench.proxy.sites[site].op.groups)
+    parts = split(bench.proxy.kernels.originals[site], bench.proxy.sites[site].op.groups)
     pairs = []
     for unfolded in UNFOLDINGS[method]:
         matrices = [unfolded(part) for part in parts]

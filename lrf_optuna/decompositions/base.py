@@ -20,7 +20,7 @@ class Decomposition(Protocol):
     Laws, tested over the whole table:
     the chain of `ranks(op, keep)` has at most `keep * op.params` weights, or every rank is 1; its weights grow with
     `keep`; its stages join from `op.cin` to `op.cout`, its strides multiply to `op.strides`, along each axis at most
-    one stage has a window; `factorise` returns one kernel a stage, of that stage's `kernel_shape` and the input's
+    one stage has a window; `factorize` returns one kernel a stage, of that stage's `kernel_shape` and the input's
     dtype; a kernel that a chain composed is recovered; the error does not rise with the ranks; equal input gives
     equal output; arguments are left as they are.
     """
@@ -38,5 +38,5 @@ class Decomposition(Protocol):
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         """The stages, from shapes alone."""
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         """The stage kernels that approximate `kernel` (`op.kernel_shape`) in the Frobenius norm."""

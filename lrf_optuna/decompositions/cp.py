@@ -42,7 +42,7 @@ class CP:
         middle = [along(op, axis, r, r, groups=r) for axis in axes(op)]
         return Chain((entering(op, r), *middle, pointwise(op, r, op.cout)))
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         (r,) = ranks
         sizes = tuple(op.window[axis] for axis in axes(op))
         *middle, inside, outside = als(kernel.reshape(*sizes, op.cin, op.cout), r)
@@ -61,7 +61,7 @@ class CP3(CP):
         (r,) = ranks
         return Chain((pointwise(op, op.cin, r), spatial(op, r, r, groups=r), pointwise(op, r, op.cout)))
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         (r,) = ranks
         window, inside, outside = als(kernel.reshape(-1, op.cin, op.cout), r)
         ones = (1,) * len(op.window)

@@ -23,5 +23,5 @@ class Intact:
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         return Chain((op,))
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         return (kernel.copy(),)

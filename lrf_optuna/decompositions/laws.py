@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lrf_optuna.decompositions.base import Decomposition
 
 PLAIN_NAME = re.compile(r"[A-Za-z][\w-]*")
-METHODS = ("applies", "ranks", "chain", "factorise")
+METHODS = ("applies", "ranks", "chain", "factorize")
 KEEPS = (0.05, 0.15, 0.3, 0.5, 0.8)
 SLACK = 0.01
 """How much more relative squared error a larger chain may leave: iterative methods end near a minimum, not in it."""
@@ -157,7 +157,7 @@ def gives_kernels(method: Decomposition, op: Conv) -> bool:
     for dtype in (np.float32, np.float64):
         for keep in (KEEPS[0], KEEPS[-1]):
             ranks = method.ranks(op, keep)
-            kernels = method.factorise(op, example(op).astype(dtype), ranks)
+            kernels = method.factorize(op, example(op).astype(dtype), ranks)
             shapes = [stage.kernel_shape for stage in method.chain(op, ranks).stages]
             fits = [k.shape for k in kernels] == shapes and {k.dtype for k in kernels} == {np.dtype(dtype)}
             if not (isinstance(kernels, tuple) and fits and all(np.isfinite(kernel).all() for kernel in kernels)):
@@ -168,14 +168,14 @@ def gives_kernels(method: Decomposition, op: Conv) -> bool:
 def repeats(method: Decomposition, op: Conv) -> bool:
     """The same bits again for the same kernel."""
     ranks = method.ranks(op, KEEPS[-1])
-    first, second = (method.factorise(op, example(op), ranks) for _ in range(2))
+    first, second = (method.factorize(op, example(op), ranks) for _ in range(2))
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def leaves_its_arguments(method: Decomposition, op: Conv) -> bool:
     """The kernel stays as it is, and no stage kernel is a view of it."""
     kernel, ranks = example(op), method.ranks(op, KEEPS[-1])
-    kernels = method.factorise(op, kernel, ranks)
+    kernels = method.factorize(op, kernel, ranks)
     return np.array_equal(kernel, example(op)) and not any(np.shares_memory(kernel, stage) for stage in kernels)
 
 
@@ -184,7 +184,7 @@ def gets_better(method: Decomposition, op: Conv) -> bool:
     kernel, errors = example(op), []
     for keep in KEEPS:
         ranks = method.ranks(op, keep)
-        composed = method.chain(op, ranks).compose(method.factorise(op, kernel, ranks))
+        composed = method.chain(op, ranks).compose(method.factorize(op, kernel, ranks))
         errors.append(float(np.sum((kernel - composed) ** 2) / np.sum(kernel**2)))
     return all(more <= less + SLACK for less, more in pairwise(errors))
 
@@ -207,7 +207,7 @@ LAWS: dict[str, Callable[[Decomposition, Conv], bool]] = {
     "along each axis one stage has the window, dilation and padding of the operation": looks_once,
     "every stage is plain or depthwise, the last one plain, none with stride and dilation": can_be_layers,
     "contractions go from the first factor of a Dense layer's inputs to the last": has_nested_views,
-    "factorise gives a tuple of one finite kernel a stage, of its kernel_shape and the input's dtype": gives_kernels,
+    "factorize gives a tuple of one finite kernel a stage, of its kernel_shape and the input's dtype": gives_kernels,
     "equal input gives equal output": repeats,
     "arguments are left as they are": leaves_its_arguments,
     "the error does not rise with the ranks": gets_better,

@@ -35,7 +35,7 @@ class ChannelSVD:
         first, last = prepared.truncated(ranks[0])
         return first.reshape(*op.window, op.cin, -1), last.reshape(*(1,) * len(op.window), -1, op.cout)
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
@@ -78,7 +78,7 @@ class SpatialSVD:
         others = np.moveaxis(last.reshape(-1, *op.window[1:], op.cout), 0, -2)[None]
         return first.reshape(op.window[0], *ones, op.cin, -1), np.ascontiguousarray(others)
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 

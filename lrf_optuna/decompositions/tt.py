@@ -50,7 +50,7 @@ class TT:
             kernels.append(np.moveaxis(core.reshape(bond, -1, rank), 1, 0).reshape(*window, bond, rank))
         return first.reshape(*ones, op.cin, -1), *kernels, rest.reshape(*ones, -1, op.cout)
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 

@@ -43,7 +43,7 @@ class TTMatrix:
             stages.append(contraction(prod(o for _, o in modes[:i]), bond[i] * into, out * bond[i + 1], trail))
         return Chain(tuple(stages))
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         modes = self.modes(op)
         rest = paired(kernel, modes)
         kernels, bond = [], 1

@@ -50,7 +50,7 @@ class Tucker2:
         first, last = inside.reshape(*ones, op.cin, -1), outside.T.reshape(*ones, -1, op.cout)
         return first.copy(), core.reshape(*op.window, *core.shape[1:]), last.copy()
 
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 

@@ -2,7 +2,7 @@
 
 With S the second moment of the layer's input patches and W the dense kernel as a (window x cin) by cout matrix, the
 error of a chain that composes to V is tr (W - V)' S (W - V). Three steps make every decomposition minimise it: the
-part of S that the first stage sees whitens the kernel before it is factorised (exact for SVDs), the last stage is
+part of S that the first stage sees whitens the kernel before it is factorized (exact for SVDs), the last stage is
 solved for in closed form under the whole of S, and the stages before it then follow the gradient.
 """
 

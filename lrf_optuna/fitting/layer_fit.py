@@ -2,7 +2,7 @@
 
 With S the second moment of the layer's input patches and W the dense kernel as a (window x cin) by cout matrix, the
 error of a chain that composes to V is tr (W - V)' S (W - V). Three steps make every decomposition minimise it: the
-part of S that the first stage sees whitens the kernel before it is factorised (exact for SVDs), the last stage is
+part of S that the first stage sees whitens the kernel before it is factorized (exact for SVDs), the last stage is
 solved for in closed form under the whole of S, and the stages before it then follow the gradient.
 """
 
@@ -34,12 +34,12 @@ class Nested(Protocol):
         """What all ranks have in common."""
 
     def truncate(self, op: Conv, prepared: Any, ranks: tuple[int, ...]) -> Kernels:
-        """The stage kernels for these ranks: what `factorise` gives."""
+        """The stage kernels for these ranks: what `factorize` gives."""
 
 
 def is_nested(method: object) -> TypeGuard[Nested]:
-    """Whether a decomposition is one, and no class made of it has put a `factorise` of its own in its place."""
-    owners = (vars(c) for c in type(method).__mro__ if vars(c).keys() & {"factorise", "truncate"})
+    """Whether a decomposition is one, and no class made of it has put a `factorize` of its own in its place."""
+    owners = (vars(c) for c in type(method).__mro__ if vars(c).keys() & {"factorize", "truncate"})
     return isinstance(method, Nested) and "truncate" in next(owners, ())
 
 
@@ -59,24 +59,24 @@ class GroupFitter:
         chain = method.chain(self.op, choice.ranks)
         first = chain.stages[0]
         if len(chain.stages) == 1 or self.moment is None:
-            return balanced(chain, self.factorised(choice, (), self.kernel))
+            return balanced(chain, self.factorized(choice, (), self.kernel))
         seen = first.window, first.lead, first.trail
         if seen not in self.white:
             local = self.moment.seen_by(first)
             self.white[seen] = local, whitened_inputs(local, first, self.kernel)
         local, white = self.white[seen]
-        kernels = self.factorised(choice, seen, white)
+        kernels = self.factorized(choice, seen, white)
         kernels = (whitened_inputs(local, first, kernels[0], inverse=True), *kernels[1:])
         task = VariableProjection(chain, self.moment, self.goal)
         if task.entries > MOST_ENTRIES:
             return balanced(chain, kernels)
         return balanced(chain, refine_stages(task, balanced(chain, (*kernels[:-1], task.solved(kernels)))))
 
-    def factorised(self, choice: Choice, seen: tuple[object, ...], kernel: Array) -> Kernels:
+    def factorized(self, choice: Choice, seen: tuple[object, ...], kernel: Array) -> Kernels:
         """The plain factorization of a kernel that is known by what its first stage has `seen`."""
         method = DECOMPOSITIONS[choice.method]
         if not is_nested(method):
-            return method.factorise(self.op, kernel, choice.ranks)
+            return method.factorize(self.op, kernel, choice.ranks)
         key = choice.method, seen
         if key not in self.prepared:
             self.prepared[key] = method.prepare(self.op, kernel)

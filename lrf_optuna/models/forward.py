@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.files import digest
 from lrf_optuna.models.batchnorm import batch_statistics
 from lrf_optuna.models.images import BATCH, Images, Shape, Shapes, batches_of, count_of, map_inputs
 from lrf_optuna.models.outputs import OUTPUT, logits_of, output_taps
@@ -195,6 +197,23 @@ def view_of(variable: Any) -> Array:
 def weights_of(model: Any) -> list[Array]:
     """What `model.get_weights()` gives, not copied."""
     return [view_of(variable) for variable in model.weights]
+
+
+WEIGHTS_DIGESTS: WeakKeyDictionary[Any, tuple[list[Array], str]] = WeakKeyDictionary()
+"""Model -> views of its weights and their digest."""
+
+
+def weights_digest(model: Any) -> str:
+    """A digest of a model's weights, worked out again only where a variable has changed.
+
+    A variable whose values are viewed gets new memory when it changes, so equal addresses are equal values.
+    """
+    weights = weights_of(model)
+    views, found = WEIGHTS_DIGESTS.get(model, ([], ""))
+    if [view.ctypes.data for view in views] != [array.ctypes.data for array in weights]:
+        found = digest(*weights)
+        WEIGHTS_DIGESTS[model] = weights, found
+    return found
 
 
 def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shapes: Shapes) -> dict[str, Any]:

@@ -31,8 +31,8 @@ def build(model: Any, proxy: Proxy, plan: Plan, corrected: RefitResult) -> Any:
 
     Raises RuntimeError where what is built is not what was scored, or not what was measured: that would be a bug.
     """
-    built = materialize(model, plan, {site: proxy.stages(site, choice) for site, choice in plan})
-    check_equal(built, proxy, plan, proxy.swaps(plan))
+    built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in plan})
+    check_equal(built, proxy, plan, proxy.dense_kernels(plan))
     if corrected.refitted:
         built = materialize(model, plan, corrected.stages)
     if corrected.statistics:
@@ -48,8 +48,8 @@ def check_equal(
     built: Any, proxy: Proxy, plan: Plan, kernels: Mapping[str, Array], statistics: list[Any] | None = None
 ) -> None:
     """A built network that is not what was scored with these kernels is a bug: say so instead of going on."""
-    scored = proxy.network.run(proxy.pixels, kernels, statistics)[OUTPUT]
-    found = proxy.network.logits_of_model(built, proxy.scored)
+    scored = proxy.network.run(proxy.scored.tensors, kernels, statistics)[OUTPUT]
+    found = proxy.network.logits_of_model(built, proxy.scored.images)
     apart = float(np.abs(found - scored).max() / max(np.abs(scored).max(), 1e-30))
     params = plan_counts(proxy.inventory, plan)[0]
     log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)

@@ -9,7 +9,7 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
 from lrf_optuna.errors import lookup
 from lrf_optuna.files import digest
-from lrf_optuna.models.forward import weights_of
+from lrf_optuna.models.forward import weights_digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.similarity import SIMILARITIES
@@ -20,7 +20,7 @@ def study_identity(spec: StudySpec, data: Data, model: Any, inventory: Inventory
     """The whole identity: the model, the images, the search space, the costs."""
     layers = [(row.path, row.kind, row.params, row.macs) for row in inventory.rows]
     return {
-        "model": digest(str(layers), *weights_of(model)),
+        "model": digest(str(layers), weights_digest(model)),
         "set of sites": digest(str([(site.name, site.op) for site in inventory.sites])),
         **data_identity(spec, data),
         **spec_identity(spec),

@@ -119,7 +119,7 @@ class Run:
     @property
     def unscored(self) -> np.ndarray[Any, Any]:
         """The raw calibration images that layers are fitted to."""
-        return self.calibration[len(self.proxy) :]
+        return self.calibration[len(self.proxy.scored) :]
 
     @cached_property
     def identity(self) -> dict[str, str]:

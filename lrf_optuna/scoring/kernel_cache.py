@@ -1,7 +1,7 @@
-"""What was worked out once about a network, on disk: a folder a network and its images, a file a layer.
+"""Fitted kernels on disk: a folder for each network and its images, a safetensors file for each layer.
 
-A file is whole or not there, and none is needed: what is missing, broken or removed is made again. It is a zip of
-`head.json` and raw arrays, so nothing in it is ever executed, and every part is checked when it is read.
+A file is whole or not there, and none is needed: what is missing, broken or removed is made again. Nothing in a file is
+ever executed, and digests in its metadata are checked when it is read.
 """
 
 from __future__ import annotations
@@ -11,34 +11,46 @@ import logging
 import os
 import re
 import time
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.files import digest
 from lrf_optuna.progress import SILENT, Progress
 
-FITTING = ("chains", "decompositions", "fitting", "models", "plans", "scoring")
+log = logging.getLogger(__name__)
+FITTING_FOLDERS = ("chains", "decompositions", "fitting", "models", "plans", "scoring")
 """The folders whose code decides what a fit and its error are."""
 LIBRARIES = ("lrf-optuna", "numpy", "scipy", "keras", "tensorflow")
+BUDGET = 4 * 2**30
+"""Bytes of the whole cache, where the least recently used files are removed first: room for some dozens of networks."""
+VARIABLE = "LRF_OPTUNA_CACHE"
+NETWORK_FOLDER = re.compile(r"[0-9a-f]{16}")
+SUFFIX = ".safetensors"
+STALE = 24 * 3600
+"""Seconds after which a partly written file belongs to no living process."""
+TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by lrf_optuna; see https://bford.info/cachedir/\n"
+SAME_NETWORK = 1e-3
+"""Share of the largest value in a fingerprint by which the same network's may differ from one run to the next."""
 
 
 @cache
-def code() -> str:
-    """A digest of the code of fitting and of the versions of what it uses: other code, other fits."""
+def code_digest() -> str:
+    """A digest of the code of fitting and of the versions of its libraries: other code, other fits."""
     root = Path(__file__).parents[1]
-    files = [file for folder in FITTING for file in sorted((root / folder).glob("*.py"))]
-    return digest(*(file.read_text(encoding="utf-8") for file in files), *map(known_version, LIBRARIES))
+    files = [file for folder in FITTING_FOLDERS for file in sorted((root / folder).glob("*.py"))]
+    return digest(*(file.read_text(encoding="utf-8") for file in files), *map(installed_version, LIBRARIES))
 
 
-def known_version(name: str) -> str:
+def installed_version(name: str) -> str:
     """The version of an installed package; nothing where it is not installed as one."""
     try:
         return version(name)
@@ -46,21 +58,8 @@ def known_version(name: str) -> str:
         return ""
 
 
-log = logging.getLogger(__name__)
-BUDGET = 4 * 2**30
-"""Bytes of the whole cache: the files that were not used for the longest time are removed first."""
-FILE_BUDGET = 2**30
-"""Bytes of the arrays of one file."""
-VARIABLE = "LRF_OPTUNA_CACHE"
-HEAD = "head.json"
-SHELF = re.compile(r"[0-9a-f]{16}")
-STALE = 24 * 3600
-"""Seconds after which a file that is still being written belongs to nobody."""
-TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by lrf_optuna; see https://bford.info/cachedir/\n"
-
-
 def cache_folder(asked: str | bool = True) -> Path | None:
-    """Where the cache is: the folder that was asked for, that of the environment, or the user's; None for False."""
+    """The folder of the cache: the given one, that of the environment, or the user's; None for False."""
     if isinstance(asked, str):
         return Path(asked).expanduser()
     if not asked:
@@ -72,24 +71,24 @@ def cache_folder(asked: str | bool = True) -> Path | None:
 
 
 class KernelCache:
-    """The folder of all shelves, with at most `budget` bytes after `trim`.
+    """The folder of all networks' files, with at most `budget` bytes after `trim`.
 
-    `progress` is told, once, where nothing can be kept.
+    `progress` is told, once, where nothing can be stored.
     """
 
     def __init__(self, folder: Path, budget: int = BUDGET, progress: Progress = SILENT) -> None:
         self.folder, self.budget, self.progress = folder, budget, progress
         self.works = True
 
-    def shelf(self, key: str) -> NetworkCache:
-        """The shelf of a key, which is a digest."""
-        return NetworkCache(self, self.folder / key)
+    def network(self, key: str, fingerprint: Array) -> NetworkCache:
+        """The files of a network by its key, which is a digest, and its fingerprint."""
+        return NetworkCache(self, self.folder / key, fingerprint)
 
     def files(self) -> list[Path]:
-        """Every file of ours, also those that are being written."""
+        """Every file of this cache, also the partly written ones."""
         with suppress(OSError):
-            shelves = [found for found in self.folder.iterdir() if SHELF.fullmatch(found.name)]
-            return [file for shelf in shelves for file in (*shelf.glob("*.zip"), *shelf.glob(".*.part"))]
+            folders = [found for found in self.folder.iterdir() if NETWORK_FOLDER.fullmatch(found.name)]
+            return [file for folder in folders for file in (*folder.glob(f"*{SUFFIX}"), *folder.glob(".*.part"))]
         return []
 
     @property
@@ -98,24 +97,24 @@ class KernelCache:
         return sum(stat.st_size for file in self.files() if (stat := stat_of(file)))
 
     def trim(self) -> None:
-        """Remove what was not used for the longest time until the rest is within the budget, and what was left half."""
-        found = [(stat.st_mtime, stat.st_size, file) for file in self.files() if (stat := stat_of(file))]
-        there = sum(size for _, size, _ in found)
-        for used, size, file in sorted(found):
-            half = file.suffix == ".part"
-            if there > self.budget if not half else time.time() - used > STALE:
-                removed(file)
-                there -= size
+        """Remove the least recently used files until the rest is within the budget, and stale partly written ones."""
+        stats = [(stat.st_mtime, stat.st_size, file) for file in self.files() if (stat := stat_of(file))]
+        total = sum(size for _, size, _ in stats)
+        for used, size, file in sorted(stats):
+            partly_written = file.suffix == ".part"
+            if time.time() - used > STALE if partly_written else total > self.budget:
+                remove(file)
+                total -= size
 
     def clear(self) -> int:
-        """Remove everything of ours, and nothing else; the number of files."""
+        """Remove every file of this cache, and nothing else; the number of files."""
         files = self.files()
         for file in files:
-            removed(file)
+            remove(file)
         return len(files)
 
     def give_up(self, reason: OSError) -> None:
-        """Say once that nothing more is kept, and why."""
+        """Say once that nothing more is stored, and why."""
         if self.works:
             self.works = False
             text = f"nothing more is kept in {self.folder}: {reason.strerror or reason}"
@@ -124,114 +123,94 @@ class KernelCache:
 
 
 class NetworkCache:
-    """What is kept of one network: any number of files a layer, each with a head in JSON and named arrays."""
+    """The files of one network: any number for each layer, each with a description in JSON and named arrays.
 
-    def __init__(self, cache: KernelCache, folder: Path) -> None:
-        self.cache, self.folder = cache, folder
+    `fingerprint`: values of the network's outputs. Files with another fingerprint are of another network whose weights
+    and images are the same, and are not read.
+    """
 
-    def heads(self, name: str) -> list[tuple[Path, dict[str, Any]]]:
-        """The files about a layer, and what their heads say; from now on they count as just used."""
+    def __init__(self, cache: KernelCache, folder: Path, fingerprint: Array) -> None:
+        self.cache, self.folder, self.fingerprint = cache, folder, fingerprint
+
+    def descriptions(self, site: str) -> list[tuple[Path, dict[str, Any]]]:
+        """The files about a layer and their descriptions; from now on the files count as just used."""
         found = []
-        for file in sorted(self.folder.glob(f"{digest(name)}-*.zip")):
-            text = self.read(file, HEAD)
+        for file in sorted(self.folder.glob(f"{digest(site)}-*{SUFFIX}")):
             with suppress(OSError):
                 os.utime(file)
-            if text is not None:
-                found.append((file, json.loads(text)))
+            try:
+                with safe_open(file, "numpy") as whole:
+                    metadata = whole.metadata()
+                if digest(metadata["description"]) != metadata["digest"]:
+                    raise ValueError("its description was changed")
+                description = json.loads(metadata["description"])
+                if self.is_of_this_network(description["fingerprint"]):
+                    found.append((file, description))
+            except FileNotFoundError:
+                continue
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError) as reason:
+                self.drop(file, reason)
         return found
 
-    def read(self, file: Path, member: str) -> bytes | None:
-        """A part of a file; None where it is not there, or is broken, which removes the file."""
+    def is_of_this_network(self, fingerprint: list[float]) -> bool:
+        """Whether a fingerprint in a file is that of this network."""
+        found, own = np.asarray(fingerprint, np.float64), self.fingerprint
+        return found.shape == own.shape and bool(
+            np.all(np.abs(found - own) <= SAME_NETWORK * np.abs(own).max(initial=0))
+        )
+
+    def read(self, file: Path, name: str, digest_there: str) -> Array | None:
+        """An array of a file; None where it is not there, or is broken, which removes the file."""
         try:
-            with zipfile.ZipFile(file) as whole:
-                return whole.read(member)
+            with safe_open(file, "numpy") as whole:
+                array: Array = whole.get_tensor(name)
+            if digest(array) != digest_there:
+                raise ValueError(f"the array {name} was changed")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as reason:
-            log.warning("%s is broken (%s): it is made again", file, reason)
-            removed(file)
+        except (OSError, SafetensorError, ValueError) as reason:
+            self.drop(file, reason)
             return None
+        return array
 
-    @contextmanager
-    def writing(self, name: str, words: str) -> Iterator[Writing]:
-        """A file about a layer, in the place of one of the same `words`; nothing is left where the block fails."""
-        file = self.folder / f"{digest(name)}-{digest(words)}.zip"
-        made = Writing(file, self.cache)
+    def drop(self, file: Path, reason: Exception) -> None:
+        """Remove a broken file."""
+        log.warning("%s is broken (%s): it is made again", file, reason)
+        remove(file)
+
+    def path(self, site: str, key: str) -> Path:
+        """The file of a key about a layer."""
+        return self.folder / f"{digest(site)}-{digest(key)}{SUFFIX}"
+
+    def write(self, file: Path, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
+        """Write a whole file, or none where the disk fails; whether it was written."""
+        part = file.with_name(f".{file.stem}-{os.getpid()}-{time.time_ns():x}.part")
+        text = json.dumps({**description, "fingerprint": self.fingerprint.tolist()})
         try:
-            yield made
-            made.finish()
-        finally:
-            made.drop()
-
-
-class Writing:
-    """A file that is being written, under another name until it is whole. Where the disk fails, nothing happens."""
-
-    def __init__(self, file: Path, cache: KernelCache) -> None:
-        self.file, self.cache, self.size = file, cache, 0
-        self.part = file.with_name(f".{file.stem}-{os.getpid()}-{time.time_ns():x}.part")
-        self.whole: zipfile.ZipFile | None = None
-        self.attempt(self.begin)
-
-    def begin(self) -> None:
-        """Make the folders and an empty file."""
-        folder = self.file.parent.parent
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / "CACHEDIR.TAG").exists():
-            (folder / "CACHEDIR.TAG").write_text(TAG)
-        self.whole = zipfile.ZipFile(self.part, "w")
-
-    def add(self, member: str, array: Array) -> bool:
-        """Write an array, if there is room for it in a file; whether it was written."""
-        whole, data = self.whole, np.ascontiguousarray(array)
-        if whole is None or self.size + data.nbytes > FILE_BUDGET:
-            return False
-        self.size += data.nbytes
-        return self.attempt(lambda: whole.writestr(member, data.reshape(-1).view(np.uint8).data))
-
-    def head(self, head: dict[str, Any]) -> None:
-        """Write what is said of the arrays."""
-        if self.whole is not None:
-            whole = self.whole
-            self.attempt(lambda: whole.writestr(HEAD, json.dumps(head)))
-
-    def finish(self) -> None:
-        """Put the whole file in its place."""
-        if self.whole is not None:
-            self.attempt(self.whole.close)
-        if self.whole is not None:
-            self.attempt(lambda: self.part.replace(self.file))
-            self.whole = None
-
-    def drop(self) -> None:
-        """Remove what is left of a file that was not finished."""
-        whole, self.whole = self.whole, None
-        if whole is not None:
-            with suppress(OSError, ValueError):
-                whole.close()
-        removed(self.part)
-
-    def attempt(self, work: Callable[[], Any]) -> bool:
-        """Do something on the disk; whether it could be done."""
-        if not self.cache.works:
-            return False
-        try:
-            work()
+            if not self.cache.works:
+                return False
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tag = self.cache.folder / "CACHEDIR.TAG"
+            if not tag.exists():
+                tag.write_text(TAG)
+            part.write_bytes(save(dict(arrays), {"description": text, "digest": digest(text)}))
+            part.replace(file)
         except OSError as reason:
             self.cache.give_up(reason)
-            self.drop()
             return False
+        finally:
+            remove(part)
         return True
 
 
 def stat_of(file: Path) -> os.stat_result | None:
-    """What the system says of a file that another process may have removed."""
+    """The state of a file that another process may have removed."""
     with suppress(OSError):
         return file.stat()
     return None
 
 
-def removed(file: Path) -> None:
+def remove(file: Path) -> None:
     """Remove a file that may not be there, or may be in use; and its folder if it was the last."""
     with suppress(OSError):
         file.unlink(missing_ok=True)

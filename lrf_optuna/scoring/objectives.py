@@ -1,4 +1,8 @@
-"""What a plan is judged by. Every objective is a cost: lower is better, and for shares the original is 1."""
+"""What a plan is scored by. Every objective is a cost: lower is better, and for shares the original is 1.
+
+An objective of one's own is a function of `Measured` and a row of `OBJECTIVES`; it may look at the similarity of any
+map. The search predicts the objectives in `PREDICTED` before a plan is scored; the others are scored, not predicted.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from dataclasses import dataclass
 class Measured:
     """What one forward pass and the chains say of a plan.
 
-    `similarity`: per tap (feature map), 1 when equal to the original's; `params` and `macs`: absolute counts of the
-    whole compressed network; `params_share` and `macs_share`: the same with the original as the unit.
+    `similarity`: name of a map -> 1 when equal to the original's; `params` and `macs`: counts of the whole compressed
+    network; `params_share` and `macs_share`: their ratios to the original's.
     """
 
     similarity: Mapping[str, float]
@@ -21,14 +25,19 @@ class Measured:
     macs_share: float
 
 
+Objective = Callable[[Measured], float]
+
+
 def loss(measured: Measured) -> float:
-    """One minus the mean similarity over the taps."""
+    """One minus the mean similarity over the maps."""
     values = measured.similarity.values()
     return 1.0 - sum(values) / len(values)
 
 
-OBJECTIVES: dict[str, Callable[[Measured], float]] = {
+OBJECTIVES: dict[str, Objective] = {
     "loss": loss,
     "params": lambda measured: measured.params_share,
     "macs": lambda measured: measured.macs_share,
 }
+PREDICTED = ("loss", "params", "macs")
+"""The objectives that the search knows or predicts for a plan that was not scored."""

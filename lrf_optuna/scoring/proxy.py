@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
 
@@ -19,9 +18,10 @@ from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
-from lrf_optuna.models.forward import ForwardPass, deep_taps, weights_of
+from lrf_optuna.models.forward import ForwardPass, deep_taps, weights_digest
 from lrf_optuna.models.images import (
     Images,
+    Shapes,
     batches_within_memory,
     count_of,
     images_per_pass,
@@ -34,36 +34,37 @@ from lrf_optuna.models.layer_kinds import kernel_of, norms_of, read_kernel, read
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.build_table import build_option_table
-from lrf_optuna.scoring.kernel_cache import KernelCache, code
+from lrf_optuna.scoring.kernel_cache import KernelCache, code_digest
 from lrf_optuna.scoring.kernel_store import KernelStore, put_if_fits
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable, Shares
-from lrf_optuna.scoring.similarity import SIMILARITIES
+from lrf_optuna.scoring.scoring_set import ScoringSet
+from lrf_optuna.scoring.similarity import SIMILARITIES, similarity_of_finite
 
 SCORED = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
-SMALL = 10**6
+SMALL_KERNEL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
-TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Any], dict[str, Any]]] = {
+TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Shapes], dict[str, Any]]] = {
     "logits": lambda *_: {},
     "deep": deep_taps,
 }
-"""What plans are compared by besides the logits."""
-REMEMBERED = 4096
-"""Plans of which the costs are remembered: the latest."""
-WITNESSES, WITNESSED = 4, 256
-"""Images, and of each output values, by which a network is told from another that has its weights."""
+"""Name of a set of maps -> the layers whose maps are compared besides the logits."""
+MEASURED_PLANS = 4096
+"""Plans whose costs are remembered: the latest."""
 
 
 class Proxy:
     """Plan -> costs, on calibration images, without building or training anything.
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
-    them); a quarter of them, at most `SCORED`, score plans, and the others say what each layer's inputs look like, so
-    that a fit is never judged on the images it was made on. `maps`: what plans are compared by, `logits` or also the
-    `deep` maps before them. Kernels are kept in at most `memory` bytes, what they are cut from in four times that.
-    `cache`: a folder where fits and errors are kept for the next proxy of the same network and images. Raises LrfError
-    where nothing in the model can be factorized, or for a single image.
+    them). A quarter of them, at most `SCORED`, score plans; the others say what each layer's inputs look like, so that
+    a fit is never scored on the images it was made on. `maps`: what plans are compared by, `logits` or also the `deep`
+    maps before them. `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone. Kernels
+    take at most `memory` bytes, their factorizations four times that. `cache`: a folder where fits and errors are
+    stored for the next proxy of the same network and images.
+
+    Raises LrfError where nothing in the model can be factorized, for a single image, and for an unknown name.
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class Proxy:
         cache: Path | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        there = count_of(images)
-        if there < 2:
-            raise LrfError(f"plans are scored on some images and fitted to others: give 2 or more, but got {there}")
+        count = count_of(images)
+        if count < 2:
+            raise LrfError(f"plans are scored on some images and fitted to others: give 2 or more, but got {count}")
         self.inventory = inventory or find_sites(model, shapes_of(images))
         self.sites = {site.name: site for site in self.inventory.sites}
         if not self.sites:
@@ -93,58 +94,57 @@ class Proxy:
         for name in self.methods:
             lookup(DECOMPOSITIONS, name, "method")
         self.objectives = {name: lookup(OBJECTIVES, name, "objective") for name in objectives}
-        self.similar = lookup(SIMILARITIES, similarity, "similarity")
-        layers = dict(walk_layers(model))
-        found = {name: layers[name] for name in self.sites}
-        taps = lookup(TAPS, maps, "set of maps")(model, list(layers.items()), shapes_of(images))
-        variables = {name: kernel_of(layer) for name, layer in found.items()}
-        self.network = ForwardPass(
-            model, found, variables, taps, norms_of(model), images_per_pass(self.inventory.sites)
-        )
-        self.kernels = {name: read_kernel(layer) for name, layer in found.items()}
-        count = min(SCORED, max(1, there // 4))
-        self.scored: Images = map_inputs(images, lambda array: np.ascontiguousarray(array[:count]))
-        self.known: LRUCache[Plan, Measured] = LRUCache(REMEMBERED)
-        self.sizes: dict[tuple[str, Choice], tuple[int, int]] = {}
-        self.ready: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
-        reference = self.network.run(self.network.as_tensors(self.scored), {})
-        self.pixels = self.network.as_tensors(self.scored)
-        self.reference = reference
-        self.unscored: Images = map_inputs(images, lambda array: array[count:]) if refit else None
-        self.progress, self.sense = progress, str((self.methods, similarity, maps))
+        self.similarity = lookup(SIMILARITIES, similarity, "similarity")
+        self.scoring_key = str((self.methods, similarity, maps))
+        self.progress, self.refit = progress, refit
+        self.network = forward_pass(model, self.inventory, maps, shapes_of(images))
+        scored = min(SCORED, max(1, count // 4))
+        self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
+        self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
+        self.measured: LRUCache[Plan, Measured] = LRUCache(MEASURED_PLANS)
+        self.savings: dict[tuple[str, Choice], tuple[int, int]] = {}
+        self.tensors: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
         self.cache = KernelCache(cache, progress=progress) if cache else None
-        shelf = self.cache.shelf(self.key(images)) if self.cache else None
-        witness = [array[:WITNESSES].reshape(-1)[:WITNESSED] for array in reference.values()]
-        self.fits = KernelStore(
-            self.sites, self.kernels, lambda: self.moments, memory, shelf, np.concatenate(witness).astype(np.float64)
+        self.kernels = KernelStore(
+            self.sites,
+            {name: read_kernel(layer) for name, layer in self.network.layers.items()},
+            (lambda: self.moments) if refit else None,
+            memory,
+            self.cache.network(self.key(images), self.scored.fingerprint) if self.cache else None,
         )
 
     def key(self, images: Images) -> str:
         """A digest of all that decides what fits and errors are: the network, the images, the code."""
-        count, shapes = count_of(self.scored), [array.shape for array in input_list(images)]
-        words = code(), str(self.inventory), str((count, shapes, self.unscored is not None))
-        return digest(*words, *weights_of(self.network.model), *input_list(images))
+        shapes = [array.shape for array in input_list(images)]
+        words = code_digest(), str(self.inventory), str((len(self.scored), shapes, self.refit))
+        return digest(*words, weights_digest(self.network.model), *input_list(images))
 
     @cached_property
     def moments(self) -> dict[str, SecondMoments]:
-        """The second moments of every site's inputs, gathered where a fit first needs them; none without a refit."""
-        images, self.unscored = self.unscored, None
-        return {} if images is None else self.gathered(images, self.progress)
+        """The second moments of every site's inputs, gathered where a fit first needs them; none without `refit`.
 
-    def gathered(self, images: Images, progress: Progress) -> dict[str, SecondMoments]:
-        """The second moment of every site's inputs over `images`."""
+        The images are released after they were gathered: a gathering that is interrupted can be repeated.
+        """
+        if not self.refit:
+            return {}
+        moments = self.gather_moments(self.fitting_images, self.progress)
+        self.fitting_images = None
+        return moments
+
+    def gather_moments(self, images: Images, progress: Progress) -> dict[str, SecondMoments]:
+        """The second moments of every site's inputs over `images`."""
         calls = {name: len(site.maps) for name, site in self.sites.items()}
         rows = max(1, MOST_ROWS // count_of(images))
-        adding = {name: MomentAccumulator(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
-        with self.calm(), progress.task("layer inputs", count_of(images) + len(self.sites)) as step:
+        sums = {name: MomentAccumulator(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
+        with self.single_blas_thread(), progress.task("layer inputs", count_of(images) + len(sums)) as step:
             for batch in batches_within_memory(images, self.sites.values()):
                 for name, calls_maps in self.inputs(batch).items():
                     for maps in calls_maps:
-                        adding[name].add(maps)
+                        sums[name].add(maps)
                 step(count_of(batch))
             moments = {}
-            for name, sums in adding.items():
-                moments[name] = sums.moments()
+            for name, accumulator in sums.items():
+                moments[name] = accumulator.moments()
                 step(1)
         return moments
 
@@ -152,10 +152,10 @@ class Proxy:
         self, images: Images, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
     ) -> dict[str, list[Array]]:
         """What goes into each (named) site, call by call, laid out as in `Conv`: `(n, *map, cin)`."""
-        heard, layers = self.network.inputs(images, kernels, names), self.network.layers
-        return {name: [read_maps(layers[name], maps) for maps in calls] for name, calls in heard.items()}
+        inputs, layers = self.network.inputs(images, kernels, names), self.network.layers
+        return {name: [read_maps(layers[name], maps) for maps in calls] for name, calls in inputs.items()}
 
-    def calm(self) -> AbstractContextManager[Any]:
+    def single_blas_thread(self) -> AbstractContextManager[Any]:
         """One BLAS thread for as long as a block runs, where all kernels are small."""
         limits: AbstractContextManager[Any] = threadpool_limits(1 if self.small else None, user_api="blas")
         return limits
@@ -170,7 +170,7 @@ class Proxy:
     @property
     def small(self) -> bool:
         """Whether all kernels are small."""
-        return max(site.op.params for site in self.sites.values()) < SMALL
+        return max(site.op.params for site in self.sites.values()) < SMALL_KERNEL
 
     def choice(self, site: str, method: str, keep: float) -> Choice:
         """What (method, keep) means for a site: exact ranks, or intact where the chain has no fewer parameters."""
@@ -181,61 +181,50 @@ class Proxy:
         op = self.sites[site].op
         return ("intact", *(name for name in saving_methods(op) if name in self.methods))
 
-    def stages(self, site: str, choice: Choice) -> tuple[Array, ...]:
-        """The stage kernels of a choice, fitted to the site's inputs."""
-        return self.fits.stages(site, choice)
-
-    def dense(self, site: str, choice: Choice) -> Array:
-        """The kernel that a choice composes to, in the layer's own shape."""
-        return self.fits.dense(site, choice)
-
-    def error(self, site: str, choice: Choice) -> float:
-        """Relative squared error of the site's outputs under a choice."""
-        return self.fits.error(site, choice)
-
-    def swaps(self, plan: Plan) -> dict[str, Array]:
+    def dense_kernels(self, plan: Plan) -> dict[str, Array]:
         """Site -> composed kernel as Keras lays it out, for the sites that the plan changes."""
         chosen = [(site, choice) for site, choice in plan if choice != INTACT]
-        return {site: self.theirs(site, self.dense(site, choice)) for site, choice in chosen}
+        return {site: self.to_keras_layout(site, self.kernels.dense(site, choice)) for site, choice in chosen}
 
-    def tensors(self, plan: Plan) -> dict[str, Any]:
-        """The same as tensors, which a pass takes without a copy; remembered by choice."""
+    def kernel_tensors(self, plan: Plan) -> dict[str, Any]:
+        """The dense kernels of a plan as tensors, which a pass takes without a copy; remembered by choice."""
         found = {}
         for site, choice in plan:
             if choice != INTACT:
-                tensor = self.ready.get((site, choice))
+                tensor = self.tensors.get((site, choice))
                 if tensor is None:
-                    tensor = self.network.as_tensors(self.theirs(site, self.dense(site, choice)))
-                    put_if_fits(self.ready, (site, choice), tensor)
+                    kernel = self.to_keras_layout(site, self.kernels.dense(site, choice))
+                    tensor = self.network.as_tensors(kernel)
+                    put_if_fits(self.tensors, (site, choice), tensor)
                 found[site] = tensor
         return found
 
-    def theirs(self, site: str, kernel: Array) -> Array:
+    def to_keras_layout(self, site: str, kernel: Array) -> Array:
         """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
         return to_keras_kernel(self.network.layers[site], kernel)
 
-    def __len__(self) -> int:
-        return count_of(self.scored)
-
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
-        if plan not in self.known:
-            maps = self.network.run(self.pixels, self.tensors(plan))
-            similarity = {tap: finite(self.similar(self.reference[tap], found)) for tap, found in maps.items()}
+        if plan not in self.measured:
+            similarities = self.similarities(self.kernel_tensors(plan))
             params, macs = self.counts(plan)
             shares = params / self.inventory.params, macs / self.inventory.macs
-            self.known[plan] = Measured(similarity, params, macs, *shares)
-        return self.known[plan]
+            self.measured[plan] = Measured(similarities, params, macs, *shares)
+        return self.measured[plan]
+
+    def similarities(self, kernels: Mapping[str, Any]) -> dict[str, float]:
+        """Name of a map -> its similarity to the original's over the scored images, with kernels in Keras' layout."""
+        maps, reference = self.network.run(self.scored.tensors, kernels), self.scored.reference
+        return {name: similarity_of_finite(self.similarity, reference[name], found) for name, found in maps.items()}
 
     def counts(self, plan: Plan) -> tuple[int, int]:
-        """Parameters and MACs of a plan's network, as by `layers.counts`; what a choice saves is worked out once."""
+        """Parameters and MACs of a plan's network; what a choice saves is worked out once."""
         for site, choice in plan:
-            if (site, choice) not in self.sizes:
+            if (site, choice) not in self.savings:
                 params, macs = plan_counts(self.inventory, Plan.of({site: choice}))
-                self.sizes[site, choice] = params - self.inventory.params, macs - self.inventory.macs
-        saved = [self.sizes[pair] for pair in plan]
-        params, macs = (sum(costs) for costs in zip(*saved, strict=True)) if saved else (0, 0)
-        return self.inventory.params + params, self.inventory.macs + macs
+                self.savings[site, choice] = self.inventory.params - params, self.inventory.macs - macs
+        saved = [self.savings[pair] for pair in plan]
+        return self.inventory.params - sum(p for p, _ in saved), self.inventory.macs - sum(m for _, m in saved)
 
     def shares(self, site: str, choice: Choice) -> Shares:
         """What a site under a choice has of the whole network's parameters and MACs."""
@@ -243,23 +232,31 @@ class Proxy:
         return Shares(chain.params / self.inventory.params, self.sites[site].macs(chain) / self.inventory.macs)
 
     def costs(self, plan: Plan) -> dict[str, float]:
-        """Objective name -> cost of a plan."""
+        """Objective name -> cost of a plan. Raises LrfError where a cost is not finite."""
         measured = self.measure(plan)
-        return {name: cost(measured) for name, cost in self.objectives.items()}
+        costs = {name: objective(measured) for name, objective in self.objectives.items()}
+        for name, cost in costs.items():
+            if not isfinite(cost):
+                raise LrfError(f"the objective {name!r} gave {cost} for {measured}: let it give a finite cost")
+        return costs
 
     def logits(self, plan: Plan, images: Images) -> Array:
         """The compressed network's output for preprocessed images `(n, H, W, C)`. Raises LrfError for several."""
-        return self.network.logits(images, self.swaps(plan))
+        return self.network.logits(images, self.dense_kernels(plan))
 
     def outputs(self, plan: Plan, images: Images) -> dict[str, Array]:
         """Name -> logits of all of the compressed network's outputs for preprocessed images."""
-        return self.network.outputs(images, self.swaps(plan))
+        return self.network.outputs(images, self.dense_kernels(plan))
 
     def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> OptionTable:
-        """Every option of every site: its costs, and its data-aware error times how much the site's error hurts."""
+        """Every option of every site: its costs, and the network's loss that its data-aware error should lead to."""
         return build_option_table(self, keeps, progress)
 
 
-def finite(value: float) -> float:
-    """A similarity of maps that are not finite is none at all."""
-    return value if np.isfinite(value) else 0.0
+def forward_pass(model: Any, inventory: Inventory, maps: str, shapes: Shapes) -> ForwardPass:
+    """The model as a pass that takes kernels for the inventory's sites. Raises LrfError for an unknown set of maps."""
+    layers = dict(walk_layers(model))
+    sites = {site.name: layers[site.name] for site in inventory.sites}
+    taps = lookup(TAPS, maps, "set of maps")(model, list(layers.items()), shapes)
+    variables = {name: kernel_of(layer) for name, layer in sites.items()}
+    return ForwardPass(model, sites, variables, taps, norms_of(model), images_per_pass(inventory.sites))

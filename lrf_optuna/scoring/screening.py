@@ -27,13 +27,15 @@ MACS = 1.03
 LEAST = 1e-9
 """Errors below are rounding."""
 
+ScreenedChoices = dict[Choice, tuple[str, float]]
+"""Choice -> the first (method, keep) that means it."""
 Fact = tuple[float, int, int]
 """The error of a choice, its weights and MACs."""
 
 
 def screened_choices(
     site: Site, methods: Sequence[str], keeps: Sequence[float], error: Callable[[Choice], float]
-) -> dict[Choice, tuple[str, float]]:
+) -> ScreenedChoices:
     """The distinct choices of a site that are worth a look, each with the first (method, keep) that means it.
 
     The intact layer, every method at a few keeps, and at the others those that stand near by. `methods`: of the site,

@@ -1,9 +1,7 @@
-"""The table of errors: what every option of every layer costs, and what it should make the network lose.
+"""How sensitive the network's loss is to the error of one layer: a curve for each layer.
 
-An option's loss is what its data-aware error does to the network: each layer is compressed alone to a few degrees, and
-the network's loss is interpolated between them. One factor a layer would not do: in ResNet-20's last convolution the
-largest errors hurt 26 times more than the small ones say. Every method is fitted at a few keeps; at the others only
-those that no other method clearly beats there. What is worked out goes to the proxy's cache, layer by layer.
+Each layer is compressed alone to a few degrees, and the network's loss is interpolated between them. A single factor
+for each layer is not enough: in ResNet-20's last convolution large errors cost 26 times more than small ones predict.
 """
 
 from __future__ import annotations
@@ -23,53 +21,56 @@ if TYPE_CHECKING:
     from lrf_optuna.scoring.proxy import Proxy
 
 PROBED = (0.0, SMALL, 0.07, 0.15, 0.26, 0.4, 0.7)
-"""Near these keeps each layer is compressed alone, to see what its errors do to the network."""
-LEAST = 1e-6
-"""Errors and losses below are rounding."""
+"""Near these keeps each layer is compressed alone."""
+ROUNDING = 1e-6
+"""Errors and losses below this are rounding."""
 SIMILARITIES_HOME = "lrf_optuna.scoring.similarity"
 
 
 @dataclass(frozen=True)
 class ErrorToLossCurve:
-    """What the errors of one layer do to the network's loss: known for some, interpolated as logarithms between them.
+    """The network's loss by the error of one layer: interpolated between measured pairs, both as logarithms.
 
-    Below the least of them and above the largest the loss goes with the error.
+    Below the least measured error and above the largest one the loss is proportional to the error.
     """
 
     errors: Array
     losses: Array
 
     @classmethod
-    def of(cls, known: Sequence[tuple[float, float]]) -> ErrorToLossCurve:
-        """From pairs of an error and the loss that it led to; the loss does not fall with the error."""
-        pairs = np.array(sorted(known) or [(1.0, 1.0)]) + LEAST
+    def of(cls, measured: Sequence[tuple[float, float]]) -> ErrorToLossCurve:
+        """From pairs of an error and the network's loss with it; the loss never falls with the error."""
+        pairs = np.array(sorted(measured) or [(1.0, 1.0)]) + ROUNDING
         return cls(pairs[:, 0], np.maximum.accumulate(pairs[:, 1]))
 
     def __call__(self, error: float) -> float:
         """The loss that is expected of an error."""
-        ratio = np.interp(np.log(error + LEAST), np.log(self.errors), np.log(self.losses / self.errors))
+        ratio = np.interp(np.log(error + ROUNDING), np.log(self.errors), np.log(self.losses / self.errors))
         return error * float(np.exp(ratio))
 
 
 def measure_sensitivity(
     proxy: Proxy, site: str, keeps: Sequence[float], errors: Mapping[Choice, float]
 ) -> ErrorToLossCurve:
-    """What errors of a site do to the network; measured with the best choice at each of a few keeps."""
-    known, words = proxy.fits.of(site).harms, sensitivity_key(proxy, keeps)
-    if words in known:
-        return ErrorToLossCurve.of(known[words])
-    found: dict[Choice, tuple[float, float]] = {}
-    for share in nearest_keeps(keeps, PROBED):
-        choices = {proxy.choice(site, method, share) for method in proxy.methods_of(site)} & errors.keys() - {INTACT}
+    """The curve of a site, measured with the choice of least error at each of a few keeps.
+
+    The pairs are stored, unless a method or the similarity is a user's own: that may change under its name.
+    """
+    stored, key = proxy.kernels.record(site).losses, sensitivity_key(proxy, keeps)
+    if key in stored:
+        return ErrorToLossCurve.of(stored[key])
+    pairs: dict[Choice, tuple[float, float]] = {}
+    for keep in nearest_keeps(keeps, PROBED):
+        choices = {proxy.choice(site, method, keep) for method in proxy.methods_of(site)} & errors.keys() - {INTACT}
         if choices:
             best = min((choice for choice in errors if choice in choices), key=errors.__getitem__)
-            alike = proxy.measure(Plan.of({site: best})).similarity.values()
-            found[best] = errors[best], 1 - float(np.mean(list(alike)))
-    if all(map(is_built_in, proxy.methods)) and proxy.similar.__module__ == SIMILARITIES_HOME:
-        known[words] = list(found.values())
-    return ErrorToLossCurve.of(list(found.values()))
+            similarities = proxy.measure(Plan.of({site: best})).similarity.values()
+            pairs[best] = errors[best], 1 - float(np.mean(list(similarities)))
+    if all(map(is_built_in, proxy.methods)) and proxy.similarity.__module__ == SIMILARITIES_HOME:
+        stored[key] = list(pairs.values())
+    return ErrorToLossCurve.of(list(pairs.values()))
 
 
 def sensitivity_key(proxy: Proxy, keeps: Sequence[float]) -> str:
-    """What decides how harmful errors are found to be, besides the network and its images."""
-    return str((proxy.sense, nearest_keeps(keeps, PROBED)))
+    """All that decides a site's curve besides the network and its images."""
+    return str((proxy.scoring_key, nearest_keeps(keeps, PROBED)))

@@ -1,4 +1,7 @@
-"""How alike two sets of feature maps are: 1 when equal. One function and one row for each."""
+"""How similar two sets of feature maps are: 1 when equal. Each similarity is one function and one row.
+
+The functions are for finite maps; `similarity_of_finite` applies them to maps that may not be.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import numpy as np
 
 from lrf_optuna.chains.conv import Array
 
+Similarity = Callable[[Array, Array], float]
 TINY = 1e-12
+"""The smallest divisor: norms below it count as none."""
 
 
 def cosine(reference: Array, maps: Array) -> float:
@@ -20,7 +25,7 @@ def cosine(reference: Array, maps: Array) -> float:
 
 
 def cka(reference: Array, maps: Array) -> float:
-    """Linear centred kernel alignment (Kornblith et al. 2019), by the images' Gram matrices."""
+    """Linear centered kernel alignment (Kornblith et al. 2019), from the images' Gram matrices."""
     a, b = (gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean() for gram in map(gram_of, (reference, maps)))
     scale = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.vdot(a, b)) / scale if scale > TINY else 0.0
@@ -33,11 +38,11 @@ def explained(reference: Array, maps: Array) -> float:
 
 
 def agreement(reference: Array, maps: Array) -> float:
-    """The share of images whose largest feature is the same one: on logits, the share of equal labels."""
+    """The share of images whose largest feature has the same index: on logits, the share of equal labels."""
     return float(np.mean(np.argmax(flat(reference), axis=1) == np.argmax(flat(maps), axis=1)))
 
 
-SIMILARITIES: dict[str, Callable[[Array, Array], float]] = {
+SIMILARITIES: dict[str, Similarity] = {
     "cosine": cosine,
     "cka": cka,
     "explained": explained,
@@ -45,8 +50,19 @@ SIMILARITIES: dict[str, Callable[[Array, Array], float]] = {
 }
 
 
+def similarity_of_finite(similarity: Similarity, reference: Array, maps: Array) -> float:
+    """The similarity over the images whose maps are finite, times their share: other images are not similar at all."""
+    finite = np.isfinite(flat(maps)).all(axis=1)
+    if not finite.any():
+        return 0.0
+    if not finite.all():
+        reference, maps = reference[finite], maps[finite]
+    value = similarity(reference, maps) * float(np.mean(finite))
+    return value if np.isfinite(value) else 0.0
+
+
 def flat(maps: Array) -> Array:
-    """`(images, features)`."""
+    """Maps as rows: `(images, features)`."""
     return maps.reshape(len(maps), -1)
 
 

@@ -82,7 +82,7 @@ def search_front(
     search = Search(proxy, table, options, finished, rank)
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        stack.enter_context(proxy.calm())
+        stack.enter_context(proxy.single_blas_thread())
         first_unknown = finished[-1].number + 1 if finished else 0
         writer = stack.enter_context(BackgroundWriter(store, options.trials, known=first_unknown)) if store else None
         step = stack.enter_context(progress.task("trials", options.trials, done=min(options.trials, len(finished))))
@@ -233,7 +233,7 @@ class Search:
     def attributes(self, plan: Plan, measured: Measured) -> dict[str, Any]:
         """User attributes of a trial: what a reader of the database needs without this package."""
         similarity = {f"similarity {tap}": round(value, 6) for tap, value in measured.similarity.items()}
-        counts = {"params": measured.params, "macs": measured.macs, "images": len(self.proxy)}
+        counts = {"params": measured.params, "macs": measured.macs, "images": len(self.proxy.scored)}
         return {PLAN: plan.to_json(), **counts, **similarity, HYPERVOLUME: round(self.front.volume, 6)}
 
 

@@ -57,7 +57,7 @@ class Accuracy:
 
     def seen(self, plan: Plan, images: LabeledImages) -> float:
         """The share of some images that a plan's network gets right."""
-        kernels = self.proxy.swaps(plan)
+        kernels = self.proxy.dense_kernels(plan)
         if plan not in self.estimates:
             self.estimates[plan] = self.statistics(kernels)
         return self.right(images, kernels, self.estimates[plan])
@@ -87,8 +87,8 @@ class Accuracy:
 
     def alike(self, kernels: Mapping[str, Array], statistics: list[Any] | None) -> float:
         """How close the logits come to the original's, on the images that score plans."""
-        found = self.proxy.network.run(self.proxy.pixels, kernels, statistics)
-        return cosine(self.proxy.reference[OUTPUT], found[OUTPUT])
+        found = self.proxy.network.run(self.proxy.scored.tensors, kernels, statistics)
+        return cosine(self.proxy.scored.reference[OUTPUT], found[OUTPUT])
 
 
 JUDGED = 5000

@@ -62,12 +62,12 @@ def refit_sequentially(
     images = images[: int(np.clip(MOST_MACS / max(1, work), FEWEST, len(images)))]
     positions = max(1, MOST_ROWS // (2 * len(images)))
     batches = batches_within_memory(images, proxy.sites.values())
-    fitted, whole = dict(kernels), proxy.swaps(plan)
-    with proxy.calm(), progress.task("refit in order", len(batches) + len(sites)) as step:
+    fitted, whole = dict(kernels), proxy.dense_kernels(plan)
+    with proxy.single_blas_thread(), progress.task("refit in order", len(batches) + len(sites)) as step:
         goals: dict[str, list[Array]] = {name: [] for name in sites}
         for turn, x in enumerate(batches):
             for name, maps in proxy.inputs(x, names=list(sites)).items():
-                own = split(proxy.kernels[name], sites[name].op.groups)
+                own = split(proxy.kernels.originals[name], sites[name].op.groups)
                 rows = split_by_group(call_patches(maps, sites[name], positions, turn), sites[name].op)
                 goals[name].append(np.stack([r @ as_matrix(part) for r, part in zip(rows, own, strict=True)]))
             step(1)
@@ -79,8 +79,8 @@ def refit_sequentially(
             )
             pairs = zip(patched, goals.pop(name), strict=True)
             chain = group_chain(site, chosen[name])
-            fitted[name] = refit_chain(site.op.part, chain, proxy.kernels[name], fitted[name], pairs, pull)
-            whole[name] = proxy.theirs(name, compose(site.op, chosen[name], fitted[name]))
+            fitted[name] = refit_chain(site.op.part, chain, proxy.kernels.originals[name], fitted[name], pairs, pull)
+            whole[name] = proxy.to_keras_layout(name, compose(site.op, chosen[name], fitted[name]))
             step(1)
     return fitted
 
@@ -167,8 +167,8 @@ class PlanRefits:
         """A plan's network as it was scored: the judge measures it once."""
         proxy, accuracy = self.judge.proxy, self.judge(plan)
         statistics = self.judge.estimates[plan]
-        closeness = self.judge.alike(proxy.swaps(plan), statistics)
-        stages = {site: proxy.stages(site, choice) for site, choice in plan}
+        closeness = self.judge.alike(proxy.dense_kernels(plan), statistics)
+        stages = {site: proxy.kernels.stages(site, choice) for site, choice in plan}
         return RefitResult(stages, statistics, accuracy, closeness, refitted=False)
 
     def refitted(self, plan: Plan, scored: RefitResult) -> RefitResult:
@@ -199,7 +199,10 @@ class PlanRefits:
 def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
     """Site -> what the stage kernels of a plan compose to, as Keras lays it out, for the sites that it changes."""
     chosen = [(site, choice) for site, choice in plan if choice != INTACT]
-    return {site: proxy.theirs(site, compose(proxy.sites[site].op, choice, stages[site])) for site, choice in chosen}
+    return {
+        site: proxy.to_keras_layout(site, compose(proxy.sites[site].op, choice, stages[site]))
+        for site, choice in chosen
+    }
 
 
 def corrections_of(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> PlanRefits:

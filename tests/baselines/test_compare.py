@@ -128,7 +128,7 @@ def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run) -> None
     plan = baselines_of(work.proxy)["uniform tucker2"].plan(
         BaselineComparison(searched_study(work)).context, {"params": 0.6}
     )
-    ours, theirs = DataFreeKernels(work.proxy).swaps(plan), plain.swaps(plan)
+    ours, theirs = DataFreeKernels(work.proxy).dense_kernels(plan), plain.dense_kernels(plan)
     assert ours.keys() == theirs.keys() == {site for site, choice in plan if choice != INTACT}
     assert all(np.allclose(ours[site], theirs[site], atol=1e-5) for site in ours)
 
@@ -166,12 +166,12 @@ def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(
     ours = found.blocks[0].row(OURS)
     assert ours.trial is not None
     assert ours.fitted
-    assert ours.fitted.test == contest.on_test(work.proxy.swaps(points[ours.trial].plan))
+    assert ours.fitted.test == contest.on_test(work.proxy.dense_kernels(points[ours.trial].plan))
     best = found.blocks[0].best("plain")
     assert best is not None
     assert best.plain
     plan = baselines_of(work.proxy)[best.name].plan(contest.context, {"params": BUDGETS[0]})
-    assert best.plain.test == contest.on_test(contest.plain.swaps(plan))
+    assert best.plain.test == contest.on_test(contest.plain.dense_kernels(plan))
 
 
 def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, found: Comparison) -> None:

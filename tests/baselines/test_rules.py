@@ -109,7 +109,7 @@ def test_the_same_question_has_the_same_answer_and_nothing_is_changed_by_it(benc
     assert budget == {"params": 0.7}
     assert bench.table == table
     for site, kernel in kernels.items():
-        np.testing.assert_array_equal(bench.proxy.kernels[site], kernel)
+        np.testing.assert_array_equal(bench.proxy.kernels.originals[site], kernel)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -196,7 +196,7 @@ def test_vbmf_ranks_are_at_least_one_and_at_most_full(bench: RuleContext) -> Non
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_plain_errors_are_those_of_the_truncated_singular_values(bench: RuleContext, rank: int) -> None:
-    kernel, choice = bench.proxy.kernels["hidden"], Choice("svd", (rank,))
+    kernel, choice = bench.proxy.kernels.originals["hidden"], Choice("svd", (rank,))
     values = np.linalg.svd(kernel.reshape(16, 16), compute_uv=False)
     largest, whole = (
         weight_errors(bench.proxy.sites["hidden"].op, kernel, [INTACT, choice], norm)

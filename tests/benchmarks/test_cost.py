@@ -94,8 +94,8 @@ def test_a_watched_search_finds_what_it_finds_alone(
 def test_the_unit_is_the_original_on_the_scored_images(stopwatch: ModuleType, net: Any, proxy: Proxy) -> None:
     unit = stopwatch.Unit(proxy)
     outputs = [unit.compiled(part) for part in unit.parts]
-    assert sum(map(len, outputs)) == len(proxy)
-    np.testing.assert_allclose(np.concatenate(outputs), net(proxy.scored, training=False), atol=1e-5)
+    assert sum(map(len, outputs)) == len(proxy.scored)
+    np.testing.assert_allclose(np.concatenate(outputs), net(proxy.scored.images, training=False), atol=1e-5)
 
 
 def test_a_naive_trial_is_scored_as_the_proxy_does_without_data(

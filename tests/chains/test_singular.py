@@ -75,7 +75,7 @@ def test_a_sum_of_kronecker_products_is_recovered_by_its_terms() -> None:
     method = DECOMPOSITIONS["kronecker"]
     chain = method.chain(op, (2,))
     assert chain.params == 2 * (6 * 3 + 4 * 5)
-    np.testing.assert_allclose(chain.compose(method.factorise(op, kernel, (2,))), kernel, atol=1e-9)
+    np.testing.assert_allclose(chain.compose(method.factorize(op, kernel, (2,))), kernel, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["kronecker", "tt_matrix"])

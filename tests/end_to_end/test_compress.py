@@ -183,7 +183,7 @@ def test_the_pieces_do_what_compress_does(digits_net: Any, digits: Data, tmp_pat
     keeps = (0.2, 0.4, 0.7)
     points = pareto_front(search_front(proxy, proxy.table(keeps), trials=6, keeps=keeps, population=6))
     chosen, why = choose_point(points, targets={"params": 0.6})
-    kernels = {site: proxy.stages(site, choice) for site, choice in chosen.plan}
+    kernels = {site: proxy.kernels.stages(site, choice) for site, choice in chosen.plan}
     small = materialize(digits_net, chosen.plan, kernels)
     assert small.count_params() == round(chosen.costs["params"] * find_sites(digits_net).params)
     assert "params <= 0.6" in why

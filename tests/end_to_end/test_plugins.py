@@ -78,7 +78,7 @@ def test_the_example_of_the_readme_takes_part_in_a_search(fresh_net: Callable[..
     used = [choice for candidate in found for _, choice in candidate.plan if choice.method == "sketch"]
     assert used
     plan = next(c.plan for c in found if any(choice.method == "sketch" for _, choice in c.plan))
-    small = lrf_optuna.materialise(net, plan, {s: proxy.stages(s, choice) for s, choice in plan})
+    small = lrf_optuna.materialise(net, plan, {s: proxy.kernels.stages(s, choice) for s, choice in plan})
     assert small.count_params() == proxy.measure(plan).params < net.count_params()
     np.testing.assert_allclose(np.asarray(small(images)), proxy.logits(plan, images), rtol=1e-3, atol=1e-4)
 
@@ -158,41 +158,41 @@ class Backwards(TTMatrix):
 
 
 class Wide(Good):
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        return tuple(stage.astype(np.float64) for stage in super().factorise(op, kernel, ranks))
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        return tuple(stage.astype(np.float64) for stage in super().factorize(op, kernel, ranks))
 
 
 class Flat(Good):
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        return tuple(stage.reshape(-1) for stage in super().factorise(op, kernel, ranks))
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        return tuple(stage.reshape(-1) for stage in super().factorize(op, kernel, ranks))
 
 
 class Random(Good):
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         noise = np.random.default_rng().standard_normal(kernel.shape).astype(kernel.dtype)
-        return super().factorise(op, kernel + noise, ranks)
+        return super().factorize(op, kernel + noise, ranks)
 
 
 class Scribbling(Good):
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        kernels = super().factorise(op, kernel, ranks)
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        kernels = super().factorize(op, kernel, ranks)
         kernel *= 2
         return kernels
 
 
 class Sharing(Intact):
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         return (kernel,)
 
 
 class Worsening(Good):
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        first, last = super().factorise(op, kernel, ranks)
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        first, last = super().factorize(op, kernel, ranks)
         return first * ranks[0], last
 
 
 class Crashing(Good):
-    def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
         raise ZeroDivisionError("by nothing\nat all")
 
 
@@ -266,7 +266,7 @@ def test_a_decomposition_that_keeps_the_laws_is_taken_and_lacking_methods_are_na
         def applies(self, op: Conv) -> bool:
             return True
 
-    with pytest.raises(LrfError, match="'half' lacks ranks, chain, factorise"):
+    with pytest.raises(LrfError, match="'half' lacks ranks, chain, factorize"):
         register(Half())  # type: ignore[arg-type]
 
 
@@ -330,10 +330,10 @@ def test_a_module_that_registers_itself_may_be_an_entry_point_too(tmp_path: Path
                 def __init__(self):
                     super().__init__("sketch")
 
-                def factorise(self, op, kernel, ranks):
-                    return super().factorise(op, kernel, ranks)[::-1]
+                def factorize(self, op, kernel, ranks):
+                    return super().factorize(op, kernel, ranks)[::-1]
             """,
-            "breaks the law that factorise gives",
+            "breaks the law that factorize gives",
         ),
     ],
 )
@@ -343,12 +343,12 @@ def test_a_broken_plug_in_is_one_line_with_its_name_and_the_law(tmp_path: Path, 
     assert words in line
 
 
-def test_a_factorise_of_ones_own_is_used_also_where_it_replaces_a_nested_one() -> None:
+def test_a_factorize_of_ones_own_is_used_also_where_it_replaces_a_nested_one() -> None:
     op = Conv((), 12, 9, (), ())
     kernel = np.random.default_rng(0).standard_normal((12, 9)).astype(np.float32)
 
     class Ones(SVD):
-        def factorise(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+        def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
             return np.ones((12, *ranks), np.float32), np.ones((*ranks, 9), np.float32)
 
     assert is_nested(SVD())

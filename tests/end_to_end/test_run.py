@@ -225,10 +225,15 @@ def test_a_drop_is_that_of_the_model_as_it_is_scored_with_its_statistics(
 ) -> None:
     work = Run.open(spec, tmp_path)
     for chosen in pareto_front(work.search()):
-        kernels = {site: work.proxy.stages(site, choice) for site, choice in chosen.plan}
+        kernels = {site: work.proxy.kernels.stages(site, choice) for site, choice in chosen.plan}
         small = materialize(work.model, chosen.plan, kernels)
         unscored = work.calibration[len(work.proxy.scored) :]
-        reestimate(small, training_batches(work.data, unscored, 0), work.proxy.scored, work.proxy.reference["logits"])
+        reestimate(
+            small,
+            training_batches(work.data, unscored, 0),
+            work.proxy.scored.images,
+            work.proxy.scored.reference["logits"],
+        )
         lost = accuracy(work.model, digits, digits.val) - accuracy(small, digits, digits.val)
         assert AccuracyDrops(work.accuracy)(chosen) == pytest.approx(100 * lost, abs=1e-6)
 

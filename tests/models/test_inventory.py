@@ -285,7 +285,7 @@ def test_what_is_built_gives_what_is_scored(name: str) -> None:
     x = np.random.default_rng(0).standard_normal((8, *model.input_shape[1:])).astype(np.float32)
     proxy = Proxy(model, x)
     plan = a_plan(proxy.inventory)
-    compressed = materialize(model, plan, {site: proxy.stages(site, choice) for site, choice in plan})
+    compressed = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in plan})
     wanted = np.asarray(compressed(x, training=False))
     np.testing.assert_allclose(proxy.logits(plan, x), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
     assert len(compressed.layers) == len(model.layers)

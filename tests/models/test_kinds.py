@@ -181,6 +181,8 @@ def test_a_network_of_many_kinds_is_scored_and_built_alike():
     images = rng.standard_normal((64, 16, 16, 3)).astype(np.float32)
     proxy = Proxy(model, images)
     plan = Plan.of({name: proxy.choice(name, proxy.methods_of(name)[1], 0.6) for name in proxy.sites})
-    built = materialize(model, plan, {site: proxy.stages(site, choice) for site, choice in plan})
-    np.testing.assert_allclose(np.asarray(built(proxy.scored)), proxy.logits(plan, proxy.scored), atol=1e-5)
+    built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in plan})
+    np.testing.assert_allclose(
+        np.asarray(built(proxy.scored.images)), proxy.logits(plan, proxy.scored.images), atol=1e-5
+    )
     assert built.count_params() == proxy.measure(plan).params

@@ -80,7 +80,7 @@ def test_what_is_built_gives_what_is_scored(how: str) -> None:
     model, x = model_of(how), images(how)
     proxy = Proxy(model, x)
     plan = plan_of(proxy)
-    built = materialize(model, plan, {site: proxy.stages(site, choice) for site, choice in plan})
+    built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in plan})
     given, scored = built(x, training=False), proxy.outputs(plan, x)
     assert type(given) is type(model(x, training=False))
     kind, number = given.values() if how == "dict" else given
@@ -93,12 +93,12 @@ def test_what_is_built_gives_what_is_scored(how: str) -> None:
 
 def test_every_output_is_scored_and_counts_as_much_as_any_tap() -> None:
     proxy = Proxy(model_of("list"), images("list"))
-    assert {"kind", "number"} <= set(proxy.reference)
-    assert "logits" not in proxy.reference
+    assert {"kind", "number"} <= set(proxy.scored.reference)
+    assert "logits" not in proxy.scored.reference
     plan = plan_of(proxy)
-    measured, maps = proxy.measure(plan), proxy.network.run(proxy.pixels, proxy.swaps(plan))
+    measured, maps = proxy.measure(plan), proxy.network.run(proxy.scored.tensors, proxy.dense_kernels(plan))
     for tap, alike in measured.similarity.items():
-        assert alike == pytest.approx(cosine(proxy.reference[tap], maps[tap]), abs=1e-6)
+        assert alike == pytest.approx(cosine(proxy.scored.reference[tap], maps[tap]), abs=1e-6)
     assert proxy.costs(plan)["loss"] == pytest.approx(1 - np.mean(list(measured.similarity.values())))
     with pytest.raises(LrfError, match="unknown output 'logits'; there is: kind, number"):
         proxy.logits(plan, images("list"))

@@ -395,7 +395,7 @@ def test_a_real_network_is_built_as_it_was_scored(trained: Callable[[str], Any])
         methods = proxy.methods_of(name)[1:]
         choices[name] = proxy.choice(name, methods[i % len(methods)], 0.5)
     plan = Plan.of(choices)
-    built = materialize(model, plan, {name: proxy.stages(name, choice) for name, choice in plan})
+    built = materialize(model, plan, {name: proxy.kernels.stages(name, choice) for name, choice in plan})
     same(built(x, training=False), proxy.logits(plan, x), 1e-4)
     assert built.count_params() == proxy.measure(plan).params
     assert find_sites(built).macs == proxy.measure(plan).macs

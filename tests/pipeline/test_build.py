@@ -55,7 +55,7 @@ def plan_of(proxy: Proxy, keep: float, method: str = "channel_svd") -> Plan:
 
 
 def stages_of(proxy: Proxy, plan: Plan) -> dict[str, tuple[Array, ...]]:
-    return {site: proxy.stages(site, choice) for site, choice in plan}
+    return {site: proxy.kernels.stages(site, choice) for site, choice in plan}
 
 
 @pytest.mark.parametrize("method", ["channel_svd", "cp3", "spatial_svd", "tucker2"])
@@ -65,7 +65,10 @@ def test_a_refit_in_order_brings_the_network_closer_to_the_original(method: str)
     plan = plan_of(proxy, 0.25, method)
     kernels = stages_of(proxy, plan)
     fitted = refit_sequentially(proxy, plan, kernels, images[len(proxy.scored) :])
-    scores = [alike(materialize(model, plan, k), proxy.scored, proxy.reference[OUTPUT]) for k in (kernels, fitted)]
+    scores = [
+        alike(materialize(model, plan, k), proxy.scored.images, proxy.scored.reference[OUTPUT])
+        for k in (kernels, fitted)
+    ]
     assert scores[1] > scores[0]
 
 
@@ -76,11 +79,14 @@ def test_layers_of_several_axes_are_refitted_in_order_too() -> None:
     kernels = stages_of(proxy, plan)
     assert [name for name, choice in plan if choice != INTACT] == ["into", "out"]
     fitted = refit_sequentially(proxy, plan, kernels, images[len(proxy.scored) :])
-    scores = [alike(materialize(model, plan, k), proxy.scored, proxy.reference[OUTPUT]) for k in (kernels, fitted)]
+    scores = [
+        alike(materialize(model, plan, k), proxy.scored.images, proxy.scored.reference[OUTPUT])
+        for k in (kernels, fitted)
+    ]
     assert scores[1] > scores[0]
     built = build(model, proxy, plan, RefitResult(fitted, None, 0.0, scores[1], True))
     assert built.count_params() == proxy.measure(plan).params
-    assert alike(built, proxy.scored, proxy.reference[OUTPUT]) == pytest.approx(scores[1], abs=1e-6)
+    assert alike(built, proxy.scored.images, proxy.scored.reference[OUTPUT]) == pytest.approx(scores[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("wide", [0, 10**6])
@@ -123,10 +129,10 @@ def test_a_build_that_is_not_what_was_scored_is_a_bug_that_is_told() -> None:
     proxy = Proxy(model, images)
     plan = plan_of(proxy, 0.3)
     built = materialize(model, plan, stages_of(proxy, plan))
-    check_equal(built, proxy, plan, proxy.swaps(plan))
+    check_equal(built, proxy, plan, proxy.dense_kernels(plan))
     dict(walk_layers(built))["top"].bias.assign_add(np.ones(CLASSES))
     with pytest.raises(RuntimeError, match="built differs from scored"):
-        check_equal(built, proxy, plan, proxy.swaps(plan))
+        check_equal(built, proxy, plan, proxy.dense_kernels(plan))
 
 
 def half_net() -> Any:
@@ -145,7 +151,7 @@ def test_the_rounding_of_half_precision_is_not_taken_for_a_bug_but_another_netwo
     plan = Plan.of({site: proxy.choice(site, method, 0.5) for site, method in methods.items()})
     kernels = stages_of(proxy, plan)
     built = materialize(proxy.network.model, plan, kernels)
-    check_equal(built, proxy, plan, proxy.swaps(plan))
+    check_equal(built, proxy, plan, proxy.dense_kernels(plan))
     other = {site: tuple(1.1 * kernel for kernel in stages) for site, stages in kernels.items()}
     with pytest.raises(RuntimeError, match="built differs from scored"):
-        check_equal(materialize(proxy.network.model, plan, other), proxy, plan, proxy.swaps(plan))
+        check_equal(materialize(proxy.network.model, plan, other), proxy, plan, proxy.dense_kernels(plan))

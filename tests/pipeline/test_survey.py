@@ -78,7 +78,7 @@ def test_without_images_the_error_is_that_of_the_weights(
 def test_with_images_the_error_is_that_of_a_search(net: Any, images: Array, of_outputs: list[MethodRow]) -> None:
     proxy = Proxy(net, images)
     for row in of_outputs:
-        assert row.error == pytest.approx(proxy.error(row.layer, choice_in(row)), rel=1e-4, abs=1e-9)
+        assert row.error == pytest.approx(proxy.kernels.error(row.layer, choice_in(row)), rel=1e-4, abs=1e-9)
 
 
 def test_images_change_errors_but_neither_ranks_nor_costs(

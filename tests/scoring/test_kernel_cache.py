@@ -60,7 +60,9 @@ def test_a_second_proxy_has_the_same_table_and_kernels_and_search_and_fits_nothi
     assert again == table
     for site, options in table.items():
         for option in options:
-            for a, b in zip(cold.stages(site, option.choice), warm.stages(site, option.choice), strict=True):
+            for a, b in zip(
+                cold.kernels.stages(site, option.choice), warm.kernels.stages(site, option.choice), strict=True
+            ):
                 np.testing.assert_array_equal(a, b)
                 assert a.dtype == b.dtype
     assert costs(warm, again) == costs(cold, table)
@@ -73,7 +75,7 @@ def test_a_choice_beyond_the_table_is_fitted_when_it_is_asked_for(made: Callable
     warm.table(KEEPS)
     choice = warm.choice("deep", "tucker2", 0.7)
     assert not gathered(warm)
-    for a, b in zip(warm.stages("deep", choice), plain.stages("deep", choice), strict=True):
+    for a, b in zip(warm.kernels.stages("deep", choice), plain.kernels.stages("deep", choice), strict=True):
         np.testing.assert_array_equal(a, b)
     assert gathered(warm)
 
@@ -128,7 +130,7 @@ def test_kernels_that_are_gone_are_fitted_again(made: Callable[..., Proxy], tmp_
     assert warm.table(KEEPS) == table
     KernelCache(tmp_path / "kept").clear()
     choice = next(option.choice for option in table["deep"] if option.choice != INTACT)
-    for a, b in zip(cold.stages("deep", choice), warm.stages("deep", choice), strict=True):
+    for a, b in zip(cold.kernels.stages("deep", choice), warm.kernels.stages("deep", choice), strict=True):
         np.testing.assert_array_equal(a, b)
     assert gathered(warm)
 
@@ -184,12 +186,12 @@ def test_a_broken_kernel_is_fitted_again(made: Callable[..., Proxy], tmp_path: P
     table = cold.table(KEEPS)
     warm.table(KEEPS)
     choice = next(option.choice for option in table["deep"] if option.choice.method == "cp3")
-    kernels = cold.stages("deep", choice)
+    kernels = cold.kernels.stages("deep", choice)
     file = warm.fits.of("deep").files[choice]
     data = file.read_bytes()
     at = data.index(kernels[0].tobytes())
     file.write_bytes(data[:at] + b"\x7f" + data[at + 1 :])
-    for a, b in zip(warm.stages("deep", choice), kernels, strict=True):
+    for a, b in zip(warm.kernels.stages("deep", choice), kernels, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not file.exists()
 

@@ -51,7 +51,7 @@ def test_the_table_expects_of_the_best_option_at_a_probed_keep_what_it_does_alon
         for keep in sorted(probed):
             there = [o for o in options if o.keep == keep and o.choice != INTACT]
             if there:
-                best = min(there, key=lambda o: proxy.error(site, o.choice))
+                best = min(there, key=lambda o: proxy.kernels.error(site, o.choice))
                 alone.append((best.loss, proxy.costs(Plan.of({site: best.choice}))["loss"]))
         expected = np.array(sorted(loss for loss, _ in alone))
         assert expected == pytest.approx(np.maximum.accumulate(sorted(loss for _, loss in alone)), rel=0.05, abs=1e-5)

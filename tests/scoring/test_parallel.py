@@ -56,17 +56,17 @@ def test_two_processes_fit_the_same_table_and_kernels(
     for site, options in expected.items():
         for choice in [option.choice for option in options if option.choice != INTACT][::7]:
             for proxy in (together, again):
-                pairs = zip(alone.stages(site, choice), proxy.stages(site, choice), strict=True)
+                pairs = zip(alone.kernels.stages(site, choice), proxy.kernels.stages(site, choice), strict=True)
                 assert all(np.array_equal(a, b) for a, b in pairs)
 
 
 def test_what_is_known_is_not_fitted_again(proxy: Proxy) -> None:
     name = "deep"
     methods = proxy.methods_of(name)
-    first = SiteFits(proxy.sites[name], proxy.kernels[name], proxy.moments[name], methods, KEEPS, {}).done()
+    first = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, {}).done()
     known = {choice: error for choice, (_, error) in first.items()}
     rest = dict(list(known.items())[::2])
-    again = SiteFits(proxy.sites[name], proxy.kernels[name], proxy.moments[name], methods, KEEPS, rest).done()
+    again = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, rest).done()
     assert again.keys() == first.keys() - rest.keys()
     assert {choice: error for choice, (_, error) in again.items()}.items() <= known.items()
 
@@ -92,7 +92,7 @@ class Dying(SiteFits):
 
 def work_of(proxy: Proxy, name: str, kind: type[SiteFits] = SiteFits) -> SiteFits:
     """The work on a site at one keep."""
-    given = proxy.sites[name], proxy.kernels[name], proxy.moments[name], proxy.methods_of(name)
+    given = proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], proxy.methods_of(name)
     return kind(*given, (0.3,), {})
 
 

@@ -30,7 +30,7 @@ def plan_at(proxy: Proxy, keep: float, turn: int = 0) -> Plan:
 
 
 def built(proxy: Proxy, plan: Plan) -> Any:
-    kernels = {site: proxy.stages(site, choice) for site, choice in plan if choice != INTACT}
+    kernels = {site: proxy.kernels.stages(site, choice) for site, choice in plan if choice != INTACT}
     return materialize(proxy.network.model, plan, kernels)
 
 
@@ -54,18 +54,18 @@ def test_the_original_loses_nothing_and_costs_one(net: Any, images: Array, simil
 def test_the_scored_maps_are_those_of_the_built_network(deep: Proxy, images: Array, turn: int) -> None:
     plan = plan_at(deep, 0.5, turn)
     model = built(deep, plan)
-    maps = deep.network.run(deep.pixels, deep.swaps(plan))
-    near(maps["logits"], model(deep.scored, training=False))
+    maps = deep.network.run(deep.scored.tensors, deep.dense_kernels(plan))
+    near(maps["logits"], model(deep.scored.images, training=False))
     assert len(deep.network.taps) == 2
     for tap in deep.network.taps:
         below = keras.Model(model.input, model.get_layer(tap).output)
-        near(maps[tap], below(deep.scored, training=False))
+        near(maps[tap], below(deep.scored.images, training=False))
     near(deep.logits(plan, images), model(images, training=False))
     measured = deep.measure(plan)
     assert measured.params == model.count_params()
     assert set(measured.similarity) == {*deep.network.taps, "logits"}
     for tap, value in measured.similarity.items():
-        assert value == pytest.approx(SIMILARITIES["cosine"](deep.reference[tap], maps[tap]), abs=1e-6)
+        assert value == pytest.approx(SIMILARITIES["cosine"](deep.scored.reference[tap], maps[tap]), abs=1e-6)
 
 
 def test_plans_are_compared_by_their_logits_unless_deep_maps_are_asked_for(proxy: Proxy, deep: Proxy) -> None:
@@ -113,7 +113,7 @@ def test_a_plan_that_comes_again_is_not_scored_again(net: Any, images: Array) ->
     first, again = plan_at(proxy, 0.5), plan_at(proxy, 0.5)
     assert first is not again
     measured = proxy.measure(first)
-    proxy.pixels = None  # whoever passes the images now fails
+    proxy.scored.tensors = None  # whoever passes the images now fails
     assert proxy.measure(again) is measured
     assert proxy.costs(again) == proxy.costs(first)
 
@@ -123,14 +123,14 @@ def test_only_the_latest_costs_are_remembered(net: Any, images: Array, monkeypat
     proxy = Proxy(net, images, refit=False)
     plans = [plan_at(proxy, 0.5, turn) for turn in range(5)]
     costs = [proxy.costs(plan) for plan in plans]
-    assert list(proxy.known) == plans[2:]
+    assert list(proxy.measured) == plans[2:]
     assert [proxy.costs(plan) for plan in plans] == costs
 
 
 def test_moments_are_gathered_where_a_fit_needs_them(net: Any, images: Array) -> None:
     proxy = Proxy(net, images)
     proxy.costs(Plan.of(dict.fromkeys(proxy.sites, INTACT)))
-    np.testing.assert_array_equal(proxy.stages("deep", INTACT)[0], proxy.kernels["deep"])
+    np.testing.assert_array_equal(proxy.kernels.stages("deep", INTACT)[0], proxy.kernels.originals["deep"])
     assert "moments" not in vars(proxy)
     proxy.costs(plan_at(proxy, 0.5))
     assert set(proxy.moments) == set(proxy.sites)
@@ -147,8 +147,8 @@ def test_images_too_large_for_one_pass_are_scored_in_several(
     assert (whole.network.batch_size, parts.network.batch_size) == (256, 5)
     assert len(parts.scored) == 16
     plan = plan_at(whole, 0.5)
-    for tap, maps in parts.network.run(parts.pixels, parts.swaps(plan)).items():
-        near(maps, whole.network.run(whole.pixels, whole.swaps(plan))[tap])
+    for tap, maps in parts.network.run(parts.scored.tensors, parts.dense_kernels(plan)).items():
+        near(maps, whole.network.run(whole.scored.tensors, whole.dense_kernels(plan))[tap])
     assert parts.costs(plan) == pytest.approx(whole.costs(plan), abs=1e-6)
     near(parts.logits(plan, images), whole.logits(plan, images))
     near(parts.network.logits_of_model(net, images), whole.network.logits_of_model(net, images))
@@ -160,12 +160,12 @@ def test_kernels_are_not_copied_and_stay_what_they_were_when_the_model_is_traine
     model = fresh_net()
     proxy = Proxy(model, images, refit=False)
     layer = model.get_layer("deep")
-    assert np.shares_memory(proxy.kernels["deep"], np.asarray(proxy.network.original_kernels["deep"]))
-    before, logits = proxy.kernels["deep"].copy(), proxy.logits(Plan(()), images)
+    assert np.shares_memory(proxy.kernels.originals["deep"], np.asarray(proxy.network.original_kernels["deep"]))
+    before, logits = proxy.kernels.originals["deep"].copy(), proxy.logits(Plan(()), images)
     layer.kernel.assign_add(np.ones(layer.kernel.shape, np.float32))
     model.compile("sgd", "mse")
     model.fit(images, np.ones((len(images), 5)), verbose=0)
-    np.testing.assert_array_equal(proxy.kernels["deep"], before)
+    np.testing.assert_array_equal(proxy.kernels.originals["deep"], before)
     np.testing.assert_array_equal(np.asarray(proxy.network.original_kernels["deep"]), before)
     layer.bias.assign(np.zeros(layer.bias.shape))
     assert not np.array_equal(layer.kernel.numpy(), before)
@@ -174,8 +174,8 @@ def test_kernels_are_not_copied_and_stay_what_they_were_when_the_model_is_traine
 
 def test_stage_kernels_are_remembered(proxy: Proxy) -> None:
     choice = proxy.choice("deep", "tucker2", 0.5)
-    assert proxy.stages("deep", choice) is proxy.stages("deep", choice)
-    assert proxy.dense("deep", choice) is proxy.dense("deep", choice)
+    assert proxy.kernels.stages("deep", choice) is proxy.kernels.stages("deep", choice)
+    assert proxy.kernels.dense("deep", choice) is proxy.kernels.dense("deep", choice)
 
 
 @pytest.mark.parametrize("memory", [0, 1000, 20_000])
@@ -184,7 +184,7 @@ def test_a_small_memory_gives_the_same_scores(net: Any, images: Array, memory: i
     for keep in (0.3, 0.5, 0.3):
         plan = plan_at(ample, keep)
         assert small.costs(plan) == pytest.approx(ample.costs(plan), abs=1e-6)
-    for cache in (small.fits.fitted, small.fits.composed):
+    for cache in (small.kernels.fitted, small.kernels.composed):
         assert cache.currsize <= memory // 2
         assert cache.currsize == sum(map(cache.getsizeof, cache.values()))
 
@@ -223,7 +223,10 @@ def test_fits_are_never_judged_on_the_images_they_were_made_on(net: Any, images:
     a, b = Proxy(net, images), Proxy(net, other)
     for site in a.sites:
         choice = a.choice(site, a.methods_of(site)[-1], 0.5)
-        assert all(np.array_equal(x, y) for x, y in zip(a.stages(site, choice), b.stages(site, choice), strict=True))
+        assert all(
+            np.array_equal(x, y)
+            for x, y in zip(a.kernels.stages(site, choice), b.kernels.stages(site, choice), strict=True)
+        )
 
 
 def test_a_fit_to_the_data_loses_less_than_the_plain_factorization(net: Any, images: Array) -> None:
@@ -276,7 +279,7 @@ def test_two_images_are_enough(net: Any, images: Array) -> None:
 def test_maps_that_are_not_finite_are_not_alike_at_all(net: Any, images: Array) -> None:
     proxy = Proxy(net, images, maps="deep", refit=False)
     choice = Choice("svd", (2,))
-    proxy.fits.composed["hidden", choice] = np.full(proxy.sites["hidden"].op.kernel_shape, np.nan, np.float32)
+    proxy.kernels.composed["hidden", choice] = np.full(proxy.sites["hidden"].op.kernel_shape, np.nan, np.float32)
     measured = proxy.measure(Plan.of({"hidden": choice}))
     assert measured.similarity["logits"] == 0
     assert 0 < proxy.costs(Plan.of({"hidden": choice}))["loss"] <= 1

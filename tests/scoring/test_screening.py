@@ -128,10 +128,10 @@ def test_on_a_real_layer_the_front_of_errors_and_sizes_is_not_touched(proxy: Pro
     """What is left out has, at its keep, more error than something of about its size that is there."""
     for name in ("deep", "hidden"):
         site, methods = proxy.sites[name], proxy.methods_of(name)
-        worth = screened_choices(site, methods, KEEP, partial(proxy.error, name))
+        worth = screened_choices(site, methods, KEEP, partial(proxy.kernels.error, name))
         every = {choice_of(site.op, method, keep) for method in methods[1:] for keep in KEEP} - {INTACT}
         for gone in every - worth.keys():
             size = chain_of(site.op, gone).params
             rivals = [c for c in worth.keys() - {INTACT} if chain_of(site.op, c).params <= 1.1 * size]
-            assert min(proxy.error(name, c) for c in rivals) <= proxy.error(name, gone) * 1.1
+            assert min(proxy.kernels.error(name, c) for c in rivals) <= proxy.kernels.error(name, gone) * 1.1
     assert set(DECOMPOSITIONS) >= {c.method for c in worth}

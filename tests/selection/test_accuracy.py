@@ -45,7 +45,7 @@ def plan_at(proxy: Proxy, keep: float) -> Plan:
 
 
 def built(proxy: Proxy, plan: Plan) -> Any:
-    return materialize(proxy.network.model, plan, {site: proxy.stages(site, choice) for site, choice in plan})
+    return materialize(proxy.network.model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in plan})
 
 
 def share(model: Any, digits: Any) -> float:
@@ -64,14 +64,16 @@ def test_statistics_and_accuracy_are_those_of_the_built_model(
     judge: Accuracy, known: Proxy, digits: Any, batches: list[Array], keep: float
 ) -> None:
     plan = plan_at(known, keep)
-    found = known.network.batchnorm_statistics(known.swaps(plan), batches)
+    found = known.network.batchnorm_statistics(known.dense_kernels(plan), batches)
     model = built(known, plan)
-    helped, before, after = reestimate(model, batches, known.scored, known.reference[OUTPUT])
-    taken = judge.statistics(known.swaps(plan))
+    helped, before, after = reestimate(model, batches, known.scored.images, known.scored.reference[OUTPUT])
+    taken = judge.statistics(known.dense_kernels(plan))
     assert (taken is not None) == helped == (after > before)
     assert judge(plan) == pytest.approx(share(model, digits), abs=1.5 / len(digits.val.labels))
-    assert judge.alike(known.swaps(plan), None) == pytest.approx(before, abs=1e-5)
-    assert judge.alike(known.swaps(plan), found) == pytest.approx(max(before, after) if helped else after, abs=1e-5)
+    assert judge.alike(known.dense_kernels(plan), None) == pytest.approx(before, abs=1e-5)
+    assert judge.alike(known.dense_kernels(plan), found) == pytest.approx(
+        max(before, after) if helped else after, abs=1e-5
+    )
 
 
 def test_reestimated_statistics_are_those_of_the_built_model_behind_each_other(
@@ -82,7 +84,7 @@ def test_reestimated_statistics_are_those_of_the_built_model_behind_each_other(
     before = [
         np.asarray(variable) for layer in norms_of(net) for variable in (layer.moving_mean, layer.moving_variance)
     ]
-    found = proxy.network.batchnorm_statistics(proxy.swaps(plan), parts)
+    found = proxy.network.batchnorm_statistics(proxy.dense_kernels(plan), parts)
     target = model(images, training=False)  # any reference that the new statistics come closer to
     helped, *_ = reestimate(model, parts, images, np.asarray(with_statistics(model, found)(images, training=False)))
     assert helped
@@ -90,7 +92,7 @@ def test_reestimated_statistics_are_those_of_the_built_model_behind_each_other(
     assert len(found) == len(wanted) == 4
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    logits = proxy.network.logits(images, proxy.swaps(plan), found)
+    logits = proxy.network.logits(images, proxy.dense_kernels(plan), found)
     np.testing.assert_allclose(logits, model(images, training=False), rtol=1e-3, atol=1e-4)
     assert not np.allclose(logits, target, atol=1e-3)
     after = [np.asarray(variable) for layer in norms_of(net) for variable in (layer.moving_mean, layer.moving_variance)]
@@ -112,7 +114,7 @@ def test_statistics_that_do_not_help_are_not_taken(known: Proxy, digits: Any, ba
     plan = plan_at(known, 0.6)
     noise = [9 * np.random.default_rng(0).standard_normal(x.shape).astype(np.float32) for x in batches]
     judge = Accuracy(known, digits.val.pixels, digits.val.labels, digits.preprocess, lambda: noise)
-    assert judge.statistics(known.swaps(plan)) is None
+    assert judge.statistics(known.dense_kernels(plan)) is None
     assert judge(plan) == pytest.approx(share(built(known, plan), digits), abs=1.5 / len(digits.val.labels))
 
 
@@ -132,7 +134,7 @@ def test_statistics_that_help_are_taken_and_raise_the_accuracy(
     judge: Accuracy, known: Proxy, digits: Any, digits_net: Any
 ) -> None:
     """A kernel a tenth of the original's, whose BatchNorm makes up for it once its statistics are estimated anew."""
-    smaller = {"first": 0.1 * known.theirs("first", known.kernels["first"])}
+    smaller = {"first": 0.1 * known.to_keras_layout("first", known.kernels.originals["first"])}
     x = digits.preprocess(digits.val.pixels)
     plain = float(np.mean(known.network.logits(x, smaller).argmax(1) == digits.val.labels))
     assert judge.statistics(smaller) is not None

@@ -28,7 +28,7 @@ def made(model: Any, *, wrong: bool = False) -> PlanRefits:
     proxy = Proxy(model, images[:200])
     labels = np.asarray(model(images[200:], training=False)).argmax(1)
     judge = Accuracy(proxy, images[200:], labels + CLASSES * wrong, lambda x: x, lambda: [images[50:125], images[125:]])
-    return PlanRefits(judge, lambda: images[len(proxy) : 200])
+    return PlanRefits(judge, lambda: images[len(proxy.scored) : 200])
 
 
 @pytest.mark.parametrize("norm", [{}, {"norm": True}])
@@ -41,7 +41,7 @@ def test_what_is_built_is_what_was_measured(norm: dict[str, Any], keep: float) -
     built = build(model, judge.proxy, plan, corrected)
     right = np.asarray(built(judge.images, training=False)).argmax(1) == judge.labels
     assert right.mean() == pytest.approx(corrected.accuracy, abs=1.5 / len(right))
-    close = alike(built, judge.proxy.scored, judge.proxy.reference[OUTPUT])
+    close = alike(built, judge.proxy.scored.images, judge.proxy.scored.reference[OUTPUT])
     assert close == pytest.approx(corrected.closeness, abs=1e-5)
     assert built.count_params() == judge.proxy.measure(plan).params
 
@@ -69,7 +69,7 @@ def test_of_equals_the_one_with_closer_logits_is_taken() -> None:
     plan = plan_of(judge.proxy, 0.25)
     corrected = corrections.of(plan)
     assert corrected.accuracy == judge(plan) == 0
-    assert corrected.closeness >= judge.alike(judge.proxy.swaps(plan), None)
+    assert corrected.closeness >= judge.alike(judge.proxy.dense_kernels(plan), None)
     assert corrected.refitted, "a refit in order brings the logits closer here"
 
 
@@ -86,7 +86,7 @@ def test_a_refit_that_is_less_accurate_is_not_taken(monkeypatch: pytest.MonkeyPa
     assert not corrected.refitted
     assert corrected.accuracy == corrections.judge(plan)
     kernels = composed(proxy, plan, corrected.stages)
-    assert all(np.array_equal(kernels[site], own) for site, own in proxy.swaps(plan).items())
+    assert all(np.array_equal(kernels[site], own) for site, own in proxy.dense_kernels(plan).items())
 
 
 @pytest.mark.parametrize("seen", [False, True])
@@ -150,13 +150,13 @@ def test_the_pull_that_brings_logits_closest_is_kept_until_a_plan_loses_much_mor
 def test_a_pull_holds_chains_to_the_kernels_of_the_original() -> None:
     corrections = made(deep_net())
     proxy, plan = corrections.judge.proxy, plan_of(corrections.judge.proxy, 0.2)
-    stages = {site: proxy.stages(site, choice) for site, choice in plan}
+    stages = {site: proxy.kernels.stages(site, choice) for site, choice in plan}
     swaps = composed(proxy, plan, stages)
     last = list(swaps)[-1]
     moved = []
     for pull in (0.2, 3.0, 1e6):
         kernels = composed(proxy, plan, room.refit_in_order(proxy, plan, stages, corrections.images(), pull=pull))
-        own = proxy.theirs(last, proxy.kernels[last])
+        own = proxy.to_keras_layout(last, proxy.kernels.originals[last])
         moved.append(float(np.linalg.norm(kernels[last] - own)))
     assert moved[0] > moved[1] > moved[2]
 

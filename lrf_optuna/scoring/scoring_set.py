@@ -1,0 +1,41 @@
+"""The images that plans are scored on, and the maps that the original network gives for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lrf_optuna.chains.conv import Array
+from lrf_optuna.models.forward import ForwardPass
+from lrf_optuna.models.images import Images, count_of, map_inputs
+
+FINGERPRINT_IMAGES, FINGERPRINT_VALUES = 4, 256
+"""Images and values of each map by which a network is told from another that has its weights."""
+
+
+@dataclass(frozen=True)
+class ScoringSet:
+    """The scored images as arrays and as tensors, and the original's maps for them.
+
+    `reference`: name of a map -> `(images, ...)`; `fingerprint`: a few values of the maps, which tell the network from
+    another one with equal weights.
+    """
+
+    images: Images
+    tensors: Any
+    reference: dict[str, Array]
+    fingerprint: Array
+
+    @classmethod
+    def of(cls, network: ForwardPass, images: Images) -> ScoringSet:
+        """From preprocessed images and the original network."""
+        images = map_inputs(images, np.ascontiguousarray)
+        tensors = network.as_tensors(images)
+        reference = network.run(tensors, {})
+        samples = [maps[:FINGERPRINT_IMAGES].reshape(-1)[:FINGERPRINT_VALUES] for maps in reference.values()]
+        return cls(images, tensors, reference, np.concatenate(samples).astype(np.float64))
+
+    def __len__(self) -> int:
+        return count_of(self.images)
