@@ -16,8 +16,8 @@ import pytest
 
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.plans.plan import INTACT
-from lrf_optuna.scoring import sensitivity as weighing
-from lrf_optuna.scoring.parallel import Found, SiteFits, fit_in_processes
+from lrf_optuna.scoring import build_table
+from lrf_optuna.scoring.parallel import SiteFits, fit_in_processes
 from lrf_optuna.scoring.proxy import Proxy
 
 KEEPS = (0.1, 0.2, 0.3, 0.5, 0.8)
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 @pytest.fixture
 def made(net: Any, images: Array, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Proxy]:
     """Makes proxies of one network, with two processors to use."""
-    monkeypatch.setattr(weighing, "cores", lambda: 2)
+    monkeypatch.setattr(build_table, "cores", lambda: 2)
     return lambda **options: Proxy(net, images, **options)
 
 
@@ -35,7 +35,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many processes each table asks for."""
     asked: list[int] = []
     monkeypatch.setattr(
-        weighing, "fitted", lambda works, count: (asked.append(count), fit_in_processes(works, count))[1]
+        build_table, "fit_in_processes", lambda works, count: (asked.append(count), fit_in_processes(works, count))[1]
     )
     return asked
 
@@ -44,9 +44,9 @@ def test_two_processes_fit_the_same_table_and_kernels(
     made: Callable[..., Proxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = made()
-    monkeypatch.setattr(weighing, "MANY", 10**9)
+    monkeypatch.setattr(build_table, "PARALLEL_FITS", 10**9)
     expected = alone.table(KEEPS)
-    monkeypatch.setattr(weighing, "MANY", 0)
+    monkeypatch.setattr(build_table, "PARALLEL_FITS", 0)
     asked, together = counted(monkeypatch), made(cache=tmp_path)
     assert together.table(KEEPS) == expected
     assert asked == [2]
@@ -63,10 +63,12 @@ def test_two_processes_fit_the_same_table_and_kernels(
 def test_what_is_known_is_not_fitted_again(proxy: Proxy) -> None:
     name = "deep"
     methods = proxy.methods_of(name)
-    first = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, {}).done()
+    first = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, {}).run()[1]
     known = {choice: error for choice, (_, error) in first.items()}
     rest = dict(list(known.items())[::2])
-    again = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, rest).done()
+    again = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, rest).run()[
+        1
+    ]
     assert again.keys() == first.keys() - rest.keys()
     assert {choice: error for choice, (_, error) in again.items()}.items() <= known.items()
 
@@ -76,7 +78,7 @@ def test_few_fits_and_methods_of_a_user_stay_in_this_process(
 ) -> None:
     asked = counted(monkeypatch)
     made().table((0.3,))
-    monkeypatch.setattr(weighing, "MANY", 0)
+    monkeypatch.setattr(build_table, "PARALLEL_FITS", 0)
     monkeypatch.setitem(DECOMPOSITIONS, "tt", type(DECOMPOSITIONS["tt"])())
     made().table((0.3,))
     assert not asked
@@ -85,7 +87,7 @@ def test_few_fits_and_methods_of_a_user_stay_in_this_process(
 class Dying(SiteFits):
     """Stands for a process that the system kills."""
 
-    def done(self) -> Found:
+    def run(self) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -99,10 +101,8 @@ def work_of(proxy: Proxy, name: str, kind: type[SiteFits] = SiteFits) -> SiteFit
 def test_where_a_process_dies_what_is_left_is_fitted_here(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(SiteFits, "done", Dying.done)
-    assert dict(fit_in_processes([work_of(proxy, name) for name in proxy.sites], 2)) == {
-        name: {} for name in proxy.sites
-    }
+    monkeypatch.setattr(SiteFits, "run", Dying.run)
+    assert not list(fit_in_processes([work_of(proxy, name) for name in proxy.sites], 2))
     assert "goes on in one process" in caplog.text
 
 
@@ -113,8 +113,8 @@ def test_where_there_can_be_no_processes_all_is_fitted_here(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("loky.ProcessPoolExecutor", none)
-    monkeypatch.setattr(weighing, "cores", lambda: 2)
-    monkeypatch.setattr(weighing, "MANY", 0)
+    monkeypatch.setattr(build_table, "cores", lambda: 2)
+    monkeypatch.setattr(build_table, "PARALLEL_FITS", 0)
     keeps = tuple(sorted({option.keep for options in table.values() for option in options}))
     assert Proxy(net, images).table(keeps) == table
 
@@ -131,7 +131,7 @@ op = Conv((3, 3), 96, 96, (1, 1), (1, 1), "same")
 kernel = np.random.default_rng(0).standard_normal(op.kernel_shape).astype(np.float32)
 keeps = tuple(np.linspace(0.05, 0.9, 60).tolist())
 works = [SiteFits(Site(str(i), op, ((8, 8),)), kernel, None, ("intact", "cp", "cp3"), keeps, {}) for i in range(8)]
-for name, found in fit_in_processes(works, 2):
+for name, _, found in fit_in_processes(works, 2):
     print(name, len(found), flush=True)
 """
 

@@ -113,13 +113,13 @@ def test_a_plan_that_comes_again_is_not_scored_again(net: Any, images: Array) ->
     first, again = plan_at(proxy, 0.5), plan_at(proxy, 0.5)
     assert first is not again
     measured = proxy.measure(first)
-    proxy.scored.tensors = None  # whoever passes the images now fails
+    proxy.scored = None  # type: ignore[assignment]  # whoever passes the images now fails
     assert proxy.measure(again) is measured
     assert proxy.costs(again) == proxy.costs(first)
 
 
 def test_only_the_latest_costs_are_remembered(net: Any, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrf_optuna.scoring.proxy.REMEMBERED", 3)
+    monkeypatch.setattr("lrf_optuna.scoring.proxy.MEASURED_PLANS", 3)
     proxy = Proxy(net, images, refit=False)
     plans = [plan_at(proxy, 0.5, turn) for turn in range(5)]
     costs = [proxy.costs(plan) for plan in plans]
@@ -134,7 +134,7 @@ def test_moments_are_gathered_where_a_fit_needs_them(net: Any, images: Array) ->
     assert "moments" not in vars(proxy)
     proxy.costs(plan_at(proxy, 0.5))
     assert set(proxy.moments) == set(proxy.sites)
-    assert proxy.unscored is None
+    assert proxy.fitting_images is None
     assert not Proxy(net, images, refit=False).moments
 
 
@@ -283,6 +283,19 @@ def test_maps_that_are_not_finite_are_not_alike_at_all(net: Any, images: Array) 
     measured = proxy.measure(Plan.of({"hidden": choice}))
     assert measured.similarity["logits"] == 0
     assert 0 < proxy.costs(Plan.of({"hidden": choice}))["loss"] <= 1
+
+
+def test_an_objective_of_ones_own_is_scored_and_one_that_is_not_finite_is_refused(
+    net: Any, images: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "worst map", lambda measured: 1 - min(measured.similarity.values()))
+    monkeypatch.setitem(OBJECTIVES, "broken", lambda measured: float("nan"))
+    proxy = Proxy(net, images, maps="deep", refit=False, objectives=("worst map", "params"))
+    plan = plan_at(proxy, 0.3)
+    assert proxy.costs(plan)["worst map"] == 1 - min(proxy.measure(plan).similarity.values())
+    broken = Proxy(net, images, refit=False, objectives=("broken", "params"))
+    with pytest.raises(LrfError, match="the objective 'broken' gave nan .*finite"):
+        broken.costs(plan)
 
 
 def test_scoring_leaves_the_model_as_it_was(fresh_net: Callable[..., Any], images: Array) -> None:
