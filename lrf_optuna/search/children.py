@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.plans.hypervolume import Attainment
+from lrf_optuna.plans.hypervolume import hypervolume_gains
 from lrf_optuna.scoring.option_table import OptionIndices, OptionTable
 from lrf_optuna.search.surrogate import Surrogate
 
@@ -123,7 +123,7 @@ class ChildGenerator:
             chosen = self.best_within_limits(costs)
             if chosen is not None:
                 return chosen
-        gains = Attainment.of(front).gains(costs)
+        gains = hypervolume_gains(front, costs)
         return int(gains.argmax()) if gains.max() > 0 else int(self.rng.integers(len(costs)))
 
     def best_within_limits(self, costs: Array) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.config import BUDGETS
-from lrf_optuna.plans.hypervolume import Attainment
+from lrf_optuna.plans.hypervolume import hypervolume_gains
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.option_table import Allocation, OptionTable, plan_of
 from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within
@@ -56,7 +56,7 @@ def spread_by_hypervolume(costs: Array, count: int) -> list[int]:
     """The numbers of `count` points `(n, costs)`: both ends first, then each adds most to the hypervolume so far."""
     chosen = list(dict.fromkeys((len(costs) - 1, 0)))[:count] if len(costs) else []
     while len(chosen) < min(count, len(costs)):
-        gains = Attainment.of(costs[chosen]).gains(costs)
+        gains = hypervolume_gains(costs[chosen], costs)
         gains[chosen] = -1
         chosen.append(int(gains.argmax()))
     return chosen

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from lrf_optuna.search.encoding import PlanEncoding
 from lrf_optuna.search.interest import Edge, edges
 
-from lrf_optuna.plans.front import Front, cost_matrix, non_dominated
+from lrf_optuna.plans.front import Front, cost_matrix
+from lrf_optuna.plans.hypervolume import non_dominated
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import Option, OptionTable, plan_of
