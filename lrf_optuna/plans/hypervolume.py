@@ -1,6 +1,6 @@
 """Hypervolume and domination of costs, where the original network is the unit of every cost and less is better.
 
-`moocore` has the algorithms: Guerreiro, Fonseca and Paquete, The Hypervolume Indicator, ACM Computing Surveys 54 (2021).
+`moocore` has the algorithms: Guerreiro, Fonseca and Paquete, The Hypervolume Indicator, ACM Comput. Surv. 54 (2021).
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def dominated_by(front: Array, points: Array) -> NDArray[np.bool_]:
     as_good = np.ones((len(front), len(points)), bool)
     for cost in range(points.shape[1]):
         as_good &= front[:, cost, None] <= points[:, cost]
-    covered: NDArray[np.bool_] = as_good.any(axis=0)
-    return covered
+    return np.any(as_good, axis=0, keepdims=True)[0]
 
 
 def hypervolume_gains(front: Array, points: Array) -> Array:
