@@ -27,7 +27,8 @@ def dominated_by(front: Array, points: Array) -> NDArray[np.bool_]:
     as_good = np.ones((len(front), len(points)), bool)
     for cost in range(points.shape[1]):
         as_good &= front[:, cost, None] <= points[:, cost]
-    return np.any(as_good, axis=0, keepdims=True)[0]
+    covered: NDArray[np.bool_] = np.any(as_good, axis=0, keepdims=True)[0]
+    return covered
 
 
 def hypervolume_gains(front: Array, points: Array) -> Array:
