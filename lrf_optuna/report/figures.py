@@ -1,4 +1,4 @@
-"""The figures of a run: the front in 2-D and 3-D, original / built / tuned, what each layer got.
+"""The figures of a run: the front in 2-D and 3-D, the hypervolume, the three networks, the layers before and after.
 
 The page and Optuna's dashboard have the same figures. `figure_template` has all that depends on a light or a dark page,
 so that the page can change it. Names are escaped, because Plotly reads tags in text.
@@ -7,6 +7,7 @@ so that the page can change it. Names are escaped, because Plotly reads tags in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, inf, log10
 from typing import Any
@@ -20,23 +21,23 @@ from lrf_optuna.plans.result import LayerResult, Result
 from lrf_optuna.report.tables import method_counts
 
 ORIGINAL_COSTS = {"loss": 0.0, "params": 1.0, "macs": 1.0}
-"""The costs of the original network; where an objective is not listed, the original is not drawn."""
+"""The costs of the original network, as shares and as a loss. Over other objectives the original is not drawn."""
 COST_NAMES = {"loss": "loss", "params": "parameters", "macs": "MACs"}
 SHARE_COSTS = ("params", "macs")
 ZERO_LOSS = 1e-5
-"""Losses below this are drawn as 0: they are rounding."""
+"""A loss below this is drawn as 0, because float32 outputs differ by about as much from rounding alone."""
 
 PALE, MUTED, CHOSEN_COLOR, FRONT_COLOR = "rgba(128, 136, 150, 0.4)", "#8a92a0", "#e8542f", "#5b7fd0"
 COST_SCALE = [[0.0, "#1fa58f"], [0.5, "#5b7fd0"], [1.0, "#b04fc8"]]
 METHOD_COLORS = ("#5b7fd0", "#1fa58f", "#d9902f", "#b04fc8", "#d4577f", "#4aa3d8", "#8a9a3a", "#a0704f")
 LAYER_HEIGHT, NAME_LENGTH = 24, 34
-"""Pixels a layer takes; the letters of its name that are shown."""
+"""Pixels of height that a layer takes, and letters of its name that are shown: both fit text of 13 pixels."""
 
 
 def run_figures(candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> dict[str, go.Figure]:
-    """The figures of a run by id: `candidates` are all trials, `points` the front.
+    """The figures of a run by id. `candidates` are all trials, `points` are the front.
 
-    "front-2d" needs two objectives, "front-3d" three, "layers" a layer with MACs; what cannot be drawn is left out.
+    "front-2d" needs two objectives, "front-3d" three, "layers" a layer with MACs. Others are always there.
     """
     axes = axes_of(tuple(result.chosen.costs))
     found = {}
@@ -53,7 +54,7 @@ def run_figures(candidates: Sequence[Candidate], points: Sequence[Candidate], re
 
 
 def figure_template(*, dark: bool = False) -> go.layout.Template:
-    """The look of a figure on a light or a dark page."""
+    """The colors, fonts and margins of a figure on a light or a dark page."""
     ink, paper, grid = ("#d8dce3", "#15181d", "#323842") if dark else ("#2a2f38", "#ffffff", "#e3e6eb")
     font = {"family": "system-ui, sans-serif", "size": 13, "color": ink}
     axis = {"gridcolor": grid, "linecolor": grid, "zerolinecolor": grid, "automargin": True, "title": {"standoff": 8}}
@@ -91,19 +92,19 @@ def cost_text(name: str, cost: float) -> str:
 
 
 def hover_text(candidate: Candidate) -> str:
-    """What is shown when the mouse is over a candidate."""
+    """The text beside the mouse over a candidate: its costs, and how many layers have which method."""
     costs = [escape(cost_text(name, cost)) for name, cost in candidate.costs.items()]
     return "<br>".join([f"<b>trial {candidate.trial}</b>", *costs, escape(method_counts(candidate.plan))])
 
 
 def coordinates(name: str, candidates: Sequence[Candidate], zero: float = 0.0) -> list[float]:
-    """The coordinates of candidates on an objective's axis; a loss of 0 stands at `zero`, where its log axis begins."""
+    """The coordinates of candidates on an objective's axis; a loss of 0 is at `zero`, where its log axis begins."""
     costs = [candidate.costs[name] for candidate in candidates]
     return [zero if name == "loss" and cost < ZERO_LOSS else cost for cost in costs]
 
 
 def log_axis(candidates: Sequence[Candidate]) -> tuple[float, dict[str, Any]]:
-    """Where a loss of 0 stands on a log axis, half a decade below the least; and the axis."""
+    """The place of a loss of 0 on a log axis, which is half a decade below the least loss, and the axis."""
     losses = [cost for c in candidates if ZERO_LOSS <= (cost := c.costs["loss"]) < inf] or [1.0]
     least, most = log10(min(losses)), log10(max(losses))
     zero = 10 ** (least - 0.5)
@@ -115,7 +116,7 @@ def log_axis(candidates: Sequence[Candidate]) -> tuple[float, dict[str, Any]]:
 
 
 def axis_of(name: str, everything: Sequence[Candidate]) -> tuple[float, dict[str, Any]]:
-    """Where a cost of 0 stands on an objective's axis; and the axis."""
+    """The place of a cost of 0 on an objective's axis, and the axis."""
     if name == "loss":
         zero, axis = log_axis(everything)
         return zero, axis | {"title": {"text": f"{axis_title(name)}, log scale"}}
@@ -135,84 +136,79 @@ def front_markers(points: Sequence[Candidate], name: str | None, size: int) -> d
     """Markers, colored by the objective `name` if there is one."""
     if name is None:
         return {"size": size, "color": FRONT_COLOR}
-    bar = {
-        "title": {"text": COST_NAMES.get(name, escape(name)), "side": "top"},
-        "thickness": 10,
-        "len": 0.7,
-        "outlinewidth": 0,
-    }
+    title = {"text": COST_NAMES.get(name, escape(name)), "side": "top"}
+    bar = {"title": title, "thickness": 10, "len": 0.7, "outlinewidth": 0}
     bar |= {"tickformat": ".0%"} if name in SHARE_COSTS else {}
-    return {
-        "size": size,
-        "color": coordinates(name, points),
-        "colorscale": COST_SCALE,
-        "showscale": True,
-        "colorbar": bar,
-    }
+    color = {"color": coordinates(name, points), "colorscale": COST_SCALE, "showscale": True, "colorbar": bar}
+    return {"size": size, **color}
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of a figure: axis -> its objective and the place of a cost of 0. `trace` is Plotly's class."""
+
+    trace: Any
+    places: dict[str, tuple[str, float]]
+
+    def dots(self, of: Sequence[Candidate], name: str, **style: Any) -> Any:
+        """Candidates where their costs are, with their plan where the mouse is over them."""
+        where = {axis: coordinates(objective, of, zero) for axis, (objective, zero) in self.places.items()}
+        hover = {"mode": "markers", "hovertext": [hover_text(candidate) for candidate in of], "hoverinfo": "text"}
+        return self.trace(**where, **(hover | style), name=name)
+
+    def original(self, size: int) -> list[Any]:
+        """The original network; nothing where its costs are not known."""
+        if any(name not in ORIGINAL_COSTS for name, _ in self.places.values()):
+            return []
+        where = {axis: [ORIGINAL_COSTS[name] or zero] for axis, (name, zero) in self.places.items()}
+        marker = {"symbol": "diamond-open", "size": size, "color": MUTED, "line": {"width": 2}}
+        style = {"mode": "markers", "name": "original", "hovertext": "original", "hoverinfo": "text"}
+        return [self.trace(**where, **style, marker=marker)]
 
 
 def front_2d(
-    candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, axes: Sequence[str]
+    candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, names: Sequence[str]
 ) -> go.Figure:
     """All trials faintly, the front colored by its third objective, its lower edge as steps, the chosen point."""
-    x, y = axes[:2]
+    x, y = names[:2]
     zero, vertical = axis_of(y, [*candidates, *points, chosen])
-
-    def dots(of: Sequence[Candidate], name: str, **look: Any) -> go.Scatter:
-        texts = [hover_text(candidate) for candidate in of]
-        place = {"x": coordinates(x, of), "y": coordinates(y, of, zero)}
-        return go.Scatter(**place, **({"mode": "markers", "hovertext": texts, "hoverinfo": "text"} | look), name=name)
-
-    steps = {"shape": "hv", "color": FRONT_COLOR, "width": 1.5}
+    axes = Axes(go.Scatter, {"x": (x, 0.0), "y": (y, zero)})
+    steps = {"mode": "lines", "line": {"shape": "hv", "color": FRONT_COLOR, "width": 1.5}, "hoverinfo": "skip"}
     figure = go.Figure(
         [
-            dots(candidates, "trials", marker={"size": 5, "color": PALE}),
-            dots(lower_edge(points, x, y), "edge", mode="lines", line=steps, hoverinfo="skip", showlegend=False),
-            dots(points, "front", marker=front_markers(points, axes[2] if len(axes) > 2 else None, 8)),
-            *original_trace([(x, 0.0), (y, zero)], go.Scatter, "diamond-open"),
-            dots([chosen], "chosen", marker=chosen_marker("star", 17)),
+            axes.dots(candidates, "trials", marker={"size": 5, "color": PALE}),
+            axes.dots(lower_edge(points, x, y), "edge", **steps, showlegend=False),
+            axes.dots(points, "front", marker=front_markers(points, names[2] if len(names) > 2 else None, 8)),
+            *axes.original(11),
+            axes.dots([chosen], "chosen", marker=chosen_marker("star", 17)),
         ]
     )
     horizontal = axis_of(x, candidates)[1]
-    words = f"Front: {COST_NAMES.get(x, escape(x))} and {COST_NAMES.get(y, escape(y))}"
-    return figure.update_layout(template=figure_template(), title=words, height=520, xaxis=horizontal, yaxis=vertical)
+    title = f"Front: {COST_NAMES.get(x, escape(x))} and {COST_NAMES.get(y, escape(y))}"
+    return figure.update_layout(template=figure_template(), title=title, height=520, xaxis=horizontal, yaxis=vertical)
 
 
 def front_3d(
-    candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, axes: Sequence[str]
+    candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, names: Sequence[str]
 ) -> go.Figure:
     """All trials faintly, the front and the chosen point, over the first three objectives; the loss is the height."""
-    z, (x, y) = axes[1], (axes[0], axes[2])
+    z, (x, y) = names[1], (names[0], names[2])
     zero, height = axis_of(z, [*candidates, *points, chosen])
-
-    def dots(of: Sequence[Candidate], name: str, **look: Any) -> go.Scatter3d:
-        texts = [hover_text(candidate) for candidate in of]
-        place = {"x": coordinates(x, of), "y": coordinates(y, of), "z": coordinates(z, of, zero)}
-        return go.Scatter3d(**place, mode="markers", **({"hovertext": texts, "hoverinfo": "text"} | look), name=name)
-
+    axes = Axes(go.Scatter3d, {"x": (x, 0.0), "y": (y, 0.0), "z": (z, zero)})
+    faint = {"marker": {"size": 2, "color": MUTED, "opacity": 0.5}, "hovertext": None, "hoverinfo": "skip"}
     figure = go.Figure(
         [
-            dots(
-                candidates,
-                "trials",
-                marker={"size": 2, "color": MUTED, "opacity": 0.5},
-                hovertext=None,
-                hoverinfo="skip",
-            ),
-            dots(points, "front", marker=front_markers(points, y, 4) | {"showscale": False}),
-            *original_trace([(x, 0.0), (y, 0.0), (z, zero)], go.Scatter3d, "diamond-open"),
-            dots([chosen], "chosen", marker=chosen_marker("diamond", 8)),
+            axes.dots(candidates, "trials", **faint),
+            axes.dots(points, "front", marker=front_markers(points, y, 4) | {"showscale": False}),
+            *axes.original(6),
+            axes.dots([chosen], "chosen", marker=chosen_marker("diamond", 8)),
         ]
     )
     sides = {"xaxis": short_axis(axis_of(x, candidates)[1], x), "yaxis": short_axis(axis_of(y, candidates)[1], y)}
-    scene = sides | {
-        "zaxis": short_axis(height, z),
-        "camera": {"eye": {"x": 1.35, "y": -1.8, "z": 0.65}, "center": {"x": 0, "y": 0, "z": -0.12}},
-    }
-    margin = {"l": 0, "r": 0, "b": 0}
-    return figure.update_layout(
-        template=figure_template(), title="Front in 3-D", height=600, scene=scene, margin=margin
-    )
+    camera = {"eye": {"x": 1.35, "y": -1.8, "z": 0.65}, "center": {"x": 0, "y": 0, "z": -0.12}}
+    scene = {**sides, "zaxis": short_axis(height, z), "camera": camera}
+    layout = {"title": "Front in 3-D", "height": 600, "scene": scene, "margin": {"l": 0, "r": 0, "b": 0}}
+    return figure.update_layout(template=figure_template(), **layout)
 
 
 def short_axis(axis: dict[str, Any], name: str) -> dict[str, Any]:
@@ -223,15 +219,6 @@ def short_axis(axis: dict[str, Any], name: str) -> dict[str, Any]:
 def chosen_marker(symbol: str, size: int) -> dict[str, Any]:
     """The marker of the chosen point."""
     return {"symbol": symbol, "size": size, "color": CHOSEN_COLOR, "line": {"color": "white", "width": 1}}
-
-
-def original_trace(places: Sequence[tuple[str, float]], trace: Any, symbol: str) -> list[Any]:
-    """The original network as a trace, given each axis and where its 0 stands; none where its costs are not known."""
-    if any(name not in ORIGINAL_COSTS for name, _ in places):
-        return []
-    spots = {axis: [ORIGINAL_COSTS[name] or zero] for axis, (name, zero) in zip("xyz", places, strict=False)}
-    marker = {"symbol": symbol, "size": 11 if len(spots) == 2 else 6, "color": MUTED, "line": {"width": 2}}
-    return [trace(**spots, mode="markers", marker=marker, name="original", hovertext="original", hoverinfo="text")]
 
 
 def evaluation_figure(result: Result) -> go.Figure:
@@ -258,7 +245,7 @@ def hypervolume_figure(candidates: Sequence[Candidate]) -> go.Figure:
     )
     figure = go.Figure(line.update(hovertemplate="trial %{x}: %{y:.4f}<extra></extra>"))
     figure.update_xaxes(title="trial").update_yaxes(title="hypervolume")
-    return figure.update_layout(template=figure_template(), title="How the search went", height=400)
+    return figure.update_layout(template=figure_template(), title="Hypervolume of the front", height=400)
 
 
 def layer_figure(parts: Sequence[LayerResult]) -> go.Figure:
@@ -290,7 +277,7 @@ def layer_figure(parts: Sequence[LayerResult]) -> go.Figure:
 
 
 def method_colors(parts: Sequence[LayerResult]) -> dict[str, str]:
-    """A color for every method there is; layers that stay intact are grey."""
+    """Method -> color, for the methods of these layers; `intact` is gray."""
     used = sorted({part.method for part in parts} - {INTACT.method})
     found = {method: METHOD_COLORS[i % len(METHOD_COLORS)] for i, method in enumerate(used)}
     return found | ({INTACT.method: MUTED} if any(part.method == INTACT.method for part in parts) else {})
@@ -302,7 +289,7 @@ def method_text(part: LayerResult) -> str:
 
 
 def layer_text(part: LayerResult) -> str:
-    """What is shown when the mouse is over a layer."""
+    """The text beside the mouse over a layer: its kind, its method and its sizes."""
     sizes = [
         f"parameters {part.params_before:,} → {part.params_after:,}",
         f"MACs {part.macs_before:,} → {part.macs_after:,}",
@@ -313,5 +300,5 @@ def layer_text(part: LayerResult) -> str:
 
 
 def short_name(name: str) -> str:
-    """A name whose middle is left out where it is long."""
+    """The name, or its two ends where it is long."""
     return name if len(name) <= NAME_LENGTH else f"{name[:12]}…{name[-(NAME_LENGTH - 13) :]}"
