@@ -129,10 +129,10 @@ class Search:
         self.candidates: list[Candidate] = []
         self.plans: set[Plan] = set()
         self.front, self.volumes = Front(), list[float]()
-        self.encoded: dict[Plan, OptionIndices] = {}
-        """The plans of all candidates that the option table can express, as option numbers."""
-        self.trial_plans: dict[int, Plan] = {}
-        """Number of a trial of the study in memory -> its plan."""
+        self.encoded: list[OptionIndices | None] = []
+        """The candidates' plans as option numbers; None where the option table cannot express one."""
+        self.candidate_of_trial: dict[int, int] = {}
+        """Number of a trial of the study in memory -> number of its candidate."""
         self.waiting = deque(first_plans.order_for_worker(self.first_generation(seed), rank))
         self.take_trials(finished)
         self.replay(finished)
@@ -163,7 +163,7 @@ class Search:
         plan = self.plan_of_parameters(trial.params)
         measured = self.proxy.measure(plan)
         costs = {name: cost(measured) for name, cost in self.proxy.objectives.items()}
-        self.trial_plans[trial.number] = plan
+        self.candidate_of_trial[trial.number] = len(self.candidates)
         self.take(plan, costs, OBJECTIVES["loss"](measured))
         for key, value in self.attributes(plan, measured).items():
             trial.set_user_attr(key, value)
@@ -189,9 +189,8 @@ class Search:
         self.plans.add(plan)
         self.front.add(candidate)
         self.volumes.append(self.front.volume)
-        encoded = self.table.encode(plan)
+        self.encoded.append(encoded := self.table.encode(plan))
         if encoded is not None:
-            self.encoded[plan] = encoded
             self.children.observe(encoded, loss)
 
     def take_trials(self, trials: Sequence[FrozenTrial]) -> None:
@@ -209,16 +208,16 @@ class Search:
         for i in sorted(parents):
             self.study.enqueue_trial(trials[i].params)
             trial = self.ask()
-            self.trial_plans[trial.number] = self.candidates[i].plan
+            self.candidate_of_trial[trial.number] = i
             self.tell(trial, self.candidates[i].costs)
 
     def child_parameters(
         self, study: optuna.Study, search_space: dict[str, Any], parents: list[FrozenTrial]
     ) -> dict[str, Any]:
         """Optuna's child generation strategy: the parameters of the next plan, drawn from the parents and the front."""
-        plans = {self.trial_plans[trial.number]: None for trial in parents if trial.number in self.trial_plans}
-        plans |= {point.plan: None for point in self.front.points}
-        rows = [self.encoded[plan] for plan in plans if plan in self.encoded]
+        numbers = {self.candidate_of_trial[trial.number] for trial in parents}
+        numbers |= {point.trial for point in self.front.points}
+        rows = [row for row in (self.encoded[number] for number in sorted(numbers)) if row is not None]
         if not rows:
             return {}
         child = self.children.child(np.array(rows), self.front.costs)
