@@ -126,7 +126,7 @@ def searched(network: str, args: argparse.Namespace) -> dict[str, Any]:
     watch, at = Stopwatch(), tuple(args.at)
     noted = Noted(watch, at)
     with watch.running():
-        record = StudyStore.open(url(network, args), "s", objectives=tuple(proxy.objectives), question={})
+        record = StudyStore.open(url(network, args), "s", objectives=tuple(proxy.objectives), identity={})
         search_front(proxy, table, trials=at[-1], store=record, progress=noted)
     few = [trial.user_attrs["images"] < len(proxy.scored) for trial in record.finished()]
     around = {n: window(noted.came, few, *edges(n, args.width, at[-1])) for n in at}

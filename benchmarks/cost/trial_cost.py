@@ -125,7 +125,7 @@ def searched(proxy: Proxy, unit: Unit, trials: int, path: Path, racing: bool = T
     between = Between(watch, unit)
     with watch.running():
         start = time.process_time()
-        record = StudyStore.open(f"sqlite:///{path}", "s", objectives=tuple(proxy.objectives), question={})
+        record = StudyStore.open(f"sqlite:///{path}", "s", objectives=tuple(proxy.objectives), identity={})
         candidates = search_front(proxy, table, trials=trials, racing=racing, store=record, progress=between)
         cpu = time.process_time() - start - sum(unit.cpu)
     if not unit.wall:

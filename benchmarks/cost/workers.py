@@ -82,7 +82,7 @@ def searched(network: str, workers: int, args: argparse.Namespace) -> dict[str, 
     name = f"benchmark-{network}-{workers}"
     url = args.storage or f"sqlite:///{args.work / name}.db"
     emptied(url, name, args)
-    record = StudyStore.open(url, name, objectives=OBJECTIVES, question={})
+    record = StudyStore.open(url, name, objectives=OBJECTIVES, identity={})
     searching = {"trials": args.trials, "keeps": KEEP}
     WorkerPool(workers, args.work, threads=1).search(
         WorkerTask(url, name, str(cache(args)), {}, searching), model, images, record

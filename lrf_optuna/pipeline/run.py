@@ -133,7 +133,7 @@ class Run:
             self.spec.search.storage or self.folder.url,
             self.spec.name,
             objectives=self.spec.search.objectives,
-            question=self.identity,
+            identity=self.identity,
             spec=self.spec.model_dump_json(exclude={"search": {"storage"}}),
         )
 

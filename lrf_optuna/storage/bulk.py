@@ -1,286 +1,250 @@
-"""Trials as rows of Optuna's schema: written many at a time, read by a query a table instead of one a trial.
+"""Many trials at once through Optuna's own models, instead of two statements for every parameter.
 
-Optuna itself adds a trial in a statement or two for every parameter. A database of another schema than `schema.py`
-has is left to Optuna's own calls (`calls.py`).
+`benchmarks/results/recording.md` says what that saves. `trials_of` checks the revision of the schema before anything
+touches a table; `public_calls.py` serves every other revision.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
+import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from sys import intern
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    check_distribution_compatibility,
-    distribution_to_json,
-    json_to_distribution,
-)
+import optuna
+from optuna.distributions import check_distribution_compatibility, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Select, func, insert, select
+from sqlalchemy import Select, func, insert, select
+from sqlalchemy.orm import Session
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.database import Database
-from lrf_optuna.storage.schema import PARAMS, STEPS, STUDIES, SYSTEM, TRIALS, USER, VALUES
+from lrf_optuna.storage.public_calls import DELETED, Counts, PublicTrials, fitting
 
-Row = dict[str, Any]
-SPECIAL = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+try:
+    from optuna.storages._rdb import models
+except ImportError:  # the models are private: a later Optuna may move them
+    models = None  # type: ignore[assignment]
 
+TESTED_REVISION = "v3.2.0.a"
+"""The Alembic revision of the schema that tests compare `BulkTrials` with, row by row: that of Optuna 5.0."""
 
-class Rows:
-    """The trials of one study."""
-
-    def __init__(self, database: Database, study: int) -> None:
-        self.database, self.study = database, study
-        self.ranges: dict[str, str] = {}
-
-    def append(self, trials: Sequence[FrozenTrial], most: int | None = None) -> list[int]:
-        """Add the first trials, until `most` are complete, in one transaction; their numbers. See `Record.append`."""
-        with self.database.writing() as connection:
-            lock(connection, self.study)
-            total, complete = counts(connection, self.study)
-            taken = trials if most is None else trials[: max(0, most - complete)]
-            numbers, fresh = list(range(total, total + len(taken))), {}
-            if taken:
-                ids = insert_trials(connection, self.study, numbers, taken)
-                fresh = insert_params(connection, self.study, ids, taken, self.ranges)
-                insert_values(connection, ids, taken)
-                insert_attributes(connection, ids, taken)
-        self.ranges |= fresh
-        return numbers
-
-    def counts(self) -> tuple[int, int]:
-        """How many trials there are, and how many of them are complete."""
-        with self.database.reading() as connection:
-            return counts(connection, self.study)
-
-    def since(self, number: int, before: int | None = None) -> list[FrozenTrial]:
-        """The complete trials from this number on, in their order."""
-        with self.database.reading() as connection:
-            return list(read_trials(connection, complete(self.study, number, before)))
-
-    def costs(self, key: str) -> list[tuple[int, Any, list[float]]]:
-        """Of every complete trial its number, the user attribute `key` (None without one) and its values."""
-        with self.database.reading() as connection:
-            asked = complete(self.study, 0, None).subquery()
-            numbers = pairs(connection, select(asked.c.trial_id, asked.c.number))
-            texts = select(USER.c.trial_id, USER.c.value_json).join(asked, asked.c.trial_id == USER.c.trial_id)
-            found = pairs(connection, texts.where(USER.c.key == key))
-            values = read_values(connection, asked)
-        ids = sorted(numbers, key=numbers.__getitem__)
-        return [(numbers[i], json.loads(found[i]) if i in found else None, values[i]) for i in ids]
+log = logging.getLogger(__name__)
 
 
-def lock(connection: Connection, study: int) -> None:
-    """Hold the study's row until the transaction ends, as Optuna does when it makes a trial."""
-    held = select(STUDIES.c.study_id).where(STUDIES.c.study_id == study).with_for_update()
-    if connection.execute(held).first() is None:
-        raise LrfError("the study was deleted from the database while it was in use: run the same command again")
+def trials_of(database: Database, study: optuna.Study, key: str) -> BulkTrials | PublicTrials:
+    """The trials of a study; the user attribute `key` marks its candidates."""
+    revision = database.storage.get_current_version()
+    study_id = database.storage.get_study_id_from_name(study.study_name)
+    if models is not None and revision == TESTED_REVISION:
+        return BulkTrials(database, study_id, key)
+    log.warning(
+        "the database has Optuna's schema %s, but %s was tested: trials are recorded one by one, which is slower; "
+        "let the first process begin before you start others",
+        revision,
+        TESTED_REVISION,
+    )
+    return PublicTrials(database, study, study_id, key)
 
 
-def counts(connection: Connection, study: int) -> tuple[int, int]:
-    """How many trials there are, and how many of them are complete."""
-    asked = select(TRIALS.c.state, func.count()).where(TRIALS.c.study_id == study).group_by(TRIALS.c.state)
-    found = pairs(connection, asked)
-    return sum(found.values()), found.get(TrialState.COMPLETE, 0)
+class BulkTrials:
+    """The trials of one study through Optuna's models; each method is one transaction."""
+
+    def __init__(self, database: Database, study_id: int, key: str) -> None:
+        self.database, self.study_id, self.key = database, study_id, key
+        self.distributions: dict[str, str] = {}
+        """Parameter -> the JSON of its distribution in the first trial that has the parameter."""
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that holds the row of the study, as Optuna does when it numbers a trial."""
+        with self.database.writing() as session:
+            row = select(models.StudyModel.study_id).where(models.StudyModel.study_id == self.study_id)
+            if session.scalar(row.with_for_update()) is None:
+                raise LrfError(DELETED)
+            yield session
+
+    def append(self, trials: Sequence[FrozenTrial], most: int | None) -> list[int]:
+        """Add the first trials, until the study has `most` candidates, and return their numbers."""
+        with self.writing() as session:
+            counts = self.count(session)
+            fit = fitting(trials, self.key, None if most is None else most - counts.candidates)
+            distributions = self.distributions_of(session, fit)
+            numbers = range(counts.total, counts.total + len(fit))
+            heads = [head_of(trial, number, self.study_id) for number, trial in zip(numbers, fit, strict=True)]
+            session.add_all(heads)
+            session.flush()
+            write_parts(session, {head.trial_id: trial for head, trial in zip(heads, fit, strict=True)})
+        self.distributions |= distributions
+        return list(numbers)
+
+    def distributions_of(self, session: Session, trials: Sequence[FrozenTrial]) -> dict[str, str]:
+        """The first distribution of every parameter, with which the distributions of the trials agree."""
+        found = dict(self.distributions)
+        for trial in trials:
+            for name, distribution in trial.distributions.items():
+                text = distribution_to_json(distribution)
+                first = found.get(name) or self.first_distribution(session, name) or text
+                found[name] = first
+                if first != text:
+                    check_compatible(name, first, text)
+        return found
+
+    def first_distribution(self, session: Session, name: str) -> str | None:
+        """The distribution of a parameter in the study, as JSON; None where no trial has the parameter."""
+        query = select(models.TrialParamModel.distribution_json).join(models.TrialModel)
+        found = query.where(models.TrialModel.study_id == self.study_id, models.TrialParamModel.param_name == name)
+        text: str | None = session.scalar(found.limit(1))
+        return text
+
+    def counts(self) -> Counts:
+        """Count the trials."""
+        with self.database.reading() as session:
+            return self.count(session)
+
+    def count(self, session: Session) -> Counts:
+        """Count the trials within a transaction."""
+        trial, mark = models.TrialModel, models.TrialUserAttributeModel
+        query = select(trial.state, func.count(trial.trial_id), func.count(mark.trial_id)).group_by(trial.state)
+        marked = query.outerjoin(mark, (mark.trial_id == trial.trial_id) & (mark.key == self.key))
+        found = {state: counts for state, *counts in session.execute(marked.where(trial.study_id == self.study_id))}
+        return Counts(sum(total for total, _ in found.values()), *found.get(TrialState.COMPLETE, (0, 0)))
+
+    def candidates(self, *columns: Any) -> Select[Any]:
+        """The query for columns of the candidates."""
+        trial, mark = models.TrialModel, models.TrialUserAttributeModel
+        query = select(*columns).join_from(trial, mark, (mark.trial_id == trial.trial_id) & (mark.key == self.key))
+        return query.where(trial.study_id == self.study_id, trial.state == TrialState.COMPLETE)
+
+    def since(self, number: int, before: int | None) -> list[FrozenTrial]:
+        """The candidates of a range of numbers, each equal to the trial that Optuna reads."""
+        column = models.TrialModel.number
+        limits = [column >= number] if before is None else [column >= number, column < before]
+        with self.database.reading() as session:
+            heads = session.scalars(self.candidates(models.TrialModel).where(*limits).order_by(column)).all()
+            return read_trials(session, heads, self.candidates(models.TrialModel.trial_id).where(*limits))
+
+    def marks(self) -> list[tuple[int, Any, Sequence[float]]]:
+        """Number, marking attribute and values of every candidate."""
+        trial, mark = models.TrialModel, models.TrialUserAttributeModel
+        with self.database.reading() as session:
+            query = self.candidates(trial.number, mark.value_json, trial.trial_id).order_by(trial.number)
+            values = read_values(session, self.candidates(trial.trial_id))
+            rows = session.execute(query).all()
+        return [(number, json.loads(text), in_order(values[trial_id])) for number, text, trial_id in rows]
+
+    def change(self, key: str, new: Callable[[Any], Any]) -> Any:
+        """Replace a user attribute of the study."""
+        model = models.StudyUserAttributeModel
+        with self.writing() as session:
+            row = session.scalar(select(model).where(model.study_id == self.study_id, model.key == key))
+            value = new(None if row is None else json.loads(row.value_json))
+            if row is None:
+                session.add(model(study_id=self.study_id, key=key, value_json=json.dumps(value)))
+            else:
+                row.value_json = json.dumps(value)
+        return value
 
 
-def insert_trials(
-    connection: Connection, study: int, numbers: Sequence[int], trials: Sequence[FrozenTrial]
-) -> list[int]:
-    """Insert the trials themselves; their ids."""
-    rows = [
-        {
-            "number": number,
-            "study_id": study,
-            "state": trial.state,
-            "datetime_start": utc(trial.datetime_start),
-            "datetime_complete": utc(trial.datetime_complete),
-        }
-        for number, trial in zip(numbers, trials, strict=True)
-    ]
-    connection.execute(insert(TRIALS), rows)
-    last = select(TRIALS.c.number, TRIALS.c.trial_id).where(TRIALS.c.study_id == study)
-    ids = pairs(connection, last.order_by(TRIALS.c.trial_id.desc()).limit(len(rows)))
-    return [ids[number] for number in numbers]
+def check_compatible(name: str, first: str, text: str) -> None:
+    """Raise LrfError where Optuna would not let one study have both distributions of a parameter."""
+    try:
+        check_distribution_compatibility(json_to_distribution(first), json_to_distribution(text))
+    except ValueError as error:
+        raise LrfError(f"the study draws {name} from {first}, and a trial comes with {text}: {error}") from None
 
 
-def insert_params(
-    connection: Connection, study: int, ids: Sequence[int], trials: Sequence[FrozenTrial], ranges: Mapping[str, str]
-) -> dict[str, str]:
-    """Insert the parameters; the ranges that are not in `ranges`, the study's known ones (name -> JSON)."""
-    fresh: dict[str, str] = {}
-    rows = []
-    for trial_id, trial in zip(ids, trials, strict=True):
+def head_of(trial: FrozenTrial, number: int, study_id: int) -> Any:
+    """The row of a trial itself."""
+    moments = {"datetime_start": trial.datetime_start, "datetime_complete": trial.datetime_complete}
+    return models.TrialModel(number=number, study_id=study_id, state=trial.state, **moments)
+
+
+def write_parts(session: Session, trials: Mapping[int, FrozenTrial]) -> None:
+    """Insert parameters, values, attributes and intermediate values of trials (trial id -> trial)."""
+    rows: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    stored, stored_step = (
+        models.TrialValueModel.value_to_stored_repr,
+        models.TrialIntermediateValueModel.intermediate_value_to_stored_repr,
+    )
+    for i, trial in trials.items():
         for name, value in trial.params.items():
             spread = trial.distributions[name]
-            text = distribution_to_json(spread)
-            if name not in ranges and name not in fresh:
-                fresh[name] = first_range(connection, study, name) or text
-            check_range(name, ranges.get(name) or fresh[name], text)
-            stored = spread.to_internal_repr(value)
-            rows.append({"trial_id": trial_id, "param_name": name, "param_value": stored, "distribution_json": text})
-    insert_all(connection, PARAMS, rows)
-    return fresh
-
-
-def first_range(connection: Connection, study: int, name: str) -> str | None:
-    """What the study's trials draw this parameter from, as JSON; None where none of them has it."""
-    asked = select(PARAMS.c.distribution_json).join(TRIALS, TRIALS.c.trial_id == PARAMS.c.trial_id)
-    return connection.execute(asked.where(TRIALS.c.study_id == study, PARAMS.c.param_name == name).limit(1)).scalar()
-
-
-def check_range(name: str, there: str, new: str) -> None:
-    """Raises LrfError where Optuna would not let one study have both ranges."""
-    if there == new:
-        return
-    try:
-        check_distribution_compatibility(json_to_distribution(there), json_to_distribution(new))
-    except ValueError as reason:
-        raise LrfError(f"the study draws {name} from {there}, and a trial comes with {new}: {reason}") from None
-
-
-def insert_values(connection: Connection, ids: Sequence[int], trials: Sequence[FrozenTrial]) -> None:
-    """Insert objective values and intermediate ones."""
-    values, steps = [], []
-    for trial_id, trial in zip(ids, trials, strict=True):
-        for i, value in enumerate(trial.values or ()):
-            number, kind = stored(value)
-            values.append({"trial_id": trial_id, "objective": i, "value": number, "value_type": kind})
+            row = {"param_value": spread.to_internal_repr(value), "distribution_json": distribution_to_json(spread)}
+            rows[models.TrialParamModel].append({"trial_id": i, "param_name": name} | row)
+        for place, value in enumerate(trial.values or ()):
+            row = dict(zip(("value", "value_type"), stored(value), strict=True))
+            rows[models.TrialValueModel].append({"trial_id": i, "objective": place} | row)
         for step, value in trial.intermediate_values.items():
-            number, kind = stored(value)
-            row = {"trial_id": trial_id, "step": step, "intermediate_value": number, "intermediate_value_type": kind}
-            steps.append(row)
-    insert_all(connection, VALUES, values)
-    insert_all(connection, STEPS, steps)
+            row = dict(zip(("intermediate_value", "intermediate_value_type"), stored_step(value), strict=True))
+            rows[models.TrialIntermediateValueModel].append({"trial_id": i, "step": step} | row)
+        for model, attributes in (
+            (models.TrialUserAttributeModel, trial.user_attrs),
+            (models.TrialSystemAttributeModel, trial.system_attrs),
+        ):
+            rows[model] += [{"trial_id": i, "key": k, "value_json": json.dumps(v)} for k, v in attributes.items()]
+    for model, found in rows.items():
+        if found:
+            session.execute(insert(model), found)
 
 
-def insert_attributes(connection: Connection, ids: Sequence[int], trials: Sequence[FrozenTrial]) -> None:
-    """Insert user and system attributes."""
-    for place, name in ((USER, "user_attrs"), (SYSTEM, "system_attrs")):
-        rows = [
-            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-            for trial_id, trial in zip(ids, trials, strict=True)
-            for key, value in getattr(trial, name).items()
-        ]
-        insert_all(connection, place, rows)
+def read_parts(session: Session, ids: Select[Any], key: Any, read: Callable[..., Any], *columns: Any) -> Any:
+    """Trial id -> {`key`: `read(*columns)`}, off the table of the column `key`; never all rows at once."""
+    model, found = key.class_, defaultdict[int, dict[Any, Any]](dict)
+    rows = session.execute(select(model.trial_id, key, *columns).where(model.trial_id.in_(ids)))
+    for part in rows.partitions(1000):
+        for trial_id, name, *values in part:
+            found[trial_id][intern(name) if isinstance(name, str) else name] = read(*values)
+    return found
 
 
-def insert_all(connection: Connection, place: Any, rows: list[Row]) -> None:
-    """Insert rows, where there are any."""
-    if rows:
-        connection.execute(insert(place), rows)
+def read_values(session: Session, ids: Select[Any]) -> Any:
+    """Trial id -> {objective: value}."""
+    model = models.TrialValueModel
+    return read_parts(session, ids, model.objective, model.stored_repr_to_value, model.value, model.value_type)
 
 
-def complete(study: int, number: int, before: int | None) -> Select[Any]:
-    """The query for complete trials whose numbers are `number` or more, and less than `before`."""
-    asked = select(TRIALS).where(
-        TRIALS.c.study_id == study, TRIALS.c.state == TrialState.COMPLETE, TRIALS.c.number >= number
-    )
-    return asked.order_by(TRIALS.c.number) if before is None else asked.where(TRIALS.c.number < before)
+def in_order(values: Mapping[int, float]) -> list[float]:
+    """The values of a trial, by objective."""
+    return [values[objective] for objective in sorted(values)]
 
 
-def read_trials(connection: Connection, asked: Select[Any]) -> Iterator[FrozenTrial]:
-    """The trials of a query, each as Optuna itself gives it."""
-    heads = sorted(connection.execute(asked).all(), key=lambda row: row.number)
-    inner = asked.order_by(None).subquery()
-    params, values = read_params(connection, inner), read_values(connection, inner)
-    user, system = read_attributes(connection, USER, inner), read_attributes(connection, SYSTEM, inner)
-    steps = read_steps(connection, inner)
+def read_trials(session: Session, heads: Sequence[Any], ids: Select[Any]) -> list[FrozenTrial]:
+    """The trials of these rows, whose ids are `ids`; equal distributions are one object."""
+    distribution = cache(json_to_distribution)
+
+    def parameter(place: int, value: float, text: str) -> tuple[int, Any, Any]:
+        return place, distribution(text).to_external_repr(value), distribution(text)
+
+    param, step = models.TrialParamModel, models.TrialIntermediateValueModel
+    user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
+    param_columns = param.param_id, param.param_value, param.distribution_json
+    params = read_parts(session, ids, param.param_name, parameter, *param_columns)
+    values, users = read_values(session, ids), read_parts(session, ids, user.key, json.loads, user.value_json)
+    systems = read_parts(session, ids, system.key, json.loads, system.value_json)
+    step_columns = step.intermediate_value, step.intermediate_value_type
+    steps = read_parts(session, ids, step.step, step.stored_repr_to_intermediate_value, *step_columns)
+    found = []
     for head in heads:
-        named = params.get(head.trial_id, ())
-        yield FrozenTrial(
-            number=head.number,
-            state=head.state,
-            value=None,
-            values=values.get(head.trial_id),
-            datetime_start=local(head.datetime_start),
-            datetime_complete=local(head.datetime_complete),
-            params={name: value for _, name, value, _ in named},
-            distributions={name: spread for _, name, _, spread in named},
-            user_attrs=user.get(head.trial_id, {}),
-            system_attrs=system.get(head.trial_id, {}),
-            intermediate_values=steps.get(head.trial_id, {}),
-            trial_id=head.trial_id,
+        named = sorted(params[head.trial_id].items(), key=lambda item: item[1][0])
+        found.append(
+            FrozenTrial(
+                number=head.number,
+                trial_id=head.trial_id,
+                state=head.state,
+                value=None,
+                values=in_order(values[head.trial_id]),
+                datetime_start=head.datetime_start,
+                datetime_complete=head.datetime_complete,
+                params={name: value for name, (_, value, _) in named},
+                distributions={name: spread for name, (_, _, spread) in named},
+                user_attrs=users[head.trial_id],
+                system_attrs=systems[head.trial_id],
+                intermediate_values=steps[head.trial_id],
+            )
         )
-
-
-def pairs(connection: Connection, asked: Select[Any]) -> dict[Any, Any]:
-    """A query of two columns as a table from one to the other."""
-    return dict(connection.execute(asked).all())
-
-
-def streamed(connection: Connection, asked: Select[Any]) -> Iterator[Any]:
-    """The rows of a query, never all at once."""
-    for part in connection.execute(asked).partitions(1000):
-        yield from part
-
-
-def of_trials(place: Any, inner: Any, *columns: Any) -> Select[Any]:
-    """The query for these columns, the trial's id before them, of the trials of `inner`."""
-    return select(place.c.trial_id, *columns).join(inner, inner.c.trial_id == place.c.trial_id)
-
-
-def read_params(connection: Connection, inner: Any) -> Mapping[int, list[tuple[int, str, Any, BaseDistribution]]]:
-    """Trial id -> its parameters as they were added: place, name, value, distribution (one object for equal ones)."""
-    spreads: dict[str, BaseDistribution] = {}
-    found = defaultdict(list)
-    c = PARAMS.c
-    asked = of_trials(PARAMS, inner, c.param_id, c.param_name, c.param_value, c.distribution_json)
-    for trial_id, place, name, number, text in streamed(connection, asked):
-        spread = spreads.get(text)
-        if spread is None:
-            spread = spreads[text] = json_to_distribution(text)
-        found[trial_id].append((place, intern(name), spread.to_external_repr(number), spread))
-    for named in found.values():
-        named.sort(key=itemgetter(0))
     return found
-
-
-def read_values(connection: Connection, inner: Any) -> Mapping[int, list[float]]:
-    """Trial id -> its values."""
-    found = defaultdict(list)
-    asked = of_trials(VALUES, inner, VALUES.c.value, VALUES.c.value_type).order_by(VALUES.c.objective)
-    for trial_id, number, kind in streamed(connection, asked):
-        found[trial_id].append(SPECIAL.get(kind, number))
-    return found
-
-
-def read_steps(connection: Connection, inner: Any) -> Mapping[int, dict[int, float]]:
-    """Trial id -> its intermediate values."""
-    found: dict[int, dict[int, float]] = defaultdict(dict)
-    asked = of_trials(STEPS, inner, STEPS.c.step, STEPS.c.intermediate_value, STEPS.c.intermediate_value_type)
-    for trial_id, step, number, kind in streamed(connection, asked):
-        found[trial_id][step] = SPECIAL.get(kind, number)
-    return found
-
-
-def read_attributes(connection: Connection, place: Any, inner: Any) -> Mapping[int, dict[str, Any]]:
-    """Trial id -> its attributes."""
-    found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, text in streamed(connection, of_trials(place, inner, place.c.key, place.c.value_json)):
-        found[trial_id][intern(key)] = json.loads(text)
-    return found
-
-
-def stored(value: float) -> tuple[float | None, str]:
-    """A value as Optuna stores it: databases have no infinity."""
-    for kind, special in SPECIAL.items():
-        if value == special or (math.isnan(value) and math.isnan(special)):
-            return None, kind
-    return value, "FINITE"
-
-
-def utc(moment: datetime.datetime | None) -> datetime.datetime | None:
-    """Local time as the tables have it."""
-    return moment and moment.astimezone(datetime.UTC).replace(tzinfo=None)
-
-
-def local(moment: datetime.datetime | None) -> datetime.datetime | None:
-    """Time of the tables as trials have it."""
-    return moment and moment.replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)

@@ -1,6 +1,6 @@
-"""A database that several processes share: opened, locked for one writer at a time, its troubles said in one line.
+"""A database that several processes share: opening it, sessions that read or write, and errors as one line.
 
-Nothing here knows what a trial is. SQLite is in WAL mode, so that readers never block a writer nor a writer them.
+Nothing here knows about trials. SQLite is in WAL mode, so that readers and one writer never wait for each other.
 """
 
 from __future__ import annotations
@@ -14,33 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from lrf_optuna.errors import LrfError
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 LOCK_SECONDS = 30.0
-"""How long an SQLite database may be locked by others."""
-GO_ON = "then the same command goes on from the trials that are recorded"
+"""Seconds that a process waits for the lock of an SQLite database. A batch holds the lock for about 0.1 seconds."""
+RESUME = "then the same command goes on from the trials that are recorded"
 REMEDIES = {
-    "disk is full": f"free some space, {GO_ON}",
-    "No space left": f"free some space, {GO_ON}",
-    "disk I/O error": f"see whether its disk is full or gone, {GO_ON}",
-    "database is locked": f"another process keeps it locked: let it end or stop it, {GO_ON}",
-    "readonly database": f"make the file, those beside it and its folder writable, {GO_ON}",
-    "unable to open": f"see that its folder is there and may be written to, {GO_ON}",
-    "onnection": f"see that the server runs and can be reached, {GO_ON}",
+    "disk is full": f"free some space, {RESUME}",
+    "No space left": f"free some space, {RESUME}",
+    "disk I/O error": f"see whether its disk is full or gone, {RESUME}",
+    "database is locked": f"another process keeps it locked: let it end or stop it, {RESUME}",
+    "readonly database": f"make the file, those beside it and its folder writable, {RESUME}",
+    "unable to open": f"see that its folder is there and may be written to, {RESUME}",
+    "onnection": f"see that the server runs and can be reached, {RESUME}",
 }
-"""A part of what the database says -> what to do."""
-BORN_TWICE = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
-"""What a database says to the second of two processes that make its tables at the same moment."""
+"""A part of a database's error message -> the remedy that the user reads."""
+CREATED_TWICE = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
+"""Parts of the error message that the second of two processes gets, where both create the tables at one moment."""
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite URL; None for other databases. Raises LrfError for what is no URL of a lasting database."""
+    """The file of an SQLite URL; None for another database. Raises LrfError for an invalid URL and for `:memory:`."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -52,60 +51,76 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
-def root(reason: BaseException) -> str:
-    """The first line of what the database itself said."""
-    while reason.__cause__:
-        reason = reason.__cause__
-    return (str(reason) or type(reason).__name__).strip().splitlines()[0]
+def url_without_password(url: str) -> str:
+    """The URL as messages may print it."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def first_cause(error: BaseException) -> str:
+    """The first line of the error that the database itself raised."""
+    while error.__cause__:
+        error = error.__cause__
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 @contextmanager
 def plain_errors(url: str) -> Iterator[None]:
-    """Errors of the database as one line that says what to do."""
+    """Turn errors of the database into an LrfError: one line with a remedy."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error, OSError) as reason:
-        said = root(reason)
-        remedy = next((f"; {what}" for part, what in REMEDIES.items() if part in said), "")
-        shown = make_url(url).render_as_string(hide_password=True)
-        raise LrfError(f"the database {shown} cannot be used: {said}{remedy}") from reason
-    except ImportError as reason:
-        missing = getattr(reason.__cause__ or reason, "name", None)
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error, OSError) as error:
+        cause = first_cause(error)
+        remedy = next((f"; {text}" for part, text in REMEDIES.items() if part in cause), "")
+        raise LrfError(f"the database {url_without_password(url)} cannot be used: {cause}{remedy}") from error
+    except ImportError as error:
+        missing = getattr(error.__cause__ or error, "name", None)
         extra = "pip install 'lrf-optuna[postgres]'" if str(missing).startswith("psycopg") else "pip install it"
         raise LrfError(f"the database {url.split('://')[0]} needs the package {missing!r}: {extra}") from None
 
 
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Let Optuna log warnings and errors only, and restore the verbosity of the user's process afterwards."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 class Database:
-    """An open database: Optuna's storage in it, and connections that read or write. Raises LrfError in any trouble."""
+    """An open database: Optuna's storage in it, and sessions that read or write. Every failure is an LrfError."""
 
     def __init__(self, url: str) -> None:
         self.url, self.file = url, sqlite_file(url)
         with plain_errors(url):
             self.storage = connect(url)
-            self.identity = identity(self.file)
+            self.file_id = file_id(self.file)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection that sees what is committed."""
+    def reading(self) -> Iterator[Session]:
+        """A session that sees what is committed."""
         with plain_errors(self.url):
             self.check_file()
-            with self.storage.engine.connect() as connection:
-                yield connection
+            with Session(self.storage.engine) as session:
+                yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, undone by any exception. SQLite lets in one writer at a time."""
-        with self.reading() as connection:
+    def writing(self) -> Iterator[Session]:
+        """One transaction: committed at the end, undone by any exception. SQLite admits one writer at a time."""
+        with self.reading() as session:
             if self.file:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
+                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            yield session
+            session.flush()
             self.check_file()
-            connection.commit()
+            session.commit()
 
     def check_file(self) -> None:
-        """Raises LrfError where the file is not the one that was opened: what is written would be lost unseen."""
-        now = identity(self.file)
-        if now != self.identity:
+        """Raise LrfError where the file is not the opened one: trials in a deleted file would be lost."""
+        now = file_id(self.file)
+        if now != self.file_id:
             what = "deleted" if now is None else "replaced by another"
             raise LrfError(
                 f"the database file {self.file} was {what} while it was in use: put it back where it was or leave it, "
@@ -113,8 +128,8 @@ class Database:
             )
 
 
-def identity(file: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another one of its name; None for no file."""
+def file_id(file: Path | None) -> tuple[int, int] | None:
+    """Device and inode, which differ between two files of one name; None for no file."""
     try:
         return None if file is None else (file.stat().st_dev, file.stat().st_ino)
     except FileNotFoundError:
@@ -122,47 +137,47 @@ def identity(file: Path | None) -> tuple[int, int] | None:
 
 
 def connect(url: str, attempts: int = 5) -> optuna.storages.RDBStorage:
-    """Optuna's storage at `url`, made where there is none, be it by several processes at once."""
+    """Optuna's storage at `url`. Several processes may create it at once."""
     try:
         return new_storage(url)
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as reason:
-        if attempts == 1 or not any(part in root(reason) for part in BORN_TWICE):
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        if attempts == 1 or not any(part in first_cause(error) for part in CREATED_TWICE):
             raise
     time.sleep(random.uniform(0.1, 0.3))
     return connect(url, attempts - 1)
 
 
 def new_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage at `url`. Raises LrfError where another version of Optuna made the tables."""
+    """Optuna's storage at `url`. Raises LrfError where another version of Optuna created the tables."""
     path = sqlite_file(url)
     options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}} if path else {"pool_pre_ping": True}
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        into_wal(path)
+        use_wal(path)
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-    except RuntimeError as reason:
-        raise LrfError(f"the database {make_url(url).render_as_string(hide_password=True)}: {reason}") from None
+    except RuntimeError as error:
+        raise LrfError(f"the database {url_without_password(url)}: {error}") from None
     if path:
-        event.listen(storage.engine, "connect", relaxed_sync)
+        event.listen(storage.engine, "connect", use_normal_sync)
         storage.engine.dispose()
     return storage
 
 
-def into_wal(path: Path) -> None:
-    """Let readers and a writer in at once. SQLite itself does not wait for another process that is just doing this."""
+def use_wal(path: Path) -> None:
+    """Switch to WAL mode. SQLite itself does not wait for another process that is just switching."""
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
                 return
-        except sqlite3.OperationalError as reason:
-            if "locked" not in str(reason) or time.monotonic() > end:
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
                 raise
         time.sleep(random.uniform(0.05, 0.15))
 
 
-def relaxed_sync(connection: Any, _record: Any) -> None:
-    """In WAL mode a commit survives the death of the process without waiting for the disk."""
+def use_normal_sync(connection: Any, _record: Any) -> None:
+    """In WAL mode a commit survives the death of the process without a wait for the disk."""
     connection.execute("PRAGMA synchronous=NORMAL")

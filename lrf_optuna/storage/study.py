@@ -1,8 +1,7 @@
-"""A study in a database, in Optuna's own schema: opened, resumed or refused; finished trials go in by batches.
+"""A study in a database, in Optuna's own schema: opened, resumed or refused; finished trials are added in batches.
 
-A trial gets its number when it is recorded. A search runs on a study in memory and hands over trials that are
-finished; any number of processes append to one study, and read what others have appended. So none of them holds a
-place there that it could leave half filled: a process that is killed leaves whole trials only, and
+A search runs on a study in memory and records trials that are finished, and a trial gets its number when it is
+recorded. So a killed process leaves whole trials only, any number of processes add to one study, and
 `optuna-dashboard` or any Optuna script reads the database.
 """
 
@@ -17,80 +16,81 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
-from sqlalchemy import insert, select, update
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.storage.bulk import Rows, lock
-from lrf_optuna.storage.calls import Calls
-from lrf_optuna.storage.database import Database, plain_errors, sqlite_file
-from lrf_optuna.storage.schema import SCHEMA, STUDY_USER
+from lrf_optuna.storage.bulk import trials_of
+from lrf_optuna.storage.database import Database, plain_errors, quiet_optuna, sqlite_file
 
 log = logging.getLogger(__name__)
 
-QUESTION = "lrf:question"
+IDENTITY = "lrf:question"
+"""The study's user attribute with its identity. The key is older than the name, so that older studies still open."""
 SPEC = "lrf:spec"
+"""The study's user attribute with its specification."""
 PLAN = "plan"
+"""The trial's user attribute with its plan, as JSON. Complete trials without it are not candidates."""
 PROCESSES, SPACE = "lrf:processes", "lrf:space"
+"""The study's user attributes with the number of processes that searched, and with the methods of every site."""
 
 
 class StudyStore:
-    """A study in a database that takes finished trials."""
+    """A study in a database that takes finished trials.
+
+    Only candidates count, which are complete trials with a plan. Pruned, failed, running and enqueued trials, and the
+    trials of other programs, keep their numbers and are left alone.
+    """
 
     def __init__(self, database: Database, name: str) -> None:
-        self.database, self.url = database, database.url
+        self.database, self.url, self.warned = database, database.url, False
+        sampler = optuna.samplers.NSGAIISampler()
         with plain_errors(self.url):
-            self.study = optuna.load_study(
-                study_name=name, storage=database.storage, sampler=optuna.samplers.NSGAIISampler()
-            )
-            known = database.storage.get_current_version() == SCHEMA
-            self.trials = (Rows if known else Calls)(database, database.storage.get_study_id_from_name(name))
+            self.study = optuna.load_study(study_name=name, storage=database.storage, sampler=sampler)
+            self.trials = trials_of(database, self.study, PLAN)
 
     @classmethod
     def open(
-        cls, url: str, name: str, *, objectives: Sequence[str], question: Mapping[str, str], spec: str = "{}"
+        cls, url: str, name: str, *, objectives: Sequence[str], identity: Mapping[str, str], spec: str = "{}"
     ) -> StudyStore:
         """The study `name` at `url`, new or resumed.
 
-        `question` says what the study is about, one digest a word (model, data, space ...). Raises LrfError where a
-        study of this name is about something else, or where the database cannot be used.
+        `identity` has a digest for each of the model, the data, the space and more. Raises LrfError where the study
+        of this name has another identity, and where the database cannot be used.
         """
         database = Database(url)
-        with plain_errors(url):
+        with plain_errors(url), quiet_optuna():
             if name not in optuna.study.get_all_study_names(database.storage):
-                with suppress(optuna.exceptions.DuplicatedStudyError):  # another process was as quick
+                with suppress(optuna.exceptions.DuplicatedStudyError):  # another process created it just now
                     directions = [optuna.study.StudyDirection.MINIMIZE] * len(objectives)
                     database.storage.create_new_study(directions, name)
-            record = cls(database, name)
-            record.check_question(question)
-            study = record.study
-            if len(study.directions) != len(objectives):
-                raise LrfError(f"the study {name!r} in this database was not made by lrf_optuna: give another --name")
-            log.info("study %s with %d trials: %s", name, record.count(), json.dumps(dict(question)))
-            if QUESTION not in study.user_attrs:
+            store = cls(database, name)
+            if len(store.study.directions) != len(objectives):
+                raise store.foreign()
+            store.claim(identity)
+            if not store.objectives:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    study.set_metric_names(list(objectives))
-                study.set_user_attr(QUESTION, dict(question))
-                record.check_question(question)
-            study.set_user_attr(SPEC, spec)
-        return record
+                    store.study.set_metric_names(list(objectives))
+            store.study.set_user_attr(SPEC, spec)
+        log.info("study %s with %d trials: %s", name, store.count(), json.dumps(dict(identity)))
+        return store
 
     @classmethod
-    def check(cls, url: str, name: str, question: Mapping[str, str]) -> None:
-        """Refuse, where a study of this name is there and is about something else, as far as these words say."""
+    def check(cls, url: str, name: str, identity: Mapping[str, str]) -> None:
+        """Raise LrfError where the study `name` exists with another identity; `identity` may be a part of it."""
         path = sqlite_file(url)
         if path is not None and not path.exists():
             return
         database = Database(url)
         with plain_errors(url):
             if name in optuna.study.get_all_study_names(database.storage):
-                record = cls(database, name)
-                record.check_question({**record.study.user_attrs.get(QUESTION, question), **question})
+                store = cls(database, name)
+                stored = store.study.user_attrs.get(IDENTITY)
+                store.check_identity({**(stored or {}), **identity}, stored)
 
     @classmethod
     def read(cls, url: str, name: str | None = None) -> StudyStore:
-        """An existing study, the only one where no name is given. Raises LrfError, and creates nothing, without one."""
+        """An existing study, by default the only one at `url`. Raises LrfError, and creates nothing, without one."""
         path = sqlite_file(url)
         if path is not None and not path.exists():
             raise LrfError(
@@ -119,45 +119,49 @@ class StudyStore:
         """The names of the costs, in the order of a trial's values."""
         return tuple(self.study.metric_names or ())
 
-    def check_question(self, question: Mapping[str, str]) -> None:
-        """Refuse a study about something else; one without a trial or a question was stopped in the making."""
-        asked = self.study.user_attrs.get(QUESTION)
-        if asked is None and not self.trials.counts()[0]:
+    def foreign(self) -> LrfError:
+        """The error for a study of another program."""
+        return LrfError(f"the study {self.name!r} in this database was not made by lrf_optuna: give another --name")
+
+    def claim(self, identity: Mapping[str, str]) -> None:
+        """Set the identity of a new study or check that of an old one, in one transaction.
+
+        Of two processes that begin with different identities, the second is refused.
+        """
+
+        def checked(stored: Any) -> Any:
+            self.check_identity(identity, stored)
+            return dict(identity)
+
+        self.change(IDENTITY, checked)
+
+    def check_identity(self, identity: Mapping[str, str], stored: Mapping[str, str] | None) -> None:
+        """Raise LrfError where the stored identity is another one, and where a study without any has trials."""
+        if stored is None:
+            if self.trials.counts().total:
+                raise self.foreign()
             return
-        if asked is None:
-            raise LrfError(f"the study {self.name!r} in this database was not made by lrf_optuna: give another --name")
-        other = sorted(word for word in {*asked, *question} if asked.get(word) != question.get(word))
+        other = sorted(part for part in {*stored, *identity} if stored.get(part) != identity.get(part))
         if other:
             raise LrfError(
                 f"the study {self.name!r} has {self.count()} trials with another {' and another '.join(other)}: "
-                "give another --name, or delete the study to start again"
+                f"give another --name, or start again after `optuna delete-study --study-name {self.name}`"
             )
 
     def append(self, trials: Sequence[FrozenTrial], most: int | None = None) -> list[int]:
-        """Record finished trials, in one transaction; the numbers that they got.
+        """Record finished trials in one transaction, and return their numbers.
 
-        With `most`, only so many that the study has `most` complete trials, whoever recorded them: what does not fit
-        is left out at the end. Either all that fit are recorded or, where an LrfError or any other exception comes
-        out, none of them.
+        With `most`, trials at the end are left out as soon as the study has `most` candidates of all processes. After
+        an exception none is recorded.
         """
         return self.trials.append(trials, most)
 
     def change(self, key: str, new: Callable[[Any], Any]) -> Any:
-        """Put `new(old)` in the place of a user attribute of the study (None where there is none), and give it.
+        """Replace a user attribute of the study by `new(old)`, in one transaction, and return the new value.
 
-        In one transaction, so that processes can agree on something, or take turns.
+        `old` is None where there is no such attribute. An exception of `new` leaves the attribute as it was.
         """
-        here = (STUDY_USER.c.study_id == self.trials.study) & (STUDY_USER.c.key == key)
-        with self.database.writing() as connection:
-            lock(connection, self.trials.study)
-            old = connection.execute(select(STUDY_USER.c.value_json).where(here)).scalar()
-            value = new(None if old is None else json.loads(old))
-            if old is None:
-                row = {"study_id": self.trials.study, "key": key, "value_json": json.dumps(value)}
-                connection.execute(insert(STUDY_USER), [row])
-            else:
-                connection.execute(update(STUDY_USER).where(here).values(value_json=json.dumps(value)))
-        return value
+        return self.trials.change(key, new)
 
     def join(self) -> int:
         """How many processes have searched in this study before this one."""
@@ -165,37 +169,40 @@ class StudyStore:
         return count - 1
 
     def agree(self, space: dict[str, list[str]]) -> dict[str, list[str]]:
-        """What trials draw from: that of the process which came first."""
+        """The methods of every site that the first process searched; `space` where this process is the first."""
         agreed: dict[str, list[str]] = self.change(SPACE, lambda before: before or space)
         return agreed
 
     def count(self) -> int:
-        """How many complete trials there are."""
-        return self.trials.counts()[1]
+        """How many candidates the study has."""
+        return self.trials.counts().candidates
 
     def since(self, number: int, before: int | None = None) -> list[FrozenTrial]:
-        """The complete trials whose numbers are `number` or more (and less than `before`), in their order."""
+        """The trials of candidates with `number` or a higher number (and a lower one than `before`), in order."""
         return self.trials.since(number, before)
 
     def finished(self) -> list[FrozenTrial]:
-        """The complete trials, in their order."""
+        """The trials of all candidates, in order."""
         return self.since(0)
 
     def candidates(self) -> list[Candidate]:
-        """The complete trials as plans and costs; nothing else of them is read."""
-        objectives = self.objectives
-        return [candidate(*found, objectives) for found in self.trials.costs(PLAN)]
+        """All candidates, in order. Logs one warning where complete trials have no plan."""
+        counts, objectives = self.trials.counts(), self.objectives
+        if counts.complete > counts.candidates and not self.warned:
+            self.warned = True
+            log.warning(
+                "%d trials of the study %s were not made by lrf_optuna and are ignored: they have no plan",
+                counts.complete - counts.candidates,
+                self.name,
+            )
+        return [candidate(*found, objectives) for found in self.trials.marks()]
 
 
 def candidate_of(trial: FrozenTrial, objectives: Sequence[str]) -> Candidate:
-    """A finished trial as a plan with its costs."""
-    return candidate(trial.number, trial.user_attrs.get(PLAN), trial.values, objectives)
+    """The candidate of a trial that has a plan."""
+    return candidate(trial.number, trial.user_attrs[PLAN], trial.values, objectives)
 
 
-def candidate(number: int, plan: str | None, values: Sequence[float], objectives: Sequence[str]) -> Candidate:
-    """A plan with its costs. Raises LrfError for a trial without a plan."""
-    if plan is None:
-        raise LrfError(
-            f"trial {number} of the study has no plan: it was not made by lrf_optuna; delete it or give another --name"
-        )
+def candidate(number: int, plan: str, values: Sequence[float], objectives: Sequence[str]) -> Candidate:
+    """A plan, as JSON, with its costs."""
     return Candidate(number, Plan.from_json(plan), dict(zip(objectives, values, strict=True)))

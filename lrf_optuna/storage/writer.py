@@ -1,13 +1,13 @@
-"""Recording beside a search: trials are put down at no cost to it, and a thread appends them by batches.
+"""Recording beside a search: `put` costs nothing, and a thread records trials in batches.
 
-The thread takes what is there at most every `INTERVAL` seconds, in one transaction, so that a `kill -9` loses the
-trials of the last second at most. Where the numbers show that other processes have appended to the study, it reads
-their trials too.
+There is a transaction at most every `INTERVAL` seconds, so that a `kill -9` loses the trials of the last second at
+most. Where numbers show that other processes have recorded trials, the thread reads these trials too.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,39 +19,35 @@ if TYPE_CHECKING:
     from lrf_optuna.storage.study import StudyStore
 
 INTERVAL = 0.5
-"""Seconds from one transaction to the next, at least."""
+"""Seconds from one transaction to the next, at least: half of the second that a kill may cost."""
 
 
 class BackgroundWriter:
-    """Finished trials on their way to a study, and those of other processes on their way back.
+    """Finished trials on their way to a study, and the trials of other processes on their way back.
 
-    A context: leaving it, be it by an exception or Ctrl-C, records what was put. `most` is how many complete trials
-    the study shall have in all. Trials with the number `known` or higher that are not from here are news. What goes
-    wrong in the thread is raised once, as an LrfError that says how many trials were lost, by the next `put`, `news` or
-    `flush` or by leaving the context.
+    A context: leaving it, be it by an exception or Ctrl-C, records every trial that was put. `most` is the number of
+    candidates at which the study is full. News are the trials of other processes with the number `known` or higher.
+    An error of the thread is raised once, by the next `put`, `news` or `flush` or by leaving the context. The LrfError
+    says how many trials were lost.
     """
 
     def __init__(
-        self, record: StudyStore, most: int | None = None, *, known: int = 0, interval: float = INTERVAL
+        self, store: StudyStore, most: int | None = None, *, known: int = 0, interval: float = INTERVAL
     ) -> None:
-        self.record, self.most, self.known, self.interval = record, most, known, interval
+        self.store, self.most, self.known, self.interval = store, most, known, interval
         self.numbers: list[int] = []
-        """Those that the trials got, in the order of `put`; a trial that came when the study was full got none."""
-        self.surplus = 0
-        """How many trials came when the study was full."""
-        self.count = 0
-        """How many complete trials the study has in all, as last seen."""
+        """The numbers of recorded trials, in the order of `put`; a trial for which the study is full gets none."""
         self.queue: list[FrozenTrial] = []
-        self.underway = 0
+        self.batch: list[FrozenTrial] = []
         self.others: list[FrozenTrial] = []
-        self.asked = self.answered = 0
-        self.closing = self.told = False
-        self.trouble: BaseException | None = None
+        self.flushes = self.flushed = 0
+        """How many times `flush` was called, and how many of these calls have been served."""
+        self.closing = self.raised = False
+        self.error: BaseException | None = None
         self.change = threading.Condition()
         self.thread = threading.Thread(target=self.run, name="recorder", daemon=True)
 
     def __enter__(self) -> BackgroundWriter:
-        self.count = self.record.count()
         self.thread.start()
         return self
 
@@ -62,106 +58,89 @@ class BackgroundWriter:
             self.closing = True
             self.change.notify_all()
         self.thread.join()
-        if not self.told:
+        if not self.raised:
             self.check()
 
     @property
     def pending(self) -> int:
         """How many trials were put and are not recorded yet."""
-        return len(self.queue) + self.underway
-
-    @property
-    def expected(self) -> int:
-        """How many complete trials the study will have with those that are pending."""
-        with self.change:
-            return self.count + self.pending
-
-    @property
-    def full(self) -> bool:
-        """Whether the study has as many trials as it shall have."""
-        return self.most is not None and self.count >= self.most
+        return len(self.queue) + len(self.batch)
 
     def put(self, trial: FrozenTrial) -> None:
         """Hand over a finished trial; never waits for the database."""
         with self.change:
             self.queue.append(trial)
-            if len(self.queue) == 1:  # a thread that rests need not be woken by each
+            if len(self.queue) == 1:  # the thread wakes up for the first trial of a batch
                 self.change.notify_all()
         self.check()
 
     def news(self) -> list[FrozenTrial]:
-        """Complete trials of other processes that were found since the last call, in the order of their numbers."""
+        """Candidates of other processes that were found since the last call, in the order of their numbers."""
         self.check()
         with self.change:
             found, self.others = self.others, []
         return found
 
     def flush(self) -> None:
-        """Wait until what was put is recorded, and what others recorded before now is among the news."""
+        """Wait until every trial that was put is recorded, and earlier trials of other processes are among the news."""
         with self.change:
-            self.asked += 1
-            mine = self.asked
+            self.flushes += 1
+            own = self.flushes
             self.change.notify_all()
-            self.change.wait_for(lambda: self.answered >= mine or self.trouble or not self.thread.is_alive())
+            self.change.wait_for(lambda: self.flushed >= own or self.error or not self.thread.is_alive())
         self.check()
 
     def check(self) -> None:
-        """Raise what went wrong in the thread."""
-        if self.trouble is None:
+        """Raise the error of the thread."""
+        if self.error is None:
             return
-        self.told = True
-        if not isinstance(self.trouble, LrfError):
-            raise self.trouble
+        self.raised = True
+        if not isinstance(self.error, LrfError):
+            raise self.error
         lost = f" ({self.pending} finished trials could not be recorded and are lost)" if self.pending else ""
-        raise LrfError(f"{self.trouble}{lost}") from self.trouble
+        raise LrfError(f"{self.error}{lost}") from self.error
 
     def run(self) -> None:
-        """What the thread does: it waits for work, does it, and rests."""
+        """Record batches until the context is left; this is what the thread runs."""
         try:
-            while batch := self.work():
-                trials, asked = batch
-                self.append(trials)
-                self.look()
+            while (flushes := self.next_batch()) is not None:
+                self.read_others(self.record())
                 with self.change:
-                    self.answered = asked
+                    self.flushed = flushes
                     self.change.notify_all()
-                    self.change.wait_for(lambda: self.closing or self.asked > self.answered, self.interval)
-        except BaseException as reason:  # it is raised where the caller is
+                    self.change.wait_for(lambda: self.closing or self.flushes > self.flushed, self.interval)
+        except BaseException as error:  # `check` raises it in the thread of the search
             with self.change:
-                self.trouble = reason
+                self.error = error
                 self.change.notify_all()
 
-    def work(self) -> tuple[list[FrozenTrial], int] | None:
-        """Wait for trials or a `flush`: what to append, and how many flushes that answers. None at the end."""
+    def next_batch(self) -> int | None:
+        """Wait for trials or a `flush`, and return how many flushes the batch serves; None at the end."""
         with self.change:
-            self.change.wait_for(lambda: self.queue or self.closing or self.asked > self.answered)
-            if not self.queue and self.asked == self.answered:
+            self.change.wait_for(lambda: self.queue or self.closing or self.flushes > self.flushed)
+            if not self.queue and self.flushes == self.flushed:
                 return None
-            batch, self.queue = self.queue, []
-            self.underway = len(batch)
-            return batch, self.asked
+            self.batch, self.queue = self.queue, []
+            return self.flushes
 
-    def append(self, trials: list[FrozenTrial]) -> None:
-        """Record a batch."""
-        numbers = self.record.append(trials, self.most) if trials else []
+    def record(self) -> list[int]:
+        """Record the batch, and return the numbers of its trials."""
+        numbers = self.store.append(self.batch, self.most) if self.batch else []
         with self.change:
-            self.underway = 0
-            self.count += len(numbers)
-            self.surplus += len(trials) - len(numbers)
+            self.batch = []
             self.numbers += numbers
+        return numbers
 
-    def look(self) -> None:
-        """Read what others have appended, where there is more than is known of and was recorded from here."""
-        total, complete = self.record.trials.counts()
-        own = [number for number in self.numbers if number >= self.known]
-        edges = [self.known, own[0], own[-1] + 1, total] if own else [self.known, total]
+    def read_others(self, own: Sequence[int]) -> None:
+        """Read candidates of other processes: new numbers that are not the `own` numbers of the last batch."""
+        total = self.store.trials.counts().total
+        starts, ends = [self.known, *(number + 1 for number in own)], [*own, total]
         found = [
             trial
-            for first, end in zip(edges[::2], edges[1::2], strict=True)
-            if first < end
-            for trial in self.record.since(first, end)
+            for start, end in zip(starts, ends, strict=True)
+            if start < end
+            for trial in self.store.since(start, end)
         ]
         with self.change:
             self.known = total
-            self.count = complete
             self.others += found

@@ -40,7 +40,7 @@ def team() -> ModuleType:
 
 
 def record_at(path: Path) -> StudyStore:
-    return StudyStore.open(f"sqlite:///{path}", "s", objectives=("loss", "params", "macs"), question={})
+    return StudyStore.open(f"sqlite:///{path}", "s", objectives=("loss", "params", "macs"), identity={})
 
 
 def same_width(page: str) -> bool:

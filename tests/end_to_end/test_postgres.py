@@ -1,4 +1,4 @@
-"""One study in a PostgreSQL server: the same rows, the same numbers, and a server that goes away."""
+"""A PostgreSQL server holds the same rows under the same numbers, and may go away and come back."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from storage.test_bulk import odd_trials
-from storage.test_study import OBJECTIVES, QUESTION, finished_trial
+from support.studies import IDENTITY, OBJECTIVES, finished_trial, odd_trials
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.storage.bulk import Rows
+from lrf_optuna.storage.bulk import BulkTrials
 from lrf_optuna.storage.study import PLAN, StudyStore
 from lrf_optuna.storage.writer import BackgroundWriter
 
@@ -26,14 +25,15 @@ SEARCH = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from end_to_end.test_postgres import opened
-from storage.test_study import finished_trial
+from support.studies import finished_trial
 from lrf_optuna.storage.writer import BackgroundWriter
 first, others = int(sys.argv[4]), []
-with BackgroundWriter(opened(sys.argv[2], sys.argv[3]), 100, interval=0.05) as recorder:
-    while not recorder.full:
+store = opened(sys.argv[2], sys.argv[3])
+with BackgroundWriter(store, 100, interval=0.05) as recorder:
+    while store.count() < 100:
         recorder.put(finished_trial(first))
         first += 1
-        if recorder.expected >= 100 or first % 7 == 0:
+        if store.count() + recorder.pending >= 100 or first % 7 == 0:
             recorder.flush()
     recorder.flush()
     others = recorder.news()
@@ -83,27 +83,27 @@ def server() -> Iterator[Server]:
 
 
 def opened(url: str, name: str) -> StudyStore:
-    return StudyStore.open(url, name, objectives=OBJECTIVES, question=QUESTION)
+    return StudyStore.open(url, name, objectives=OBJECTIVES, identity=IDENTITY)
 
 
-def shown(trial: optuna.trial.FrozenTrial) -> list[str]:
-    """All of a trial, its tables in the order of their keys: a server gives them in any."""
+def parts(trial: optuna.trial.FrozenTrial) -> list[str]:
+    """All of a trial, its dictionaries in the order of their keys: a server gives rows in any order."""
     return [repr(sorted(part.items()) if isinstance(part, dict) else part) for part in vars(trial).values()]
 
 
 def test_what_is_appended_is_what_optuna_writes(server: Server) -> None:
     trials = odd_trials()
     ours, theirs = opened(server.url, "ours"), opened(server.url, "theirs")
-    assert isinstance(ours.trials, Rows)
+    assert isinstance(ours.trials, BulkTrials)
     assert ours.append(trials[:5]) + ours.append(trials[5:]) == list(range(len(trials)))
     theirs.study.add_trials(trials)
     for mine, wanted in zip(ours.study.trials, theirs.study.trials, strict=True):
         mine._trial_id = wanted._trial_id
-        assert shown(mine) == shown(wanted)
-    complete = (optuna.trial.TrialState.COMPLETE,)
-    assert [*map(shown, theirs.since(0))] == [*map(shown, theirs.study.get_trials(states=complete))]
+        assert parts(mine) == parts(wanted)
+    complete = theirs.study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert [*map(parts, theirs.since(0))] == [*map(parts, (trial for trial in complete if PLAN in trial.user_attrs))]
     assert [t.number for t in ours.since(2, 5)] == [2, 3, 4]
-    assert ours.trials.costs(PLAN) == theirs.trials.costs(PLAN)
+    assert ours.trials.marks() == theirs.trials.marks()
 
 
 def test_processes_that_share_a_study_make_exactly_as_many_trials(server: Server) -> None:
@@ -160,8 +160,8 @@ def test_a_server_that_goes_away_in_a_transaction_leaves_nothing_half_there(serv
     record = opened(server.url, "half")
 
     def cut() -> None:
-        with record.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE studies SET study_name = 'x' WHERE study_name = 'half'")
+        with record.database.writing() as session:
+            session.connection().exec_driver_sql("UPDATE studies SET study_name = 'x' WHERE study_name = 'half'")
             server.stop()
 
     with pytest.raises(LrfError, match="see that the server runs") as error:

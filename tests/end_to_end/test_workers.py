@@ -28,7 +28,7 @@ KEEPS = (0.2, 0.35, 0.5, 0.7)
 
 @pytest.fixture
 def record(tmp_path: Path) -> StudyStore:
-    return StudyStore.open(f"sqlite:///{tmp_path / 's.db'}", "s", objectives=OBJECTIVES, question={})
+    return StudyStore.open(f"sqlite:///{tmp_path / 's.db'}", "s", objectives=OBJECTIVES, identity={})
 
 
 def task_of(record: StudyStore, cache: Path, **searching: Any) -> WorkerTask:
@@ -77,7 +77,7 @@ from end_to_end.test_workers import task_of, OBJECTIVES
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.search.workers import WorkerPool
 folder = Path(sys.argv[2])
-record = StudyStore.open(f"sqlite:///{folder / 's.db'}", "s", objectives=OBJECTIVES, question={})
+record = StudyStore.open(f"sqlite:///{folder / 's.db'}", "s", objectives=OBJECTIVES, identity={})
 images = np.load(folder / "images.npy")
 try:
     WorkerPool(2, folder, threads=1).search(task_of(record, Path(sys.argv[3]), trials=100000), residual_net(), images, record)

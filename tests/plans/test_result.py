@@ -45,7 +45,7 @@ def result(**changes: Any) -> Result:
 
 def study_in(folder: Path, name: str = "digits", spec: StudySpec = SPEC) -> StudyStore:
     return StudyStore.open(
-        RunFolder(folder).url, name, objectives=("loss", "params"), question={}, spec=spec.model_dump_json()
+        RunFolder(folder).url, name, objectives=("loss", "params"), identity={}, spec=spec.model_dump_json()
     )
 
 

@@ -32,7 +32,7 @@ POPULATION = 16
 
 
 def record_at(path: Path) -> StudyStore:
-    return StudyStore.open(f"sqlite:///{path}", "s", objectives=OBJECTIVES, question={})
+    return StudyStore.open(f"sqlite:///{path}", "s", objectives=OBJECTIVES, identity={})
 
 
 @pytest.fixture(scope="module")

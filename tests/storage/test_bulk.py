@@ -1,69 +1,24 @@
-"""What is appended by batches is what Optuna itself would have written, row by row, and is read as Optuna reads it."""
+"""Trials in batches are row by row what Optuna itself writes, and are read as Optuna reads them."""
 
 from __future__ import annotations
 
-import datetime
 import io
 import json
-import math
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from storage.test_study import OBJECTIVES, finished_trial, opened, url_in
+from support.studies import IDENTITY, OBJECTIVES, finished_trial, odd_trial, odd_trials, opened, url_in
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Plan
-from lrf_optuna.storage.bulk import Rows
-from lrf_optuna.storage.calls import Calls
+from lrf_optuna.storage.bulk import BulkTrials
+from lrf_optuna.storage.public_calls import PublicTrials
 from lrf_optuna.storage.study import PLAN, StudyStore
-
-RANGES = {
-    "wide": FloatDistribution(1e-300, 1e300, log=True),
-    "exact": FloatDistribution(0, 1),
-    "stepped": FloatDistribution(0, 1, step=0.25),
-    "count": IntDistribution(1, 2**40),
-    "mixed": CategoricalDistribution((None, True, 2, 0.3, "\u00e9\u2019 '\"")),
-    "1 or True": CategoricalDistribution((1, "x")),
-}
-
-
-def odd_trial(number: int, **changes: Any) -> FrozenTrial:
-    """A trial with everything that Optuna's schema can hold."""
-    rng = np.random.default_rng(number)
-    params = {
-        "wide": 10 ** float(rng.uniform(-300, 300)),
-        "exact": float(rng.random()),
-        "stepped": 0.25 * int(rng.integers(5)),
-        "count": int(rng.integers(1, 2**40)),
-        "mixed": (None, True, 2, 0.3, "\u00e9\u2019 '\"")[number % 5],
-        "1 or True": 1,
-    }
-    given: dict[str, Any] = {
-        "params": params,
-        "distributions": RANGES,
-        "values": [(math.inf, -math.inf, 1 / 3)[number % 3], float(rng.random()) * 1e-17],
-        "user_attrs": {PLAN: "{}", "nested": {"a": [1, None, 1e-9]}, "text": "\u00fc"},
-        "system_attrs": {"NSGAIISampler:generation": number, "constraints:params": -0.25},
-        "intermediate_values": {0: 0.5, 3: math.nan, 4: math.inf, 5: -math.inf},
-    }
-    return optuna.trial.create_trial(**(given | changes))
-
-
-def odd_trials() -> list[FrozenTrial]:
-    """Trials of several kinds; the last without anything."""
-    fewer = {"params": {"exact": 0.5}, "distributions": {"exact": RANGES["exact"]}}
-    pruned = odd_trial(8, state=TrialState.PRUNED, values=None)
-    failed = odd_trial(9, state=TrialState.FAIL, values=None)
-    summer = odd_trial(10)
-    summer.datetime_start = datetime.datetime(2024, 7, 1, 12, 0, 0, 123456)
-    bare = {"params": {}, "distributions": {}, "user_attrs": {}, "system_attrs": {}, "intermediate_values": {}}
-    return [*map(odd_trial, range(7)), pruned, failed, summer, odd_trial(11, **fewer), odd_trial(12, **bare)]
 
 
 def rows_of(folder: Path) -> dict[str, list[Any]]:
@@ -80,18 +35,23 @@ def two(tmp_path: Path) -> tuple[StudyStore, StudyStore]:
     return opened(tmp_path / "ours"), opened(tmp_path / "theirs")
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StudyStore:
-    """A record of a schema that is not known."""
-    monkeypatch.setattr("lrf_optuna.storage.study.SCHEMA", "v2.0.0.a")
+def by_public_calls(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StudyStore:
+    """A study whose schema has another revision than the tested one."""
+    monkeypatch.setattr("lrf_optuna.storage.bulk.TESTED_REVISION", "v2.0.0.a")
     record = opened(folder)
     monkeypatch.undo()
-    assert isinstance(record.trials, Calls)
+    assert isinstance(record.trials, PublicTrials)
     return record
+
+
+def with_plan(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The candidates among trials of any program."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and PLAN in trial.user_attrs]
 
 
 def test_what_is_appended_is_row_by_row_what_optuna_writes(tmp_path: Path) -> None:
     ours, theirs = two(tmp_path)
-    assert isinstance(ours.trials, Rows)
+    assert isinstance(ours.trials, BulkTrials)
     trials = odd_trials()
     assert ours.append(trials[:5]) == [0, 1, 2, 3, 4]
     assert ours.append(trials[5:]) == [5, 6, 7, 8, 9, 10, 11]
@@ -108,10 +68,10 @@ def test_optuna_reads_what_is_appended_and_we_read_what_optuna_wrote(tmp_path: P
     ours, theirs = two(tmp_path)
     ours.append(trials)
     theirs.study.add_trials(trials)
-    complete = [trial for trial in theirs.study.trials if trial.state == TrialState.COMPLETE]
+    complete = with_plan(theirs.study.trials)
     assert repr(ours.study.trials) == repr(optuna.load_study(study_name="s", storage=url_in(tmp_path / "ours")).trials)
     for record in (ours, theirs):
-        assert repr(record.since(0)) == repr([t for t in record.study.trials if t.state == TrialState.COMPLETE])
+        assert repr(record.since(0)) == repr(with_plan(record.study.trials))
     for mine, wanted in zip(ours.since(0), complete, strict=True):
         given = trials[wanted.number]
         assert list(mine.params.items()) == list(wanted.params.items()) == list(given.params.items())
@@ -153,7 +113,7 @@ def test_equal_distributions_are_one_object(tmp_path: Path) -> None:
 def test_no_more_are_recorded_than_the_study_shall_have(
     tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = opened(tmp_path) if fast else slow(monkeypatch, tmp_path)
+    record = opened(tmp_path) if fast else by_public_calls(monkeypatch, tmp_path)
     trials = [finished_trial(number) for number in range(5)]
     assert record.append(trials, most=7) == [0, 1, 2, 3, 4]
     assert record.append(trials, most=7) == [5, 6]
@@ -162,7 +122,7 @@ def test_no_more_are_recorded_than_the_study_shall_have(
     assert record.count() == len(record.study.trials) == 8
 
 
-def test_trials_that_did_not_complete_have_a_number_and_no_place(tmp_path: Path) -> None:
+def test_trials_that_did_not_complete_keep_their_numbers_and_do_not_count(tmp_path: Path) -> None:
     record = opened(tmp_path)
     record.append([odd_trial(0, state=TrialState.FAIL, values=None)])
     running = record.study.ask()
@@ -172,27 +132,40 @@ def test_trials_that_did_not_complete_have_a_number_and_no_place(tmp_path: Path)
     assert [trial.number for trial in record.finished()] == [trial.trial for trial in record.candidates()] == [2, 3]
 
 
-def test_an_unknown_schema_is_left_to_optuna_with_the_same_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_revision_of_the_schema_is_left_to_public_calls_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain, fast = slow(monkeypatch, tmp_path / "slow"), opened(tmp_path / "fast")
-    trials = odd_trials()
+    plain = by_public_calls(monkeypatch, tmp_path / "plain")
+    assert "schema v3.2.0.a, but v2.0.0.a was tested: trials are recorded one by one" in caplog.messages[0]
+    fast, trials = opened(tmp_path / "fast"), odd_trials()
     assert plain.append(trials) == fast.append(trials) == list(range(len(trials)))
-    one, other = rows_of(tmp_path / "slow"), rows_of(tmp_path / "fast")
+    one, other = rows_of(tmp_path / "plain"), rows_of(tmp_path / "fast")
     for name in ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes"):
         assert one[name] == other[name], name
     for number, before in ((0, None), (2, 5)):
-        mine, wanted = plain.since(number, before), fast.since(number, before)
-        assert [(t.number, t.params, t.values) for t in mine] == [(t.number, t.params, t.values) for t in wanted]
-    assert plain.trials.costs(PLAN) == fast.trials.costs(PLAN)
+        assert repr(plain.since(number, before)) == repr(fast.since(number, before))
+    assert plain.trials.marks() == fast.trials.marks()
     assert plain.trials.counts() == fast.trials.counts()
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_a_batch_with_a_bad_trial_is_not_recorded_at_all(
-    tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = opened(tmp_path) if fast else slow(monkeypatch, tmp_path)
+def test_no_table_is_touched_by_models_of_another_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path).append([finished_trial(0)])
+    monkeypatch.setattr("lrf_optuna.storage.bulk.models", None)
+    record = opened(tmp_path)
+    assert (record.join(), record.join(), record.agree({"a": ["svd"]})) == (0, 1, {"a": ["svd"]})
+    assert record.append([finished_trial(1)]) == [1]
+    assert len(record.candidates()) == len(record.finished()) == record.count() == 2
+    with pytest.raises(LrfError, match="another model"):
+        opened(tmp_path, identity=IDENTITY | {"model": "x"})
+    monkeypatch.undo()
+    assert (opened(tmp_path).join(), opened(tmp_path).count()) == (2, 2)
+    optuna.delete_study(study_name="s", storage=url_in(tmp_path))
+    with pytest.raises(LrfError, match="the study was deleted from the database while it was in use"):
+        record.append([finished_trial(2)])
+
+
+def test_a_batch_with_a_bad_trial_is_not_recorded_at_all(tmp_path: Path) -> None:
+    record = opened(tmp_path)
     bad = finished_trial(1)
     bad.user_attrs["no JSON"] = object()
     with pytest.raises(TypeError):
@@ -238,12 +211,23 @@ def test_candidates_are_those_of_whole_trials(tmp_path: Path) -> None:
     assert [(c.trial, c.plan, c.costs) for c in record.candidates()] == wanted
 
 
-def test_a_trial_of_somebody_else_is_named(tmp_path: Path) -> None:
-    record = opened(tmp_path)
-    record.append([finished_trial(0)])
+@pytest.mark.parametrize("fast", [True, False])
+def test_only_complete_trials_with_a_plan_count(
+    tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = opened(tmp_path) if fast else by_public_calls(monkeypatch, tmp_path)
+    caplog.clear()
+    record.study.enqueue_trial({"layer0.keep": 0.2})
     record.study.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
-    with pytest.raises(LrfError, match="trial 1 of the study has no plan: it was not made by lrf_optuna"):
-        record.candidates()
+    record.append([finished_trial(0)])
+    states = TrialState.PRUNED, TrialState.FAIL
+    others = [odd_trial(place, state=state, values=None) for place, state in enumerate(states)]
+    assert record.append([others[0], finished_trial(1), others[1], finished_trial(2)], most=2) == [3, 4]
+    assert (record.count(), record.trials.counts()) == (2, (5, 3, 2))
+    for _ in range(2):
+        assert [c.trial for c in record.candidates()] == [t.number for t in record.finished()] == [2, 4]
+    assert caplog.messages == ["1 trials of the study s were not made by lrf_optuna and are ignored: they have no plan"]
+    assert record.study.trials[0].state == TrialState.WAITING, "an enqueued trial is the user's"
 
 
 def test_the_dashboard_reads_what_is_appended(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import optuna
 import pytest
 from sqlalchemy import event
-from storage.test_study import finished_trial, opened, url_in
-from storage.test_writer import identities, search
+from storage.test_writer import search
+from support.studies import finished_trial, opened, recorded, url_in
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.writer import BackgroundWriter
@@ -27,16 +27,17 @@ from lrf_optuna.storage.writer import BackgroundWriter
 TESTS = Path(__file__).parents[1]
 NOBODY = 65534
 APPENDING = """
-import sys
+import gc, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from lrf_optuna.errors import LrfError
-from storage.test_study import finished_trial, opened
+from support.studies import finished_trial, opened
 record = opened(Path(sys.argv[2]))
 first = record.count()
+gc.collect()
 print("ready", flush=True)
 try:
-    for number in range(first, 5000, 50):
+    for number in range(first, 100_000, 50):
         record.append([finished_trial(i) for i in range(number, number + 50)])
         print(number, flush=True)
 except LrfError as error:
@@ -44,6 +45,8 @@ except LrfError as error:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
+"""Appends batches of 50 trials. The migrations that Optuna loads leave classes behind whose collection calls Python code,
+and Python ignores Ctrl-C there; so they are collected first."""
 
 
 def appending(folder: Path, code: str = APPENDING, **options: object) -> subprocess.Popen[str]:
@@ -57,7 +60,7 @@ def appending(folder: Path, code: str = APPENDING, **options: object) -> subproc
 
 def whole(folder: Path) -> int:
     """How many trials there are: their first ones, each whole."""
-    found = identities(folder)
+    found = recorded(folder)
     assert found == list(range(len(found)))
     return len(found)
 

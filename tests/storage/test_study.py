@@ -1,4 +1,4 @@
-"""What is recorded survives a kill, is read by plain Optuna, and is never mixed with another question."""
+"""What is recorded survives a kill, is read by plain Optuna, and is never mixed with another identity."""
 
 from __future__ import annotations
 
@@ -9,49 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from support.studies import IDENTITY, OBJECTIVES, SITES, finished_trial, opened, url_in
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.plans.plan import Choice, Plan
+from lrf_optuna.plans.plan import Plan
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import PLAN, StudyStore
-
-QUESTION = {"model": "abc", "data": "def", "space": "ghi"}
-OBJECTIVES = ("loss", "params")
-SITES = [f"layer{i}" for i in range(12)]
-
-
-def url_in(folder: Path) -> str:
-    return f"sqlite:///{folder / 'study.db'}"
-
-
-def opened(folder: Path, name: str = "s", **changes: Any) -> StudyStore:
-    return StudyStore.open(url_in(folder), name, objectives=OBJECTIVES, **({"question": QUESTION} | changes))
-
-
-def finished_trial(number: int) -> optuna.trial.FrozenTrial:
-    """A trial as a search hands it over."""
-    rng = np.random.default_rng(number)
-    distribution = optuna.distributions.CategoricalDistribution((0.2, 0.4, 0.6))
-    keeps = {f"{site}.keep": float(rng.choice(distribution.choices)) for site in SITES}
-    plan = Plan.of({site: Choice("svd", (int(rng.integers(1, 9)),)) for site in SITES})
-    return optuna.trial.create_trial(
-        params=keeps,
-        distributions=dict.fromkeys(keeps, distribution),
-        values=[float(rng.random()), float(rng.random())],
-        user_attrs={PLAN: plan.to_json(), "params": number},
-        system_attrs={"NSGAIISampler:generation": number // 50},
-    )
-
 
 RECORDER = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from storage.test_study import finished_trial, opened
+from support.studies import finished_trial, opened
 from pathlib import Path
 record = opened(Path(sys.argv[2]))
 print("ready", flush=True)
@@ -125,7 +97,7 @@ def test_a_candidate_is_the_plan_and_the_costs_of_its_trial(tmp_path: Path) -> N
     assert found.costs == dict(zip(OBJECTIVES, trial.values, strict=True))
 
 
-def test_plain_optuna_reads_names_plans_and_the_question(tmp_path: Path) -> None:
+def test_plain_optuna_reads_names_plans_and_the_identity(tmp_path: Path) -> None:
     record = opened(tmp_path)
     record.append([finished_trial(0)])
     study = optuna.load_study(study_name="s", storage=url_in(tmp_path))
@@ -134,7 +106,7 @@ def test_plain_optuna_reads_names_plans_and_the_question(tmp_path: Path) -> None
     plan = json.loads(study.trials[0].user_attrs["plan"])
     assert set(plan) == set(SITES)
     assert all(set(row) == {"method", "ranks"} for row in plan.values())
-    assert QUESTION in study.user_attrs.values()
+    assert IDENTITY in study.user_attrs.values()
 
 
 def test_the_database_lets_readers_in_while_it_is_written(tmp_path: Path) -> None:
@@ -149,21 +121,21 @@ def test_the_database_lets_readers_in_while_it_is_written(tmp_path: Path) -> Non
     assert len(record.finished()) == 1
 
 
-@pytest.mark.parametrize("word", QUESTION)
-def test_another_question_is_refused_by_its_word(tmp_path: Path, word: str) -> None:
+@pytest.mark.parametrize("part", IDENTITY)
+def test_another_identity_is_refused_by_its_part(tmp_path: Path, part: str) -> None:
     opened(tmp_path).append([finished_trial(0)])
-    with pytest.raises(LrfError, match=f"'s' has 1 trials with another {word}: give another --name"):
-        opened(tmp_path, question=QUESTION | {word: "other"})
-    with pytest.raises(LrfError, match=f"another {word}"):
-        opened(tmp_path, question={k: v for k, v in QUESTION.items() if k != word})
+    with pytest.raises(LrfError, match=f"'s' has 1 trials with another {part}: give another --name"):
+        opened(tmp_path, identity=IDENTITY | {part: "other"})
+    with pytest.raises(LrfError, match=f"another {part}"):
+        opened(tmp_path, identity={k: v for k, v in IDENTITY.items() if k != part})
     assert len(opened(tmp_path).finished()) == 1
-    assert opened(tmp_path, "another name", question={}).finished() == []
+    assert opened(tmp_path, "another name", identity={}).finished() == []
 
 
 def test_several_differences_are_named_together(tmp_path: Path) -> None:
     opened(tmp_path)
     with pytest.raises(LrfError, match="another data and another model"):
-        opened(tmp_path, question=QUESTION | {"model": "x", "data": "x"})
+        opened(tmp_path, identity=IDENTITY | {"model": "x", "data": "x"})
 
 
 def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
@@ -209,7 +181,7 @@ def test_an_unknown_study_is_answered_with_those_there_are(tmp_path: Path) -> No
 @pytest.mark.parametrize("url", ["", "study.db", "not a url", "sqlite:/x.db", "runs/my/study.db"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(LrfError, match="not a database URL"):
-        StudyStore.open(url, "s", objectives=OBJECTIVES, question={})
+        StudyStore.open(url, "s", objectives=OBJECTIVES, identity={})
     with pytest.raises(LrfError, match="not a database URL"):
         StudyStore.read(url)
 
@@ -219,7 +191,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 )
 def test_a_database_that_cannot_be_used_is_one_line_without_the_password(url: str) -> None:
     for act in (
-        lambda: StudyStore.open(url, "s", objectives=OBJECTIVES, question={}),
+        lambda: StudyStore.open(url, "s", objectives=OBJECTIVES, identity={}),
         lambda: StudyStore.read(url, "s"),
     ):
         with pytest.raises(LrfError, match="the database ") as error:
@@ -233,7 +205,7 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LrfError, match="cannot be used"):
         opened(tmp_path / "file" / "deeper")
     with pytest.raises(LrfError, match="cannot be used"):
-        StudyStore.open(f"sqlite:///{tmp_path}", "s", objectives=OBJECTIVES, question={})
+        StudyStore.open(f"sqlite:///{tmp_path}", "s", objectives=OBJECTIVES, identity={})
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:

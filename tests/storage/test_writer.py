@@ -14,7 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from storage.test_study import finished_trial, opened, url_in
+from support.studies import finished_trial, opened, recorded
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.writer import BackgroundWriter
@@ -23,14 +23,14 @@ SEARCH = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from storage.test_study import finished_trial, opened
+from support.studies import finished_trial, opened
 from lrf_optuna.storage.writer import BackgroundWriter
 folder, most, first = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 record, own, others = opened(folder), 0, []
 print("ready", flush=True)
 with BackgroundWriter(record, most, interval=0.05) as recorder:
-    while not recorder.full:
-        if recorder.expected >= most:
+    while record.count() < most:
+        if record.count() + recorder.pending >= most:
             recorder.flush()
             continue
         recorder.put(finished_trial(first + own))
@@ -54,24 +54,13 @@ def search(folder: Path, most: int, first: int) -> subprocess.Popen[str]:
     return process
 
 
-def identities(folder: Path) -> list[int]:
-    """Which trials there are, in the order of their numbers; each of them whole."""
-    trials = optuna.load_study(study_name="s", storage=url_in(folder)).trials
-    assert [trial.number for trial in trials] == list(range(len(trials)))
-    for trial in trials:
-        wanted = finished_trial(trial.user_attrs["params"])
-        assert (trial.params, trial.values) == (wanted.params, wanted.values)
-        assert (trial.user_attrs, trial.system_attrs) == (wanted.user_attrs, wanted.system_attrs)
-    return [trial.user_attrs["params"] for trial in trials]
-
-
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_that_share_a_study_make_exactly_as_many_trials(tmp_path: Path, processes: int) -> None:
     opened(tmp_path)
     running = [search(tmp_path, 100, 1000 * place) for place in range(processes)]
     said = [process.communicate(timeout=120)[0].splitlines() for process in running]
     assert [process.returncode for process in running] == [0] * processes
-    found = identities(tmp_path)
+    found = recorded(tmp_path)
     assert len(found) == len(set(found)) == 100
     numbers = [[int(number) for number in lines[-2].split()[1:]] for lines in said]
     others = [[int(number) for number in lines[-1].split()[1:]] for lines in said]
@@ -89,18 +78,18 @@ def test_a_kill_in_the_middle_loses_what_was_put_last_and_harms_nothing(tmp_path
                 pass
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-        before = Counter(identity // 1000 for identity in identities(tmp_path))
+        before = Counter(label // 1000 for label in recorded(tmp_path))
         for _ in range(60):
             other.stdout.readline()  # type: ignore[union-attr]
         other.send_signal(signal.SIGKILL)
-    after = Counter(identity // 1000 for identity in identities(tmp_path))
+    after = Counter(label // 1000 for label in recorded(tmp_path))
     assert after[0] == before[0] > 0
     assert after[1] > before[1]
-    own = [identity for identity in identities(tmp_path) if identity < 1000]
+    own = [label for label in recorded(tmp_path) if label < 1000]
     assert own == list(range(len(own)))
     with search(tmp_path, sum(after.values()) + 10, 5000) as again:
         assert again.wait(timeout=60) == 0
-    assert len(identities(tmp_path)) == sum(after.values()) + 10
+    assert len(recorded(tmp_path)) == sum(after.values()) + 10
 
 
 def test_ctrl_c_records_what_was_put(tmp_path: Path) -> None:
@@ -111,7 +100,7 @@ def test_ctrl_c_records_what_was_put(tmp_path: Path) -> None:
         said = process.communicate(timeout=60)[0].splitlines()
     put = max([own, *map(int, said)])
     assert process.returncode != 0
-    assert identities(tmp_path) in (list(range(put)), list(range(put + 1))), "one may be put and not yet printed"
+    assert recorded(tmp_path) in (list(range(put)), list(range(put + 1))), "one may be put and not yet printed"
 
 
 def test_leaving_records_all_in_the_order_of_put(tmp_path: Path) -> None:
@@ -119,9 +108,9 @@ def test_leaving_records_all_in_the_order_of_put(tmp_path: Path) -> None:
     with BackgroundWriter(record, interval=60) as recorder:
         for number in range(30):
             recorder.put(finished_trial(number))
-    assert identities(tmp_path) == list(range(30))
+    assert recorded(tmp_path) == list(range(30))
     assert recorder.numbers == list(range(30))
-    assert (recorder.count, recorder.pending, recorder.surplus, recorder.news()) == (30, 0, 0, [])
+    assert (recorder.pending, recorder.news()) == (0, [])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
@@ -136,7 +125,7 @@ def test_an_exception_goes_through_and_what_was_put_is_recorded(tmp_path: Path, 
 
     with pytest.raises(error):
         search()
-    assert identities(tmp_path) == list(range(5))
+    assert recorded(tmp_path) == list(range(5))
 
 
 def test_flush_waits_for_what_was_put_and_for_nothing_else(tmp_path: Path) -> None:
@@ -146,7 +135,7 @@ def test_flush_waits_for_what_was_put_and_for_nothing_else(tmp_path: Path) -> No
             recorder.put(finished_trial(number))
             recorder.flush()
             assert recorder.numbers == list(range(number + 1))
-            assert (recorder.count, recorder.pending, recorder.expected) == (number + 1, 0, number + 1)
+            assert (record.count(), recorder.pending) == (number + 1, 0)
     recorder.flush()
 
 
@@ -162,12 +151,11 @@ def test_many_trials_go_in_few_transactions(tmp_path: Path) -> None:
     record.append = counted  # type: ignore[assignment, method-assign]
     with BackgroundWriter(record, interval=3600) as recorder:
         recorder.put(finished_trial(0))
-        while not recorder.count:
+        while not recorder.numbers:
             time.sleep(0.01)
         for number in range(1, 50):
             recorder.put(finished_trial(number))
         assert recorder.pending == 49
-        assert recorder.expected == 50
     assert batches == [1, 49]
 
 
@@ -175,7 +163,6 @@ def test_trials_of_others_are_news_once(tmp_path: Path) -> None:
     record, other = opened(tmp_path), opened(tmp_path)
     other.append([finished_trial(100), finished_trial(101)])
     with BackgroundWriter(record, known=1) as recorder:
-        assert recorder.count == 2
         recorder.put(finished_trial(0))
         recorder.flush()
         assert [trial.number for trial in recorder.news()] == [1]
@@ -190,7 +177,7 @@ def test_trials_of_others_are_news_once(tmp_path: Path) -> None:
         recorder.flush()
         assert [trial.user_attrs["params"] for trial in recorder.news()] == [104]
         assert recorder.news() == []
-    assert recorder.count == 7
+    assert record.count() == 7
     assert news == [trial for trial in record.finished() if trial.user_attrs["params"] in (102, 103)]
 
 
@@ -198,15 +185,13 @@ def test_a_full_study_takes_no_more(tmp_path: Path) -> None:
     record, other = opened(tmp_path), opened(tmp_path)
     other.append([finished_trial(number) for number in range(4)])
     with BackgroundWriter(record, 6, known=4) as recorder:
-        assert not recorder.full
         for number in range(4, 8):
             recorder.put(finished_trial(number))
         recorder.flush()
-        assert recorder.full
-        assert (recorder.numbers, recorder.surplus, recorder.count) == ([4, 5], 2, 6)
+        assert (recorder.numbers, recorder.pending) == ([4, 5], 0)
         recorder.put(finished_trial(8))
-    assert (recorder.numbers, recorder.surplus) == ([4, 5], 3)
-    assert identities(tmp_path) == list(range(6))
+    assert recorder.numbers == [4, 5]
+    assert recorded(tmp_path) == list(range(6))
 
 
 def test_put_never_waits_for_a_locked_database(tmp_path: Path) -> None:
@@ -218,7 +203,7 @@ def test_put_never_waits_for_a_locked_database(tmp_path: Path) -> None:
         assert recorder.pending == 100
         lock.execute("ROLLBACK")
         recorder.flush()
-        assert recorder.count == 100
+        assert record.count() == 100
     lock.close()
 
 
@@ -235,7 +220,7 @@ def locked(folder: Path) -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize("how", ["put", "news", "flush", "leaving"])
-def test_trouble_is_raised_by_the_next_call_and_says_what_is_lost(
+def test_an_error_is_raised_by_the_next_call_and_says_what_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     recorder = broken(tmp_path, monkeypatch)
@@ -263,11 +248,11 @@ def test_trouble_is_raised_by_the_next_call_and_says_what_is_lost(
     assert f"({lost} finished trials could not be recorded and are lost)" in str(error.value)
     assert "database is locked; another process keeps it locked" in str(error.value)
     assert "\n" not in str(error.value)
-    assert identities(tmp_path) == [0]
+    assert recorded(tmp_path) == [0]
     assert not recorder.thread.is_alive()
 
 
-def test_trouble_comes_out_over_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_comes_out_over_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = broken(tmp_path, monkeypatch)
 
     def search() -> None:
@@ -281,7 +266,7 @@ def test_trouble_comes_out_over_ctrl_c(tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(error.value.__context__, KeyboardInterrupt)
 
 
-def test_what_is_no_trouble_of_the_database_comes_out_as_it_is(tmp_path: Path) -> None:
+def test_an_error_that_is_not_of_the_database_comes_out_as_it_is(tmp_path: Path) -> None:
     bad = finished_trial(0)
     bad.user_attrs["no JSON"] = object()
 
@@ -292,7 +277,7 @@ def test_what_is_no_trouble_of_the_database_comes_out_as_it_is(tmp_path: Path) -
 
     with pytest.raises(TypeError, match="JSON"):
         search()
-    assert identities(tmp_path) == []
+    assert recorded(tmp_path) == []
 
 
 def test_no_thread_is_left(tmp_path: Path) -> None:
