@@ -28,6 +28,7 @@ from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
+from lrf_optuna.storage.database import quiet_optuna
 from lrf_optuna.storage.study import PLAN, StudyStore, candidate_of
 from lrf_optuna.storage.writer import BackgroundWriter
 
@@ -125,7 +126,8 @@ class Search:
         self.children = ChildGenerator(self.table, tuple(proxy.objectives), options.targets, seed)
         directions = [optuna.study.StudyDirection.MINIMIZE] * len(proxy.objectives)
         sampler = make_sampler(options.sampler, options.population, seed, self.child_parameters)
-        self.study = optuna.create_study(directions=directions, sampler=sampler)
+        with quiet_optuna():
+            self.study = optuna.create_study(directions=directions, sampler=sampler)
         self.candidates: list[Candidate] = []
         self.plans: set[Plan] = set()
         self.front, self.volumes = Front(), list[float]()

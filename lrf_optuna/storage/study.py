@@ -30,8 +30,8 @@ SPEC = "lrf:spec"
 """The study's user attribute with its specification."""
 PLAN = "plan"
 """The trial's user attribute with its plan, as JSON. Complete trials without it are not candidates."""
-PROCESSES, SPACE = "lrf:processes", "lrf:space"
-"""The study's user attributes with the number of processes that searched, and with the methods of every site."""
+PROCESSES = "lrf:processes"
+"""The study's user attribute with the number of processes that have searched in it."""
 
 
 class StudyStore:
@@ -167,11 +167,6 @@ class StudyStore:
         """How many processes have searched in this study before this one."""
         count: int = self.change(PROCESSES, lambda before: (before or 0) + 1)
         return count - 1
-
-    def agree(self, space: dict[str, list[str]]) -> dict[str, list[str]]:
-        """The methods of every site that the first process searched; `space` where this process is the first."""
-        agreed: dict[str, list[str]] = self.change(SPACE, lambda before: before or space)
-        return agreed
 
     def count(self) -> int:
         """How many candidates the study has."""

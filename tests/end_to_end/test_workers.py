@@ -128,12 +128,6 @@ def test_workers_are_stopped_by_an_interrupt_that_was_thrown_away(
     assert 0 < record.count() < 100000
 
 
-def test_processes_that_begin_together_agree_on_the_space(record: StudyStore) -> None:
-    assert record.agree({"a": ["svd"]}) == {"a": ["svd"]}
-    assert record.agree({"a": ["svd", "cp"]}) == {"a": ["svd"]}
-    assert [record.join(), record.join()] == [0, 1]
-
-
 @pytest.mark.parametrize("count", [0, 1, 7, 50])
 def test_every_rank_takes_all_seeds_and_the_first_two_meet_in_the_middle(count: int) -> None:
     plans: list[Any] = [{"site": i} for i in range(count)]

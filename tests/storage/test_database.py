@@ -45,8 +45,8 @@ except LrfError as error:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-"""Appends batches of 50 trials. The migrations that Optuna loads leave classes behind whose collection calls Python code,
-and Python ignores Ctrl-C there; so they are collected first."""
+"""Appends batches of 50 trials. Optuna's migrations leave classes behind, whose collection calls Python code where Python
+ignores Ctrl-C; so they are collected first."""
 
 
 def appending(folder: Path, code: str = APPENDING, **options: object) -> subprocess.Popen[str]:

@@ -7,8 +7,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,6 +20,7 @@ from support.studies import IDENTITY, OBJECTIVES, SITES, finished_trial, opened,
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.storage.database import sqlite_file
+from lrf_optuna.storage.study import IDENTITY as IDENTITY_KEY
 from lrf_optuna.storage.study import PLAN, StudyStore
 
 RECORDER = """
@@ -222,3 +225,108 @@ def test_the_file_of_a_url_is_known() -> None:
     assert sqlite_file("sqlite:///a/b.db") == Path("a/b.db")
     assert sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
     assert sqlite_file("postgresql://host/db") is None
+
+
+def test_every_process_learns_how_many_searched_before(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    assert [record.join(), opened(tmp_path).join(), record.join()] == [0, 1, 2]
+
+
+CLAIM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from lrf_optuna.errors import LrfError
+from support.studies import opened
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    opened(Path(sys.argv[2]), identity={"model": sys.argv[3]})
+    print("passed")
+except LrfError as error:
+    print(error)
+"""
+
+
+def test_of_processes_that_begin_with_different_identities_one_passes(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", CLAIM, str(Path(__file__).parents[1]), str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen([*arguments, model], **pipes) for model in "abcd"]  # type: ignore[call-overload]
+    for process in running:
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120)[0] for process in running]
+    assert said.count("passed\n") == 1
+    assert sum("'s' has 0 trials with another model: give another --name" in text for text in said) == 3
+
+
+def test_an_identity_is_set_and_checked_in_one_transaction(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    late: list[LrfError] = []
+
+    def compete() -> None:
+        try:
+            opened(tmp_path, "new", identity={"model": "theirs"})
+        except LrfError as error:
+            late.append(error)
+
+    optuna.create_study(study_name="new", storage=url_in(tmp_path), directions=["minimize"] * 2)
+    ours = StudyStore(record.database, "new")
+    other = threading.Thread(target=compete)
+
+    def while_the_other_waits(stored: object) -> dict[str, str]:
+        assert stored is None
+        other.start()
+        other.join(0.5)
+        assert other.is_alive(), "the other process waits for the transaction"
+        return {"model": "ours"}
+
+    ours.change(IDENTITY_KEY, while_the_other_waits)
+    other.join()
+    assert "another model" in str(late[0])
+    assert ours.study.user_attrs[IDENTITY_KEY] == {"model": "ours"}
+
+
+def last_version(folder: Path, **attributes: Any) -> optuna.Study:
+    """A study with the attributes that the last version wrote, by plain Optuna."""
+    folder.mkdir(exist_ok=True)
+    study = optuna.create_study(study_name="s", storage=url_in(folder), directions=["minimize"] * 2)
+    study.set_metric_names(list(OBJECTIVES))
+    for key, value in ({"lrf:question": IDENTITY, "lrf:spec": "{}", "lrf:processes": 1} | attributes).items():
+        study.set_user_attr(key, value)
+    for number in range(3):
+        study.add_trial(finished_trial(number))
+    return study
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_study_of_the_last_version_opens_or_is_refused_by_what_differs(tmp_path: Path) -> None:
+    last_version(tmp_path, **{"lrf:space": {"layer0": ["svd"]}})
+    for record in (opened(tmp_path), StudyStore.read(url_in(tmp_path))):
+        assert [candidate.trial for candidate in record.candidates()] == [0, 1, 2]
+    assert opened(tmp_path).join() == 1
+    assert opened(tmp_path).append([finished_trial(3)], most=4) == [3]
+    changed = IDENTITY | {"space": "of a later version"}
+    remedy = "give another --name, or start again after `optuna delete-study --study-name s`"
+    for refused in (
+        lambda: opened(tmp_path, identity=changed),
+        lambda: StudyStore.check(url_in(tmp_path), "s", changed),
+    ):
+        with pytest.raises(LrfError, match=f"'s' has 4 trials with another space: {remedy}") as error:
+            refused()
+        assert "\n" not in str(error.value)
+
+
+def test_optunas_verbosity_stays_as_the_user_set_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import optuna, lrf_optuna.storage.study\nprint(optuna.logging.get_verbosity() == optuna.logging.INFO)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "True\n"
+    before = optuna.logging.get_verbosity()
+    for verbosity in (optuna.logging.DEBUG, optuna.logging.ERROR):
+        optuna.logging.set_verbosity(verbosity)
+        opened(tmp_path, f"at {verbosity}")
+        assert optuna.logging.get_verbosity() == verbosity
+    optuna.logging.set_verbosity(before)
+    assert "A new study created" not in capsys.readouterr().err
