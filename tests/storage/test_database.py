@@ -45,7 +45,7 @@ except LrfError as error:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-"""Appends batches of 50 trials. Optuna's migrations leave classes behind, whose collection calls Python code where Python
+"""Appends batches of 50 trials. Optuna's migrations leave classes behind, whose collection calls code where Python
 ignores Ctrl-C; so they are collected first."""
 
 
