@@ -1,4 +1,4 @@
-"""How long work tells how far it is: one small protocol, and the silent one for libraries and tests."""
+"""Progress of long work: the protocol that every long function reports to, and the silent one for libraries."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Protocol
 
 
 class Step(Protocol):
-    """Moves a task on by `n`; `note` says how it stands in a few words."""
+    """Advances a task by `n` steps. `note` is a short text beside its bar."""
 
     def __call__(self, n: int, note: str = "") -> None: ...
 
 
 class Progress(Protocol):
-    """Where tasks are shown."""
+    """Shows tasks and messages to a user."""
 
     def task(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Step]:
-        """Show a task of `total` steps, `done` of them before now, for as long as the block runs."""
+        """Show a task of `total` steps while the block runs; `done` steps are finished already."""
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Show a line of text that stays."""
 
 
 class Silent:

@@ -1,10 +1,9 @@
-"""What a person sees in the terminal: progress bars, the closing tables, the front, the layers."""
+"""Progress as bars in the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -20,32 +19,30 @@ from rich.text import Text
 
 from lrf_optuna.progress import Step
 
-if TYPE_CHECKING:
-    pass
-
 FEW = 2
-"""Steps of a task up to which percents say more than a count."""
+"""Steps of a task, at most, for which a percentage is shown in the place of a count: 1/2 says less than 50 %."""
 WIDEST, BESIDE = 32, 76
-"""Columns of a progress bar at most, and of what stands beside it: the bar gives way where a terminal is narrow."""
+"""Columns of a bar at most, and columns of the texts beside it: in a narrow terminal the bar is shorter."""
 
 
 class Steps(MofNCompleteColumn):
-    """How many steps of a task are done, or percents where they are few."""
+    """The steps of a task that are done, as a count or as a percentage."""
 
     def render(self, task: Task) -> Text:
         return super().render(task) if (task.total or 0) > FEW else Text(f"{task.percentage:>3.0f} %")
 
 
 class Bars:
-    """Progress as bars on a console; a line a task where the output is not a terminal. Every step calls `check`.
+    """Progress (`lrf_optuna.progress.Progress`) as bars on a console. Every step calls `check`.
 
-    A task within another one has its bar below that one's for as long as it runs, and leaves no line.
+    Where the output is not a terminal, each task is one line. A task inside another has its bar below the other's bar
+    while it runs, and no line stays of it.
     """
 
     def __init__(self, console: Console, check: Callable[[], None] = lambda: None) -> None:
         self.console, self.check = console, check
         self.around: Progress | None = None
-        """The bars of the task that is under way."""
+        """The bars of the outermost task that runs, if any."""
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
@@ -64,7 +61,7 @@ class Bars:
 
     @contextmanager
     def bars(self) -> Iterator[Progress]:
-        """Those of the task around this one, else new ones."""
+        """The bars of the task around this one, or new bars."""
         if self.around:
             yield self.around
             return

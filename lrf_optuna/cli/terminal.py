@@ -1,4 +1,4 @@
-"""The terminal while a command runs: one-line errors, Ctrl-C, progress bars, log.txt, no chatter of libraries."""
+"""The terminal while a command runs: one-line errors, Ctrl-C, progress bars, log.txt, no messages of libraries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLAIN = {"→": "->", "←": "<-", "–": "-", "━": "-", "╸": "-", "╺": "-
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose user mistakes are one line and exit code 2, and whose Ctrl-C loses nothing."""
+    """The command with user mistakes as one line and exit code 2, and with Ctrl-C as one line and exit code 130."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ def session(folder: Path, loads: bool = True, on_stderr: bool = False) -> Iterat
 
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """What the library logs goes to log.txt in the run folder, once something has made the folder."""
+    """The library's log goes to log.txt in the run folder, once the folder exists."""
     log = logging.getLogger("lrf_optuna")
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -108,7 +108,7 @@ def logged(folder: Path) -> Iterator[None]:
 
 
 class LogFile(logging.Handler):
-    """Appends to a file from the first thing on that was done; a run that is refused leaves no file."""
+    """Appends to a file, once the run folder exists and something was done: a run that is refused leaves no file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -118,6 +118,6 @@ class LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.waiting.append(self.format(record))
         if self.path.exists() or (record.levelno == logging.INFO and self.path.parent.is_dir()):
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in self.waiting)
             self.waiting.clear()
