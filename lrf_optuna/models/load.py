@@ -101,13 +101,9 @@ def load_like(path: Path, model: keras.Model) -> keras.Model:
 
 def custom_objects(model: keras.Model) -> dict[str, Any]:
     """Name -> class or function, for all in the layers of a model that Keras does not know by itself."""
-    values = [value for layer in model._flatten_layers() for value in (layer, *vars(layer).values())]
-    found = [
-        value if inspect.isroutine(value) else type(value)
-        for value in values
-        if hasattr(value, "get_config") or inspect.isroutine(value)
-    ]
-    return {one.__name__: one for one in found if not one.__module__.startswith(("keras.", "builtins"))}
+    values = [value for layer in model._flatten_layers() for value in (type(layer), getattr(layer, "activation", None))]
+    found = [value for value in values if isinstance(value, type) or inspect.isfunction(value)]
+    return {value.__name__: value for value in found if not value.__module__.startswith("keras.")}
 
 
 def _reason(message: str) -> str:

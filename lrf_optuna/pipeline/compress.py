@@ -14,14 +14,11 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.files import digest
 from lrf_optuna.models.forward import weights_of
 from lrf_optuna.models.load import load_like
+from lrf_optuna.pipeline.inputs import DATA_OBJECT, MODEL_OBJECT
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
 
-OBJECT = "keras.Model"
-"""The model's path in the specification of a study whose model was given as an object."""
-ARRAYS = "arrays"
-"""The data's path in the specification of a study whose data were given as arrays."""
 KEYWORDS = {"epochs": "tune", "divide": "preprocess: divide", "mean": "preprocess: mean", "std": "preprocess: std"}
 """Option of the command line -> the argument of `compress` with another name."""
 
@@ -55,8 +52,8 @@ def compress(
     with python_words():
         plain = StudySpec(
             name="study",
-            model=ModelSpec(path=str(model) if is_path else OBJECT),
-            data=DataSpec(path=str(data) if isinstance(data, (str, Path)) else ARRAYS),
+            model=ModelSpec(path=str(model) if is_path else MODEL_OBJECT),
+            data=DataSpec(path=str(data) if isinstance(data, (str, Path)) else DATA_OBJECT),
         )
         options: dict[str, object] = {
             "name": name or (None if out else default_name(model, plain)),
@@ -82,7 +79,7 @@ def default_name(model: Any, spec: StudySpec) -> str:
         return name_for(spec.model.path, spec.data.path)
     if not hasattr(model, "weights"):
         raise LrfError(f"the model should be a Keras model, a file or a name, but got {type(model).__name__}")
-    return f"{name_for(model.name, ARRAYS)}-{digest(*weights_of(model))[:6]}"
+    return f"{name_for(model.name, DATA_OBJECT)}-{digest(*weights_of(model))[:6]}"
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from lrf_optuna.storage.study import StudyStore
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
 GivenData: TypeAlias = Mapping[str, Any] | Data | None
+MODEL_OBJECT, DATA_OBJECT = "python:model", "python:data"
+"""The paths in a specification whose model or data were given as Python objects."""
 
 
 def load_inputs(
@@ -39,6 +41,8 @@ def load_inputs(
         data = dataset(spec, data)
         StudyStore.check(url, spec.name, data_identity(spec, data))  # before the net of other images is replaced
         model = load_zoo_model(spec, folder, data, progress)
+    elif model is None and spec.model.path == MODEL_OBJECT:
+        raise LrfError("the model of this study was a Python object: give model, or search again with a file")
     elif model is None:
         model = load_model(spec.model.path)
     shape, classes = describe_input(model)
@@ -54,6 +58,8 @@ def dataset(
 ) -> Data:
     """The data as given, of a mapping of arrays, or else loaded. `shape` and `classes` are those of the model."""
     seed = spec.search.seed
+    if data is None and spec.data.path == DATA_OBJECT:
+        raise LrfError("the data of this study were a Python object: give data, or search again with a file")
     if data is None:
         return load_data(spec.data, seed, shape, classes)
     if isinstance(data, Data):

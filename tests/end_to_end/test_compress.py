@@ -80,6 +80,71 @@ def test_compress_again_gives_the_model_that_is_there(digits_net: Any, arrays: d
         np.testing.assert_array_equal(a, b)
 
 
+def custom_net() -> Any:
+    """A network with a layer of a class that is not registered."""
+    import keras
+
+    class Shift(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x + 0.5
+
+    keras.utils.set_random_seed(1)
+    layers = [
+        keras.Input((8, 8, 1)),
+        keras.layers.Conv2D(16, 3, activation="tanh"),
+        Shift(),
+        keras.layers.Conv2D(16, 3, activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(10),
+    ]
+    return keras.Sequential(layers)
+
+
+def test_compress_again_gives_a_model_whose_custom_layers_are_not_registered(
+    arrays: dict[str, Any], tmp_path: Path
+) -> None:
+    model = custom_net()
+    first, one = lrf_optuna.compress(model, arrays, tune=False, out=tmp_path, **FAST)
+    second, other = lrf_optuna.compress(model, arrays, tune=False, out=tmp_path, **FAST)
+    assert one.to_dict() == other.to_dict()
+    images = arrays["x_test"][:8].astype(np.float32) / 16
+    np.testing.assert_allclose(np.asarray(first(images)), np.asarray(second(images)), atol=1e-6)
+    tuned, _ = lrf_optuna.compress(model, arrays, tune=1, out=tmp_path, **FAST)  # it begins with the built model
+    assert tuned.count_params() == first.count_params()
+
+
+def test_two_models_in_one_notebook_have_two_run_folders_and_the_same_one_resumes(
+    digits_net: Any, arrays: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    monkeypatch.chdir(tmp_path)
+    few = FAST | {"trials": 2, "tune": False}
+    for model in (digits_net, keras.models.clone_model(digits_net), digits_net):
+        lrf_optuna.compress(model, arrays, **few)
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    with pytest.raises(LrfError, match="another seed: give another name, or delete"):
+        lrf_optuna.compress(digits_net, arrays, seed=1, **few)
+
+
+def test_baselines_are_compared_with_what_compress_wrote(
+    digits_net: Any, arrays: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lrf_optuna.compress(digits_net, arrays, name="mine", tune=False, **FAST)
+    for study in ("mine", Path("runs") / "mine"):
+        found = lrf_optuna.compare_baselines(study, [0.6], model=digits_net, data=arrays)
+    assert lrf_optuna.Comparison.read(Path("runs/mine"), "mine") == found
+    assert found.blocks[0].row("ours").fitted is not None
+    assert "lagrangian" in (tmp_path / "runs" / "mine" / "report.html").read_text()
+    with pytest.raises(LrfError, match="the model of this study was a Python object: give model"):
+        lrf_optuna.compare_baselines("mine", [0.6])
+    with pytest.raises(LrfError, match="the data of this study were a Python object: give data"):
+        lrf_optuna.compare_baselines("mine", [0.6], model=digits_net)
+    with pytest.raises(LrfError, match="no study nothing here"):
+        lrf_optuna.compare_baselines("nothing", [0.6])
+
+
 @pytest.mark.parametrize("kind", [str, Path])
 def test_files_and_arrays_give_the_same(
     digits_net: Any, arrays: dict[str, Any], tmp_path: Path, kind: type[str] | type[Path]

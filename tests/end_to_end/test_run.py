@@ -14,7 +14,9 @@ import optuna
 import pytest
 from PIL import Image
 from support.norms import reestimate
+from typer.testing import CliRunner
 
+from lrf_optuna.cli.app import app
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.batchnorm import training_batches
@@ -302,7 +304,7 @@ def test_a_study_goes_on_with_another_sampler(spec: StudySpec, tmp_path: Path, c
 
 
 def test_an_unknown_sampler_is_refused_before_anything_is_written(spec: StudySpec, tmp_path: Path) -> None:
-    with pytest.raises(LrfError, match=r"unknown sampler 'nsga' .*there is: bred, nsga2, nsga3, random, tpe"):
+    with pytest.raises(LrfError, match=r"unknown sampler 'nsga' .*there is: gp, nsga2, nsga3, random, surrogate, tpe"):
         ran(spec, tmp_path / "new", search_sampler="nsga")
     assert not (tmp_path / "new").exists()
 
@@ -337,13 +339,40 @@ def test_a_model_that_was_built_is_tuned_without_building_it_again(spec: StudySp
     assert tuned.tuned.val_accuracy >= tuned.built.val_accuracy
 
 
-def test_without_tuning_a_tuned_model_makes_room_for_the_built_one(spec: StudySpec, tmp_path: Path) -> None:
-    ran(spec, tmp_path / "plain")
-    ran(spec, tmp_path / "both", tune_epochs=1)
-    again = ran(spec, tmp_path / "both")
-    assert again.tuned is None
-    assert json.loads((tmp_path / "both" / "result.json").read_text())["tuned"] is None
-    assert same_weights(model_of(tmp_path / "both"), model_of(tmp_path / "plain"))
+def test_an_untuned_model_replaces_a_tuned_one_only_where_it_is_forced_to(spec: StudySpec, tmp_path: Path) -> None:
+    ran(spec, tmp_path, tune_epochs=1)
+    before = contents(tmp_path)
+    with pytest.raises(LrfError, match=r"model\.keras is fine-tuned: give --force"):
+        ran(spec, tmp_path)
+    assert contents(tmp_path) == before
+    work = Run.open(spec, tmp_path, progress=Heard())
+    work.force = True
+    result = work.finish(work.search())
+    assert result.tuned is None
+    assert Result.read(tmp_path / "result.json").tuned is None
+    assert model_of(tmp_path).count_params() == result.built.params  # type: ignore[union-attr]
+
+
+def test_build_after_run_keeps_the_tuned_model_and_says_what_to_do(spec: StudySpec, tmp_path: Path) -> None:
+    ran(spec, tmp_path, search_trials=3, tune_epochs=1)
+    tuned = (tmp_path / "model.keras").read_bytes()
+    refused = CliRunner().invoke(app, ["build", str(tmp_path)])
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+    assert "--force" in refused.stderr
+    assert (tmp_path / "model.keras").read_bytes() == tuned
+    forced = CliRunner().invoke(app, ["build", str(tmp_path), "--force"], env={"COLUMNS": "300"})
+    assert forced.exit_code == 0, forced.stderr or forced.exception
+    assert str(tmp_path / "model.keras") in forced.stdout
+    assert (tmp_path / "model.keras").read_bytes() != tuned
+    assert Result.read(tmp_path / "result.json").tuned is None
+
+
+def test_a_fine_tune_that_is_stopped_leaves_the_tuned_model_of_before(spec: StudySpec, tmp_path: Path) -> None:
+    ran(spec, tmp_path, search_trials=3, tune_epochs=1)
+    before = {name: (tmp_path / name).read_bytes() for name in ("model.keras", "result.json")}
+    with pytest.raises(KeyboardInterrupt):
+        ran(spec, tmp_path, Heard("fine-tuning"), search_trials=3, tune_epochs=2)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
 @pytest.mark.parametrize("change", [{"tune_epochs": 2}, {"tune_distil": 0.0}])
