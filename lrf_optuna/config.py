@@ -14,16 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
 from lrf_optuna.errors import LrfError, lookup
 
@@ -61,11 +52,8 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function, zoo:NAME and keras:NAME
 PLAIN_NAMES = {"best", "checkpoint", "cnn", "final", "model", "net", "network", "original", "trained", "weights"}
 """Names of model files that do not say which network it is."""
-SHORT_MESSAGES = {
-    "missing": "is missing",
-    "too_short": "should not be empty",
-    "string_too_short": "should not be empty",
-}
+EMPTY = "should not be empty"
+SHORT_MESSAGES = {"missing": "is missing", "too_short": EMPTY, "string_too_short": EMPTY}
 """What is said in the place of pydantic's messages of these types."""
 
 
@@ -85,8 +73,8 @@ class Option:
     """What the command line shows of a setting.
 
     `name`: by default the field's; `unit`: of the value; `panel`: by default its section's; `shown`: the default in
-    words; `example`: a value with several numbers; `flag`: a second option, or the only one of a bool; `default` and
-    `kind`: the field's default and type.
+    words; `example`: a value with several numbers; `flag`: a second option, or the only one of a bool; `field`:
+    pydantic's, with default and type.
     """
 
     help: str
@@ -96,8 +84,7 @@ class Option:
     shown: str = ""
     example: str = ""
     flag: Flag | None = None
-    default: Any = None
-    kind: Any = str
+    field: Any = None
 
 
 def setting(default: Any, help: str, **more: Any) -> Any:
@@ -134,7 +121,7 @@ class DataSpec(Section):
 
     @field_validator("std")
     @classmethod
-    def _as_long_as_the_mean(cls, std: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    def _as_long_as_the_mean(cls, std: tuple[float, ...], info: Any) -> tuple[float, ...]:
         mean = info.data.get("mean", std)
         if len(mean) != len(std) and 1 not in (len(mean), len(std)):
             raise ValueError(f"should have as many numbers as mean ({len(mean)})")
@@ -202,7 +189,7 @@ class SearchSpec(Section):
 
     @field_validator("targets")
     @classmethod
-    def _among_the_objectives(cls, targets: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+    def _among_the_objectives(cls, targets: dict[str, float], info: Any) -> dict[str, float]:
         objectives = info.data.get("objectives", targets)
         for target in targets.keys() - objectives:
             raise ValueError(f"for {target!r} needs it among the objectives ({', '.join(objectives)})")
@@ -210,7 +197,7 @@ class SearchSpec(Section):
 
     @field_validator("workers")
     @classmethod
-    def _with_a_cache(cls, workers: int, info: ValidationInfo) -> int:
+    def _with_a_cache(cls, workers: int, info: Any) -> int:
         if workers > 1 and info.data.get("cache") is False:
             raise ValueError("should be 1 without a cache, because several workers share kernels through it")
         return workers
@@ -317,24 +304,16 @@ class StudySpec(Section):
         return self.model_copy(update={"model": model, "data": data, "search": search})
 
 
-SECTIONS: dict[str, type[Section]] = {
-    "": StudySpec,
-    "model": ModelSpec,
-    "data": DataSpec,
-    "search": SearchSpec,
-    "tune": TuneSpec,
+SECTIONS: dict[str, type[Section]]
+SECTIONS = {"": StudySpec, "model": ModelSpec, "data": DataSpec, "search": SearchSpec, "tune": TuneSpec}
+"""Name of a section -> its model; the empty name is the whole study."""
+OPTIONS = {
+    f"{section}.{key}".lstrip("."): replace(option, name=option.name or f"--{key.replace('_', '-')}", field=field)
+    for section, model in SECTIONS.items()
+    for key, field in model.model_fields.items()
+    if isinstance(option := cast("dict[str, Any]", field.json_schema_extra or {}).get("option"), Option)
 }
-
-
-def option_of(section: str, key: str) -> Option | None:
-    """What the command line shows of a setting; None where the section (empty for the name) does not have the key."""
-    field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
-    if field is None or not isinstance(field.json_schema_extra, dict):
-        return None
-    option = cast("Option", field.json_schema_extra["option"])
-    return replace(
-        option, name=option.name or f"--{key.replace('_', '-')}", default=field.default, kind=field.annotation
-    )
+"""Key of a setting ("search.trials") -> what the command line shows of it."""
 
 
 def is_file_name(path: str) -> bool:
@@ -377,7 +356,7 @@ def _complaint(error: ValidationError, options: bool) -> str:
     if not first["loc"]:
         return f"this is no JSON of a study: {first['msg']}"
     where = tuple(str(part) for part in first["loc"][:2])
-    option = option_of(where[0] if where[1:] else "", where[-1]) if options else None
+    option = OPTIONS.get(".".join(where)) if options else None
     key = option.name if option else f"[{where[0]}] {where[1]}" if len(where) > 1 else where[0]
     if first["type"] == "extra_forbidden":
         return _unknown(where)

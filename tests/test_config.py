@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from lrf_optuna.cli.studies import find_study
-from lrf_optuna.config import KEEP, DataSpec, StudySpec, option_of
+from lrf_optuna.config import KEEP, OPTIONS, DataSpec, StudySpec
 from lrf_optuna.data.augment import AUGMENTATIONS
 from lrf_optuna.errors import LrfError
 
@@ -182,10 +182,8 @@ def test_a_wrong_list_of_numbers_is_answered_with_a_right_one() -> None:
 
 
 def test_a_setting_has_its_option() -> None:
-    option = option_of("search", "targets")
-    assert option is not None
-    assert (option.name, option.panel, option.default) == ("--target", "Choice", {})
-    assert option_of("search", "nothing") is option_of("nothing", "trials") is None
+    option = OPTIONS["search.targets"]
+    assert (option.name, option.panel, option.field.default) == ("--target", "Choice", {})
 
 
 def test_every_augmentation_of_the_data_can_be_asked_for() -> None:

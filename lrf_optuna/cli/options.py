@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import typer
 
-from lrf_optuna.config import BUDGETS, MODELS, SECTIONS, Flag, Option, option_of
+from lrf_optuna.config import BUDGETS, MODELS, OPTIONS, Flag, Option
 from lrf_optuna.errors import LrfError
 
 PANELS = {"": "Options", "model": "Options", "data": "Data", "search": "Search", "tune": "Fine-tuning"}
@@ -63,17 +63,6 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 
 
-def settings() -> dict[str, Option]:
-    """Key ("search.trials") -> what the command line shows of the setting, in the order of the sections."""
-    keys = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
-    found = {f"{section}.{key}".lstrip("."): option_of(section, key) for section, key in keys}
-    return {key: option for key, option in found.items() if option}
-
-
-SETTINGS = settings()
-"""Every setting of a study by its key."""
-
-
 class Source(NamedTuple):
     """A parameter of a command, and the setting that it gives: by its text, or as a flag by the flag's value."""
 
@@ -90,7 +79,7 @@ def with_settings(*keys: str, default: str = "") -> Callable[[Callable[..., None
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        sources = [source for key in keys or SETTINGS for source in sources_of(key, default)]
+        sources = [source for key in keys or OPTIONS for source in sources_of(key, default)]
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
 
         def run(**given: Any) -> None:
@@ -106,10 +95,10 @@ def with_settings(*keys: str, default: str = "") -> Callable[[Callable[..., None
 
 def sources_of(key: str, default: str) -> Iterator[Source]:
     """The parameters that give a setting: its option, and its flag where no command has another `default`."""
-    shown, name = SETTINGS[key], key.replace(".", "_")
-    panel, types = shown.panel or PANELS[key.rpartition(".")[0]], types_in(shown.kind)
+    shown, name = OPTIONS[key], key.replace(".", "_")
+    panel, types = shown.panel or PANELS[key.rpartition(".")[0]], types_in(shown.field.annotation)
     if shown.help:
-        words, unit = default or shown.shown or in_words(shown.default), shown.unit or unit_of(types)
+        words, unit = default or shown.shown or in_words(shown.field.default), shown.unit or unit_of(types)
         info = option(shown.help, shown.name, default=words, unit=unit, panel=panel)
         yield Source(key, None, parameter(name, list[str] | None if dict in types else str | None, None, info))
     for number, flag in enumerate(shown.flag.name.split() if shown.flag and not default else ()):
@@ -119,8 +108,7 @@ def sources_of(key: str, default: str) -> Iterator[Source]:
 
 def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
     """A parameter with an option as typer reads it."""
-    annotation = Annotated[kind, info]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
 def values(texts: list[tuple[Source, Any]]) -> dict[str, Any]:
@@ -130,14 +118,14 @@ def values(texts: list[tuple[Source, Any]]) -> dict[str, Any]:
         if text in (None, False, []):
             continue
         if flag and key in found:
-            raise LrfError(f"{flag.name.split()[0]} goes with no {SETTINGS[key].name}: give one of them")
-        found[key] = flag.value if flag else value_of(SETTINGS[key], text)
+            raise LrfError(f"{flag.name.split()[0]} goes with no {OPTIONS[key].name}: give one of them")
+        found[key] = flag.value if flag else value_of(OPTIONS[key], text)
     return found
 
 
 def value_of(shown: Option, text: Any) -> Any:
     """The text of an option as a value of its setting, as far as it is one: the settings' model refuses the rest."""
-    types = types_in(shown.kind)
+    types = types_in(shown.field.annotation)
     if dict in types:
         return target_shares(text)
     if tuple in types:
@@ -169,10 +157,9 @@ def target_shares(texts: list[str]) -> dict[str, float]:
 def numbers(name: str, text: str | None, example: str) -> tuple[float, ...] | None:
     """The numbers of the option `name`. Raises LrfError for other text, and shows the `example`."""
     try:
-        found = None if text is None else tuple(float(part) for part in text.split(","))
+        return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError:
         raise LrfError(f"{name} should be numbers separated by commas, as in {example}, but got {text!r}") from None
-    return found
 
 
 def shares(name: str, text: str | None, example: str) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lrf_optuna.cli import options as o
 from lrf_optuna.cli.studies import check_files, study_of
 from lrf_optuna.cli.terminal import guarded
+from lrf_optuna.config import OPTIONS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
 
@@ -39,7 +40,7 @@ def layers(
     With --all-methods: what every method makes of every layer, one layer at a time.
     """
     if settings and not data:
-        raise LrfError(f"{o.SETTINGS[next(iter(settings))].name} is for the images of --data: give both")
+        raise LrfError(f"{OPTIONS[next(iter(settings))].name} is for the images of --data: give both")
     if not all_methods and (keeps or data):
         raise LrfError(f"{'--keeps' if keeps else '--data'} goes with --all-methods: give both")
     grid = o.shares("--keeps", keeps, "0.2,0.4")

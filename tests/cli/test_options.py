@@ -8,9 +8,9 @@ import pytest
 import typer
 
 from lrf_optuna.cli.app import app
-from lrf_optuna.cli.options import SETTINGS, in_words, shares, value_of
+from lrf_optuna.cli.options import in_words, shares, value_of
 from lrf_optuna.cli.studies import study_of
-from lrf_optuna.config import SECTIONS
+from lrf_optuna.config import OPTIONS, SECTIONS
 from lrf_optuna.errors import LrfError
 
 TEXTS: dict[str, tuple[Any, Any]] = {
@@ -36,16 +36,16 @@ def options_of(command: str) -> dict[str, Any]:
 
 def test_every_setting_of_a_study_is_an_option_of_run() -> None:
     wanted = {f"{section}.{key}".lstrip(".") for section, model in SECTIONS.items() for key in model.model_fields}
-    assert set(SETTINGS) == wanted - set(SECTIONS)
-    shown = {name for option in SETTINGS.values() for name in (option.name * bool(option.help),) if name}
-    flags = {name for option in SETTINGS.values() if option.flag for name in option.flag.name.split()}
+    assert set(OPTIONS) == wanted - set(SECTIONS)
+    shown = {name for option in OPTIONS.values() for name in (option.name * bool(option.help),) if name}
+    flags = {name for option in OPTIONS.values() if option.flag for name in option.flag.name.split()}
     assert set(options_of("run")) == shown | flags | {"study", "--out", "--knee", "--force"}
 
 
 def test_the_defaults_that_help_shows_are_those_of_a_study() -> None:
     plain = study_of(None, {"model.path": "zoo:lenet5", "data.path": "digits"})
     found = options_of("run")
-    for key, option in SETTINGS.items():
+    for key, option in OPTIONS.items():
         section, _, name = key.rpartition(".")
         if section and option.help and not option.shown:
             value = getattr(getattr(plain, section), name)
@@ -56,8 +56,8 @@ def test_the_defaults_that_help_shows_are_those_of_a_study() -> None:
 @pytest.mark.parametrize("key", TEXTS)
 def test_the_text_of_an_option_becomes_a_value_of_its_setting(key: str) -> None:
     text, value = TEXTS[key]
-    assert value_of(SETTINGS[key.strip()], text) == value
-    assert type(value_of(SETTINGS[key.strip()], text)) is type(value)
+    assert value_of(OPTIONS[key.strip()], text) == value
+    assert type(value_of(OPTIONS[key.strip()], text)) is type(value)
 
 
 def test_shares_are_ascending_and_a_decimal_comma_is_refused() -> None:
