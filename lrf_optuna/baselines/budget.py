@@ -13,10 +13,11 @@ from typing import TypeVar
 import numpy as np
 
 from lrf_optuna.baselines.evb import squared_values
-from lrf_optuna.chains.conv import Array, Conv, split
+from lrf_optuna.chains.conv import Array, Conv, split_groups
+from lrf_optuna.decompositions.base import PreparedDecomposition
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, compose
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.fitting.layer_fit import LayerFitter, as_matrix, is_nested
+from lrf_optuna.fitting.layer_fit import LayerFitter, as_matrix
 from lrf_optuna.models.inventory import plan_counts
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.scoring.option_table import Option, OptionTable, Shares
@@ -103,7 +104,11 @@ class RuleContext:
 
     def at_once(self, site: str, keeps: Sequence[float]) -> list[Choice]:
         """The distinct choices of a site that are cut from a factorization made once; the intact layer is no work."""
-        methods = [method for method in self.proxy.methods_of(site) if is_nested(DECOMPOSITIONS[method])]
+        methods = [
+            method
+            for method in self.proxy.methods_of(site)
+            if isinstance(DECOMPOSITIONS[method], PreparedDecomposition)
+        ]
         found = [self.proxy.choice(site, method, keep) for method in methods for keep in keeps]
         return list(dict.fromkeys([INTACT, *found]))
 
@@ -116,11 +121,11 @@ def weight_errors(
     `norm` is of a (window x cin) by cout matrix: `np.linalg.norm` is Frobenius'. Of several groups the largest counts.
     """
     fitter = LayerFitter(op, kernel)
-    whole = max(norm(as_matrix(part)) for part in split(kernel, op.groups))
+    whole = max(norm(as_matrix(part)) for part in split_groups(kernel, op.groups))
     found = {}
     for choice in choices:
         gone = kernel - compose(op, choice, fitter.fit(choice))
-        found[choice] = max(norm(as_matrix(part)) for part in split(gone, op.groups)) / max(whole, 1e-30)
+        found[choice] = max(norm(as_matrix(part)) for part in split_groups(gone, op.groups)) / max(whole, 1e-30)
     return found
 
 

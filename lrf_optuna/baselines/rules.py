@@ -15,7 +15,7 @@ import numpy as np
 
 from lrf_optuna.baselines.budget import Costs, RuleContext, checked, level, price, too_large
 from lrf_optuna.baselines.evb import evb_rank, squared_values
-from lrf_optuna.chains.conv import Array, split
+from lrf_optuna.chains.conv import Array, split_groups
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.fitting.layer_fit import as_matrix
@@ -66,7 +66,7 @@ def energy(bench: RuleContext, budget: Costs) -> Plan:
 
 def losses(bench: RuleContext, site: str) -> Array:
     """For ranks 0, 1, ... the share of a kernel's squared singular values that is lost, over all groups."""
-    groups = split(bench.proxy.kernels.originals[site], bench.proxy.sites[site].op.groups)
+    groups = split_groups(bench.proxy.kernels.originals[site], bench.proxy.sites[site].op.groups)
     squares = np.sum([squared_values(as_matrix(group)) for group in groups], axis=0)
     after = np.append(np.cumsum(squares[::-1])[::-1], 0.0)
     out: Array = after / max(float(after[0]), 1e-30)
@@ -109,7 +109,7 @@ def vbmf(bench: RuleContext, budget: Costs, *, methods: Sequence[str]) -> Plan:
 
 def evb_ranks(bench: RuleContext, site: str, method: str) -> list[tuple[int, int]]:
     """For each rank of a method the one that EVB finds (1 at least; of groups the largest), and the full rank."""
-    parts = split(bench.proxy.kernels.originals[site], bench.proxy.sites[site].op.groups)
+    parts = split_groups(bench.proxy.kernels.originals[site], bench.proxy.sites[site].op.groups)
     pairs = []
     for unfolded in UNFOLDINGS[method]:
         matrices = [unfolded(part) for part in parts]

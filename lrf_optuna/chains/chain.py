@@ -1,8 +1,6 @@
-"""What a layer computes and what it is factorized into, as inert shapes: `Conv`, `Chain`, `Site`.
+"""The chain of small stages in the place of a layer: its counts, its composed kernel and their gradients.
 
-Parameters, MACs and the dense kernel of a chain are derived here, once, for every decomposition. A Dense layer is a
-convolution whose window is `()`; its map is whatever positions it is applied to. A tensorized Dense layer is a chain of
-contractions: convolutions with the window `()` that act on one axis of the channels, seen as (lead, axis, trail).
+All three are derived here, once, for every decomposition. The chain of a tensorized Dense layer is one of contractions.
 """
 
 from __future__ import annotations
@@ -44,9 +42,9 @@ class Chain:
 
     def linearized(self, kernels: Kernels) -> tuple[Array, Callable[[Array], Kernels]]:
         """The composed kernel, and what turns a gradient by it into those by each stage kernel."""
-        known = self.partial(kernels)
-        back, whole = (backprop_contractions, known[0]) if self.tensorized else (backprop_chain, known[-1])
-        return whole, lambda gradient: back(self.stages, kernels, known, gradient.reshape(whole.shape))
+        products = self.partial(kernels)
+        back, whole = (backprop_contractions, products[0]) if self.tensorized else (backprop_chain, products[-1])
+        return whole, lambda gradient: back(self.stages, kernels, products, gradient.reshape(whole.shape))
 
     @property
     def tensorized(self) -> bool:
@@ -57,25 +55,25 @@ class Chain:
         """What the first i + 1 stages compose to; of a tensorized chain what those from the i-th do, a slice."""
         if self.tensorized:
             return nested_products(self.stages, kernels)
-        known = [ungrouped(self.stages[0], kernels[0])]
+        products = [ungrouped(self.stages[0], kernels[0])]
         for stage, kernel in zip(self.stages[1:], kernels[1:], strict=True):
-            known.append(known[-1] * kernel if stage.depthwise else known[-1] @ ungrouped(stage, kernel))
-        return known
+            products.append(products[-1] * kernel if stage.depthwise else products[-1] @ ungrouped(stage, kernel))
+        return products
 
 
-def backprop_chain(stages: Sequence[Conv], kernels: Kernels, known: Sequence[Array], gradient: Array) -> Kernels:
+def backprop_chain(stages: Sequence[Conv], kernels: Kernels, products: Sequence[Array], gradient: Array) -> Kernels:
     """Backwards through the products of a chain of convolutions, plain or depthwise."""
-    found: list[Array] = []
+    gradients: list[Array] = []
     for i in range(len(stages) - 1, 0, -1):
-        before, kernel = known[i - 1], kernels[i]
+        before, kernel = products[i - 1], kernels[i]
         if stages[i].depthwise:
             by_kernel, by_before = before * gradient, gradient * kernel
         else:
             by_kernel = np.swapaxes(before, -1, -2) @ gradient
             by_before = gradient @ np.swapaxes(kernel, -1, -2)
-        found.append(unbroadcast(by_kernel, kernel.shape))
+        gradients.append(unbroadcast(by_kernel, kernel.shape))
         gradient = unbroadcast(by_before, before.shape)
-    return (gradient, *reversed(found))
+    return (gradient, *reversed(gradients))
 
 
 def unbroadcast(array: Array, shape: tuple[int, ...]) -> Array:
@@ -91,23 +89,25 @@ def nested_products(stages: Sequence[Conv], kernels: Kernels) -> list[Array]:
     The first stage has no lead and the last no trail (a law of decompositions). A stage gives `(made, rank)` for each
     slice: `made` joins the lead of the next, `rank` goes into its kernel.
     """
-    known = [kernels[-1]]
+    products = [kernels[-1]]
     for i in range(len(stages) - 2, -1, -1):
         stage, made = stages[i], stages[i + 1].lead // stages[i].lead
         inside, outside = kernels[i].shape
-        after = known[0].reshape(outside // made, -1)
+        after = products[0].reshape(outside // made, -1)
         whole = (kernels[i].reshape(-1, outside // made) @ after).reshape(inside, made, stage.trail, -1)
-        known.insert(0, np.ascontiguousarray(whole.swapaxes(1, 2)).reshape(inside * stage.trail, -1))
-    return known
+        products.insert(0, np.ascontiguousarray(whole.swapaxes(1, 2)).reshape(inside * stage.trail, -1))
+    return products
 
 
-def backprop_contractions(stages: Sequence[Conv], kernels: Kernels, known: Sequence[Array], gradient: Array) -> Kernels:
+def backprop_contractions(
+    stages: Sequence[Conv], kernels: Kernels, products: Sequence[Array], gradient: Array
+) -> Kernels:
     """Backwards through `sliced`."""
-    found = []
+    gradients = []
     for i, kernel in enumerate(kernels[:-1]):
         (inside, outside), made, trail = kernel.shape, stages[i + 1].lead // stages[i].lead, stages[i].trail
         apart = gradient.reshape(inside, trail, made, -1).swapaxes(1, 2).reshape(inside * made, -1)
-        after = known[i + 1].reshape(outside // made, -1)
-        found.append((apart @ after.T).reshape(kernel.shape))
-        gradient = (kernel.reshape(-1, outside // made).T @ apart).reshape(known[i + 1].shape)
-    return *found, gradient
+        after = products[i + 1].reshape(outside // made, -1)
+        gradients.append((apart @ after.T).reshape(kernel.shape))
+        gradient = (kernel.reshape(-1, outside // made).T @ apart).reshape(products[i + 1].shape)
+    return *gradients, gradient

@@ -1,8 +1,7 @@
-"""What a layer computes and what it is factorized into, as inert shapes: `Conv`, `Chain`, `Site`.
+"""One linear operation as an inert shape: a convolution, a Dense layer or a contraction, and its counts.
 
-Parameters, MACs and the dense kernel of a chain are derived here, once, for every decomposition. A Dense layer is a
-convolution whose window is `()`; its map is whatever positions it is applied to. A tensorized Dense layer is a chain of
-contractions: convolutions with the window `()` that act on one axis of the channels, seen as (lead, axis, trail).
+A Dense layer is a convolution whose window is `()`; its map is whatever positions it is applied to. A contraction acts
+on one axis of the channels, seen as (lead, axis, trail).
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Conv:
         return replace(self, cin=self.cin // self.groups, cout=self.cout // self.groups, groups=1)
 
     def times(self, groups: int) -> Conv:
-        """That many of this convolution side by side, each on its own channels."""
+        """Several of this convolution side by side, each on its own channels."""
         return replace(self, cin=self.cin * groups, cout=self.cout * groups, groups=self.groups * groups)
 
     def pads(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -114,12 +113,12 @@ def ungrouped(op: Conv, kernel: Array) -> Array:
     return whole
 
 
-def split(kernel: Array, groups: int) -> list[Array]:
+def split_groups(kernel: Array, groups: int) -> list[Array]:
     """The kernels of the groups, each `(*window, cin // groups, cout // groups)`."""
     return np.split(kernel, groups, axis=-1)
 
 
-def joined(kernels: Sequence[Array]) -> Array:
+def join_groups(kernels: Sequence[Array]) -> Array:
     """One kernel of all groups."""
     return np.concatenate(kernels, axis=-1) if len(kernels) > 1 else kernels[0]
 
@@ -128,6 +127,11 @@ def contraction(lead: int, inside: int, outside: int, trail: int) -> Conv:
     """A stage that acts on one axis of the channels: `(lead, inside, trail)` to `(lead, outside, trail)`."""
     slices = lead * trail
     return Conv((), slices * inside, slices * outside, (), (), lead=lead, trail=trail)
+
+
+def window_axes(op: Conv) -> list[int]:
+    """The axes along which the window is more than a point."""
+    return [axis for axis, size in enumerate(op.window) if size > 1]
 
 
 def pointwise(op: Conv, cin: int, cout: int) -> Conv:

@@ -1,4 +1,4 @@
-"""Products and solutions that know what a matrix looks like: about half the work of those that do not."""
+"""Solutions, products and singular vectors that use the structure of a matrix, for about half the work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lrf_optuna.chains.conv import Array
 
 
 def solve_positive_definite(gram: Array, right: Array) -> Array:
-    """The X with G X = B, for a symmetric positive definite G, of which only half is looked at."""
+    """The X with G X = B for a symmetric positive definite G; LAPACK reads only one half of G."""
     from scipy.linalg import lapack
 
     solve = lapack.dposv if gram.dtype == np.float64 else lapack.sposv
@@ -32,20 +32,20 @@ def multiply_triangular(factor: Array, matrix: Array, transposed: bool = False) 
 
 
 LARGE = 2**25
-"""Entries of a matrix above which its second moments are summed in its own precision, not in double."""
-FEW = 8
-"""How many times fewer singular vectors than there are make the randomized method the cheaper one."""
+"""Entries of a matrix above which its second moments are summed in its own precision, to halve their memory."""
+RANDOMIZED_RATIO = 8
+"""Ratio of all singular vectors to the wanted ones from which the randomized method is the cheaper one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Singular:
-    """A matrix and its singular vectors on the smaller side, those of the largest values first."""
+class SingularVectors:
+    """A matrix and its singular vectors on the smaller side, in the order of falling values."""
 
     matrix: Array
     vectors: Array
     values: Array
     columns: bool
-    """Whether the vectors are those of the columns, `(n, k)`, or of the rows, `(m, k)`."""
+    """Whether the vectors are right ones, `(n, k)`, or left ones, `(m, k)`."""
 
     def truncated(self, rank: int, left: float = 0.5) -> tuple[Array, Array]:
         """The best `(m, rank) @ (rank, n)` in the Frobenius norm (Eckart and Young 1936).
@@ -53,37 +53,37 @@ class Singular:
         The values are on both sides, to the power `left` on the left one: with 0 its columns are orthonormal.
         """
         vectors, values = self.vectors[:, :rank], self.values[:rank]
-        alive = values > 1e-7 * max(float(self.values[0]), 1e-30)
-        values = np.where(alive, values, 1)
+        nonzero = values > 1e-7 * max(float(self.values[0]), 1e-30)
+        values = np.where(nonzero, values, 1)
         if self.columns:
-            first, last = self.matrix @ (vectors * (alive * values ** (left - 1))), (vectors * values ** (1 - left)).T
+            first, last = self.matrix @ (vectors * (nonzero * values ** (left - 1))), (vectors * values ** (1 - left)).T
         else:
-            first, last = vectors * values**left, (vectors * (alive * values**-left)).T @ self.matrix
+            first, last = vectors * values**left, (vectors * (nonzero * values**-left)).T @ self.matrix
         return padded(first, rank, 1), padded(last, rank, 0)
 
 
-def singular(matrix: Array, most: int | None = None) -> Singular:
-    """The singular vectors and values of an `(m, n)` matrix: all, or those of the `most` largest values.
+def singular_vectors(matrix: Array, count: int | None = None) -> SingularVectors:
+    """The singular vectors and values of an `(m, n)` matrix: all, or those of the `count` largest values.
 
-    Where few of a large matrix are asked for, by random projections (Halko et al. 2011), always the same ones.
+    Few vectors of a large matrix come from random projections (Halko et al. 2011) with a fixed seed.
     """
     columns = matrix.shape[1] <= matrix.shape[0]
     side = min(matrix.shape)
-    if most is not None and FEW * most < side and matrix.size > LARGE // 16:
-        return sketched(matrix, most, columns)
+    if count is not None and RANDOMIZED_RATIO * count < side and matrix.size > LARGE // 16:
+        return sketched(matrix, count, columns)
     rows = matrix if matrix.size > LARGE else matrix.astype(np.float64)
     squares, vectors = np.linalg.eigh((rows.T @ rows if columns else rows @ rows.T).astype(np.float64))
     values = np.sqrt(np.maximum(squares[::-1], 0))
-    return Singular(matrix, vectors[:, ::-1].astype(matrix.dtype), values.astype(matrix.dtype), columns)
+    return SingularVectors(matrix, vectors[:, ::-1].astype(matrix.dtype), values.astype(matrix.dtype), columns)
 
 
-def sketched(matrix: Array, most: int, columns: bool) -> Singular:
+def sketched(matrix: Array, count: int, columns: bool) -> SingularVectors:
     """The leading singular vectors from random projections."""
     from sklearn.utils.extmath import randomized_svd
 
-    left, values, right = randomized_svd(matrix, most, n_iter=4, random_state=0)
+    left, values, right = randomized_svd(matrix, count, n_iter=4, random_state=0)
     vectors = right.T if columns else left
-    return Singular(matrix, vectors.astype(matrix.dtype), values.astype(matrix.dtype), columns)
+    return SingularVectors(matrix, vectors.astype(matrix.dtype), values.astype(matrix.dtype), columns)
 
 
 def padded(matrix: Array, rank: int, axis: int) -> Array:

@@ -1,9 +1,4 @@
-"""What a layer computes and what it is factorized into, as inert shapes: `Conv`, `Chain`, `Site`.
-
-Parameters, MACs and the dense kernel of a chain are derived here, once, for every decomposition. A Dense layer is a
-convolution whose window is `()`; its map is whatever positions it is applied to. A tensorized Dense layer is a chain of
-contractions: convolutions with the window `()` that act on one axis of the channels, seen as (lead, axis, trail).
-"""
+"""A site: a layer of a network that can be factorized."""
 
 from __future__ import annotations
 

@@ -1,15 +1,11 @@
-"""What a decomposition is (its laws) and the table of those there are.
-
-A new one is a file here and a name in `DECOMPOSITIONS`; the laws are then tested on it. A user's own joins by
-`register`, or as an entry point of its package: then the laws are checked when it does.
-"""
+"""What a decomposition is: the protocol and its laws."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.chains.conv import Array, Conv, Kernels
 
 
 class Decomposition(Protocol):
@@ -27,10 +23,10 @@ class Decomposition(Protocol):
 
     @property
     def name(self) -> str:
-        """The word that plans and study files use."""
+        """The name in plans and study files."""
 
     def applies(self, op: Conv) -> bool:
-        """Whether this operation can be decomposed so."""
+        """Whether this operation can be decomposed by this method."""
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         """The largest ranks whose chain has at most the share `keep` of the operation's weights."""
@@ -38,5 +34,19 @@ class Decomposition(Protocol):
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         """The stages, from shapes alone."""
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         """The stage kernels that approximate `kernel` (`op.kernel_shape`) in the Frobenius norm."""
+
+
+@runtime_checkable
+class PreparedDecomposition(Decomposition, Protocol):
+    """A decomposition whose ranks are all cut from one factorization, which is made once for a kernel.
+
+    One law more: `truncate` of what `prepare` returns equals `factorize`.
+    """
+
+    def prepare(self, op: Conv, kernel: Array) -> Any:
+        """The part of the factorization that all ranks share."""
+
+    def truncate(self, op: Conv, prepared: Any, ranks: tuple[int, ...]) -> Kernels:
+        """The stage kernels for these ranks."""

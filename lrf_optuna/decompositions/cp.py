@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import final
 
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv, along, entering, pointwise, spatial
+from lrf_optuna.chains.conv import Array, Conv, Kernels, along, entering, pointwise, spatial, window_axes
 from lrf_optuna.chains.linalg import solve_positive_definite
 from lrf_optuna.decompositions.ranks import largest
 
-SWEEPS, FEWEST_SWEEPS = 30, 5
-MOST_PRODUCTS = 1e10
-"""Multiplications of a factorization at most: a large kernel gets fewer sweeps, so that it takes about a second."""
-RIDGE = 1e-6
-"""Of the mean diagonal of the normal equations."""
-TOLERANCE = 1e-5
-"""ALS ends when a sweep lowers the relative error by less."""
+ALS_SWEEPS, FEWEST_ALS_SWEEPS = 30, 5
+"""Sweeps of alternating least squares (ALS): at most, and at least for large kernels."""
+ALS_PRODUCTS = 1e10
+"""Multiplications of a factorization: a large kernel gets fewer sweeps, so that it takes about a second."""
+RIDGE_OF_NORMAL_EQUATIONS = 1e-6
+"""Share of the mean diagonal of the normal equations."""
+ALS_TOLERANCE = 1e-5
+"""Decrease of the relative squared error in a sweep below which ALS ends."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class CP:
     """CP: 1 x 1 to r channels, a depthwise stage along each axis of the window, 1 x 1 (Lebedev et al. 2015)."""
@@ -32,45 +35,52 @@ class CP:
     name: str = "cp"
 
     def applies(self, op: Conv) -> bool:
-        return not op.pointwise and not op.transposed  # Keras has no depthwise transposed layer
+        return can_be_depthwise(op)
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         return (largest(lambda r: self.chain(op, (r,)).params, most_terms(op), keep * op.params),)
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         (r,) = ranks
-        middle = [along(op, axis, r, r, groups=r) for axis in axes(op)]
+        middle = [along(op, axis, r, r, groups=r) for axis in window_axes(op)]
         return Chain((entering(op, r), *middle, pointwise(op, r, op.cout)))
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         (r,) = ranks
-        sizes = tuple(op.window[axis] for axis in axes(op))
+        sizes = tuple(op.window[axis] for axis in window_axes(op))
         *middle, inside, outside = als(kernel.reshape(*sizes, op.cin, op.cout), r)
-        windows = [on_axis(op, axis, factor) for axis, factor in zip(axes(op), middle, strict=True)]
+        windows = [on_axis(op, axis, factor) for axis, factor in zip(window_axes(op), middle, strict=True)]
         ones = (1,) * len(op.window)
         return inside.reshape(*ones, op.cin, r), *windows, outside.T.reshape(*ones, r, op.cout)
 
 
+@final
 @dataclass(frozen=True, slots=True)
-class CP3(CP):
+class CP3:
     """CP with the window in one piece: 1 x 1 to r channels, one depthwise stage, 1 x 1 to cout."""
 
     name: str = "cp3"
+
+    def applies(self, op: Conv) -> bool:
+        return can_be_depthwise(op)
+
+    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
+        return (largest(lambda r: self.chain(op, (r,)).params, most_terms(op), keep * op.params),)
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         (r,) = ranks
         return Chain((pointwise(op, op.cin, r), spatial(op, r, r, groups=r), pointwise(op, r, op.cout)))
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         (r,) = ranks
         window, inside, outside = als(kernel.reshape(-1, op.cin, op.cout), r)
         ones = (1,) * len(op.window)
         return inside.reshape(*ones, op.cin, r), window.reshape(*op.window, 1, r), outside.T.reshape(*ones, r, op.cout)
 
 
-def axes(op: Conv) -> list[int]:
-    """The axes along which the window is more than a point."""
-    return [axis for axis, size in enumerate(op.window) if size > 1]
+def can_be_depthwise(op: Conv) -> bool:
+    """Whether Keras has depthwise layers for the window of an operation: there are no transposed ones."""
+    return not op.pointwise and not op.transposed
 
 
 def on_axis(op: Conv, axis: int, factor: Array) -> Array:
@@ -91,14 +101,14 @@ def als(tensor: Array, rank: int) -> list[Array]:
     Sweeps are extrapolated with Nesterov's momentum, restarted when the error rises (Mitchell, Ye and De Sterck 2020).
     The columns of all factors but the last have unit norm. Deterministic.
     """
-    factors = [start(unfolded(tensor, mode), rank) for mode in range(tensor.ndim)]
+    factors = [initial_factor(unfolded(tensor, mode), rank) for mode in range(tensor.ndim)]
     best, least, momentum = factors, np.inf, 0
-    for _ in range(int(np.clip(MOST_PRODUCTS / (2 * tensor.size * rank), FEWEST_SWEEPS, SWEEPS))):
+    for _ in range(int(np.clip(ALS_PRODUCTS / (2 * tensor.size * rank), FEWEST_ALS_SWEEPS, ALS_SWEEPS))):
         swept, error = sweep(tensor, factors)
         if error > least:
             factors, least, momentum = best, np.inf, 0
             continue
-        if least - error < TOLERANCE:
+        if least - error < ALS_TOLERANCE:
             return swept
         weight = momentum / (momentum + 3)
         factors = [new + weight * (new - old) for new, old in zip(swept, best, strict=True)]
@@ -109,7 +119,7 @@ def als(tensor: Array, rank: int) -> list[Array]:
 def sweep(tensor: Array, factors: list[Array]) -> tuple[list[Array], float]:
     """One least-squares update of every factor, and the squared error relative to the tensor's norm.
 
-    The last mode, the longest, is contracted once for all the others; what is left are elementwise products.
+    The last mode, the longest, is contracted once for all the others, and elementwise products remain.
     """
     factors, rank = list(factors), factors[0].shape[1]
     *sizes, last = tensor.shape
@@ -118,27 +128,29 @@ def sweep(tensor: Array, factors: list[Array]) -> tuple[list[Array], float]:
     grams = [factor.T @ factor for factor in factors]
     for mode in range(len(sizes)):
         others = [i for i in range(len(sizes)) if i != mode]
-        target = reduce(np.multiply, [spread(factors[i], i, len(sizes)) for i in others], contracted).sum(tuple(others))
-        found = solved(reduce(np.multiply, [grams[i] for i in (*others, -1)]), target)
+        target = reduce(np.multiply, [broadcastable(factors[i], i, len(sizes)) for i in others], contracted).sum(
+            tuple(others)
+        )
+        found = solve_with_ridge(reduce(np.multiply, [grams[i] for i in (*others, -1)]), target)
         factors[mode] = found / np.maximum(np.linalg.norm(found, axis=0), 1e-30)
         grams[mode] = factors[mode].T @ factors[mode]
-    joined = reduce(np.multiply, [spread(factor, i, len(sizes)) for i, factor in enumerate(factors[:-1])])
-    target, normal = matrix.T @ joined.reshape(-1, rank), reduce(np.multiply, grams[:-1])
-    factors[-1] = solved(normal, target)
+    khatri_rao = reduce(np.multiply, [broadcastable(factor, i, len(sizes)) for i, factor in enumerate(factors[:-1])])
+    target, normal = matrix.T @ khatri_rao.reshape(-1, rank), reduce(np.multiply, grams[:-1])
+    factors[-1] = solve_with_ridge(normal, target)
     # |T - T'|^2 = |T|^2 - 2 <T, T'> + |T'|^2
-    apart = np.sum(normal * (factors[-1].T @ factors[-1])) - 2 * np.vdot(target, factors[-1])
-    return factors, 1 + float(apart) / (float(np.vdot(tensor, tensor)) or 1.0)
+    distance = np.sum(normal * (factors[-1].T @ factors[-1])) - 2 * np.vdot(target, factors[-1])
+    return factors, 1 + float(distance) / (float(np.vdot(tensor, tensor)) or 1.0)
 
 
-def solved(normal: Array, target: Array) -> Array:
-    """target (normal + ridge)^-1: the ridge bounds the components."""
+def solve_with_ridge(normal: Array, target: Array) -> Array:
+    """target (normal + ridge)^-1, where the ridge bounds the components."""
     rank = len(normal)
-    ridge = (RIDGE * np.trace(normal) / rank + 1e-30) * np.eye(rank, dtype=normal.dtype)
+    ridge = (RIDGE_OF_NORMAL_EQUATIONS * np.trace(normal) / rank + 1e-30) * np.eye(rank, dtype=normal.dtype)
     return solve_positive_definite(normal + ridge, target.T).T
 
 
-def spread(factor: Array, mode: int, modes: int) -> Array:
-    """A `(size, rank)` factor as an array of all modes and the rank, to be broadcast."""
+def broadcastable(factor: Array, mode: int, modes: int) -> Array:
+    """A `(size, rank)` factor as an array of all modes and the rank, for broadcasting."""
     shape = [1] * modes
     shape[mode] = len(factor)
     return factor.reshape(*shape, -1)
@@ -149,8 +161,8 @@ def unfolded(tensor: Array, mode: int) -> Array:
     return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
 
 
-def start(matrix: Array, rank: int) -> Array:
-    """The leading left singular vectors, and where the rank exceeds the mode's size, fixed random unit columns."""
+def initial_factor(matrix: Array, rank: int) -> Array:
+    """The leading left singular vectors; random unit columns, always equal, where the rank exceeds the mode's size."""
     size = len(matrix)
     vectors = np.linalg.eigh(matrix @ matrix.T)[1][:, ::-1][:, :rank]
     if rank > size:

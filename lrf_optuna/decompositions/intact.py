@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.chains.conv import Array, Conv, Kernels
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Intact:
     """The one-stage chain of the layer itself."""
@@ -23,5 +25,5 @@ class Intact:
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         return Chain((op,))
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         return (kernel.copy(),)

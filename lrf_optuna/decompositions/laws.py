@@ -1,4 +1,4 @@
-"""The laws of a decomposition, tried on a few small operations: a user's own is refused with the law that it breaks.
+"""The laws of a decomposition, checked on small operations: a user's own is refused with the law that it breaks.
 
 A new law is a function of (decomposition, operation) that says whether it is kept, and its sentence in `LAWS`.
 """
@@ -9,20 +9,18 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.decompositions.base import Decomposition, PreparedDecomposition
 from lrf_optuna.errors import LrfError
 
-if TYPE_CHECKING:
-    from lrf_optuna.decompositions.base import Decomposition
-
 PLAIN_NAME = re.compile(r"[A-Za-z][\w-]*")
-METHODS = ("applies", "ranks", "chain", "factorize")
-KEEPS = (0.05, 0.15, 0.3, 0.5, 0.8)
+METHODS_OF_A_DECOMPOSITION = ("applies", "ranks", "chain", "factorize")
+LAW_KEEPS = (0.05, 0.15, 0.3, 0.5, 0.8)
+"""Keeps at which the laws are checked, from small to large."""
 SLACK = 0.01
 """How much more relative squared error a larger chain may leave: iterative methods end near a minimum, not in it."""
 OPERATIONS = {
@@ -67,38 +65,40 @@ def check_form(method: Decomposition) -> None:
     name = getattr(method, "name", None)
     if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name):
         raise LrfError(f"a decomposition has a plain name (letters, digits, '_' and '-'), but got {name=}")
-    missing = [part for part in METHODS if not callable(getattr(method, part, None))]
+    missing = [part for part in METHODS_OF_A_DECOMPOSITION if not callable(getattr(method, part, None))]
     if missing:
-        raise LrfError(f"the decomposition {name!r} lacks {', '.join(missing)}: it should have {', '.join(METHODS)}")
+        raise LrfError(
+            f"the decomposition {name!r} lacks {', '.join(missing)}: it should have {', '.join(METHODS_OF_A_DECOMPOSITION)}"
+        )
 
 
-def chains(method: Decomposition, op: Conv) -> list[Chain]:
-    """The chains at `KEEPS`, from the smallest."""
-    return [method.chain(op, method.ranks(op, keep)) for keep in KEEPS]
+def chains_of(method: Decomposition, op: Conv) -> list[Chain]:
+    """The chains at `LAW_KEEPS`, from the smallest."""
+    return [method.chain(op, method.ranks(op, keep)) for keep in LAW_KEEPS]
 
 
 def has_whole_ranks(method: Decomposition, op: Conv) -> bool:
     """Ranks from 1 up, as many at every keep."""
-    ranks = [method.ranks(op, keep) for keep in KEEPS]
+    ranks = [method.ranks(op, keep) for keep in LAW_KEEPS]
     whole = all(isinstance(each, tuple) and all(type(rank) is int and rank >= 1 for rank in each) for each in ranks)
     return whole and len({len(each) for each in ranks}) == 1
 
 
 def keeps_to_the_budget(method: Decomposition, op: Conv) -> bool:
     """A chain's weights against the share that was asked for."""
-    pairs = zip(KEEPS, chains(method, op), strict=True)
+    pairs = zip(LAW_KEEPS, chains_of(method, op), strict=True)
     return all(chain.params <= keep * op.params or set(method.ranks(op, keep)) <= {1} for keep, chain in pairs)
 
 
 def grows(method: Decomposition, op: Conv) -> bool:
     """A chain's weights do not fall from one keep to the next."""
-    return all(less.params <= more.params for less, more in pairwise(chains(method, op)))
+    return all(less.params <= more.params for less, more in pairwise(chains_of(method, op)))
 
 
 def joins(method: Decomposition, op: Conv) -> bool:
     """Each stage takes the channels that the one before gives."""
-    channels = [[op.cin, *(stage.cout for stage in chain.stages)] for chain in chains(method, op)]
-    inputs = [[stage.cin for stage in chain.stages] for chain in chains(method, op)]
+    channels = [[op.cin, *(stage.cout for stage in chain.stages)] for chain in chains_of(method, op)]
+    inputs = [[stage.cin for stage in chain.stages] for chain in chains_of(method, op)]
     return all(c[:-1] == i and c[-1] == op.cout for c, i in zip(channels, inputs, strict=True))
 
 
@@ -106,13 +106,13 @@ def has_the_strides(method: Decomposition, op: Conv) -> bool:
     """The stages' strides multiply to the operation's."""
     return all(
         tuple(map(prod, zip(*(stage.strides for stage in chain.stages), strict=True))) == op.strides
-        for chain in chains(method, op)
+        for chain in chains_of(method, op)
     )
 
 
 def looks_once(method: Decomposition, op: Conv) -> bool:
     """Along each axis of the window one stage has it, as the operation does; no stage has a window elsewhere."""
-    for chain in chains(method, op):
+    for chain in chains_of(method, op):
         for axis, size in enumerate(op.window):
             looking = [stage for stage in chain.stages if stage.window[axis] > 1]
             if [stage.window[axis] for stage in looking] != [size] * (size > 1):
@@ -129,13 +129,13 @@ def can_be_layers(method: Decomposition, op: Conv) -> bool:
         chain.stages[-1].groups == 1
         and all(stage.groups == 1 or (stage.depthwise and not stage.transposed) for stage in chain.stages)
         and not any(max(s.strides) > 1 and max(s.dilation) > 1 for s in chain.stages if s.window)
-        for chain in chains(method, op)
+        for chain in chains_of(method, op)
     )
 
 
 def has_nested_views(method: Decomposition, op: Conv) -> bool:
     """Contractions only in Dense layers, and each sees the channels as the one before left them."""
-    tensorized = [chain for chain in chains(method, op) if chain.tensorized]
+    tensorized = [chain for chain in chains_of(method, op) if chain.tensorized]
     return all(op.window == () and goes_on(chain) for chain in tensorized)
 
 
@@ -155,9 +155,9 @@ def goes_on(chain: Chain) -> bool:
 def gives_kernels(method: Decomposition, op: Conv) -> bool:
     """One kernel a stage, of its shape, finite, in the dtype of the kernel that came in."""
     for dtype in (np.float32, np.float64):
-        for keep in (KEEPS[0], KEEPS[-1]):
+        for keep in (LAW_KEEPS[0], LAW_KEEPS[-1]):
             ranks = method.ranks(op, keep)
-            kernels = method.factorize(op, example(op).astype(dtype), ranks)
+            kernels = method.factorize(op, example_kernel(op).astype(dtype), ranks)
             shapes = [stage.kernel_shape for stage in method.chain(op, ranks).stages]
             fits = [k.shape for k in kernels] == shapes and {k.dtype for k in kernels} == {np.dtype(dtype)}
             if not (isinstance(kernels, tuple) and fits and all(np.isfinite(kernel).all() for kernel in kernels)):
@@ -165,31 +165,40 @@ def gives_kernels(method: Decomposition, op: Conv) -> bool:
     return True
 
 
+def is_cut_from_what_is_prepared(method: Decomposition, op: Conv) -> bool:
+    """The kernels of `truncate` are those of `factorize`, where a method has both."""
+    if not isinstance(method, PreparedDecomposition):
+        return True
+    kernel, ranks = example_kernel(op), method.ranks(op, LAW_KEEPS[-1])
+    cut = method.truncate(op, method.prepare(op, kernel), ranks)
+    return all(np.array_equal(a, b) for a, b in zip(cut, method.factorize(op, kernel, ranks), strict=True))
+
+
 def repeats(method: Decomposition, op: Conv) -> bool:
     """The same bits again for the same kernel."""
-    ranks = method.ranks(op, KEEPS[-1])
-    first, second = (method.factorize(op, example(op), ranks) for _ in range(2))
+    ranks = method.ranks(op, LAW_KEEPS[-1])
+    first, second = (method.factorize(op, example_kernel(op), ranks) for _ in range(2))
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def leaves_its_arguments(method: Decomposition, op: Conv) -> bool:
     """The kernel stays as it is, and no stage kernel is a view of it."""
-    kernel, ranks = example(op), method.ranks(op, KEEPS[-1])
+    kernel, ranks = example_kernel(op), method.ranks(op, LAW_KEEPS[-1])
     kernels = method.factorize(op, kernel, ranks)
-    return np.array_equal(kernel, example(op)) and not any(np.shares_memory(kernel, stage) for stage in kernels)
+    return np.array_equal(kernel, example_kernel(op)) and not any(np.shares_memory(kernel, stage) for stage in kernels)
 
 
 def gets_better(method: Decomposition, op: Conv) -> bool:
     """The relative squared error does not rise from one keep to the next."""
-    kernel, errors = example(op), []
-    for keep in KEEPS:
+    kernel, errors = example_kernel(op), []
+    for keep in LAW_KEEPS:
         ranks = method.ranks(op, keep)
         composed = method.chain(op, ranks).compose(method.factorize(op, kernel, ranks))
         errors.append(float(np.sum((kernel - composed) ** 2) / np.sum(kernel**2)))
     return all(more <= less + SLACK for less, more in pairwise(errors))
 
 
-def example(op: Conv, seed: int = 0) -> Array:
+def example_kernel(op: Conv, seed: int = 0) -> Array:
     """A kernel whose singular values fall off, as those of trained layers do."""
     rng = np.random.default_rng(seed)
     kernel = 0.3 * rng.standard_normal(op.kernel_shape)
@@ -208,6 +217,7 @@ LAWS: dict[str, Callable[[Decomposition, Conv], bool]] = {
     "every stage is plain or depthwise, the last one plain, none with stride and dilation": can_be_layers,
     "contractions go from the first factor of a Dense layer's inputs to the last": has_nested_views,
     "factorize gives a tuple of one finite kernel a stage, of its kernel_shape and the input's dtype": gives_kernels,
+    "truncate of what prepare returns equals factorize": is_cut_from_what_is_prepared,
     "equal input gives equal output": repeats,
     "arguments are left as they are": leaves_its_arguments,
     "the error does not rise with the ranks": gets_better,

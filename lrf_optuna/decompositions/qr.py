@@ -1,50 +1,64 @@
-"""Column-pivoted QR decomposition of a Dense or 1 x 1 kernel: the outputs that say most span the others."""
+"""Column-pivoted QR decomposition of a Dense or 1 x 1 kernel: r columns of the kernel span the others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
-from lrf_optuna.chains.conv import Array, Conv
-from lrf_optuna.decompositions.svd import SVD
+from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Array, Conv, Kernels
+from lrf_optuna.decompositions.svd import matrix_chain, matrix_kernels, matrix_ranks
 
 Pivoted = tuple[Array, Array, Array]
 """The matrix, the order of its columns, and R with its columns in that order."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
-class QR(SVD):
+class QR:
     """W P = Q R cut after r rows of R (Businger and Golub 1965): two pointwise stages, Q and R P'."""
 
     name: str = "qr"
 
-    def prepare(self, op: Conv, kernel: Array) -> Pivoted:  # type: ignore[override]
+    def applies(self, op: Conv) -> bool:
+        return op.pointwise
+
+    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
+        return matrix_ranks(op, keep)
+
+    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
+        return matrix_chain(op, ranks)
+
+    def prepare(self, op: Conv, kernel: Array) -> Pivoted:
         matrix = kernel.reshape(-1, op.cout)
         return matrix, *pivoted(matrix)
 
-    def truncate(self, op: Conv, prepared: Pivoted, ranks: tuple[int, ...]) -> tuple[Array, ...]:  # type: ignore[override]
+    def truncate(self, op: Conv, prepared: Pivoted, ranks: tuple[int, ...]) -> Kernels:
         from scipy.linalg import solve_triangular
 
         (r,), (matrix, order, upper) = ranks, prepared
-        alive = min(r, len(upper))
+        rank = min(r, len(upper))
         first, last = np.zeros((len(matrix), r), matrix.dtype), np.zeros((r, op.cout), matrix.dtype)
-        corner = upper[:alive, :alive]
-        first[:, :alive] = solve_triangular(corner, matrix[:, order[:alive]].T, trans="T", lower=False).T
-        last[:alive, order] = upper[:alive]
-        ones = (1,) * len(op.window)
-        return first.reshape(*ones, op.cin, r), last.reshape(*ones, r, op.cout)
+        corner = upper[:rank, :rank]
+        first[:, :rank] = solve_triangular(corner, matrix[:, order[:rank]].T, trans="T", lower=False).T
+        last[:rank, order] = upper[:rank]
+        return matrix_kernels(op, first, last)
+
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
+        return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
 def pivoted(matrix: Array) -> tuple[Array, Array]:
-    """Pivots and R of a column-pivoted QR: the Cholesky factor, pivoted, of the columns' second moments.
+    """Pivots and R of a column-pivoted QR, from the pivoted Cholesky factor of the columns' second moments.
 
-    The pivots are the same as those of Householder's way, at the speed of a matrix product. Rows of R that are
-    nothing but rounding are left out.
+    The pivots equal those of Householder's algorithm, at the speed of a matrix product. Rows of R that are only
+    rounding are left out.
     """
     from scipy.linalg.lapack import dpstrf
 
-    wide = matrix.astype(np.float64)
-    upper, order, rank, _ = dpstrf(wide.T @ wide, tol=-1.0)
+    exact = matrix.astype(np.float64)
+    upper, order, rank, _ = dpstrf(exact.T @ exact, tol=-1.0)
     rank = max(1, min(rank, *matrix.shape))
     return order - 1, np.triu(upper)[:rank].astype(matrix.dtype)

@@ -1,7 +1,7 @@
-"""What a decomposition is (its laws) and the table of those there are.
+"""The table of decompositions, and the ranks, chains and composed kernels of their choices.
 
-A new one is a file here and a name in `DECOMPOSITIONS`; the laws are then tested on it. A user's own joins by
-`register`, or as an entry point of its package: then the laws are checked when it does.
+A new decomposition is a file here and a name in `DECOMPOSITIONS`; its laws are then tested. A user's own joins by
+`register`, or as an entry point of its package, and its laws are checked at that moment.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from functools import cache, lru_cache
 from importlib.metadata import entry_points
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv, joined, split
+from lrf_optuna.chains.conv import Array, Conv, join_groups, split_groups
 from lrf_optuna.decompositions import laws
 from lrf_optuna.decompositions.base import Decomposition
 from lrf_optuna.decompositions.cp import CP, CP3
 from lrf_optuna.decompositions.intact import Intact
 from lrf_optuna.decompositions.qr import QR
-from lrf_optuna.decompositions.svd import SVD, ChannelSVD, SpatialSVD
+from lrf_optuna.decompositions.svd import MatrixSVD, SpatialSVD
 from lrf_optuna.decompositions.tt import TT
 from lrf_optuna.decompositions.tt_matrix import TTMatrix
 from lrf_optuna.decompositions.tucker import Tucker2
@@ -24,19 +24,20 @@ from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plans.plan import INTACT, Choice
 
 CACHED = 2**16
+"""Operations with a keep or a choice whose results are remembered."""
 PLUGINS = "lrf_optuna.decompositions"
-"""The group of the entry points; each is a decomposition, or a class that gives one without arguments."""
+"""The group of the entry points; each is a decomposition, or a class that makes one without arguments."""
 
 
 DECOMPOSITIONS: dict[str, Decomposition] = {
     d.name: d
     for d in (
         Intact(),
-        SVD(),
+        MatrixSVD("svd", pointwise=True),
         QR(),
         TTMatrix(),
         TTMatrix("kronecker", cores=2),
-        ChannelSVD(),
+        MatrixSVD("channel_svd", pointwise=False),
         SpatialSVD(),
         Tucker2(),
         CP(),
@@ -46,7 +47,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
 }
 
 BUILT_IN = dict(DECOMPOSITIONS)
-"""Those of this package: what they are made by does not change under their names."""
+"""The decompositions of this package: their code does not change under their names."""
 
 
 def register(decomposition: Decomposition) -> None:
@@ -77,7 +78,7 @@ def kind_of(decomposition: Decomposition) -> tuple[str, str]:
 
 @cache
 def load_plugins() -> None:
-    """Register, once, what installed packages offer as entry points. Raises LrfError that names the plug-in."""
+    """Register, once, the entry points of installed packages. Raises LrfError that names the plug-in."""
     for entry in sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name):
         try:
             found = entry.load()
@@ -96,13 +97,13 @@ def applicable_methods(op: Conv) -> tuple[str, ...]:
 
 
 def saving_methods(op: Conv) -> tuple[str, ...]:
-    """The names of the decompositions of which some chain has fewer weights than the operation."""
+    """The names of the decompositions with some chain that has fewer weights than the operation."""
     return tuple(name for name in applicable_methods(op) if choice_of(op, name, 0.0) != INTACT)
 
 
 @lru_cache(CACHED)
 def choice_of(op: Conv, method: str, keep: float) -> Choice:
-    """What (method, keep) means for `op`: exact ranks, or intact where the chain has no fewer parameters."""
+    """The choice of (method, keep) for `op`: exact ranks, or intact where the chain has no fewer parameters."""
     load_plugins()
     choice = Choice(method, lookup(DECOMPOSITIONS, method, "method").ranks(op.part, keep))
     return choice if chain_of(op, choice).params < op.params else INTACT
@@ -110,7 +111,7 @@ def choice_of(op: Conv, method: str, keep: float) -> Choice:
 
 @lru_cache(CACHED)
 def chain_of(op: Conv, choice: Choice) -> Chain:
-    """The chain that a choice puts in the place of `op`: that of one group, for every group."""
+    """The chain that a choice puts in the place of `op`: one group's chain, for every group."""
     load_plugins()
     method = lookup(DECOMPOSITIONS, choice.method, "method")
     if len(choice.ranks) != len(method.ranks(op.part, 0.5)) or not all(rank > 0 for rank in choice.ranks):
@@ -122,5 +123,5 @@ def chain_of(op: Conv, choice: Choice) -> Chain:
 def compose(op: Conv, choice: Choice, kernels: tuple[Array, ...]) -> Array:
     """The kernel `op.kernel_shape` that the stage kernels of a choice stand for."""
     chain = DECOMPOSITIONS[choice.method].chain(op.part, choice.ranks)
-    parts = zip(*(split(kernel, op.groups) for kernel in kernels), strict=True)
-    return joined([chain.compose(part) for part in parts])
+    parts = zip(*(split_groups(kernel, op.groups) for kernel in kernels), strict=True)
+    return join_groups([chain.compose(part) for part in parts])

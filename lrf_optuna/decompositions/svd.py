@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv, along, pointwise, spatial
-from lrf_optuna.chains.linalg import Singular, singular
+from lrf_optuna.chains.conv import Array, Conv, Kernels, along, pointwise, spatial
+from lrf_optuna.chains.linalg import SingularVectors, singular_vectors
 from lrf_optuna.decompositions.ranks import largest
 
 
+@final
 @dataclass(frozen=True, slots=True)
-class ChannelSVD:
-    """Channel SVD: the whole window into r channels, then 1 x 1 (Zhang et al. 2015)."""
+class MatrixSVD:
+    """SVD of the (window x cin) by cout matrix: the whole window into r channels, then 1 x 1 (Zhang et al. 2015).
 
-    name: str = "channel_svd"
+    `pointwise`: whether it is for Dense and 1 x 1 kernels, whose stride goes to the first stage, or for all others.
+    """
+
+    name: str
+    pointwise: bool
 
     def applies(self, op: Conv) -> bool:
-        return not op.pointwise
+        return op.pointwise == self.pointwise
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        return (largest(lambda r: self.chain(op, (r,)).params, full_rank(op), keep * op.params),)
+        return matrix_ranks(op, keep)
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
-        (r,) = ranks
-        return Chain((spatial(op, op.cin, r), pointwise(op, r, op.cout)))
+        return matrix_chain(op, ranks)
 
-    def prepare(self, op: Conv, kernel: Array) -> Singular:
-        return singular(kernel.reshape(-1, op.cout))
+    def prepare(self, op: Conv, kernel: Array) -> SingularVectors:
+        return singular_vectors(kernel.reshape(-1, op.cout))
 
-    def truncate(self, op: Conv, prepared: Singular, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-        first, last = prepared.truncated(ranks[0])
-        return first.reshape(*op.window, op.cin, -1), last.reshape(*(1,) * len(op.window), -1, op.cout)
+    def truncate(self, op: Conv, prepared: SingularVectors, ranks: tuple[int, ...]) -> Kernels:
+        return matrix_kernels(op, *prepared.truncated(ranks[0]))
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
-@dataclass(frozen=True, slots=True)
-class SVD(ChannelSVD):
-    """SVD of a Dense or 1 x 1 kernel: two pointwise stages; a stride is taken by the first, where it is cheapest."""
-
-    name: str = "svd"
-
-    def applies(self, op: Conv) -> bool:
-        return op.pointwise
-
-
+@final
 @dataclass(frozen=True, slots=True)
 class SpatialSVD:
     """Spatial SVD: the window's first axis into r channels, then the others into cout (Jaderberg et al. 2014)."""
@@ -60,8 +55,8 @@ class SpatialSVD:
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         first = op.window[0] * op.cin
-        most = min(first, op.params // first)
-        return (largest(lambda r: self.chain(op, (r,)).params, most, keep * op.params),)
+        full = min(first, op.params // first)
+        return (largest(lambda r: self.chain(op, (r,)).params, full, keep * op.params),)
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         (r,) = ranks
@@ -69,19 +64,31 @@ class SpatialSVD:
         others = replace(op, window=window, strides=strides, dilation=dilation, cin=r)
         return Chain((along(op, 0, op.cin, r), others))
 
-    def prepare(self, op: Conv, kernel: Array) -> Singular:
-        return singular(np.moveaxis(kernel, -2, 1).reshape(op.window[0] * op.cin, -1))
+    def prepare(self, op: Conv, kernel: Array) -> SingularVectors:
+        return singular_vectors(np.moveaxis(kernel, -2, 1).reshape(op.window[0] * op.cin, -1))
 
-    def truncate(self, op: Conv, prepared: Singular, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def truncate(self, op: Conv, prepared: SingularVectors, ranks: tuple[int, ...]) -> Kernels:
         first, last = prepared.truncated(ranks[0])
         ones = (1,) * (len(op.window) - 1)
         others = np.moveaxis(last.reshape(-1, *op.window[1:], op.cout), 0, -2)[None]
         return first.reshape(op.window[0], *ones, op.cin, -1), np.ascontiguousarray(others)
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
-def full_rank(op: Conv) -> int:
-    """The rank of a generic kernel as a (window x cin) by cout matrix."""
-    return min(op.params // op.cout, op.cout)
+def matrix_ranks(op: Conv, keep: float) -> tuple[int, ...]:
+    """The largest rank of a (window x cin) by cout matrix whose two factors have this share of the weights."""
+    full = min(op.params // op.cout, op.cout)
+    return (largest(lambda r: matrix_chain(op, (r,)).params, full, keep * op.params),)
+
+
+def matrix_chain(op: Conv, ranks: tuple[int, ...]) -> Chain:
+    """The chain of a matrix factorization of rank r: the whole window into r channels, then 1 x 1."""
+    (r,) = ranks
+    return Chain((spatial(op, op.cin, r), pointwise(op, r, op.cout)))
+
+
+def matrix_kernels(op: Conv, first: Array, last: Array) -> Kernels:
+    """The factors `(window x cin, r)` and `(r, cout)` as the kernels of a matrix chain."""
+    return first.reshape(*op.window, op.cin, -1), last.reshape(*(1,) * len(op.window), -1, op.cout)

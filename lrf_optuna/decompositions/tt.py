@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import final
 
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv, along, entering, pointwise
-from lrf_optuna.chains.linalg import Singular, singular
-from lrf_optuna.decompositions.cp import axes
+from lrf_optuna.chains.conv import Array, Conv, Kernels, along, entering, pointwise, window_axes
+from lrf_optuna.chains.linalg import SingularVectors, singular_vectors
 from lrf_optuna.decompositions.ranks import fraction, largest
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class TT:
     """Tensor train: 1 x 1, a full stage along each axis of the window, 1 x 1; every bond at one fraction."""
@@ -25,7 +26,7 @@ class TT:
         return not op.pointwise
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        full = bonds(op)
+        full = full_bonds(op)
         most = max(full)
 
         def at(t: int) -> tuple[int, ...]:
@@ -34,40 +35,40 @@ class TT:
         return at(largest(lambda t: self.chain(op, at(t)).params, most, keep * op.params))
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
-        middle = [along(op, axis, a, b) for axis, (a, b) in zip(axes(op), pairwise(ranks), strict=True)]
+        middle = [along(op, axis, a, b) for axis, (a, b) in zip(window_axes(op), pairwise(ranks), strict=True)]
         return Chain((entering(op, ranks[0]), *middle, pointwise(op, ranks[-1], op.cout)))
 
-    def prepare(self, op: Conv, kernel: Array) -> Singular:
-        return singular(np.moveaxis(kernel, -2, 0).reshape(op.cin, -1))
+    def prepare(self, op: Conv, kernel: Array) -> SingularVectors:
+        return singular_vectors(np.moveaxis(kernel, -2, 0).reshape(op.cin, -1))
 
-    def truncate(self, op: Conv, prepared: Singular, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def truncate(self, op: Conv, prepared: SingularVectors, ranks: tuple[int, ...]) -> Kernels:
         first, rest = prepared.truncated(ranks[0], left=0)
         ones, kernels = (1,) * len(op.window), []
-        for axis, bond, rank in zip(axes(op), ranks, ranks[1:], strict=False):
+        for axis, bond, rank in zip(window_axes(op), ranks, ranks[1:], strict=False):
             window = [1] * len(op.window)
             window[axis] = op.window[axis]
-            core, rest = singular(rest.reshape(bond * op.window[axis], -1), rank).truncated(rank, left=0)
+            core, rest = singular_vectors(rest.reshape(bond * op.window[axis], -1), rank).truncated(rank, left=0)
             kernels.append(np.moveaxis(core.reshape(bond, -1, rank), 1, 0).reshape(*window, bond, rank))
         return first.reshape(*ones, op.cin, -1), *kernels, rest.reshape(*ones, -1, op.cout)
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
-def modes(op: Conv) -> tuple[int, ...]:
+def tensor_shape(op: Conv) -> tuple[int, ...]:
     """The sizes of the tensor: cin, the window's axes, cout."""
-    return (op.cin, *(op.window[axis] for axis in axes(op)), op.cout)
+    return (op.cin, *(op.window[axis] for axis in window_axes(op)), op.cout)
 
 
-def bonds(op: Conv) -> list[int]:
+def full_bonds(op: Conv) -> list[int]:
     """The largest rank of each bond: the smaller side of the cut, and inside the window no more than the channels."""
-    sizes, channels = modes(op), max(op.cin, op.cout)
+    sizes, channels = tensor_shape(op), max(op.cin, op.cout)
     return [min(channels, prod(sizes[:cut]), prod(sizes[cut:])) for cut in range(1, len(sizes))]
 
 
 def clipped(op: Conv, ranks: list[int]) -> tuple[int, ...]:
-    """The ranks, none larger than its neighbour times the mode between them can feed."""
-    sizes, ranks = modes(op), list(ranks)
+    """The ranks, none larger than its neighbor times the mode between them can feed."""
+    sizes, ranks = tensor_shape(op), list(ranks)
     for i in range(1, len(ranks)):
         ranks[i] = min(ranks[i], ranks[i - 1] * sizes[i])
     for i in reversed(range(len(ranks) - 1)):

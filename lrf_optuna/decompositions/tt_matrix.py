@@ -6,15 +6,17 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import final
 
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv, contraction
-from lrf_optuna.chains.linalg import singular
+from lrf_optuna.chains.conv import Array, Conv, Kernels, contraction
+from lrf_optuna.chains.linalg import singular_vectors
 from lrf_optuna.decompositions.ranks import fraction, largest
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class TTMatrix:
     """TT-matrix (Novikov et al. 2015), of two cores a sum of Kronecker products: inputs to outputs by factors."""
@@ -23,10 +25,12 @@ class TTMatrix:
     cores: int = 3
 
     def applies(self, op: Conv) -> bool:
-        return op.window == () and all(size > 1 for size in (*split(op.cin, self.cores), *split(op.cout, self.cores)))
+        return op.window == () and all(
+            size > 1 for size in (*split_size(op.cin, self.cores), *split_size(op.cout, self.cores))
+        )
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        full = bonds(self.modes(op))
+        full = matrix_bonds(self.modes(op))
         most = max(full)
 
         def at(t: int) -> tuple[int, ...]:
@@ -43,28 +47,28 @@ class TTMatrix:
             stages.append(contraction(prod(o for _, o in modes[:i]), bond[i] * into, out * bond[i + 1], trail))
         return Chain(tuple(stages))
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         modes = self.modes(op)
         rest = paired(kernel, modes)
         kernels, bond = [], 1
         for (into, out), rank in zip(modes, ranks, strict=False):
-            first, rest = singular(rest.reshape(bond * into * out, -1), rank).truncated(rank, left=0)
+            first, rest = singular_vectors(rest.reshape(bond * into * out, -1), rank).truncated(rank, left=0)
             kernels.append(first.reshape(bond * into, out * rank))
             bond = rank
         return *kernels, np.ascontiguousarray(rest.reshape(bond * modes[-1][0], modes[-1][1]))
 
     def modes(self, op: Conv) -> list[tuple[int, int]]:
         """(inputs, outputs) of each core: inputs from the largest, outputs from the smallest, for fewest MACs."""
-        return list(zip(split(op.cin, self.cores)[::-1], split(op.cout, self.cores), strict=True))
+        return list(zip(split_size(op.cin, self.cores)[::-1], split_size(op.cout, self.cores), strict=True))
 
 
-def split(size: int, parts: int) -> list[int]:
+def split_size(size: int, parts: int) -> list[int]:
     """`size` as a product of `parts` numbers as equal as can be, from the smallest."""
     if parts == 1:
         return [size]
     divisors = [d for d in range(1, size + 1) if size % d == 0]
     first = min(divisors, key=lambda d: abs(np.log(d) - np.log(size) / parts))
-    return sorted([first, *split(size // first, parts - 1)])
+    return sorted([first, *split_size(size // first, parts - 1)])
 
 
 def paired(kernel: Array, modes: Sequence[tuple[int, int]]) -> Array:
@@ -74,7 +78,7 @@ def paired(kernel: Array, modes: Sequence[tuple[int, int]]) -> Array:
     return kernel.reshape(*inputs, *outputs).transpose(order)
 
 
-def bonds(modes: Sequence[tuple[int, int]]) -> list[int]:
+def matrix_bonds(modes: Sequence[tuple[int, int]]) -> list[int]:
     """The largest rank of each bond: the smaller side of the cut."""
     sizes = [into * out for into, out in modes]
     return [min(prod(sizes[:cut]), prod(sizes[cut:])) for cut in range(1, len(sizes))]

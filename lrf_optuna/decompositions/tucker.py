@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv, pointwise, spatial
+from lrf_optuna.chains.conv import Array, Conv, Kernels, pointwise, spatial
 from lrf_optuna.decompositions.ranks import fraction, largest
 
-SWEEPS = 20
-TOLERANCE = 1e-5
-"""The iteration ends when a sweep keeps less than this more of the squared norm."""
-Started = tuple[Array, Array, Array]
+HOOI_SWEEPS = 20
+"""Sweeps of the higher-order orthogonal iteration (HOOI) at most."""
+HOOI_TOLERANCE = 1e-5
+"""Increase of the explained share of the squared norm in a sweep below which HOOI ends."""
+ChannelVectors = tuple[Array, Array, Array]
 """The kernel as `(window, cin, cout)`, and all singular vectors of its two channel modes."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Tucker2:
     """Tucker-2: 1 x 1 to r1 channels, the window from r1 to r2, 1 x 1 to cout."""
@@ -38,11 +41,11 @@ class Tucker2:
         r1, r2 = ranks
         return Chain((pointwise(op, op.cin, r1), spatial(op, r1, r2), pointwise(op, r2, op.cout)))
 
-    def prepare(self, op: Conv, kernel: Array) -> Started:
+    def prepare(self, op: Conv, kernel: Array) -> ChannelVectors:
         tensor = kernel.reshape(-1, op.cin, op.cout)
-        return tensor, leading(np.swapaxes(tensor, 1, 2)), leading(tensor)
+        return tensor, leading_vectors(np.swapaxes(tensor, 1, 2)), leading_vectors(tensor)
 
-    def truncate(self, op: Conv, prepared: Started, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def truncate(self, op: Conv, prepared: ChannelVectors, ranks: tuple[int, ...]) -> Kernels:
         tensor, inside, outside = prepared
         inside, outside = orthogonal_iteration(tensor, inside[:, : ranks[0]], outside[:, : ranks[1]])
         core = inside.T @ tensor @ outside
@@ -50,11 +53,11 @@ class Tucker2:
         first, last = inside.reshape(*ones, op.cin, -1), outside.T.reshape(*ones, -1, op.cout)
         return first.copy(), core.reshape(*op.window, *core.shape[1:]), last.copy()
 
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
         return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
-def leading(tensor: Array) -> Array:
+def leading_vectors(tensor: Array) -> Array:
     """All singular vectors of the last mode of a `(window, a, b)` tensor, the first ones first."""
     rows = tensor.reshape(-1, tensor.shape[-1])
     out: Array = np.linalg.eigh(rows.T @ rows)[1][:, ::-1]
@@ -64,12 +67,12 @@ def leading(tensor: Array) -> Array:
 def orthogonal_iteration(tensor: Array, inside: Array, outside: Array) -> tuple[Array, Array]:
     """Higher-order orthogonal iteration (De Lathauwer et al. 2000) on both channel modes, from the HOSVD's bases."""
     size, before = float(np.vdot(tensor, tensor)) or 1.0, 0.0
-    for _ in range(SWEEPS):
-        inside = leading(np.swapaxes(tensor @ outside, 1, 2))[:, : inside.shape[1]]
-        seen = inside.T @ tensor
-        outside = leading(seen)[:, : outside.shape[1]]
-        kept = float(np.sum(np.square(seen @ outside))) / size
-        if kept - before < TOLERANCE:
+    for _ in range(HOOI_SWEEPS):
+        inside = leading_vectors(np.swapaxes(tensor @ outside, 1, 2))[:, : inside.shape[1]]
+        projected = inside.T @ tensor
+        outside = leading_vectors(projected)[:, : outside.shape[1]]
+        explained = float(np.sum(np.square(projected @ outside))) / size
+        if explained - before < HOOI_TOLERANCE:
             break
-        before = kept
+        before = explained
     return inside, outside

@@ -1,10 +1,4 @@
-"""Fitting stage kernels to the layer's real inputs instead of to its weights.
-
-With S the second moment of the layer's input patches and W the dense kernel as a (window x cin) by cout matrix, the
-error of a chain that composes to V is tr (W - V)' S (W - V). Three steps make every decomposition minimise it: the
-part of S that the first stage sees whitens the kernel before it is factorized (exact for SVDs), the last stage is
-solved for in closed form under the whole of S, and the stages before it then follow the gradient.
-"""
+"""Balancing the norms of a chain's stage kernels, so that fine-tuning is stable; the composed kernel stays."""
 
 from __future__ import annotations
 
@@ -13,18 +7,19 @@ import numpy as np
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Kernels
 
-BALANCINGS = 20
+BALANCING_SWEEPS = 20
+"""Sweeps over the inner channels of a chain: norms of ten stages are then equal to two percent."""
 
 
 def balanced(chain: Chain, kernels: Kernels) -> Kernels:
     """The same composed kernel with equal norms on both sides of every inner channel, so that fine-tuning is stable.
 
-    A stage between two others has its norms changed from both sides, so the balance is found by going through again.
+    A stage between two others has its norms changed from both sides, so several sweeps are made.
     """
     out = list(kernels)
     if chain.tensorized:
         return balanced_contractions(out)
-    for _ in range(BALANCINGS if len(out) > 2 else 1):
+    for _ in range(BALANCING_SWEEPS if len(out) > 2 else 1):
         for i, following in enumerate(chain.stages[1:]):
             axis = -1 if following.depthwise else -2
             before, after = channel_norms(out[i], -1), channel_norms(out[i + 1], axis)

@@ -1,9 +1,9 @@
 """Fitting stage kernels to the layer's real inputs instead of to its weights.
 
 With S the second moment of the layer's input patches and W the dense kernel as a (window x cin) by cout matrix, the
-error of a chain that composes to V is tr (W - V)' S (W - V). Three steps make every decomposition minimise it: the
-part of S that the first stage sees whitens the kernel before it is factorized (exact for SVDs), the last stage is
-solved for in closed form under the whole of S, and the stages before it then follow the gradient.
+error of a chain that composes to V is tr (W - V)' S (W - V). Three steps make every decomposition minimize this error:
+the part of S that the first stage sees whitens the kernel before its factorization (exact for SVDs), the last stage is
+solved for in closed form under the whole S, and the stages before the last then follow the gradient.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any
 
 import numpy as np
 
-from lrf_optuna.chains.conv import Array, Conv, Kernels, joined, split
+from lrf_optuna.chains.conv import Array, Conv, Kernels, join_groups, split_groups
+from lrf_optuna.decompositions.base import PreparedDecomposition
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.fitting.balance import balanced
 from lrf_optuna.fitting.second_moment import SecondMoment, SecondMoments
@@ -23,34 +24,17 @@ from lrf_optuna.fitting.variable_projection import MOST_ENTRIES, VariableProject
 from lrf_optuna.plans.plan import Choice
 
 COPIES = 10
-"""Of a kernel, that whitenings and nested factorizations come to."""
-
-
-@runtime_checkable
-class Nested(Protocol):
-    """A decomposition of which every rank is cut from one factorization, made once."""
-
-    def prepare(self, op: Conv, kernel: Array) -> Any:
-        """What all ranks have in common."""
-
-    def truncate(self, op: Conv, prepared: Any, ranks: tuple[int, ...]) -> Kernels:
-        """The stage kernels for these ranks: what `factorize` gives."""
-
-
-def is_nested(method: object) -> TypeGuard[Nested]:
-    """Whether a decomposition is one, and no class made of it has put a `factorize` of its own in its place."""
-    owners = (vars(c) for c in type(method).__mro__ if vars(c).keys() & {"factorize", "truncate"})
-    return isinstance(method, Nested) and "truncate" in next(owners, ())
+"""Copies of a kernel that whitened kernels and prepared factorizations amount to, at most."""
 
 
 @dataclass
 class GroupFitter:
-    """One group of a layer: what all its fits have in common is worked out once."""
+    """One group of a layer; whitened kernels and prepared factorizations are shared by all its fits."""
 
     op: Conv
     kernel: Array
     moment: SecondMoment | None
-    white: dict[tuple[object, ...], tuple[SecondMoment, Array]] = field(default_factory=dict)
+    whitened: dict[tuple[object, ...], tuple[SecondMoment, Array]] = field(default_factory=dict)
     prepared: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def fit(self, choice: Choice) -> Kernels:
@@ -60,43 +44,43 @@ class GroupFitter:
         first = chain.stages[0]
         if len(chain.stages) == 1 or self.moment is None:
             return balanced(chain, self.factorized(choice, (), self.kernel))
-        seen = first.window, first.lead, first.trail
-        if seen not in self.white:
+        view = first.window, first.lead, first.trail
+        if view not in self.whitened:
             local = self.moment.seen_by(first)
-            self.white[seen] = local, whitened_inputs(local, first, self.kernel)
-        local, white = self.white[seen]
-        kernels = self.factorized(choice, seen, white)
+            self.whitened[view] = local, whitened_inputs(local, first, self.kernel)
+        local, kernel = self.whitened[view]
+        kernels = self.factorized(choice, view, kernel)
         kernels = (whitened_inputs(local, first, kernels[0], inverse=True), *kernels[1:])
         task = VariableProjection(chain, self.moment, self.goal)
         if task.entries > MOST_ENTRIES:
             return balanced(chain, kernels)
         return balanced(chain, refine_stages(task, balanced(chain, (*kernels[:-1], task.solved(kernels)))))
 
-    def factorized(self, choice: Choice, seen: tuple[object, ...], kernel: Array) -> Kernels:
-        """The plain factorization of a kernel that is known by what its first stage has `seen`."""
+    def factorized(self, choice: Choice, view: tuple[object, ...], kernel: Array) -> Kernels:
+        """The plain factorization of a kernel that was whitened for one `view`, the inputs of a first stage."""
         method = DECOMPOSITIONS[choice.method]
-        if not is_nested(method):
+        if not isinstance(method, PreparedDecomposition):
             return method.factorize(self.op, kernel, choice.ranks)
-        key = choice.method, seen
+        key = choice.method, view
         if key not in self.prepared:
             self.prepared[key] = method.prepare(self.op, kernel)
         return method.truncate(self.op, self.prepared[key], choice.ranks)
 
     @cached_property
     def goal(self) -> Array:
-        """R W: what the layer gives, seen from R."""
+        """R W, with R the root of the moment: distances to it are errors of the layer's outputs."""
         assert self.moment is not None
         return self.moment.root(as_matrix(self.kernel))
 
     @cached_property
-    def whole(self) -> float:
+    def output_size(self) -> float:
         """The mean square of the layer's outputs; of its weights without a moment."""
-        return self.lost(np.zeros_like(self.kernel))
+        return self.squared_error(np.zeros_like(self.kernel))
 
-    def lost(self, composed: Array) -> float:
-        """The mean square by which outputs differ with a composed kernel."""
-        apart = as_matrix(self.kernel - composed)
-        return self.moment.size(apart) if self.moment else float(np.vdot(apart, apart))
+    def squared_error(self, composed: Array) -> float:
+        """The mean squared difference of the outputs with a composed kernel."""
+        difference = as_matrix(self.kernel - composed)
+        return self.moment.size(difference) if self.moment else float(np.vdot(difference, difference))
 
 
 class LayerFitter:
@@ -106,32 +90,34 @@ class LayerFitter:
     """
 
     def __init__(self, op: Conv, kernel: Array, moments: SecondMoments | None = None) -> None:
-        known = moments or (None,) * op.groups
-        parts = zip(split(kernel, op.groups), known, strict=True)
+        each = moments or (None,) * op.groups
+        parts = zip(split_groups(kernel, op.groups), each, strict=True)
         self.parts = [GroupFitter(op.part, np.ascontiguousarray(own), moment) for own, moment in parts]
 
     def fit(self, choice: Choice) -> Kernels:
         """Stage kernels of a choice."""
-        return tuple(map(joined, zip(*(part.fit(choice) for part in self.parts), strict=True)))
+        return tuple(map(join_groups, zip(*(part.fit(choice) for part in self.parts), strict=True)))
 
     @property
     def nbytes(self) -> int:
-        """About the most that is kept: the kernel, whitened and factorized in several ways."""
+        """About the most bytes in memory: the kernel, whitened and factorized in several ways."""
         return sum(COPIES * part.kernel.nbytes for part in self.parts)
 
     def error(self, composed: Array) -> float:
         """Relative squared error of the layer's outputs with a composed kernel; of its weights without moments."""
-        pieces = zip(self.parts, split(composed, len(self.parts)), strict=True)
-        return sum(part.lost(own) for part, own in pieces) / max(sum(part.whole for part in self.parts), 1e-30)
+        pieces = zip(self.parts, split_groups(composed, len(self.parts)), strict=True)
+        return sum(part.squared_error(own) for part, own in pieces) / max(
+            sum(part.output_size for part in self.parts), 1e-30
+        )
 
 
 def fit(op: Conv, choice: Choice, kernel: Array, moments: SecondMoments | None) -> Kernels:
-    """Stage kernels of one choice for one layer, as by `Fitter`."""
+    """Stage kernels of one choice for one layer, as by `LayerFitter`."""
     return LayerFitter(op, kernel, moments).fit(choice)
 
 
 def error(op: Conv, kernel: Array, composed: Array, moments: SecondMoments | None) -> float:
-    """Relative squared error of one layer, as by `Fitter`."""
+    """Relative squared error of one layer, as by `LayerFitter`."""
     return LayerFitter(op, kernel, moments).error(composed)
 
 

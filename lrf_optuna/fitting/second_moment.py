@@ -1,6 +1,6 @@
-"""What a layer's inputs look like: patches of its input maps, and their second moments.
+"""Second moments of a layer's input patches.
 
-With X the input patches (rows), S = X'X / n: |X M|^2 / n = tr M'SM, so S is all that a linear fit needs to know.
+With X the input patches (rows) and S = X'X / n, |X M|^2 / n = tr M'SM: S is all that a linear fit needs of the data.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.chains.linalg import multiply_triangular
 from lrf_optuna.fitting.patches import patches, split_by_group
 
-RIDGE = 1e-3
-"""Share of the mean eigenvalue of S: pulls the fit towards the plain weights where the data say nothing."""
+RIDGE_OF_MOMENT = 1e-3
+"""Share of the mean eigenvalue of S that is added to it: without data in a direction the fit keeps the plain weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class SecondMoment:
     """Whether the ridge is not in R."""
 
     @classmethod
-    def of(cls, window: tuple[int, ...], second: Array, share: float = RIDGE) -> SecondMoment:
+    def of(cls, window: tuple[int, ...], second: Array, share: float = RIDGE_OF_MOMENT) -> SecondMoment:
         """From the second moment itself, `(d, d)`, with a ridge of this share of its mean eigenvalue."""
         second = second.astype(np.float64)
         ridge = share * float(np.trace(second)) / len(second) or 1e-12
@@ -45,7 +45,7 @@ class SecondMoment:
         exact = rows.astype(np.float64)
         values, left = np.linalg.eigh(exact @ exact.T / len(rows))
         alive = values > 1e-9 * max(float(values[-1]), 1e-30)
-        ridge = RIDGE * float(values[alive].sum()) / rows.shape[1] or 1e-12
+        ridge = RIDGE_OF_MOMENT * float(values[alive].sum()) / rows.shape[1] or 1e-12
         factor = (left[:, alive] / np.sqrt(len(rows))).astype(np.float32).T @ rows
         return cls(window, factor, ridge, thin=True)
 
@@ -72,7 +72,7 @@ class SecondMoment:
     def whiten(self, matrix: Array, inverse: bool = False) -> Array:
         """T M with T'T = S + ridge, or T^-1 M."""
         if not self.thin:
-            return triangular(self.factor, matrix) if inverse else multiply_triangular(self.factor, matrix)
+            return solve_triangular_system(self.factor, matrix) if inverse else multiply_triangular(self.factor, matrix)
         values = np.einsum("kd,kd->k", self.factor, self.factor)
         base, scale = np.sqrt(np.float32(self.ridge)), np.sqrt(values + np.float32(self.ridge))
         scale, base = (1 / scale, 1 / base) if inverse else (scale, base)
@@ -98,7 +98,7 @@ class SecondMoment:
         return SecondMoment.of(stage.window, second)
 
 
-def triangular(upper: Array, matrix: Array) -> Array:
+def solve_triangular_system(upper: Array, matrix: Array) -> Array:
     """R^-1 M for an upper triangular R."""
     from scipy.linalg import solve_triangular
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Conv, Kernels, joined, split
+from lrf_optuna.chains.conv import Array, Conv, Kernels, join_groups, split_groups
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.fitting.balance import balanced
@@ -62,7 +62,7 @@ def refit_chain(
     `op` and `chain` are those of one group, `dense` and `kernels` those of all.
     """
     groups, last = dense.shape[-1] // op.cout, chain.stages[-1]
-    parts: list[Kernels] = list(zip(*(split(kernel, groups) for kernel in kernels), strict=True))
+    parts: list[Kernels] = list(zip(*(split_groups(kernel, groups) for kernel in kernels), strict=True))
     wide, narrow = op.params // op.cout, op.params // op.cout <= WIDE
     size = (wide, op.cout) if narrow else (rows_of_last(last), columns_of_last(last))
     ways = [None if narrow else compose_before_last(chain, part) for part in parts]
@@ -70,14 +70,14 @@ def refit_chain(
     for rows, goals in pairs:
         for total, r, way, goal in zip(sums, rows, ways, goals, strict=True):
             total.add(r if way is None else r @ way, goal)
-    owns = split(dense, groups)
+    owns = split_groups(dense, groups)
     fitted = [
         refit_all_stages(op, chain, own, part, total, pull)
         if narrow
         else (*part[:-1], total.solution(part[-1], 0.0, pull))
         for own, part, total in zip(owns, parts, sums, strict=True)
     ]
-    return tuple(map(joined, zip(*fitted, strict=True)))
+    return tuple(map(join_groups, zip(*fitted, strict=True)))
 
 
 def refit_all_stages(

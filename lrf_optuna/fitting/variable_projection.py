@@ -1,8 +1,7 @@
 """Variable projection (Golub and Pereyra 1973): all stages of a chain fitted to a layer's inputs at once.
 
-The last stage is solved for in closed form, B = (A'SA)^-1 A'SW, with A what the stages before it compose to; what it
-leaves is then a function of those stages alone, which L-BFGS makes smaller. It takes a tenth of the steps that moving
-all stages takes.
+The stages before the last compose to A, and the last stage B = (A'SA)^-1 A'SW is solved for in closed form. The error
+is then a function of the stages before the last, which L-BFGS minimizes in a tenth of the steps for all stages.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ from lrf_optuna.chains.linalg import solve_positive_definite
 from lrf_optuna.fitting.second_moment import SecondMoment
 
 MOST_ENTRIES = 2**28
-"""Of the matrix of what goes into the last stage: where there are more, nothing is solved for."""
+"""Entries of the last stage's input matrix above which no stage is solved for: one GiB in single precision."""
 MOST_STEPS, FEWEST_STEPS = 40, 5
+"""Steps of L-BFGS at most, and the number below which none is worth its start."""
 MOST_PRODUCTS = 3e9
 """Multiplications for all steps of a chain: large kernels get fewer steps, and the largest none."""
-RIDGE = 1e-6
-"""On the last stage, of its mean second moment: bounds the components."""
+RIDGE_OF_LAST_STAGE = 1e-6
+"""Share of the mean second moment of the last stage's inputs: a ridge on its kernel bounds the components."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class VariableProjection:
     moment: SecondMoment
     goal: Array
     effort: float = 1.0
-    """Times the steps that a fit in a search may take."""
+    """Ratio of the steps to those of a fit in a search."""
 
     @property
     def inputs(self) -> int:
@@ -62,7 +62,7 @@ class VariableProjection:
         """B for R A as rows of `inputs`, and the weight of its ridge."""
         goal = self.goal.reshape(len(seen), -1)
         gram = (seen.T @ seen).astype(np.float64)
-        ridge = RIDGE * float(np.trace(gram)) / len(gram) + 1e-30
+        ridge = RIDGE_OF_LAST_STAGE * float(np.trace(gram)) / len(gram) + 1e-30
         gram[np.diag_indices(len(gram))] += ridge
         return solve_positive_definite(gram, (seen.T @ goal).astype(np.float64)), ridge
 
@@ -73,10 +73,10 @@ class VariableProjection:
         seen = self.moment.root(before.reshape(width, -1)).reshape(-1, self.inputs)
         last, ridge = self.solution(seen)
         last = last.astype(seen.dtype)
-        apart = seen @ last - self.goal.reshape(len(seen), -1)
+        residual = seen @ last - self.goal.reshape(len(seen), -1)
         size = float(np.vdot(last, last))
-        value = float(np.vdot(apart, apart)) + ridge * size
-        by_seen = 2 * (apart @ last.T + RIDGE / self.inputs * size * seen)
+        value = float(np.vdot(residual, residual)) + ridge * size
+        by_seen = 2 * (residual @ last.T + RIDGE_OF_LAST_STAGE / self.inputs * size * seen)
         return value, back(self.moment.back(by_seen.reshape(self.goal.shape[0], -1)))[:-1]
 
 
@@ -98,13 +98,13 @@ def columns_of_last(stage: Conv) -> int:
 
 
 def with_identity_last(chain: Chain) -> Chain:
-    """The chain with a last stage that only passes its input on, window and all."""
+    """The chain with an identity in the place of its last stage, which has the same window."""
     *earlier, last = chain.stages
     return Chain((*earlier, replace(last, cout=last.slices * rows_of_last(last))))
 
 
 def identity_kernel(kernel: Array) -> Array:
-    """The kernel of the passing stage in the place of a last stage's kernel."""
+    """The identity kernel in the place of a last stage's kernel."""
     inputs = kernel.size // kernel.shape[-1]
     return np.eye(inputs, dtype=kernel.dtype).reshape(*kernel.shape[:-1], inputs)
 

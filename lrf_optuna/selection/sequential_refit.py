@@ -16,7 +16,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Array, Kernels, split
+from lrf_optuna.chains.conv import Array, Kernels, split_groups
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.decompositions.registry import compose
@@ -67,7 +67,7 @@ def refit_sequentially(
         goals: dict[str, list[Array]] = {name: [] for name in sites}
         for turn, x in enumerate(batches):
             for name, maps in proxy.inputs(x, names=list(sites)).items():
-                own = split(proxy.kernels.originals[name], sites[name].op.groups)
+                own = split_groups(proxy.kernels.originals[name], sites[name].op.groups)
                 rows = split_by_group(call_patches(maps, sites[name], positions, turn), sites[name].op)
                 goals[name].append(np.stack([r @ as_matrix(part) for r, part in zip(rows, own, strict=True)]))
             step(1)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.linalg import qr as householder
 
-from lrf_optuna.chains import linalg as singular
+from lrf_optuna.chains import linalg
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.chains.linalg import LARGE
 from lrf_optuna.decompositions.qr import pivoted
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
-from lrf_optuna.decompositions.tt_matrix import split
+from lrf_optuna.decompositions.tt_matrix import split_size
 
 Array = np.ndarray[Any, Any]
 
@@ -33,7 +33,7 @@ def test_a_truncation_is_that_of_the_singular_value_decomposition(rows: int, col
     u, values, v = np.linalg.svd(matrix, full_matrices=False)
     for rank in (1, 3, min(rows, columns)):
         rank = min(rank, rows, columns)
-        first, last = singular.singular(matrix).truncated(rank, left)
+        first, last = linalg.singular_vectors(matrix).truncated(rank, left)
         np.testing.assert_allclose(first @ last, (u[:, :rank] * values[:rank]) @ v[:rank], atol=1e-6)
         gram = np.diag(values[:rank]) if left else np.eye(rank)
         np.testing.assert_allclose(first.T @ first, gram, atol=1e-5)
@@ -42,16 +42,16 @@ def test_a_truncation_is_that_of_the_singular_value_decomposition(rows: int, col
 def test_a_matrix_of_less_than_full_rank_and_one_of_zeros_are_cut_to_any_rank() -> None:
     low = matrix_of(9, 2) @ matrix_of(2, 6)
     for matrix in (low, low.T, np.zeros((9, 6)), np.zeros((6, 9), np.float32)):
-        first, last = singular.singular(matrix).truncated(5)
+        first, last = linalg.singular_vectors(matrix).truncated(5)
         assert (first.shape, last.shape) == ((len(matrix), 5), (5, matrix.shape[1]))
         np.testing.assert_allclose(first @ last, matrix, atol=1e-6)
 
 
 def test_few_of_many_are_found_by_random_projections_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = matrix_of(120, 90, np.float32)
-    exact = singular.singular(matrix).truncated(4)
-    monkeypatch.setattr(singular, "LARGE", 16)
-    first, second = (singular.singular(matrix, 4).truncated(4) for _ in range(2))
+    exact = linalg.singular_vectors(matrix).truncated(4)
+    monkeypatch.setattr(linalg, "LARGE", 16)
+    first, second = (linalg.singular_vectors(matrix, 4).truncated(4) for _ in range(2))
     np.testing.assert_allclose(first[0] @ first[1], exact[0] @ exact[1], atol=1e-3)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert LARGE > 10**6
@@ -98,4 +98,4 @@ def test_a_tensorized_layer_never_takes_more_multiplications_than_the_layer(name
     ],
 )
 def test_a_size_is_split_into_factors_as_equal_as_can_be(size: int, parts: int, factors: list[int]) -> None:
-    assert split(size, parts) == factors
+    assert split_size(size, parts) == factors

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from lrf_optuna.chains.conv import split
+from lrf_optuna.chains.conv import split_groups
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods, choice_of, compose
 from lrf_optuna.fitting.layer_fit import error, fit
 from lrf_optuna.fitting.patches import patches, split_by_group
@@ -101,7 +101,7 @@ def test_patches_times_the_kernel_are_the_layers_outputs(case):
     out, given = (*site.op.out_map(maps.shape[1:-1]), site.op.cout), layer(x).shape[1:]
     assert out == given or (case.startswith("EinsumDense") and prod(out) == prod(given))
     rows = split_by_group(patches(maps, site.op, 10**9), site.op)
-    parts = zip(rows, split(read_kernel(layer), site.op.groups), strict=True)
+    parts = zip(rows, split_groups(read_kernel(layer), site.op.groups), strict=True)
     found = np.concatenate([row @ part.reshape(-1, part.shape[-1]) for row, part in parts], axis=-1)
     expected = np.asarray(layer(x)) - (0 if layer.bias is None else layer.bias.numpy())
     np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=2e-5)

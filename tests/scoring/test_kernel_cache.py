@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from test_architecture import MODULES, imports
 
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
-from lrf_optuna.decompositions.svd import ChannelSVD
+from lrf_optuna.decompositions.svd import MatrixSVD
 from lrf_optuna.files import digest
 from lrf_optuna.fitting.second_moment import MomentAccumulator
 from lrf_optuna.plans.plan import INTACT, Plan
@@ -383,14 +383,10 @@ def test_the_place_is_what_was_asked_for_else_the_environments_else_the_users(
     assert cache_folder().name == "lrf_optuna"  # type: ignore[union-attr]
 
 
-class Mine(ChannelSVD):
-    """A user's method."""
-
-
 def test_a_users_own_method_is_not_kept_as_it_may_change_under_its_name(
     made: Callable[..., Proxy], monkeypatch: Any
 ) -> None:
-    monkeypatch.setitem(DECOMPOSITIONS, "mine", Mine("mine"))
+    monkeypatch.setitem(DECOMPOSITIONS, "mine", MatrixSVD("mine", pointwise=False))
     first, again = (made(methods=("svd", "tucker2", "mine")) for _ in range(2))
     table = first.table(KEEPS)
     fitted = set[str]()
