@@ -30,7 +30,7 @@ from lrf_optuna.decompositions.registry import applicable_methods, choice_of, co
 from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
-from lrf_optuna.models.layer_kinds import kernel_of, read_kernel, to_keras_kernel, walk_layers
+from lrf_optuna.models.layer_kinds import read_kernel, to_keras_kernel, walk_layers
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import materialize
@@ -198,7 +198,7 @@ def scores(model: Any, inventory: Inventory, plan: Plan, kernels: Any, built: An
     layers = dict(walk_layers(model))
     sites = {site.name: layers[site.name] for site in inventory.sites}
     ops = {site.name: site.op for site in inventory.sites}
-    network = ForwardPass(model, sites, {name: kernel_of(layer) for name, layer in sites.items()}, {})
+    network = ForwardPass(model, sites)
     swaps = {
         name: to_keras_kernel(sites[name], compose(ops[name], plan[name], stages)) for name, stages in kernels.items()
     }

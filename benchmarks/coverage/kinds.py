@@ -26,8 +26,8 @@ from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, choice_of, compose
 from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
-from lrf_optuna.models.forward import recording_calls
 from lrf_optuna.models.inventory import LayerRow, find_sites, plan_counts
+from lrf_optuna.models.layer_calls import recording_calls
 from lrf_optuna.models.layer_kinds import kernel_of, read_kernel, to_keras_kernel, walk_layers
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import materialize

@@ -30,6 +30,7 @@ from lrf_optuna.config import KEEP, TuneSpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
+from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.images import batches_of
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.surgery import materialize
@@ -41,7 +42,7 @@ from lrf_optuna.scoring.sensitivity import ErrorToLossCurve, measure_sensitivity
 from lrf_optuna.scoring.similarity import SIMILARITIES, cosine
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.loop import search_front
-from lrf_optuna.training.finetune import accuracy, finetune
+from lrf_optuna.training.finetune import finetune
 
 CALIBRATION = 1024
 """Images that the proxy gets, at most three quarters of those there are: the others score too."""
@@ -267,7 +268,7 @@ def tuned(model: Any, proxy: Proxy, data: Data, plan: Plan) -> float:
     built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in changed(plan)})
     parts = {"train": data.train.take(slice(STEPS * BATCH)), "val": data.val.take(slice(VALIDATION))}
     finetune(built, model, dataclasses.replace(data, **parts), TuneSpec(epochs=1, rate=RATE, batch=BATCH))
-    return accuracy(built, data, data.test.take(slice(TEST)))
+    return Evaluator.of(built, data.preprocess).accuracy(data.test.take(slice(TEST)))
 
 
 if __name__ == "__main__":

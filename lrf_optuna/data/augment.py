@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -10,12 +10,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.errors import LrfError, lookup
 
-if TYPE_CHECKING:
-    pass
-
 
 class Augmentation(NamedTuple):
-    """What is done at random to each training image."""
+    """What changes each training image at random: a mirrored copy, a shifted one."""
 
     flip: bool
     crop: bool
@@ -30,12 +27,15 @@ AUGMENTATIONS = {
 
 
 def augmented(pixels: Pixels, how: str, rng: np.random.Generator) -> Pixels:
-    """Randomly flipped and shifted copies of raw `pixels` (N, H, W, C); what a shift lays bare is black (zero)."""
+    """Randomly flipped and shifted copies of raw `pixels` (N, H, W, C); a shift fills the border with black (zero).
+
+    Raises LrfError for an unknown augmentation, or where the inputs are no images.
+    """
     flip, crop = lookup(AUGMENTATIONS, how, "augmentation")
     if (flip or crop) and pixels.ndim != 4:
         raise LrfError(f"augment {how!r} is for images (N, H, W, C), but the inputs are {pixels.shape}: give none")
     if crop:
-        pixels = _cropped(pixels, rng)
+        pixels = crop_randomly(pixels, rng)
     if flip:
         mirror = rng.random(len(pixels)) < 0.5
         pixels = pixels.copy()
@@ -43,7 +43,7 @@ def augmented(pixels: Pixels, how: str, rng: np.random.Generator) -> Pixels:
     return pixels
 
 
-def _cropped(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+def crop_randomly(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Each image padded with black and cut to its size at a random place: 4 pixels at 32, in proportion elsewhere."""
     count, height, width, _ = pixels.shape
     down, right = max(1, round(height / 8)), max(1, round(width / 8))

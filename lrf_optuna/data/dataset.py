@@ -1,6 +1,6 @@
-"""Images and labels: digits, keras.datasets, an .npz or a folder of class folders -> train, validation and test.
+"""A data set of labeled images in three parts, train, validation and test, checked against a model.
 
-Pixels stay raw (uint8 where they were) until a batch is made, so that a data set is held once and in little memory.
+Pixels stay raw (uint8 where they were) until a batch is made, so that memory holds a data set once and in few bytes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from lrf_optuna.data.augment import augmented
 from lrf_optuna.data.sources import (
     PARTS,
     Arrays,
+    Labels,
     OpenShape,
     Pixels,
-    digits,
-    folder,
-    keras_dataset,
-    npz,
+    load_digits,
+    load_folder,
+    load_keras_dataset,
+    load_npz,
     stratified_order,
 )
 from lrf_optuna.errors import LrfError
@@ -31,16 +32,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-TEST_SHARE = 0.2  # of a folder without test images
+TEST_SHARE = 0.2
+"""The share of the training images that become test images where there are none: the usual 80/20 split."""
 NO_TEST = "There were no test images: {share:.0%} of the training images were split off as test images."
 NO_VALIDATION = (
     "Validation images were split off the training images ({share:.0%} of them): "
     "a network that was trained on them looks better on them than it is."
 )
-
-
 FEW_VALIDATION_IMAGES = 200
-"""Validation images below which the points of a front are compared on training images as well."""
+"""Validation images below which points are compared on training images too: 200 have a standard error of 3 points."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class LabeledImages:
     """One part of a data set: raw `pixels` (N, H, W, C) and integer `labels` (N,)."""
 
     pixels: Pixels
-    labels: NDArray[np.int64]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,10 +57,14 @@ class LabeledImages:
         """The images at `index`, in its order."""
         return LabeledImages(self.pixels[index], self.labels[index])
 
+    def sample(self, count: int, seed: int) -> LabeledImages:
+        """`count` random images in their order, or all if there are fewer, with the classes in about their shares."""
+        return self.take(np.sort(stratified_order(self.labels, np.random.default_rng(seed))[:count]))
+
 
 @dataclass(frozen=True)
 class Preprocess:
-    """(x / divide - mean) / std, channel by channel, as float32: what the network expects of a pixel."""
+    """Raw pixels -> the network's input: (x / divide - mean) / std, channel by channel, as float32."""
 
     divide: float = 1.0
     mean: tuple[float, ...] = (0.0,)
@@ -68,9 +72,9 @@ class Preprocess:
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """The network's input, float32, of raw `pixels`: (N, H, W, C), or any other shape with channels last."""
-        wide = pixels.shape[-1] * (pixels.shape[-2] if pixels.ndim > 2 else 1)  # rows are 5 times faster than pixels
-        mean, std = np.resize(self.mean, wide), np.resize(self.std, wide)
-        rows = pixels.astype(np.float32).reshape(-1, wide)
+        width = pixels.shape[-1] * (pixels.shape[-2] if pixels.ndim > 2 else 1)  # rows are 5 times faster than pixels
+        mean, std = np.resize(self.mean, width), np.resize(self.std, width)
+        rows = pixels.astype(np.float32).reshape(-1, width)
         rows *= (1 / (self.divide * std)).astype(np.float32)
         rows -= (mean / std).astype(np.float32)
         return rows.reshape(pixels.shape)
@@ -78,7 +82,7 @@ class Preprocess:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The three parts of a data set, what the network expects of a pixel, and what a reader should know (`notes`)."""
+    """The three parts of a data set, their preprocessing and augmentation, and `notes` that the user should read."""
 
     train: LabeledImages
     val: LabeledImages
@@ -90,7 +94,10 @@ class Data:
     source: str
 
     def calibration(self, count: int, seed: int) -> LabeledImages:
-        """`count` training images, or all if there are fewer; every prefix holds the classes in about their shares."""
+        """`count` training images in random order, or all if there are fewer.
+
+        Every prefix of them holds the classes in about their shares.
+        """
         return self.train.take(stratified_order(self.train.labels, np.random.default_rng(seed))[:count])
 
     def validation_sample(self, count: int, seed: int) -> LabeledImages:
@@ -99,8 +106,7 @@ class Data:
         The sample holds the classes in about their shares. Training images join a validation set of fewer than
         `FEW_VALIDATION_IMAGES`, because a choice by a handful of images is chance.
         """
-        pool = joined(self.val, self.train) if self.validation_is_small else self.val
-        return pool.take(np.sort(stratified_order(pool.labels, np.random.default_rng(seed))[:count]))
+        return (joined(self.val, self.train) if self.validation_is_small else self.val).sample(count, seed)
 
     @property
     def validation_is_small(self) -> bool:
@@ -109,7 +115,7 @@ class Data:
 
 
 def joined(one: LabeledImages, other: LabeledImages) -> LabeledImages:
-    """All images of both."""
+    """The images of both parts."""
     return LabeledImages(np.concatenate([one.pixels, other.pixels]), np.concatenate([one.labels, other.labels]))
 
 
@@ -120,7 +126,7 @@ def batches(
     *,
     augment: str = "none",
     rng: np.random.Generator | None = None,
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+) -> Iterator[tuple[NDArray[np.float32], Labels]]:
     """One epoch as (x, y) of up to `size` images: shuffled and augmented by `rng`, or plain and in order without it."""
     order = None if rng is None else rng.permutation(len(images))
     for start in range(0, len(images), size):
@@ -136,14 +142,14 @@ def load_data(spec: DataSpec, seed: int, input_shape: OpenShape | None = None, c
     Raises an LrfError for files that are missing or broken and for images and labels that do not fit.
     """
     if spec.path == "digits":
-        arrays = digits(seed)
+        arrays = load_digits(seed)
     elif spec.path.startswith("keras:"):
-        arrays = keras_dataset(spec.path.removeprefix("keras:"))
+        arrays = load_keras_dataset(spec.path.removeprefix("keras:"))
     elif Path(spec.path).is_dir():
-        arrays = folder(Path(spec.path), input_shape, classes)
+        arrays = load_folder(Path(spec.path), input_shape, classes)
     else:
-        arrays = npz(Path(spec.path))
-    return _assembled(arrays, spec, seed, input_shape, classes)
+        arrays = load_npz(Path(spec.path))
+    return assemble(arrays, spec, seed, input_shape, classes)
 
 
 def data_from_arrays(
@@ -165,35 +171,37 @@ def data_from_arrays(
     """
     given = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test, "x_val": x_val, "y_val": y_val}
     arrays = {name: np.asarray(array) for name, array in given.items() if array is not None}
-    return _assembled(arrays, spec or DataSpec(path="arrays"), seed, input_shape, classes)
+    return assemble(arrays, spec or DataSpec(path="arrays"), seed, input_shape, classes)
 
 
-def _assembled(arrays: Arrays, spec: DataSpec, seed: int, input_shape: OpenShape | None, classes: int | None) -> Data:
-    """The checked parts; validation, and test for a folder without one, are split off the training images."""
-    parts = {part: _images(arrays, part, input_shape) for part in PARTS if {f"x_{part}", f"y_{part}"} & arrays.keys()}
+def assemble(arrays: Arrays, spec: DataSpec, seed: int, input_shape: OpenShape | None, classes: int | None) -> Data:
+    """The checked parts; validation and test images are split off the training images where there are none."""
+    parts = {
+        part: labeled_images(arrays, part, input_shape) for part in PARTS if {f"x_{part}", f"y_{part}"} & arrays.keys()
+    }
     shapes = {images.pixels.shape[1:] for images in parts.values()}
     if len(shapes) > 1:
         raise LrfError(f"{spec.path}: the parts have images of different shapes: {sorted(shapes)}")
     classes = classes or 1 + max(int(images.labels.max()) for images in parts.values())
     for part, images in parts.items():
-        _check_range(images.labels, part, classes)
+        check_range(images.labels, part, classes)
     notes = []
     for part, share, note in (("test", TEST_SHARE, NO_TEST), ("val", spec.validation, NO_VALIDATION)):
         if part not in parts:
-            parts["train"], parts[part] = _split(parts["train"], share, seed)
+            parts["train"], parts[part] = split_off(parts["train"], share, seed)
             notes.append(note.format(share=share))
-    preprocess = _preprocess(spec, parts["train"].pixels.shape[-1])
+    preprocess = preprocess_of(spec, parts["train"].pixels.shape[-1])
     source = spec.path if spec.path.startswith("keras:") else Path(spec.path).name
     return Data(
         **parts, preprocess=preprocess, augment=spec.augment, classes=classes, notes=tuple(notes), source=source
     )
 
 
-def _images(arrays: Arrays, part: str, input_shape: OpenShape | None) -> LabeledImages:
-    """The part's images and labels, checked against each other and the model's input."""
+def labeled_images(arrays: Arrays, part: str, input_shape: OpenShape | None) -> LabeledImages:
+    """The images and labels of a part, checked against each other and against the model's input."""
     if f"x_{part}" not in arrays or f"y_{part}" not in arrays:
         raise LrfError(f"x_{part} and y_{part} go together, but there is only one: give both or neither")
-    pixels, labels = arrays[f"x_{part}"], _whole_labels(arrays[f"y_{part}"], part)
+    pixels, labels = arrays[f"x_{part}"], class_indices(arrays[f"y_{part}"], part)
     rank = 4 if input_shape is None else len(input_shape) + 1
     if pixels.ndim == rank - 1 and (rank == 4 or (input_shape and input_shape[-1] == 1)):
         pixels = pixels[..., None]
@@ -212,7 +220,7 @@ def _images(arrays: Arrays, part: str, input_shape: OpenShape | None) -> Labeled
     return LabeledImages(pixels, labels)
 
 
-def _whole_labels(labels: Pixels, part: str) -> NDArray[np.int64]:
+def class_indices(labels: Pixels, part: str) -> Labels:
     """(N,) integers of labels that are integers (N,) or (N, 1), or one-hot (N, K)."""
     if labels.dtype.kind not in "buif" or not (np.isfinite(labels) & (labels == np.round(labels))).all():
         raise LrfError(
@@ -227,21 +235,23 @@ def _whole_labels(labels: Pixels, part: str) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def _check_range(labels: NDArray[np.int64], part: str, classes: int) -> None:
+def check_range(labels: Labels, part: str, classes: int) -> None:
+    """Raises LrfError where a label is not the index of an output."""
     if labels.min() < 0 or labels.max() >= classes:
         given = f"{labels.min()}..{labels.max()}"
         raise LrfError(f"the labels of y_{part} should be 0..{classes - 1} for {classes} outputs, but are {given}")
 
 
-def _preprocess(spec: DataSpec, channels: int) -> Preprocess:
+def preprocess_of(spec: DataSpec, channels: int) -> Preprocess:
+    """The preprocessing that the settings ask for. Raises LrfError where they do not fit the number of channels."""
     for name, values in (("mean", spec.mean), ("std", spec.std)):
         if len(values) not in (1, channels):
             raise LrfError(f"{name} should have 1 or {channels} numbers, one a channel, but got {list(values)}")
     return Preprocess(spec.divide, spec.mean, spec.std)
 
 
-def _split(images: LabeledImages, share: float, seed: int) -> tuple[LabeledImages, LabeledImages]:
-    """The images without a stratified `share` of them, and that share; both in their old order."""
+def split_off(images: LabeledImages, share: float, seed: int) -> tuple[LabeledImages, LabeledImages]:
+    """The images without a stratified `share` of them, and the images of that share; both in their old order."""
     count = max(1, round(share * len(images)))
     if count >= len(images):
         raise LrfError(f"{len(images)} image(s) cannot be split: {share:.0%} of them would leave none to train on")

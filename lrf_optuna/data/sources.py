@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, keras.datasets, an .npz file, a folder of class folders -> arrays."""
+"""Images from scikit-learn's digits, keras.datasets, an .npz file or a folder of class folders, as arrays."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from numpy.typing import NDArray
 from lrf_optuna.errors import LrfError, lookup
 
 Pixels = NDArray[Any]
-OpenShape = tuple[int | None, ...]  # (H, W, C); None is "any"
-Arrays = dict[str, Pixels]  # x_train, y_train, x_test, y_test, and perhaps x_val, y_val
+"""Raw images `(N, H, W, C)` of any type of number, or other inputs `(N, ...)`; labels before they are checked."""
+Labels = NDArray[np.int64]
+OpenShape = tuple[int | None, ...]
+"""A shape without the batch axis, such as (H, W, C); None for any size."""
+Arrays = dict[str, Pixels]
+"""`x_train`, `y_train`, `x_test`, `y_test`, and perhaps `x_val` and `y_val`."""
 
 PARTS = ("train", "test", "val")
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
-def stratified_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random order of which every prefix holds the classes in about their shares.
+def stratified_order(labels: Labels, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A random order of the indices, such that every prefix holds the classes in about their shares.
 
-    The k-th of a class with n members, in random order, comes at a random place in [k / n, (k + 1) / n).
+    The k-th image of a class with n images, in random order, has a random place in [k / n, (k + 1) / n).
     """
     shuffled = rng.permutation(len(labels))
     grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
@@ -32,11 +36,11 @@ def stratified_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDA
     return grouped[np.argsort(place)]
 
 
-def digits(seed: int) -> Arrays:
+def load_digits(seed: int) -> Arrays:
     """scikit-learn's 1,797 digits, 8 x 8 pixels of 0..16: 70 % train, 15 % validation, 15 % test."""
-    from sklearn.datasets import load_digits
+    from sklearn import datasets
 
-    bunch = load_digits()
+    bunch = datasets.load_digits()
     labels = bunch.target.astype(np.int64)
     order = stratified_order(labels, np.random.default_rng(seed))
     cuts = round(0.15 * len(order)), round(0.3 * len(order))
@@ -46,8 +50,8 @@ def digits(seed: int) -> Arrays:
     return pixels | {f"y_{part}": labels[at] for part, at in index.items()}
 
 
-def keras_dataset(name: str) -> Arrays:
-    """A data set of keras.datasets, downloaded where it is not there."""
+def load_keras_dataset(name: str) -> Arrays:
+    """A data set of keras.datasets, which Keras downloads on first use. Raises LrfError where it cannot."""
     from keras import datasets
 
     known = {n: getattr(datasets, n) for n in ("mnist", "fashion_mnist", "cifar10", "cifar100")}
@@ -59,8 +63,8 @@ def keras_dataset(name: str) -> Arrays:
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
-def npz(path: Path) -> Arrays:
-    """The named arrays of an .npz file."""
+def load_npz(path: Path) -> Arrays:
+    """The named arrays of an .npz file. Raises LrfError where it is missing, broken or lacks one."""
     if not path.exists():
         raise LrfError(f"no such data: {path}; give an .npz file, a folder of class folders, keras:NAME or digits")
     if not zipfile.is_zipfile(path):
@@ -77,8 +81,11 @@ def npz(path: Path) -> Arrays:
     return arrays
 
 
-def folder(folder: Path, input_shape: OpenShape | None, classes: int | None) -> Arrays:
-    """The images of class folders, or of train/, test/ and perhaps val/ with class folders in each; held in memory."""
+def load_folder(folder: Path, input_shape: OpenShape | None, classes: int | None) -> Arrays:
+    """The images of class folders, or of train/, test/ and perhaps val/ with class folders in each, all in memory.
+
+    Raises LrfError where the folders do not fit each other or the model's `classes`, or where a file is no image.
+    """
     places = {"train": folder / "train", "test": folder / "test", "val": folder / "val"}
     if (folder / "validation").is_dir():
         places["val"] = folder / "validation"
@@ -93,12 +100,12 @@ def folder(folder: Path, input_shape: OpenShape | None, classes: int | None) -> 
     arrays: Arrays = {}
     for part, place in places.items():
         if place.is_dir():
-            files, labels = _listed(place, names)
-            arrays[f"x_{part}"], arrays[f"y_{part}"] = _decoded(files, input_shape), labels
+            files, labels = list_images(place, names)
+            arrays[f"x_{part}"], arrays[f"y_{part}"] = decode(files, input_shape), labels
     return arrays
 
 
-def _listed(place: Path, names: list[str]) -> tuple[list[Path], Pixels]:
+def list_images(place: Path, names: list[str]) -> tuple[list[Path], Pixels]:
     """The image files in the class folders of `place`, and their classes as indices into `names`."""
     files = sorted(path for path in place.glob("[!.]*/[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
     unknown = sorted({path.parent.name for path in files} - set(names))
@@ -108,8 +115,8 @@ def _listed(place: Path, names: list[str]) -> tuple[list[Path], Pixels]:
     return files, np.array([names.index(path.parent.name) for path in files])
 
 
-def _decoded(files: list[Path], input_shape: OpenShape | None) -> Pixels:
-    """(N, H, W, C): the image files, bilinearly resized to the model's size (the first one's if it takes any)."""
+def decode(files: list[Path], input_shape: OpenShape | None) -> Pixels:
+    """The pixels `(N, H, W, C)` of image files, resized to the model's size; to the first file's if it takes any."""
     from PIL import Image
 
     height, width, channels = input_shape or (None, None, None)

@@ -1,8 +1,4 @@
-"""Running a Keras model from the outside: what goes into each layer, and one compiled pass with other kernels.
-
-Nothing is rebuilt: a pass takes the kernels as arguments, in place of the layers' own variables, and layers are
-listened to while the model runs. So it works for sequential, functional and nested models and for shared layers.
-"""
+"""BatchNorm statistics re-estimated for a network with other kernels, on images as they looked in training."""
 
 from __future__ import annotations
 
@@ -16,31 +12,36 @@ from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.augment import augmented
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.sources import Pixels
+from lrf_optuna.models.layer_calls import replaced_calls
+
+BATCHES = 8
+"""Batches at most over which statistics are averaged: 1,024 images, as many as calibration has by default."""
+BATCHNORM_BATCH = 128
+"""Images of a batch: the statistics of a layer are those of one batch, and 128 images are a usual training batch."""
 
 
 @contextmanager
 def batch_statistics(norms: Sequence[Any]) -> Iterator[None]:
-    """While the block runs, BatchNorm layers take the statistics of the batch, whatever mode the model runs in."""
+    """While the block runs, BatchNorm layers use the statistics of the batch, whatever mode the model runs in.
 
-    def training_call(call: Any) -> Any:
+    Each layer may change its `momentum` in the block; it has its old one afterwards.
+    """
+
+    def in_training(call: Any) -> Any:
         return lambda inputs, training=None, mask=None: call(inputs, training=True, mask=mask)
 
     momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.call = training_call(layer.call)
     try:
-        yield
+        with replaced_calls((layer, in_training) for layer in norms):
+            yield
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
-            del layer.call
             layer.momentum = momentum
 
 
-BN_BATCHES, BN_BATCH = 8, 128
-
-
 def training_batches(data: Data, images: Pixels, seed: int) -> Iterator[Array]:
-    """Batches of raw images as they looked in training, preprocessed: what BatchNorm statistics are re-estimated on."""
+    """Preprocessed batches of raw `images` `(n, ...)`, augmented as in training, for BatchNorm statistics."""
     rng = np.random.default_rng(seed)
-    for part in np.array_split(images[: BN_BATCHES * BN_BATCH], max(1, min(BN_BATCHES, len(images) // BN_BATCH))):
+    count = max(1, min(BATCHES, len(images) // BATCHNORM_BATCH))
+    for part in np.array_split(images[: BATCHES * BATCHNORM_BATCH], count):
         yield data.preprocess(augmented(part, data.augment, rng))

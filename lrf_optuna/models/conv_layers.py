@@ -1,4 +1,4 @@
-"""Convolutions and Dense layers of Keras: their operations, and how their kernels are laid out. It imports no Keras."""
+"""Convolutions and Dense layers of Keras: the operation of a layer, its kernel's layout, and stages as layers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import numpy as np
 
 from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models import einsum_layers as einsum
 from lrf_optuna.models.images import Shape
+
+OUTPUT_KEYS = (
+    "activation",
+    "use_bias",
+    "bias_initializer",
+    "bias_regularizer",
+    "bias_constraint",
+    "activity_regularizer",
+)
+"""The keys of a layer's configuration that concern its output: they go to the last stage of a chain."""
 
 
 def read_conv(layer: Any) -> Conv:
@@ -43,8 +52,8 @@ def conv_of(layer: Any, window: Shape, cin: int, cout: int, groups: int) -> Conv
 def read_dense(layer: Any) -> Conv:
     """The operation of a Dense layer: a convolution with the window (), which may be tensorized.
 
-    Where its map is open on several axes, or not the same in all its calls, the channels cannot be seen as several ones
-    (Reshape takes one open axis): then it is a convolution of one point.
+    Tensorizing needs a Reshape layer, which takes one open axis. So the operation is a convolution of one point where
+    the input has several open axes, or other positions in another call.
     """
     cin, cout = layer.kernel.shape
     positions = tuple(layer.get_build_config()["input_shape"][1:-1])
@@ -54,22 +63,22 @@ def read_dense(layer: Any) -> Conv:
 
 
 def swap_channels(kernel: Array, layer: Any) -> Array:
-    """A transposed convolution's kernel has its channels the other way round."""
+    """A transposed convolution's kernel with its two channel axes swapped: Keras has the outputs first."""
     return np.swapaxes(kernel, -1, -2)
 
 
 def depthwise_to_conv(kernel: Array, layer: Any) -> Array:
-    """A depthwise kernel `(*window, cin, multiplier)` with one channel of each group going in."""
+    """A depthwise kernel `(*window, cin, multiplier)` as that of a grouped convolution, `(*window, 1, cout)`."""
     return kernel.reshape(*kernel.shape[:-2], 1, -1)
 
 
 def dense_to_conv(kernel: Array, layer: Any) -> Array:
-    """A Dense kernel in the shape of its operation's."""
+    """A Dense kernel in the shape of its operation's kernel."""
     return kernel.reshape(read_dense(layer).kernel_shape)
 
 
 def to_layer_shape(kernel: Array, layer: Any) -> Array:
-    """The same numbers in the shape of the layer's kernel."""
+    """A kernel in the shape of the layer's."""
     return kernel.reshape(layer.kernel.shape)
 
 
@@ -80,17 +89,16 @@ def separable_macs(layer: Any, before: Shape, after: Shape) -> int:
 
 
 def stage_config(layer: Any, name: str, last: bool) -> dict[str, Any]:
-    """What a stage has of the original's configuration: the bias, the activation and the constraint go to the last."""
+    """The original's configuration for one stage: the last one alone has the bias, activation and constraint."""
     config = layer.get_config()
     kernel = "depthwise" if "depthwise_initializer" in config else "kernel"
     kept = {key: config[key] for key in ("trainable", "dtype")} | {"name": name}
     kept |= {f"kernel_{part}": config[f"{kernel}_{part}"] for part in ("initializer", "regularizer")}
     if not last:
         return kept | {"use_bias": False}
-    ends = ("activation", "use_bias", "bias_initializer", "bias_regularizer", "bias_constraint", "activity_regularizer")
     return (
         kept
-        | {key: config[key] for key in ends if key in config}
+        | {key: config[key] for key in OUTPUT_KEYS if key in config}
         | {"kernel_constraint": config[f"{kernel}_constraint"]}
     )
 
@@ -107,7 +115,7 @@ def write_conv(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> l
     if stage.transposed:
         return [getattr(keras.layers, f"Conv{dims}Transpose").from_config(config | {"filters": stage.cout})]
     depthwise = getattr(keras.layers, f"DepthwiseConv{dims}", None)
-    uneven = len(set(stage.strides)) > 1  # of depthwise layers TensorFlow has that for some processors only
+    uneven = len(set(stage.strides)) > 1  # TensorFlow has such depthwise layers for some processors only
     if depthwise is None or stage.groups == 1 or stage.groups != stage.cin or stage.padding == "causal" or uneven:
         config |= {"filters": stage.cout, "groups": stage.groups}
         return [getattr(keras.layers, f"Conv{dims}").from_config(config)]
@@ -123,37 +131,28 @@ def write_dense(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> 
     config = stage_config(layer, name, last)
     if stage.slices == 1:
         return [keras.layers.Dense.from_config(config | {"units": stage.cout})]
-    ends = {key: config.pop(key) for key in ("activation", "activity_regularizer") if key in config}
-    made, free = write_contraction(layer, stage, config), positions(layer)
-    shared = {"dtype": layer.dtype_policy}
+    output = {key: config.pop(key) for key in ("activation", "activity_regularizer") if key in config}
+    stages, policy = write_contraction(layer, stage, config), layer.dtype_policy
     if last:
-        made.append(keras.layers.Reshape((*free, stage.cout), name=f"{name}_flat", **shared))
-    if last and (ends.get("activity_regularizer") or ends["activation"] != "linear"):  # softmax looks at all channels
-        made.append(keras.layers.Activation(name=f"{name}_end", **shared, **ends))
-    return made
+        stages.append(keras.layers.Reshape((*positions(layer), stage.cout), name=f"{name}_flat", dtype=policy))
+    if last and (output.get("activity_regularizer") or output["activation"] != "linear"):  # softmax needs all channels
+        stages.append(keras.layers.Activation(name=f"{name}_end", dtype=policy, **output))
+    return stages
 
 
 def write_contraction(layer: Any, stage: Conv, config: dict[str, Any]) -> list[Any]:
-    """The channels seen as (lead, axis, trail), and the kernel on the axis, with the bias that `config` speaks of."""
+    """A Reshape of the channels to (lead, axis, trail), and an EinsumDense layer with the kernel on the axis."""
     axes = {"l": stage.lead, "i": stage.kernel_shape[0], "t": stage.trail}
     before = {axis: size for axis, size in axes.items() if axis == "i" or size > 1}
     after = {axis.replace("i", "o"): stage.kernel_shape[1] if axis == "i" else n for axis, n in before.items()}
-    free, taken, made = positions(layer), "".join(before), "".join(after)
+    free, before_letters, after_letters = positions(layer), "".join(before), "".join(after)
     kept = "abcdefgh"[: 1 + len(free)]
-    bias = {"bias_axes": made} if config.pop("use_bias") else {}
+    bias = {"bias_axes": after_letters} if config.pop("use_bias") else {}
     view = keras.layers.Reshape((*free, *before.values()), name=f"{config['name']}_view", dtype=layer.dtype_policy)
     sizes = (*(None if size == -1 else size for size in free), *after.values())
-    return [view, keras.layers.EinsumDense(f"{kept}{taken},io->{kept}{made}", sizes, **config | bias)]
+    return [view, keras.layers.EinsumDense(f"{kept}{before_letters},io->{kept}{after_letters}", sizes, **config | bias)]
 
 
 def positions(layer: Any) -> tuple[int, ...]:
     """The axes between the batch and the channels that the layer was built with, as Reshape takes them: -1 for any."""
     return tuple(-1 if size is None else size for size in layer.get_build_config()["input_shape"][1:-1])
-
-
-def write_einsum_dense(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> list[Any]:
-    """One stage of an EinsumDense layer's chain."""
-    config = stage_config(layer, name, last) | einsum.einsum_stage_config(layer, stage, first, last)
-    config["kernel_initializer"] = einsum.without_axes(config["kernel_initializer"])
-    config.pop("use_bias", None)
-    return [keras.layers.EinsumDense.from_config(config)]

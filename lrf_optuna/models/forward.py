@@ -1,15 +1,13 @@
-"""Running a Keras model from the outside: what goes into each layer, and one compiled pass with other kernels.
+"""A Keras model run from the outside: one compiled pass with other kernels, and the inputs of each layer.
 
-Nothing is rebuilt: a pass takes the kernels as arguments, in place of the layers' own variables, and layers are
-listened to while the model runs. So it works for sequential, functional and nested models and for shared layers.
+Nothing is rebuilt. A pass takes the kernels as arguments in place of the layers' own variables, and layers are recorded
+while the model runs. So it works for sequential, functional and nested models and for shared layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -17,56 +15,37 @@ import tensorflow as tf
 
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.files import digest
 from lrf_optuna.models.batchnorm import batch_statistics
 from lrf_optuna.models.images import BATCH, Images, Shape, Shapes, batches_of, count_of, map_inputs
-from lrf_optuna.models.outputs import OUTPUT, logits_of, output_taps
-
-Calls = dict[str, list[tuple[Any, Any]]]
+from lrf_optuna.models.layer_calls import recording_calls
+from lrf_optuna.models.layer_kinds import kernel_of, norms_of
+from lrf_optuna.models.outputs import OUTPUT, output_heads
 
 
 def limit_threads(count: int) -> None:
-    """Threads of a pass from now on; before anything was computed."""
+    """Set the threads of all passes of this process; it has to come before the first computation."""
     tf.config.threading.set_intra_op_parallelism_threads(count)
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
-@contextmanager
-def recording_calls(layers: Mapping[str, Any]) -> Iterator[Calls]:
-    """While the block runs, every call of a layer adds its `(inputs, outputs)` under the layer's name."""
-    calls: Calls = {name: [] for name in layers}
-
-    def wrapped(name: str, call: Any) -> Any:
-        def listened(*args: Any, **kwargs: Any) -> Any:
-            out = call(*args, **kwargs)
-            calls[name].append((next(iter((*args, *kwargs.values())), None), out))
-            return out
-
-        return listened
-
-    for name, layer in layers.items():
-        layer.call = wrapped(name, layer.call)
-    try:
-        yield calls
-    finally:
-        for layer in layers.values():
-            del layer.call
-
-
 def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict[str, list[tuple[Shape, Shape]]]:
-    """Input and output shapes, without the batch axis, of every call of the layers that take and give one array."""
+    """Input and output shapes, without the batch axis, of every call of the layers that take and give one array.
+
+    `shapes`: the model's input. Raises LrfError where the model cannot take it.
+    """
     image = keras.tree.map_shape_structure(lambda shape: np.zeros((1, *shape), np.float32), shapes)
-    with recording_calls(
-        {name: layer for name, layer in layers.items() if type(layer).__name__ != "InputLayer"}
-    ) as calls:
+    recorded = {name: layer for name, layer in layers.items() if type(layer).__name__ != "InputLayer"}
+    with recording_calls(recorded) as calls:
         try:
             model(image, training=False)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as reason:
             raise LrfError(f"the model does not take images of shape {shapes}: {first_line(reason)}") from None
-    plain = {
-        name: [(a, b) for a, b in found if hasattr(a, "shape") and hasattr(b, "shape")] for name, found in calls.items()
+    return {
+        name: [
+            (tuple(a.shape)[1:], tuple(b.shape)[1:]) for a, b in pairs if hasattr(a, "shape") and hasattr(b, "shape")
+        ]
+        for name, pairs in calls.items()
     }
-    return {name: [(tuple(a.shape)[1:], tuple(b.shape)[1:]) for a, b in found] for name, found in plain.items()}
 
 
 def open_shape(model: Any) -> Shapes:
@@ -89,54 +68,55 @@ def first_line(reason: BaseException) -> str:
 
 
 class ForwardPass:
-    """A model whose named layers can run with other kernels, and whose maps can be read.
+    """A model whose named `layers` can run with other kernels, and whose maps can be read.
 
-    `layers`: name -> layer whose kernel may be replaced; `variables`: name -> its kernel's Keras variable; `norms`: the
-    BatchNorm layers whose statistics may be; `batch_size`: images of one pass.
+    `taps`: name -> a layer whose output is read besides the model's outputs; `batch_size`: images of one pass at most.
+    Kernels are laid out as Keras has them. Where a layer has none in an argument `kernels`, it has its own.
     """
 
     def __init__(
         self,
         model: Any,
         layers: Mapping[str, Any],
-        variables: Mapping[str, Any],
-        taps: Mapping[str, Any],
-        norms: Sequence[Any] = (),
+        taps: Mapping[str, Any] | None = None,
         batch_size: int = BATCH,
     ) -> None:
-        self.batch_size = batch_size
-        self.model, self.layers, self.variables, self.taps = model, dict(layers), dict(variables), dict(taps)
-        self.original_kernels = {
-            name: tf.cast(tf.convert_to_tensor(v), tf.float32) for name, v in self.variables.items()
-        }
-        self.norms = list(norms)
+        self.model, self.layers, self.taps, self.batch_size = model, dict(layers), dict(taps or {}), batch_size
+        self.variables = {name: kernel_of(layer) for name, layer in self.layers.items()}
+        own = {name: tf.convert_to_tensor(variable) for name, variable in self.variables.items()}
+        self.original_kernels = {name: tf.cast(kernel, tf.float32) for name, kernel in own.items()}
+        self.norms = norms_of(model)
         self.moving = [variable for norm in self.norms for variable in (norm.moving_mean, norm.moving_variance)]
-        self.statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
-        self.heads = output_taps(model)
+        self.original_statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
+        self.heads = output_heads(model)
         self.compiled: Any = tf.function(self.compute_maps, reduce_retracing=True)
         self.compiled_statistics: Any = tf.function(self.batch_statistics_of, reduce_retracing=True)
         self.compiled_inputs: Any = tf.function(self.record_inputs, reduce_retracing=True)
 
     def compute_maps(self, kernels: list[Any], statistics: list[Any], x: Any) -> dict[str, Any]:
-        """The taps of one pass over `x` with these kernels in the layers' order, and these BatchNorm statistics."""
-        swaps = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, statistics, strict=True)]
-        with keras.StatelessScope(state_mapping=swaps), recording_calls(self.taps) as calls:
-            out = self.model(x, training=False)
-        maps = {name: tf.cast(found[-1][1], tf.float32) for name, found in calls.items()}
-        ends = zip(self.heads.items(), keras.tree.flatten(out), strict=True)
-        return maps | {name: logits_of(tf.cast(whole, tf.float32), soft) for (name, soft), whole in ends}
+        """Name -> the maps of the taps, then the logits of the heads, of one pass over `x`.
+
+        `kernels` are in the order of the layers, `statistics` in the order of the BatchNorm layers' variables.
+        """
+        values = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, statistics, strict=True)]
+        with keras.StatelessScope(state_mapping=values), recording_calls(self.taps) as calls:
+            outputs = keras.tree.flatten(self.model(x, training=False))
+        maps = {name: tf.cast(recorded[-1][1], tf.float32) for name, recorded in calls.items()}
+        heads = zip(self.heads.items(), outputs, strict=True)
+        return maps | {name: head.logits(output) for (name, head), output in heads}
 
     def record_inputs(self, kernels: list[Any], x: Any) -> dict[str, list[Any]]:
-        """What goes into each layer, call by call."""
-        swaps = list(zip(self.variables.values(), kernels, strict=True))
-        with keras.StatelessScope(state_mapping=swaps), recording_calls(self.layers) as calls:
+        """The inputs of each layer, call by call, of one pass over `x` with kernels in the order of the layers."""
+        values = list(zip(self.variables.values(), kernels, strict=True))
+        with keras.StatelessScope(state_mapping=values), recording_calls(self.layers) as calls:
             self.model(x, training=False)
-        return {name: [tf.cast(inputs, tf.float32) for inputs, _ in found] for name, found in calls.items()}
+        return {name: [tf.cast(inputs, tf.float32) for inputs, _ in recorded] for name, recorded in calls.items()}
 
     def batch_statistics_of(self, kernels: list[Any], x: Any) -> list[Any]:
-        """The BatchNorm statistics of one batch, each layer's behind those before it."""
-        swaps = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, self.statistics, strict=True)]
-        with keras.StatelessScope(state_mapping=swaps) as scope, batch_statistics(self.norms):
+        """The BatchNorm statistics of one batch; each layer sees the batch as the layers before it normalize it."""
+        kept = zip(self.moving, self.original_statistics, strict=True)
+        values = [*zip(self.variables.values(), kernels, strict=True), *kept]
+        with keras.StatelessScope(state_mapping=values) as scope, batch_statistics(self.norms):
             for norm in self.norms:
                 norm.momentum = 0.0
             self.model(x, training=False)
@@ -148,82 +128,56 @@ class ForwardPass:
         return [tf.reduce_mean(tf.stack(each_batch), axis=0) for each_batch in zip(*found, strict=True)]
 
     def as_tensors(self, x: Images) -> Any:
-        """Images `(n, ...)` as tensors that `run` takes without a copy."""
+        """Images `(n, ...)` as tensors, which `run` takes without a copy."""
         return map_inputs(x, tf.constant)
 
-    def run(self, x: Any, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
-        """Maps at the taps and the outputs' logits, for images `(n, ...)`, with `kernels` in the named layers.
-
-        `statistics`: of the BatchNorm layers as `batchnorm_statistics` gives them, where they are not the model's own.
-        """
-        taken = self.kernel_list(kernels)
-        parts = batches_of(x, self.batch_size) if count_of(x) > self.batch_size else [x]
-        found = [self.compiled(taken, statistics or self.statistics, part) for part in parts]
-        return {name: np.concatenate([part[name].numpy() for part in found]) for name in found[0]}
-
     def kernel_list(self, kernels: Mapping[str, Array]) -> list[Any]:
-        """A kernel for every layer: the given one, else its own."""
+        """A kernel for every layer, in their order: the given one, or else the layer's own."""
         return [kernels.get(name, own) for name, own in self.original_kernels.items()]
+
+    def run(self, x: Any, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
+        """Name -> maps of the taps, then logits of the heads, for images `(n, ...)` with `kernels` in their layers.
+
+        `statistics`: BatchNorm statistics as `batchnorm_statistics` gives them; the model's own without.
+        """
+        listed = self.kernel_list(kernels)
+        parts = batches_of(x, self.batch_size) if count_of(x) > self.batch_size else [x]
+        found = [self.compiled(listed, statistics or self.original_statistics, part) for part in parts]
+        return {name: np.concatenate([part[name].numpy() for part in found]) for name in found[0]}
 
     def inputs(
         self, x: Images, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
     ) -> dict[str, list[Array]]:
-        """What goes into each (named) layer, call by call, for images `(n, ...)` with `kernels` in their layers."""
-        heard = self.compiled_inputs(self.kernel_list(kernels or {}), self.as_tensors(x))
-        return {name: [maps.numpy() for maps in heard[name]] for name in names or heard}
+        """The inputs of each (named) layer, call by call, for images `(n, ...)` with `kernels` in their layers."""
+        recorded = self.compiled_inputs(self.kernel_list(kernels or {}), self.as_tensors(x))
+        return {name: [maps.numpy() for maps in recorded[name]] for name in names or recorded}
 
     def outputs(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
-        """Name -> logits of all outputs for many images, in batches."""
+        """Name -> logits of every head for any number of images, in batches."""
         parts = [self.run(self.as_tensors(part), kernels, statistics) for part in batches_of(x, BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.heads}
 
     def logits(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> Array:
-        """The only output for many images, in batches. Raises LrfError where there are several."""
+        """The logits of the only head for any number of images. Raises LrfError where there are several heads."""
         lookup(self.heads, OUTPUT, "output")
         return self.outputs(x, kernels, statistics)[OUTPUT]
 
     def logits_of_model(self, model: Any, x: Array) -> Array:
-        """Another model's outputs for images `(n, ...)` as logits like this one's."""
-        outs = [tf.cast(model(part, training=False), tf.float32) for part in batches_of(x, self.batch_size)]
-        return np.asarray(logits_of(tf.concat(outs, 0), self.heads[OUTPUT]))
-
-
-def view_of(variable: Any) -> Array:
-    """The values of a variable, not copied: TensorFlow gives a variable new memory where its old is looked at."""
-    found: Array = np.asarray(tf.convert_to_tensor(variable))
-    return found
-
-
-def weights_of(model: Any) -> list[Array]:
-    """What `model.get_weights()` gives, not copied."""
-    return [view_of(variable) for variable in model.weights]
-
-
-WEIGHTS_DIGESTS: WeakKeyDictionary[Any, tuple[list[Array], str]] = WeakKeyDictionary()
-"""Model -> views of its weights and their digest."""
-
-
-def weights_digest(model: Any) -> str:
-    """A digest of a model's weights, worked out again only where a variable has changed.
-
-    A variable whose values are viewed gets new memory when it changes, so equal addresses are equal values.
-    """
-    weights = weights_of(model)
-    views, found = WEIGHTS_DIGESTS.get(model, ([], ""))
-    if [view.ctypes.data for view in views] != [array.ctypes.data for array in weights]:
-        found = digest(*weights)
-        WEIGHTS_DIGESTS[model] = weights, found
-    return found
+        """The logits of another model with the same head, for images `(n, ...)`."""
+        head = self.heads[OUTPUT]
+        return np.concatenate(
+            [np.asarray(head.logits(model(part, training=False))) for part in batches_of(x, self.batch_size)]
+        )
 
 
 def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shapes: Shapes) -> dict[str, Any]:
-    """The deepest maps of a model: its last spatial map, and what goes into its last layer with weights."""
+    """The layers that give a model's deepest maps: its last spatial map, and the input of its last weighted layer."""
     found = called_shapes(model, dict(layers), shapes)
-    order = [(name, layer, found[name][-1][1]) for name, layer in layers if found.get(name)]
-    spatial = [(name, layer) for name, layer, out in order if len(out) > 1]
+    called = [(name, layer, found[name][-1][1]) for name, layer in layers if found.get(name)]
+    spatial = [(name, layer) for name, layer, out in called if len(out) > 1]
     taps = dict(spatial[-1:])
-    weighted = [i for i, (_, layer, _) in enumerate(order) if layer.weights]
+    weighted = [i for i, (_, layer, _) in enumerate(called) if layer.weights]
     if weighted and weighted[-1] > 0:
-        name, layer, _ = order[weighted[-1] - 1]
+        name, layer, _ = called[weighted[-1] - 1]
         taps[name] = layer
     return taps

@@ -1,8 +1,4 @@
-"""Running a Keras model from the outside: what goes into each layer, and one compiled pass with other kernels.
-
-Nothing is rebuilt: a pass takes the kernels as arguments, in place of the layers' own variables, and layers are
-listened to while the model runs. So it works for sequential, functional and nested models and for shared layers.
-"""
+"""A model's inputs as arrays, of one input or of several in the structure that the model takes, and their batches."""
 
 from __future__ import annotations
 
@@ -21,13 +17,15 @@ Shape = tuple[int, ...]
 Shapes = Any
 """A shape, or the list, tuple or dict of shapes that a model of several inputs takes."""
 Images = Any
-"""An array `(n, ...)`, or the list, tuple or dict of them that a model of several inputs takes."""
+"""An array `(n, ...)`, or the list, tuple or dict of arrays that a model of several inputs takes."""
 BATCH = 256
-"""Images of a pass over many."""
+"""Images of a pass at most; larger batches of small images are no faster."""
 INPUT_BYTES = 2**28
-"""Layer inputs that are held at a time."""
+"""Bytes of layer inputs that are in memory at a time, at most: a quarter of a GiB beside the model's own maps."""
+INPUT_BATCH = 128
+"""Images of a batch whose layer inputs are recorded, at most."""
 MAP_BYTES = 2**28
-"""The largest map of a pass; some others of its size are alive with it."""
+"""Bytes of the largest map of a pass, at most; a few maps of this size are in memory together."""
 
 
 def map_inputs(images: Images, change: Callable[[Array], Any]) -> Any:
@@ -46,7 +44,7 @@ def shapes_of(images: Images) -> Shapes:
 
 
 def count_of(images: Images) -> int:
-    """How many images there are. Raises LrfError where inputs differ in that."""
+    """The number of images. Raises LrfError where the inputs have different numbers of them."""
     counts = {len(array) for array in input_list(images)}
     if len(counts) != 1:
         raise LrfError(f"a model's inputs should be equally many, but are {sorted(counts)}")
@@ -60,12 +58,12 @@ def batches_of(images: Images, size: int) -> list[Images]:
 
 
 def batches_within_memory(images: Images, sites: Iterable[Site]) -> list[Images]:
-    """Images in batches of which the inputs of all sites together stay within `INPUT_BYTES`, 128 at most."""
+    """Images in batches of at most `INPUT_BATCH`, such that the inputs of all sites together fit in `INPUT_BYTES`."""
     bytes_each = sum(4 * site.op.cin * prod(shape) for site in sites for shape in site.maps)
-    return batches_of(images, int(np.clip(INPUT_BYTES // max(bytes_each, 1), 1, 128)))
+    return batches_of(images, int(np.clip(INPUT_BYTES // max(bytes_each, 1), 1, INPUT_BATCH)))
 
 
 def images_per_pass(sites: Iterable[Site]) -> int:
-    """How many images a pass takes so that the largest input of a site stays within `MAP_BYTES`, `BATCH` at most."""
+    """Images of a pass, at most `BATCH`, such that the largest input of a site fits in `MAP_BYTES`."""
     largest = max((4 * site.op.cin * prod(shape) for site in sites for shape in site.maps), default=1)
     return int(np.clip(MAP_BYTES // max(largest, 1), 1, BATCH))

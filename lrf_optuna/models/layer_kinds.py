@@ -1,6 +1,6 @@
-"""Keras layers and the operations they are: `LAYERS`, and `find_sites`, which names a reason for every layer left out.
+"""The kinds of Keras layers that can be factorized, in one table, and the kernels of layers.
 
-A new layer kind is one row of `LAYERS`: how its operation is read, how a stage is written as a layer, how it counts.
+A new layer kind is one row of `LAYERS`: how its operation is read, and how a stage is written as a layer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.models import conv_layers as conv
 from lrf_optuna.models import einsum_layers as einsum
-from lrf_optuna.models.forward import view_of
 from lrf_optuna.models.images import Shape
+from lrf_optuna.models.weights import view_of
 
 Functional: Any = type(keras.Model(dummy := keras.Input((1,)), dummy))
 """The class of models that are a graph of layers; Keras has no public name for it."""
@@ -33,17 +33,23 @@ class LayerKind:
     """
 
     read: Callable[[Any], Conv]
+    """The operation of a layer."""
     write: Callable[[Any, Conv, str, bool, bool], list[Any]]
+    """(original layer, stage, name, is first, is last) -> the layers of one stage, of which one has weights."""
     from_keras_kernel: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
+    """(kernel as the layer lays it out, layer) -> the kernel as `Conv` lays it out."""
     to_keras_kernel: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
+    """The inverse of `from_keras_kernel`."""
     position_map: Callable[[Any, Shape], Shape] = lambda layer, shape: (
         shape[1:] if channels_first(layer) else shape[:-1]
     )
+    """(layer, shape of its input) -> the shape of the positions at which its operation is applied."""
     any_size: Callable[[Any, OpenShape], OpenShape] = lambda layer, shape: (*(None for _ in shape[:-1]), shape[-1])
+    """(layer, input shape it was built with) -> that shape, with None for the sizes that the layer leaves open."""
 
 
 def walk_layers(model: Any) -> Iterator[tuple[str, Any]]:
-    """`(path, layer)` of every layer, once; those of nested models under the name of the nest."""
+    """`(path, layer)` of every layer, once; the path of a layer in a nested model begins with the name of the nest."""
     seen: set[int] = set()
 
     def inside(nest: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -80,7 +86,7 @@ def read_kernel(layer: Any) -> Array:
 
 
 def read_maps(layer: Any, inputs: Array) -> Array:
-    """What goes into a layer, `(n, ...)`, laid out as in `Conv`: `(n, *map, cin)`."""
+    """A layer's inputs `(n, ...)`, laid out as in `Conv`: `(n, *map, cin)`."""
     return inputs.reshape(len(inputs), *LAYERS[type(layer).__name__].position_map(layer, inputs.shape[1:]), -1)
 
 
@@ -99,7 +105,7 @@ DEPTHWISE = LayerKind(conv.read_depthwise, conv.write_conv, conv.depthwise_to_co
 TRANSPOSED = LayerKind(conv.read_transposed, conv.write_conv, conv.swap_channels, conv.swap_channels)
 EINSUM = LayerKind(
     einsum.read_einsum,
-    conv.write_einsum_dense,
+    einsum.write_einsum,
     einsum.from_einsum_kernel,
     einsum.to_einsum_kernel,
     einsum.position_map,
@@ -121,4 +127,4 @@ COUNTED: dict[str, Callable[[Any, Shape, Shape], int]] = {
     **dict.fromkeys(SEPARABLE, conv.separable_macs),
     "EinsumDense": einsum.einsum_macs,
 }
-"""Kinds that are counted by their input and output shapes, as not all of their layers have an operation."""
+"""(layer, input shape, output shape) -> MACs, for kinds whose layers do not all have an operation."""

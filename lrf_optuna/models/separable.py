@@ -5,41 +5,89 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
-from lrf_optuna.models.layer_kinds import SEPARABLE
+from lrf_optuna.errors import LrfError
+from lrf_optuna.models.conv_layers import OUTPUT_KEYS
+from lrf_optuna.models.images import Shapes
+from lrf_optuna.models.layer_kinds import SEPARABLE, walk_layers
+from lrf_optuna.models.surgery import copy_layer, copy_state
+
+CHECKED_IMAGES = 2
+"""Random images on which a split network is compared with the original."""
+OPEN_SIZE = 64
+"""Positions along an axis that the model leaves open, for the random images."""
+SPACING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""The relative spacing of numbers by type; 2**-23, that of float32, for other types."""
+ROUNDINGS = 20
+"""Times the rounding of the outputs that a split network may differ: its layers add up in another order.
+
+The rounding is one spacing of the largest output, and what a change of the images by one spacing does to the outputs.
+"""
 
 
 def split_separable(model: Any) -> Any:
     """The same network with every separable convolution split in two; the model itself where it has none.
 
-    The two are a `Sequential` of the layer's name, and give exactly its outputs.
+    The two are a `Sequential` of the layer's name. Raises LrfError where the outputs of the new network for random
+    images are not the original's.
     """
-    made: list[tuple[Any, Any]] = []
-
-    def clone(layer: Any) -> Any:
-        new = halves(layer) if type(layer).__name__ in SEPARABLE else type(layer).from_config(layer.get_config())
-        made.append((layer, new))
-        return new
-
-    if not any(type(layer).__name__ in SEPARABLE for layer in model._flatten_layers()):
+    if not any(type(layer).__name__ in SEPARABLE for _, layer in walk_layers(model)):
         return model
-    split = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    for layer, new in made:
+    copies: dict[int, tuple[Any, Any]] = {}
+
+    def copy(layer: Any) -> Any:
+        if id(layer) not in copies:
+            separable = type(layer).__name__ in SEPARABLE
+            copies[id(layer)] = layer, split_layer(layer) if separable else copy_layer(layer)
+        return copies[id(layer)][1]
+
+    split = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    for layer, new in copies.values():
         if type(layer).__name__ in SEPARABLE:
             new.layers[0].set_weights([layer.depthwise_kernel])
             new.layers[1].set_weights([layer.pointwise_kernel, *([layer.bias] if layer.use_bias else [])])
-        elif layer.weights:
-            new.set_weights(layer.get_weights())
+        else:
+            copy_state(layer, new)
+    check_same_outputs(model, split)
     return split
 
 
-def halves(layer: Any) -> Any:
+def check_same_outputs(model: Any, split: Any) -> None:
+    """Raises LrfError where two networks do not give the same outputs for random images, but for rounding."""
+    images = random_images(keras.tree.map_structure(lambda tensor: tuple(tensor.shape), model.input))
+    spacing = max(SPACING.get(layer.compute_dtype, 2.0**-23) for _, layer in walk_layers(model))
+    nudged = keras.tree.map_structure(lambda array: array * np.float32(1 + spacing), images)
+    for original, rounded, found in zip(
+        outputs(model, images), outputs(model, nudged), outputs(split, images), strict=True
+    ):
+        apart, largest = np.abs(found - original).max(), np.abs(original).max()
+        if not apart <= ROUNDINGS * (spacing * largest + np.abs(rounded - original).max()):
+            raise LrfError(
+                f"splitting the model's separable convolutions changes its outputs by {apart:.1e} of {largest:.1e}: a "
+                "layer has state that its save_own_variables does not give; put DepthwiseConv and Conv layers instead"
+            )
+
+
+def outputs(model: Any, images: Any) -> list[Any]:
+    """The model's outputs as float32 arrays."""
+    return [np.asarray(output, np.float32) for output in keras.tree.flatten(model(images, training=False))]
+
+
+def random_images(shapes: Shapes) -> Any:
+    """Random inputs, in 0..1, of shapes with the batch axis; an axis that is open has `OPEN_SIZE` positions."""
+    rng = np.random.default_rng(0)
+    return keras.tree.map_shape_structure(
+        lambda shape: rng.random((CHECKED_IMAGES, *(size or OPEN_SIZE for size in shape[1:])), np.float32), shapes
+    )
+
+
+def split_layer(layer: Any) -> Any:
     """The unfilled `Sequential` of a separable convolution's two parts."""
     config, dims = layer.get_config(), type(layer).__name__[-2:]
     shared = {key: config[key] for key in ("trainable", "dtype")}
     window = {key: config[key] for key in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
     depthwise = {key: config[key] for key in config if key.startswith("depth")}
-    ends = ("activation", "use_bias", "bias_initializer", "bias_regularizer", "bias_constraint", "activity_regularizer")
     pointwise = {f"kernel_{part}": config[f"pointwise_{part}"] for part in ("initializer", "regularizer", "constraint")}
     first = getattr(keras.layers, f"DepthwiseConv{dims}").from_config(
         shared | window | depthwise | {"use_bias": False, "name": f"{layer.name}_depthwise"}
@@ -47,7 +95,7 @@ def halves(layer: Any) -> Any:
     last = getattr(keras.layers, f"Conv{dims}").from_config(
         shared
         | pointwise
-        | {key: config[key] for key in ends}
+        | {key: config[key] for key in OUTPUT_KEYS}
         | {"filters": config["filters"], "kernel_size": 1, "data_format": config["data_format"]}
         | {"name": f"{layer.name}_pointwise"}
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.layer_kinds import LAYERS, set_kernel, walk_layers
@@ -18,33 +18,29 @@ def materialize(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]
     """A new model with the chains of `plan` built as plain Keras layers that carry `kernels` (site -> stage kernels).
 
     A factorized layer becomes a `Sequential` of its name, whose last layer has the bias and the activation. All other
-    layers are copied with their weights. Raises LrfError where the plan names a layer that the model does not have.
+    layers are copied with their state. Raises LrfError where the plan names a layer that the model does not have.
     """
-    layers = dict(walk_layers(model))
+    names = {id(layer): name for name, layer in walk_layers(model)}
     factorized = {name: choice for name, choice in plan if choice != INTACT}
-    for name in factorized:
-        if name not in layers:
-            raise LrfError(
-                f"the plan factorizes {name!r}, which this model does not have: is it a plan of another model?"
-            )
-    paths = {id(layer): name for name, layer in layers.items()}
-    made: dict[int, Any] = {}
+    if unknown := sorted(factorized.keys() - names.values()):
+        raise LrfError(
+            f"the plan factorizes {unknown[0]!r}, which this model does not have: is it a plan of another model?"
+        )
+    copies: dict[int, tuple[Any, Any]] = {}
 
-    def clone(layer: Any) -> Any:
-        if id(layer) not in made:
-            name = paths.get(id(layer), "")
-            if name in factorized:
-                made[id(layer)] = chain_layer(layer, factorized[name])
-            else:
-                made[id(layer)] = copy_layer(layer)
-        return made[id(layer)]
+    def copy(layer: Any) -> Any:
+        if id(layer) not in copies:
+            choice = factorized.get(names.get(id(layer), ""))
+            copies[id(layer)] = layer, chain_layer(layer, choice) if choice else copy_layer(layer)
+        return copies[id(layer)][1]
 
-    built = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    for name, layer in layers.items():
+    built = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    for layer, new in copies.values():
+        name = names.get(id(layer), "")
         if name in factorized:
-            fill_chain(layer, made[id(layer)], kernels[name])
-        elif layer.weights and id(layer) in made:
-            made[id(layer)].set_weights(layer.get_weights())
+            fill_chain(layer, new, kernels[name])
+        else:
+            copy_state(layer, new)
     return built
 
 
@@ -56,10 +52,14 @@ def check_can_be_copied(model: Any) -> None:
 
 
 def copy_layer(layer: Any) -> Any:
-    """A new layer of the same configuration; a Lambda's function is Python, which does not pass through one."""
+    """A new layer of the same configuration, without its state.
+
+    The function of a Lambda layer is Python code, which a configuration does not hold: the copy shares it. Raises
+    LrfError where Keras cannot make the layer from its configuration.
+    """
     if isinstance(layer, keras.layers.Lambda):
-        kept = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
-        return keras.layers.Lambda(layer.function, layer._output_shape, layer.mask, layer.arguments, **kept)
+        base = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
+        return keras.layers.Lambda(layer.function, layer._output_shape, layer.mask, layer.arguments, **base)
     try:
         return type(layer).from_config(layer.get_config())
     except (NotImplementedError, TypeError, ValueError) as reason:
@@ -69,30 +69,40 @@ def copy_layer(layer: Any) -> Any:
         ) from reason
 
 
+def copy_state(layer: Any, copy: Any) -> None:
+    """Give a built copy of a layer all state of the layer, and of the layers inside it, as a saved file would.
+
+    Weights alone would leave out what a layer derives from them, such as the constants of an adapted Normalization.
+    An operation of keras.ops in the graph is no layer, and has no state.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        return
+    for one, other in zip(layer._flatten_layers(), copy._flatten_layers(), strict=True):
+        state: dict[str, Any] = {}
+        one.save_own_variables(state)
+        if state:
+            other.load_own_variables(state)
+
+
 def chain_layer(layer: Any, choice: Choice) -> Any:
     """The unfilled `Sequential` of a choice in the place of a layer."""
     kind = LAYERS.get(type(layer).__name__)
     if kind is None:
         raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
     stages = chain_of(kind.read(layer), choice).stages
-    made = [one for i, stage in enumerate(stages) for one in written(kind.write, layer, stage, i, len(stages))]
+    layers: list[Any] = []
+    for i, stage in enumerate(stages, start=1):
+        layers += kind.write(layer, stage, f"{layer.name}_{i}", i == 1, i == len(stages))
     shape = kind.any_size(layer, tuple(layer.get_build_config()["input_shape"][1:]))
-    anywhere = keras.Input(shape, dtype=layer.compute_dtype)
-    chain = keras.Sequential([anywhere, *made], name=layer.name)
+    chain = keras.Sequential([keras.Input(shape, dtype=layer.compute_dtype), *layers], name=layer.name)
     chain.trainable = layer.trainable
     return chain
 
 
-def written(write: Any, layer: Any, stage: Conv, i: int, count: int) -> list[Any]:
-    """The layers of the i-th stage."""
-    found: list[Any] = write(layer, stage, f"{layer.name}_{i + 1}", i == 0, i == count - 1)
-    return found
-
-
 def fill_chain(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
     """Put the stage kernels and the original's bias into a built chain."""
-    weighted = [made for made in chain.layers if made.weights]
-    for made, kernel in zip(weighted, kernels, strict=True):
-        set_kernel(made, kernel)
+    weighted = [stage for stage in chain.layers if stage.weights]
+    for stage, kernel in zip(weighted, kernels, strict=True):
+        set_kernel(stage, kernel)
     if layer.bias is not None:
         weighted[-1].bias.assign(keras.ops.reshape(layer.bias, weighted[-1].bias.shape))

@@ -12,8 +12,8 @@ from lrf_optuna.config import DataSpec, ModelSpec, StudySpec, name_for
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import digest
-from lrf_optuna.models.forward import weights_of
 from lrf_optuna.models.load import load_like
+from lrf_optuna.models.weights import weights_of
 from lrf_optuna.pipeline.inputs import DATA_OBJECT, MODEL_OBJECT
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result

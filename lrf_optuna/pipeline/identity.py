@@ -9,8 +9,8 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
 from lrf_optuna.errors import lookup
 from lrf_optuna.files import digest
-from lrf_optuna.models.forward import weights_digest
 from lrf_optuna.models.inventory import Inventory
+from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.similarity import SIMILARITIES
 from lrf_optuna.search.samplers import SAMPLERS

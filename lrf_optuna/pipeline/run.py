@@ -16,6 +16,7 @@ import numpy as np
 from lrf_optuna.config import FUNCTION, StudySpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.files import digest
+from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.load import load_like
 from lrf_optuna.pipeline.build import build, parts_of
@@ -36,7 +37,7 @@ from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation, cons
 from lrf_optuna.selection.choose import choose_point, tolerable
 from lrf_optuna.selection.sequential_refit import PlanRefits, corrections_of
 from lrf_optuna.storage.study import StudyStore
-from lrf_optuna.training.finetune import accuracy, finetune
+from lrf_optuna.training.finetune import finetune
 
 log = logging.getLogger(__name__)
 PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
@@ -273,9 +274,10 @@ class Run:
         """The size and the accuracies of the network `name`; a `final` one is written as model.keras."""
         with self.timed("measure"), self.progress.task(f"accuracy, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)
-            val = accuracy(model, self.data, self.data.val)
+            evaluator = Evaluator.of(model, self.data.preprocess)
+            val = evaluator.accuracy(self.data.val)
             step(1)
-            test = accuracy(model, self.data, self.data.test)
+            test = evaluator.accuracy(self.data.test)
             step(1)
         return Evaluation(int(model.count_params()), macs, val, test, file_bytes, epochs)
 

@@ -18,7 +18,7 @@ from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
-from lrf_optuna.models.forward import ForwardPass, deep_taps, weights_digest
+from lrf_optuna.models.forward import ForwardPass, deep_taps
 from lrf_optuna.models.images import (
     Images,
     Shapes,
@@ -30,7 +30,8 @@ from lrf_optuna.models.images import (
     shapes_of,
 )
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
-from lrf_optuna.models.layer_kinds import kernel_of, norms_of, read_kernel, read_maps, to_keras_kernel, walk_layers
+from lrf_optuna.models.layer_kinds import read_kernel, read_maps, to_keras_kernel, walk_layers
+from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.build_table import build_option_table
@@ -258,5 +259,4 @@ def forward_pass(model: Any, inventory: Inventory, maps: str, shapes: Shapes) ->
     layers = dict(walk_layers(model))
     sites = {site.name: layers[site.name] for site in inventory.sites}
     taps = lookup(TAPS, maps, "set of maps")(model, list(layers.items()), shapes)
-    variables = {name: kernel_of(layer) for name, layer in sites.items()}
-    return ForwardPass(model, sites, variables, taps, norms_of(model), images_per_pass(inventory.sites))
+    return ForwardPass(model, sites, taps, images_per_pass(inventory.sites))

@@ -366,3 +366,11 @@ def test_a_shuffled_epoch_holds_every_image_once_in_an_order_of_the_rng(digits: 
     assert not np.array_equal(first, other)
     ordered = digits.preprocess(digits.test.pixels)
     assert sorted(x.tobytes() for x in first) == sorted(x.tobytes() for x in ordered)
+
+
+def test_a_sample_of_sorted_images_holds_every_class_and_follows_the_seed(digits: Data) -> None:
+    by_class = digits.val.take(np.argsort(digits.val.labels, kind="stable"))
+    first, again, other = (by_class.sample(50, seed) for seed in (0, 0, 1))
+    assert np.bincount(first.labels, minlength=10).min() >= 3
+    assert identities(first) == identities(again) != identities(other)
+    assert len(by_class.sample(10**6, 0)) == len(by_class)

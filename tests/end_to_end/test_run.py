@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 import pytest
 from PIL import Image
+from support.evaluation import accuracy
 from support.norms import reestimate
 from typer.testing import CliRunner
 
@@ -29,7 +30,6 @@ from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.selection.accuracy import considered
 from lrf_optuna.selection.choose import FINALISTS, AccuracyDrops
-from lrf_optuna.training.finetune import accuracy
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data

@@ -19,7 +19,7 @@ from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.forward import ForwardPass, deep_taps
 from lrf_optuna.models.inventory import Inventory, find_sites, inventory_rows, plan_counts
 from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, read_kernel, walk_layers
-from lrf_optuna.models.outputs import gives_probabilities, logits_of
+from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
@@ -462,15 +462,15 @@ def heads() -> dict[str, tuple[Any, bool]]:
 @pytest.mark.parametrize("how", heads())
 def test_a_softmax_at_the_end_is_seen(how: str) -> None:
     model, probabilities = heads()[how]
-    assert gives_probabilities(model) == probabilities
+    assert OutputHead.of(model).softmax == probabilities
 
 
 def test_logits_from_probabilities_are_the_logits_up_to_a_constant_an_image(rng: np.random.Generator) -> None:
     logits = rng.normal(size=(20, 7)).astype(np.float32)
-    found = np.asarray(logits_of(keras.ops.softmax(logits), True))
+    found = np.asarray(OutputHead("logits", softmax=True).logits(keras.ops.softmax(logits)))
     np.testing.assert_allclose(found, logits - logits.mean(1, keepdims=True), atol=1e-5)
-    assert logits_of(logits, False) is logits
-    assert np.isfinite(np.asarray(logits_of(np.eye(3, dtype=np.float32), True))).all()
+    np.testing.assert_array_equal(OutputHead("logits", softmax=False).logits(logits), logits)
+    assert np.isfinite(np.asarray(OutputHead("logits", softmax=True).logits(np.eye(3, dtype=np.float32)))).all()
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "with_many_kinds"])
@@ -486,7 +486,7 @@ def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
     taken = {path: held[path] for path in sites}
     shape = model.input_shape[1:]
     taps = deep_taps(model, list(held.items()), shape)
-    network = ForwardPass(model, taken, {path: kernel_of(layer) for path, layer in taken.items()}, taps)
+    network = ForwardPass(model, taken, taps)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, *shape)).astype(np.float32)
     before = np.asarray(model(x, training=False))
@@ -504,7 +504,7 @@ def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
 def test_what_goes_into_a_layer_is_heard_call_by_call() -> None:
     model = shared_layer()
     taken = {path: layer for path, layer in walk_layers(model) if path in ("again", "top")}
-    network = ForwardPass(model, taken, {path: layer.kernel for path, layer in taken.items()}, {})
+    network = ForwardPass(model, taken)
     x = np.random.default_rng(0).standard_normal((3, 8, 8, 3)).astype(np.float32)
     first, second = network.inputs(x)["again"]
     stem = np.asarray(model.get_layer("stem")(x))

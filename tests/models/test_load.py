@@ -15,7 +15,7 @@ from lrf_optuna.data.dataset import Data, data_from_arrays, load_data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.models.load import describe_input, load_model
-from lrf_optuna.models.outputs import gives_probabilities
+from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.models.zoo import ZOO
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def test_a_net_of_the_zoo_is_the_one_of_its_paper(net: tuple[str, keras.Model]) 
     name, model = net
     assert model.name == name
     assert (*describe_input(model), model.count_params()) == LITERATURE[name]
-    assert not gives_probabilities(model)
+    assert not OutputHead.of(model).softmax
 
 
 def test_all_weights_of_a_net_of_the_zoo_are_in_layers_that_can_be_factorized(net: tuple[str, keras.Model]) -> None:

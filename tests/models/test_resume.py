@@ -75,7 +75,7 @@ def network(model: Any) -> tuple[ForwardPass, list[Any]]:
     found = {layer.name: layer for layer in model.layers if hasattr(layer, "kernel")}
     x = pictures(24)
     one = lambda part: [part, part[::-1].copy()] if len(model.inputs) > 1 else part  # noqa: E731
-    return ForwardPass(model, found, {name: layer.kernel for name, layer in found.items()}, {}), [
+    return ForwardPass(model, found), [
         one(x[:16]),
         one(x[16:]),
     ]

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lrf_optuna.cli.app import app
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import find_sites, plan_counts
-from lrf_optuna.models.outputs import gives_probabilities, logits_of
+from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
@@ -84,7 +84,7 @@ def test_what_is_built_gives_what_is_scored(how: str) -> None:
     given, scored = built(x, training=False), proxy.outputs(plan, x)
     assert type(given) is type(model(x, training=False))
     kind, number = given.values() if how == "dict" else given
-    np.testing.assert_allclose(scored["kind"], logits_of(kind, True), atol=1e-4)
+    np.testing.assert_allclose(scored["kind"], proxy.network.heads["kind"].logits(kind), atol=1e-4)
     np.testing.assert_allclose(scored["number"], number, atol=1e-4)
     measured = proxy.measure(plan)
     assert (measured.params, measured.macs) == plan_counts(proxy.inventory, plan)
@@ -126,8 +126,8 @@ def test_a_softmax_at_one_of_several_outputs_is_seen() -> None:
     inner = model_of("list")
     taken = [keras.Input((8, 8, 3)), keras.Input((12,))]
     outer = keras.Model(taken, list(reversed(inner(taken))))
-    assert [gives_probabilities(inner, i) for i in range(2)] == [True, False]
-    assert [gives_probabilities(outer, i) for i in range(2)] == [False, True]
+    assert [OutputHead.of(inner, i).softmax for i in range(2)] == [True, False]
+    assert [OutputHead.of(outer, i).softmax for i in range(2)] == [False, True]
 
 
 def test_inputs_of_different_number_are_refused() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from support.evaluation import accuracy
 from support.norms import reestimate
 
 from lrf_optuna.models.layer_kinds import norms_of
@@ -16,7 +17,6 @@ from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.accuracy import Accuracy
-from lrf_optuna.training.finetune import accuracy
 
 Array = np.ndarray[Any, Any]
 

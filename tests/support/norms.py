@@ -9,7 +9,7 @@ import numpy as np
 
 from lrf_optuna.models.batchnorm import batch_statistics
 from lrf_optuna.models.layer_kinds import norms_of
-from lrf_optuna.models.outputs import gives_probabilities, logits_of
+from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.scoring.similarity import cosine
 
 Array = np.ndarray[Any, Any]
@@ -33,4 +33,4 @@ def reestimate(model: Any, batches: Iterable[Array], held_out: Array, reference:
 
 def alike(model: Any, images: Array, reference: Array) -> float:
     """The cosine between the model's logits for `images` and `reference`."""
-    return cosine(reference, np.asarray(logits_of(model(images, training=False), gives_probabilities(model))))
+    return cosine(reference, np.asarray(OutputHead.of(model).logits(model(images, training=False))))

@@ -7,17 +7,22 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from support.evaluation import accuracy
 
 from lrf_optuna.config import TuneSpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.fitting.layer_fit import fit
+from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Choice, Plan
-from lrf_optuna.training.finetune import RATES, accuracy, cross_entropy, finetune, outputs, schedule, stream, trainer
+from lrf_optuna.progress import Silent
+from lrf_optuna.training.distillation import training_step
+from lrf_optuna.training.finetune import choose_rate, finetune, shuffled_batches, without_dropout
+from lrf_optuna.training.recipe import DEFAULT, RATES, Recipe
 
-RECIPE = TuneSpec(epochs=2, batch=64, rate=3e-3)
+SPEC = TuneSpec(epochs=2, batch=64, rate=3e-3)
 
 
 def broken(model: Any) -> Any:
@@ -51,10 +56,10 @@ def test_a_rate_that_wrecks_the_network_leaves_it_with_its_old_weights(digits_ne
 
 
 def test_the_same_seed_gives_the_same_weights(digits_net: Any, digits: Data) -> None:
-    recipe = TuneSpec(epochs=1, batch=128, rate=1e-3)
+    spec = TuneSpec(epochs=1, batch=128, rate=1e-3)
     first, again, other = (broken(digits_net) for _ in range(3))
     for model, seed in ((first, 5), (again, 5), (other, 6)):
-        finetune(model, digits_net, digits, recipe, seed=seed)
+        finetune(model, digits_net, digits, spec, seed=seed)
     for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(first.get_weights(), other.get_weights(), strict=True))
@@ -80,7 +85,7 @@ def test_a_network_with_nothing_to_train_is_refused(digits_net: Any, digits: Dat
     model = broken(digits_net)
     model.trainable = False
     with pytest.raises(LrfError, match="nothing in the model is trainable"):
-        finetune(model, digits_net, digits, RECIPE)
+        finetune(model, digits_net, digits, SPEC)
 
 
 def test_the_rate_is_found_where_it_is_left_open(digits_net: Any, digits: Data) -> None:
@@ -93,11 +98,12 @@ def test_the_rate_is_found_where_it_is_left_open(digits_net: Any, digits: Data) 
 def test_a_softmax_and_logits_are_tuned_alike(digits_net: Any, digits: Data) -> None:
     plain = broken(digits_net)
     soft = keras.Sequential([keras.Input((8, 8, 1)), broken(digits_net), keras.layers.Softmax()])
-    recipe = TuneSpec(epochs=1, batch=128, rate=1e-3, distil=0.0)
+    spec = TuneSpec(epochs=1, batch=128, rate=1e-3, distil=0.0)
     for model in (plain, soft):
-        finetune(model, digits_net, digits, recipe)
+        finetune(model, digits_net, digits, spec)
     assert accuracy(soft, digits, digits.val) == pytest.approx(accuracy(plain, digits, digits.val), abs=0.02)
-    assert cross_entropy(soft, digits, digits.val) == pytest.approx(cross_entropy(plain, digits, digits.val), rel=0.05)
+    losses = [Evaluator.of(model, digits.preprocess).cross_entropy(digits.val) for model in (soft, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original(digits_net: Any, digits: Data) -> None:
@@ -106,38 +112,98 @@ def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original
     wrong = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
     apart = np.mean((logits - np.asarray(digits_net(x, training=False))) ** 2) / 2
     for distil in (0.0, 0.5):
-        step = trainer(broken(digits_net), digits_net, RECIPE.model_copy(update={"distil": distil}), 1e-3)
+        step = training_step(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), distil)
         assert float(step(x, y)) == pytest.approx(float(wrong) + distil * apart, rel=1e-4)
 
 
 def test_measures_are_those_of_keras(digits_net: Any, digits: Data) -> None:
     logits = digits_net.predict(digits.preprocess(digits.val.pixels), verbose=0)
-    np.testing.assert_allclose(outputs(digits_net, digits, digits.val), logits, atol=1e-4)
-    assert accuracy(digits_net, digits, digits.val) == np.mean(logits.argmax(1) == digits.val.labels)
+    evaluator = Evaluator.of(digits_net, digits.preprocess)
+    np.testing.assert_allclose(evaluator.logits(digits.val), logits, atol=1e-4)
+    assert evaluator.accuracy(digits.val) == np.mean(logits.argmax(1) == digits.val.labels)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(digits.val.labels, logits)
-    assert cross_entropy(digits_net, digits, digits.val) == pytest.approx(float(loss), rel=1e-4)
+    assert evaluator.cross_entropy(digits.val) == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_a_pass_takes_each_image_once_in_another_order_each_time(digits: Data) -> None:
     steps = len(digits.train) // 50
-    first, second = (list(stream(digits, 50, 0, epoch, steps)) for epoch in (0, 1))
+    first, second = (list(shuffled_batches(digits, 50, 0, epoch, steps)) for epoch in (0, 1))
     assert len(first) == len(second) == steps
     taken = {x.tobytes() for batch, _ in first for x in batch}
     assert len(taken) >= 0.99 * 50 * steps, "the digits hold a few equal images"
     assert not np.array_equal(first[0][0], second[0][0])
-    again = list(stream(digits, 50, 0, 0, steps))
+    again = list(shuffled_batches(digits, 50, 0, 0, steps))
     assert all(np.array_equal(a, b) and np.array_equal(c, d) for (a, c), (b, d) in zip(first, again, strict=True))
 
 
 def test_a_batch_larger_than_the_data_is_all_of_them(digits: Data) -> None:
-    batches = list(stream(digits, 10**6, 0, 0, 3))
+    batches = list(shuffled_batches(digits, 10**6, 0, 0, 3))
     assert [len(x) for x, _ in batches] == [len(digits.train)] * 3
 
 
 def test_the_rate_warms_up_to_its_height_and_falls_to_nothing() -> None:
-    rates = [float(schedule(0.1, 200)(step)) for step in range(201)]
+    rates = [float(DEFAULT.schedule(0.1, 200)(step)) for step in range(201)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == pytest.approx(0.1)
     assert int(np.argmax(rates)) == 10
     assert rates[-1] == pytest.approx(0, abs=1e-6)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+class Atrous(keras.layers.Layer):
+    """A custom layer whose `rate` is no dropout: it scales its inputs."""
+
+    rate = 0.5
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.rate
+
+
+def test_only_dropout_is_off_while_tuning_and_comes_back() -> None:
+    L = keras.layers
+    kinds = [L.Dropout(0.3), L.SpatialDropout1D(0.4), L.GaussianDropout(0.2), L.AlphaDropout(0.1)]
+    model = keras.Sequential([keras.Input((4, 3)), Atrous(), *kinds, L.GaussianNoise(0.6)])
+    rates = [layer.rate for layer in kinds]
+    with without_dropout(model):
+        assert [layer.rate for layer in kinds] == [0.0] * 4
+        assert (model.layers[0].rate, model.layers[-1].stddev) == (0.5, 0.6)
+    assert [layer.rate for layer in kinds] == rates
+
+
+@pytest.mark.parametrize(
+    ("losses", "rate"),
+    [
+        ({1e-4: 0.9, 1e-3: 0.5, 1e-2: 0.54, 1e-1: 0.6}, 1e-2),
+        ({1e-4: 0.9, 1e-3: 0.5, 1e-2: float("inf")}, 1e-3),
+        ({1e-4: float("inf"), 1e-3: float("inf")}, 1e-4),
+    ],
+)
+def test_the_largest_good_rate_is_chosen_and_the_smallest_where_all_diverge(
+    losses: dict[float, float], rate: float
+) -> None:
+    assert choose_rate(losses, DEFAULT) == rate
+
+
+def test_rates_that_all_diverge_are_said_and_the_weights_stay(digits_net: Any, digits: Data) -> None:
+    said: list[str] = []
+
+    class Listener(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    model = broken(digits_net)
+    before = model.get_weights()
+    recipe = Recipe(rates={"adamw": (1e38, 3e38)}, clip_norm=1e38)
+    tuned = finetune(model, digits_net, digits, TuneSpec(epochs=1, batch=256), recipe=recipe, progress=Listener())
+    assert tuned.rate == 1e38
+    assert said == ["Fine-tuning diverged at every learning rate that was tried; the smallest, 1e+38, trains on."]
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
+    """The label's probability is e^-40, far below the 1e-7 at which losses of probabilities are usually cut."""
+    x, y = np.ones((1, 1), np.float32), np.array([1])
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="softmax")])
+    model.set_weights([np.array([[40.0, 0.0]], np.float32), np.zeros(2, np.float32)])
+    training_step(model, model, keras.optimizers.SGD(1.0), 0.0)(x, y)
+    np.testing.assert_allclose(model.get_weights()[0], [[39.0, 1.0]], atol=1e-4)

@@ -1,0 +1,55 @@
+"""Layers whose calls are replaced or recorded while a model runs.
+
+Keras has no hooks around a layer's call. A model that also outputs the layers' maps would be another way, but it exists
+for functional models alone, and not for layers inside nested models. So `call` is replaced on the instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+Call = Callable[..., Any]
+Calls = dict[str, list[tuple[Any, Any]]]
+
+
+@contextmanager
+def replaced_calls(layers: Iterable[tuple[Any, Callable[[Call], Call]]]) -> Iterator[None]:
+    """While the block runs, each layer's `call` is what its function makes of the call.
+
+    However the block ends, every layer gets back the call that it had, also where a replacement fails midway.
+    """
+    with ExitStack() as stack:
+        for layer, replacement in layers:
+            stack.callback(restore_call, layer, vars(layer).get("call"))
+            layer.call = replacement(layer.call)
+        yield
+
+
+def restore_call(layer: Any, call: Call | None) -> None:
+    """Give a layer its `call` back: the one of its class where the instance had none."""
+    if call is not None:
+        layer.call = call
+    elif "call" in vars(layer):
+        del layer.call
+
+
+@contextmanager
+def recording_calls(layers: Mapping[str, Any]) -> Iterator[Calls]:
+    """While the block runs, every call of a layer adds its `(inputs, outputs)` under the layer's name."""
+    calls: Calls = {name: [] for name in layers}
+
+    def recorder(name: str) -> Callable[[Call], Call]:
+        def replacement(call: Call) -> Call:
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                outputs = call(*args, **kwargs)
+                calls[name].append((next(iter((*args, *kwargs.values())), None), outputs))
+                return outputs
+
+            return recorded
+
+        return replacement
+
+    with replaced_calls((layer, recorder(name)) for name, layer in layers.items()):
+        yield calls
