@@ -8,6 +8,7 @@ and MACs are known exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from lrf_optuna.search.surrogate import Surrogate
 
 CHILD_MULTIPLIERS = np.geomspace(3e-3, 30, 33)
 """Loss a unit of size: from a network that is nearly whole to one of nearly nothing."""
+MOST_NUMBERED = 2**62
+"""Plans that a 64-bit integer can number; among more of them a random one is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,25 @@ class Observations:
         return np.frombuffer(b"".join(self.losses), np.intp).reshape(len(self.losses), -1)
 
     def unscored(self, plans: OptionIndices) -> OptionIndices:
-        """The plans that are not among these, each once; all of them where none is new."""
+        """The plans that are not among these, each once, `(n, layers)`; n may be 0."""
         distinct = {plan.tobytes(): plan for plan in plans}
         fresh = [plan for key, plan in distinct.items() if key not in self.losses]
-        return np.array(fresh) if fresh else plans
+        return np.array(fresh, np.intp).reshape(len(fresh), plans.shape[1])
+
+    def any_unscored(self, rng: np.random.Generator) -> OptionIndices:
+        """Some plans that are not among these, `(n, layers)`; where there is none left, any plans.
+
+        Of one plan more than there are here, one must be new, so as many successive plans are tried.
+        """
+        counts, tried = self.table.counts, len(self) + 1
+        space = math.prod(counts.tolist())
+        if space > MOST_NUMBERED:
+            plans = rng.integers(0, counts, (tried, len(counts)))
+        else:
+            numbers = (rng.integers(space) + np.arange(min(tried, space))) % space
+            plans = np.stack(np.unravel_index(numbers, tuple(counts)), axis=1)
+        fresh = self.unscored(plans)
+        return fresh if len(fresh) else plans
 
 
 class ChildGenerator:
@@ -111,6 +129,8 @@ class ChildGenerator:
         """
         self.refit()
         fresh = self.observations.unscored(self.draw(parents))
+        if not len(fresh):
+            fresh = self.observations.any_unscored(self.rng)
         best: OptionIndices = fresh[self.choose(self.expected_costs(fresh), front)]
         return best
 
@@ -127,15 +147,15 @@ class ChildGenerator:
         return int(gains.argmax()) if gains.max() > 0 else int(self.rng.integers(len(costs)))
 
     def best_within_limits(self, costs: Array) -> int | None:
-        """The number of the plan within all limits with the least sum of the costs that have no limit.
+        """The number of the plan within all limits with the least loss; None where no plan is within them.
 
-        Where all costs have a limit it is the least loss. None where no plan is within the limits.
+        Where the loss has a limit and another cost has none, the sum of the costs without a limit decides instead.
         """
         free = np.isinf(self.limits)
-        if not free.any():
-            free = np.array([name == self.objectives[0] for name in self.objectives])
+        loss = np.array([name == "loss" for name in self.objectives])
+        decisive = loss if loss.any() and (free[loss].any() or not free.any()) else free | ~free.any()
         inside = np.flatnonzero((costs <= self.limits).all(axis=1))
-        return int(inside[costs[inside][:, free].sum(axis=1).argmin()]) if len(inside) else None
+        return int(inside[costs[inside][:, decisive].sum(axis=1).argmin()]) if len(inside) else None
 
     def refit(self) -> None:
         """Fit the surrogate again where there are many more plans than it knows."""

@@ -6,10 +6,11 @@ processes come back from there, so that any number of processes can search on on
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from lrf_optuna.errors import lookup
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plans.front import Front
-from lrf_optuna.plans.plan import Candidate, Plan
+from lrf_optuna.plans.plan import INTACT, Candidate, Plan
 from lrf_optuna.processes import Interrupts
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
-from lrf_optuna.scoring.option_table import Allocation, OptionIndices, OptionTable, plan_of
+from lrf_optuna.scoring.option_table import Allocation, Option, OptionIndices, OptionTable, plan_of
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
@@ -56,6 +57,17 @@ class SearchOptions:
     initial_plans: bool = True
     stop_when_flat: bool = False
 
+    def check(self, objectives: Sequence[str]) -> None:
+        """Raises LrfError for a number, a sampler or a target with which no search of these objectives is possible."""
+        lookup(SAMPLERS, self.sampler, "sampler")
+        for name, least in (("trials", 1), ("population", 2), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise LrfError(f"{name} should be at least {least}, but got {getattr(self, name)}")
+        for name, most in self.targets.items():
+            lookup(dict.fromkeys((*OBJECTIVES, *objectives)), name, "target")
+            if not 0 < most < math.inf:
+                raise LrfError(f"the target of {name} should be a positive number, but got {most}")
+
 
 def search_front(
     proxy: Proxy,
@@ -75,10 +87,10 @@ def search_front(
 
     The keywords are those of `SearchOptions`. Finished trials go to `store` within a second, and Ctrl-C leaves them
     there; any number of processes may search on one store. With one process, equal seeds give equal trials. Raises
-    LrfError for an unknown sampler, and where the store's database fails.
+    LrfError for impossible options, and where the store's database fails.
     """
-    lookup(SAMPLERS, sampler, "sampler")
     options = SearchOptions(trials, population, seed, targets or {}, sampler, initial_plans, stop_when_flat)
+    options.check(tuple(proxy.objectives))
     rank, finished = (store.join(), store.finished()) if store else (0, [])
     search = Search(proxy, table, options, finished, rank)
     with ExitStack() as stack:
@@ -121,7 +133,7 @@ class Search:
     ) -> None:
         self.proxy, self.options = proxy, options
         self.space = space_of_trial(finished[0], table) if finished else search_space(table)
-        self.table = table.where(lambda site, option: is_in_space(self.space, site, option.method, option.keep))
+        self.table = table_in_space(table, self.space)
         seed = process_seed(options.seed, len(finished), rank)
         self.children = ChildGenerator(self.table, tuple(proxy.objectives), options.targets, seed)
         directions = [optuna.study.StudyDirection.MINIMIZE] * len(proxy.objectives)
@@ -156,11 +168,8 @@ class Search:
 
     def next_trial(self) -> FrozenTrial:
         """Ask for a trial, score its plan, and tell Optuna; the finished trial."""
-        while self.waiting:
-            allocation = self.waiting.popleft()
-            if plan_of(allocation) not in self.plans:
-                self.study.enqueue_trial(parameters_of(allocation))
-                break
+        if parameters := self.first_parameters():
+            self.study.enqueue_trial(parameters)
         trial = self.ask()
         plan = self.plan_of_parameters(trial.params)
         measured = self.proxy.measure(plan)
@@ -170,6 +179,20 @@ class Search:
         for key, value in self.attributes(plan, measured).items():
             trial.set_user_attr(key, value)
         return self.tell(trial, costs)
+
+    def first_parameters(self) -> dict[str, Any]:
+        """The parameters of the next initial plan; then of children as long as NSGA-II would draw at random.
+
+        NSGA-II draws its whole first generation at random, also where there are fewer initial plans than that, because
+        the option table has no more or because other processes scored some of them. Empty after the first generation.
+        """
+        while self.waiting:
+            allocation = self.waiting.popleft()
+            if plan_of(allocation) not in self.plans:
+                return parameters_of(allocation)
+        if self.options.sampler == SURROGATE and len(self.trial_plans) < self.options.population:
+            return self.child_parameters(self.study, self.space, [])
+        return {}
 
     def ask(self) -> optuna.Trial:
         """The next trial of the study in memory. Reading its relative parameters gives an enqueued one a generation."""
@@ -253,10 +276,22 @@ def space_of_trial(trial: FrozenTrial, table: OptionTable) -> dict[str, BaseDist
     return {name: trial.distributions.get(name, space) for name, space in search_space(table).items()}
 
 
-def is_in_space(space: Mapping[str, BaseDistribution], site: str, method: str, keep: float) -> bool:
-    """Whether trials of a space can have this method and keep at a site."""
-    pairs = {f"{site}.method": method, f"{site}.keep": keep}
-    return all(value in space[name].choices for name, value in pairs.items())  # type: ignore[attr-defined]
+def table_in_space(table: OptionTable, space: Mapping[str, BaseDistribution]) -> OptionTable:
+    """The options that trials of a space can have; the intact layer has the largest keep of the space where needed.
+
+    Raises LrfError where a site has none.
+    """
+    options: dict[str, list[Option]] = {}
+    for site in table:
+        methods, keeps = (space[f"{site}.{name}"].choices for name in ("method", "keep"))  # type: ignore[attr-defined]
+        moved = (
+            replace(option, keep=max(keeps)) if option.choice == INTACT and option.keep not in keeps else option
+            for option in table[site]
+        )
+        options[site] = [option for option in moved if option.method in methods and option.keep in keeps]
+        if not options[site]:
+            raise LrfError(f"the study's trials have no method and keep of today at {site!r}: give another --name")
+    return OptionTable(options, table.fixed, table.space)
 
 
 def process_seed(seed: int, finished: int, rank: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import optuna
@@ -25,10 +26,9 @@ def surrogate(population: int, seed: int, child: ChildStrategy) -> optuna.sample
 
 def gaussian_process(population: int, seed: int, child: ChildStrategy) -> optuna.samplers.BaseSampler:
     """Optuna's Gaussian process sampler. Raises LrfError without torch, which it needs."""
-    try:
-        return optuna.samplers.GPSampler(seed=seed)
-    except ImportError:
-        raise LrfError("the sampler 'gp' needs the package torch: pip install torch") from None
+    if find_spec("torch") is None:  # Optuna itself says so in the middle of a search only
+        raise LrfError("the sampler 'gp' needs the package torch: pip install torch")
+    return optuna.samplers.GPSampler(seed=seed)
 
 
 SAMPLERS: dict[str, MakeSampler] = {

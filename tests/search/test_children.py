@@ -1,274 +1,237 @@
-"""A child is a new plan of the table's options, near what is asked for, and the same for the same seed."""
+"""A child is a new plan of the table's options, chosen for what it should add, and equal for equal seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lrf_optuna.search.encoding import PlanEncoding
-from lrf_optuna.search.interest import Edge, edges
+from support.search import OBJECTIVES, made_up_table
 
-from lrf_optuna.plans.front import Front, cost_matrix
-from lrf_optuna.plans.hypervolume import non_dominated
-from lrf_optuna.plans.plan import Candidate, Choice, Plan
-from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
-from lrf_optuna.scoring.option_table import Option, OptionTable, plan_of
-from lrf_optuna.search.children import BOLD, BOLDLY, DRAWN, HOPE, ChildGenerator
+from lrf_optuna.plans.front import Front
+from lrf_optuna.plans.plan import Candidate
+from lrf_optuna.scoring.option_table import OptionIndices, OptionTable
+from lrf_optuna.search.children import ChildGenerator, ChildSettings, Observations
 
 Array = np.ndarray[Any, Any]
-Objectives = Mapping[str, Callable[[Measured], float]]
-TOTALS = {"params": 10_000, "macs": 50_000}
-FIXED = {"params": 0.04, "macs": 0.01}
-COUNTS = (7, 4, 9, 5, 6)
-MANY = (12,) * 10
+SMALL, LARGE = (7, 4, 9, 5, 6), (12,) * 10
 
 
-def table_of(counts: tuple[int, ...] = COUNTS, seed: int = 0) -> OptionTable:
-    """Layers with so many options: the intact one, then smaller and worse ones."""
-    rng = np.random.default_rng(seed)
-    params, macs = (rng.dirichlet(np.ones(len(counts)) * 3) * (1 - FIXED[cost]) for cost in ("params", "macs"))
-    table = {}
-    for i, count in enumerate(counts):
-        keeps = np.linspace(1, 0.1, count)
-        hurt = 0.003 * rng.uniform(0.1, 1)
-        table[f"layer {i}"] = [
-            Option("svd" if k else "intact", float(keep), Choice("svd", (k,)) if k else Choice("intact"), loss, p, m)
-            for k, keep in enumerate(keeps)
-            for loss, p, m in [(hurt * (1 / keep - 1) ** 1.5, params[i] * keep, macs[i] * keep)]
-        ]
-    return table
-
-
-class Bred:
-    """A breeder with trials whose losses are the table's own with planted weights."""
+class ToySearch:
+    """Children on a made-up network whose loss is the table's own with planted layer weights."""
 
     def __init__(
         self,
         table: OptionTable,
-        objectives: Objectives = OBJECTIVES,
-        targets: Mapping[str, float] | None = None,
+        objectives: Sequence[str] = OBJECTIVES,
+        limits: Mapping[str, float] | None = None,
         seed: int = 0,
         trials: int = 12,
+        settings: ChildSettings | None = None,
     ) -> None:
-        self.table, self.objectives = table, objectives
-        self.options = PlanEncoding(table, FIXED)
-        self.targets = targets or {}
-        self.breeder = ChildGenerator(self.options, objectives, TOTALS, self.targets, seed)
+        self.table, self.objectives = table, tuple(objectives)
+        self.generator = ChildGenerator(table, objectives, limits or {}, seed, settings)
         self.weights = np.linspace(0.5, 2, len(table))
-        self.found: list[Candidate] = []
-        rng = np.random.default_rng(1)
-        for _ in range(trials):
-            self.learn({site: options[rng.integers(len(options))] for site, options in table.items()})
+        self.plans: list[OptionIndices] = []
+        self.front, self.candidates = Front(), list[Candidate]()
+        for plan in np.random.default_rng(1).integers(0, table.counts, (trials, len(table))):
+            self.score(plan)
 
-    def costs(self, picks: Mapping[str, Option]) -> dict[str, float]:
-        lost = sum(weight * option.loss for weight, option in zip(self.weights, picks.values(), strict=True))
-        shares = [FIXED[cost] + sum(getattr(o, cost) for o in picks.values()) for cost in ("params", "macs")]
-        counts = [round(share * TOTALS[cost]) for share, cost in zip(shares, ("params", "macs"), strict=True)]
-        measured = Measured({"logits": 1 - min(lost, 1.0)}, *counts, *shares)
-        return {name: cost(measured) for name, cost in self.objectives.items()} | {"loss": min(lost, 1.0)}
+    def costs(self, plan: OptionIndices) -> dict[str, float]:
+        loss = float(self.table.losses[np.arange(len(plan)), plan] @ self.weights)
+        return dict(zip(OBJECTIVES, (min(loss, 1.0), *map(float, self.table.shares(plan))), strict=True))
 
-    def learn(self, picks: dict[str, Option]) -> Candidate:
-        costs, plan = self.costs(picks), plan_of(picks)
-        self.breeder.learn(plan, costs["loss"])
-        self.found.append(Candidate(len(self.found), plan, {name: costs[name] for name in self.objectives}))
-        return self.found[-1]
+    def score(self, plan: OptionIndices) -> Candidate:
+        costs = self.costs(plan)
+        self.plans.append(plan)
+        self.generator.observe(plan, costs["loss"])
+        values = {name: costs.get(name, 0.0) for name in self.objectives}
+        self.candidates.append(Candidate(len(self.candidates), self.table.decode(plan), values))
+        self.front.add(self.candidates[-1])
+        return self.candidates[-1]
 
-    def child(self) -> dict[str, Option]:
-        costs = cost_matrix(self.found)
-        front = non_dominated(costs)
-        return self.breeder.child(np.sort(front), costs[front])
+    def child(self) -> OptionIndices:
+        return self.generator.child(np.array([self.plans[p.trial] for p in self.front.points]), self.front.costs)
 
     def children(self, count: int) -> list[Candidate]:
-        return [self.learn(self.child()) for _ in range(count)]
+        return [self.score(self.child()) for _ in range(count)]
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6).map(tuple), st.integers(0, 5))
-def test_a_child_is_of_the_tables_options_and_new_as_long_as_there_are_any(counts: tuple[int, ...], seed: int) -> None:
-    table, space = table_of(counts), int(np.prod(counts))
-    bred = Bred(table, seed=seed, trials=1)
-    for _ in range(6):
-        known = {one.plan for one in bred.found}
-        child = bred.child()
-        assert list(child) == list(table)
-        assert all(option in table[site] for site, option in child.items())
-        if space > 500:
-            assert plan_of(child) not in known
-        bred.learn(child)
+def test_a_child_is_of_the_tables_options_and_new_while_a_plan_is_left(counts: tuple[int, ...], seed: int) -> None:
+    search = ToySearch(made_up_table(counts), seed=seed, trials=1)
+    for _ in range(8):
+        scored = {plan.tobytes() for plan in search.plans}
+        child = search.child()
+        assert child.shape == (len(counts),)
+        assert np.all((child >= 0) & (child < search.table.counts))
+        assert child.tobytes() not in scored or len(scored) == np.prod(counts)
+        search.score(child)
 
 
-@pytest.mark.parametrize("counts", [(1,), (2,), (2, 2), (1, 3, 1)])
-def test_where_every_plan_is_known_a_child_is_one_of_them(counts: tuple[int, ...]) -> None:
-    bred, space = Bred(table_of(counts), trials=1), int(np.prod(counts))
-    bred.children(space + 12)
-    assert len({one.plan for one in bred.found}) == space, "all were found, and then it went on"
+@pytest.mark.parametrize("counts", [(1,), (2,), (2, 2), (1, 3, 1), (9, 9), (60,)])
+def test_every_plan_of_a_small_space_is_found_before_one_comes_again(counts: tuple[int, ...]) -> None:
+    search, space = ToySearch(made_up_table(counts), trials=1), int(np.prod(counts))
+    search.children(space - 1)
+    assert len({plan.tobytes() for plan in search.plans}) == space
+    assert len(search.children(3)) == 3
 
 
 def test_every_child_of_a_large_space_is_new() -> None:
-    bred = Bred(table_of())
-    bred.children(60)
-    plans = [one.plan for one in bred.found[12:]]
-    assert len(set(plans)) == 60
-    assert not set(plans) & {one.plan for one in bred.found[:12]}
+    search = ToySearch(made_up_table(SMALL))
+    search.children(60)
+    assert len({plan.tobytes() for plan in search.plans}) == 72
 
 
 def test_equal_seeds_give_equal_children_and_other_seeds_others() -> None:
-    one, same, other = ([c.plan for c in Bred(table_of(), seed=seed).children(15)] for seed in (3, 3, 4))
-    assert one == same
-    assert one != other
+    first, again, other = ([c.plan for c in ToySearch(made_up_table(SMALL), seed=s).children(15)] for s in (3, 3, 4))
+    assert first == again
+    assert first != other
 
 
-def within(children: list[Candidate], targets: Mapping[str, float], least: float = 0.0) -> float:
-    """The share of children within all targets, and above so much of one of them."""
-    reached = [[child.costs[cost] / most for cost, most in targets.items()] for child in children]
-    return float(np.mean([least <= max(shares) <= 1 for shares in reached]))
+def test_the_expected_parameters_and_macs_of_children_are_exact() -> None:
+    search = ToySearch(made_up_table(SMALL))
+    search.child()
+    plans = search.generator.draw(np.array(search.plans))
+    expected = search.generator.expected_costs(plans)
+    wanted = np.array([[search.costs(plan)[cost] for cost in ("params", "macs")] for plan in plans])
+    assert expected[:, 1:] == pytest.approx(wanted, abs=1e-12)
 
 
-@pytest.mark.parametrize("targets", [{"params": 0.4}, {"params": 0.5, "macs": 0.35}])
-def test_with_targets_most_children_lie_within_and_more_of_them_near(targets: dict[str, float]) -> None:
-    aimed, free = (Bred(table_of(MANY), targets=some).children(40) for some in (targets, {}))
-    assert within(aimed, targets) > 0.8
-    assert within(aimed, targets) > within(free, targets)
-    assert within(aimed, targets, 0.85) > within(free, targets, 0.85)
+def test_the_expected_losses_of_children_are_near_the_scored_ones() -> None:
+    search = ToySearch(made_up_table(LARGE), trials=300)
+    search.child()
+    plans = search.generator.draw(np.array(search.plans))
+    losses = np.array([search.costs(plan)["loss"] for plan in plans])
+    assert np.corrcoef(search.generator.expected_costs(plans)[:, 0], losses)[0, 1] > 0.95
 
 
-def test_a_target_of_the_loss_draws_children_as_well() -> None:
-    aimed, free = (Bred(table_of(MANY), targets=some).children(40) for some in ({"loss": 0.02}, {}))
-    for least in (0.0, 0.85):
-        assert within(aimed, {"loss": 0.02}, least) > within(free, {"loss": 0.02}, least)
+def test_a_cost_that_cannot_be_predicted_counts_as_zero() -> None:
+    search = ToySearch(made_up_table(SMALL), objectives=("latency", "loss", "params"))
+    search.children(5)
+    expected = search.generator.expected_costs(np.array(search.plans))
+    assert np.all(expected[:, 0] == 0)
+    assert expected[:, 2] == pytest.approx([search.costs(plan)["params"] for plan in search.plans])
+
+
+def share_within(candidates: list[Candidate], limits: Mapping[str, float], least: float = 0.0) -> float:
+    """The share of candidates within all limits, with at least a share of one of them used."""
+    used = [max(one.costs[cost] / most for cost, most in limits.items()) for one in candidates]
+    return float(np.mean([least <= share <= 1 for share in used]))
+
+
+@pytest.mark.parametrize("limits", [{"params": 0.4}, {"params": 0.5, "macs": 0.35}])
+def test_with_limits_most_children_are_within_them_and_more_are_close_to_them(limits: dict[str, float]) -> None:
+    limited, free = (ToySearch(made_up_table(LARGE), limits=some).children(40) for some in (limits, {}))
+    assert share_within(limited, limits) > 0.5
+    assert share_within(limited, limits) > share_within(free, limits)
+    assert share_within(limited, limits, 0.85) > share_within(free, limits, 0.85)
+
+
+def test_a_limit_of_the_loss_draws_children_as_well() -> None:
+    limited, free = (ToySearch(made_up_table(LARGE), limits=some).children(40) for some in ({"loss": 0.02}, {}))
+    assert share_within(limited, {"loss": 0.02}) > share_within(free, {"loss": 0.02})
+
+
+def test_children_made_for_limits_just_meet_them() -> None:
+    limits = {"params": 0.5, "macs": 0.45}
+    search = ToySearch(made_up_table(LARGE), limits=limits)
+    search.child()
+    used = search.table.shares(search.generator.at_limits()) / list(limits.values())
+    assert used.max() <= 1 + 1e-9
+    assert np.median(used.max(axis=1)) > 0.9
+
+
+def test_the_best_within_limits_has_the_least_loss_of_those_inside() -> None:
+    costs = np.array([[0.10, 0.5, 0.5], [0.02, 0.6, 0.5], [0.03, 0.5, 0.4], [0.05, 0.4, 0.3]])
+    table = made_up_table((3, 3))
+    both = ChildGenerator(table, OBJECTIVES, {"params": 0.5, "macs": 0.5}, 0)
+    assert both.best_within_limits(costs) == 2
+    assert ChildGenerator(table, OBJECTIVES, {"params": 0.3}, 0).best_within_limits(costs) is None
+
+
+def test_where_the_loss_alone_has_a_limit_the_best_within_it_is_the_smallest() -> None:
+    costs = np.array([[0.02, 0.6, 0.5], [0.03, 0.5, 0.4], [0.05, 0.1, 0.1]])
+    assert ChildGenerator(made_up_table((3, 3)), OBJECTIVES, {"loss": 0.04}, 0).best_within_limits(costs) == 1
+
+
+def test_without_a_loss_the_best_within_limits_is_the_smallest() -> None:
+    generator = ChildGenerator(made_up_table((3, 3)), ("params", "macs"), {"params": 0.5}, 0)
+    assert generator.best_within_limits(np.array([[0.4, 0.4], [0.5, 0.3], [0.6, 0.2]])) == 1
+    generator = ChildGenerator(made_up_table((3, 3)), ("params", "macs"), {"params": 0.5, "macs": 0.5}, 0)
+    assert generator.best_within_limits(np.array([[0.4, 0.4], [0.5, 0.2], [0.6, 0.2]])) == 1
+
+
+def test_a_cost_without_a_limit_does_not_decide_where_the_loss_can() -> None:
+    costs = np.array([[0.10, 0.4, 0.1], [0.02, 0.5, 0.9]])
+    assert ChildGenerator(made_up_table((3, 3)), OBJECTIVES, {"params": 0.5}, 0).best_within_limits(costs) == 1
+
+
+def test_where_every_cost_has_a_limit_the_best_within_them_has_the_least_loss() -> None:
+    costs = np.array([[0.10, 0.1, 0.1], [0.05, 0.4, 0.3]])
+    limits = {"loss": 0.2, "params": 0.5, "macs": 0.5}
+    for order in (OBJECTIVES, OBJECTIVES[::-1]):
+        columns = costs[:, [OBJECTIVES.index(name) for name in order]]
+        assert ChildGenerator(made_up_table((3, 3)), order, limits, 0).best_within_limits(columns) == 1
+
+
+def test_where_the_limits_never_decide_the_largest_gain_of_hypervolume_does() -> None:
+    generator = ChildGenerator(made_up_table((3, 3)), OBJECTIVES, {}, 0)
+    costs = np.array([[0.5, 0.5, 0.5], [0.1, 0.3, 0.3], [0.2, 0.3, 0.3]])
+    assert generator.choose(costs, np.array([[0.4, 0.4, 0.4]])) == 1
 
 
 def test_children_add_more_to_the_front_than_as_many_random_plans() -> None:
-    bred, table = Bred(table_of()), table_of()
-    bred.children(40)
-    assert Front.of(bred.found).volume > Front.of(Bred(table, trials=52).found).volume > 0
+    search = ToySearch(made_up_table(SMALL))
+    search.children(40)
+    assert search.front.volume > ToySearch(made_up_table(SMALL), trials=52).front.volume > 0
 
 
-@pytest.mark.parametrize("cost", ["params", "macs"])
-def test_children_for_an_edge_lose_less_within_budgets_of_that_cost_alone(
-    cost: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost = {}
-    for share in (0.0, 1.0):
-        monkeypatch.setattr("lrf_optuna.search.children.EDGED", share)
-        found = []
-        for seed in range(3):
-            bred = Bred(table_of(MANY, seed), seed=seed)
-            bred.children(60)
-            budgets = np.linspace(0.2, 0.9, 15)
-            found.append(
-                [np.log(min(one.costs["loss"] for one in bred.found if one.costs[cost] <= b)) for b in budgets]
-            )
-        lost[share] = np.array(found)
-    assert np.mean(lost[1.0] - lost[0.0]) < -0.1
-    assert np.mean(lost[1.0] <= lost[0.0] + 1e-9) > 0.5
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_children_of_one_objective_go_where_it_is_least(objective: str) -> None:
+    search = ToySearch(made_up_table(SMALL), objectives=(objective,))
+    first = min(one.costs[objective] for one in search.candidates)
+    assert min(child.costs[objective] for child in search.children(30)) < first
 
 
-@pytest.mark.parametrize("limit", [None, 0.5])
-@pytest.mark.parametrize("cost", ["params", "macs"])
-def test_children_for_an_edge_meet_budgets_of_that_cost(cost: str, limit: float | None) -> None:
-    targets = {cost: limit} if limit else {}
-    bred = Bred(table_of(MANY), targets=targets)
-    bred.child()
-    edge = next(e for e in edges(tuple(OBJECTIVES), targets) if e.cost == cost)
-    budget = bred.breeder.budgets(edge)
-    assert list(budget) == [cost]
-    low, high = budget[cost].min(), budget[cost].max()
-    assert (0.45 < low < high <= 0.5) if limit else (low < 0.3 < 0.8 < high <= 1)
-    left = bred.breeder.options.room(bred.breeder.fitted(budget, edge), budget)[cost]
-    assert len(left) == DRAWN
-    assert left.min() >= -1e-9
-    assert np.median(left) < 0.02, "and use them"
+def test_crossover_takes_every_layer_from_a_parent_and_one_block_from_the_other() -> None:
+    search = ToySearch(made_up_table(LARGE), trials=2)
+    parents = np.array([np.zeros(10, int), np.ones(10, int)])
+    children = search.generator.crossover(parents, search.table.shares(parents))
+    assert set(np.unique(children)) == {0, 1}
+    changes = [sum(a != b for a, b in pairwise(child)) for child in children.tolist()]
+    assert max(changes) <= 2
+    assert len({tuple(child) for child in children.tolist()}) > 10
 
 
-def test_so_many_children_are_for_an_edge_and_with_limits_only_where_it_is_theirs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("lrf_optuna.search.children.EDGED", 0.4)
-    breeder = Bred(table_of()).breeder
-    looks = [breeder.look() for _ in range(400)]
-    for cost in ("params", "macs"):
-        assert 0.12 < np.mean([isinstance(look, Edge) and look.cost == cost for look in looks]) < 0.28
-    aimed = Bred(table_of(), targets={"params": 0.4}).breeder
-    assert {look.cost for _ in range(50) if isinstance(look := aimed.look(), Edge)} == {"params"}
-    both = Bred(table_of(), targets={"params": 0.4, "macs": 0.4}).breeder
-    assert not any(isinstance(both.look(), Edge) for _ in range(50))
-    alone = Bred(table_of(), objectives={"macs": OBJECTIVES["macs"]}).breeder
-    assert all(alone.look() == alone.plain for _ in range(50))
+def test_a_mutation_changes_at_least_one_layer_and_few_of_them() -> None:
+    search = ToySearch(made_up_table(LARGE))
+    search.child()
+    parent = np.array([search.plans[0]])
+    children = search.generator.mutate(parent, np.array([1.0]))
+    changed = (children != parent).sum(axis=1)
+    assert changed.min() >= 1
+    assert changed.max() <= 1 + search.generator.settings.moves
 
 
-def test_an_objective_of_ones_own_is_what_children_are_chosen_by() -> None:
-    both = {"loss": OBJECTIVES["loss"], "size": lambda m: (m.params + m.macs) / sum(TOTALS.values())}
-    aimed, free = (Bred(table_of(MANY), both, targets).children(40) for targets in ({"size": 0.3}, {}))
-    assert within(aimed, {"size": 0.3}) > 0.7
-    for least in (0.0, 0.85):
-        assert within(aimed, {"size": 0.3}, least) > within(free, {"size": 0.3}, least)
+def test_settings_say_how_many_children_of_a_kind_are_drawn() -> None:
+    settings = ChildSettings(drawn=7)
+    search = ToySearch(made_up_table(LARGE), settings=settings)
+    search.child()
+    assert len(search.generator.draw(np.array(search.plans))) == 3 * 7 + 1
+    limited = ToySearch(made_up_table(LARGE), limits={"params": 0.5}, settings=settings)
+    limited.child()
+    assert len(limited.generator.draw(np.array(limited.plans))) == 4 * 7 + 1
 
 
-@pytest.mark.parametrize("alone", ["loss", "params", "macs"])
-def test_children_of_one_objective_go_where_it_is_least(alone: str) -> None:
-    bred = Bred(table_of(), objectives={alone: OBJECTIVES[alone]})
-    first = min(one.costs[alone] for one in bred.found)
-    assert min(child.costs[alone] for child in bred.children(30)) < first
-
-
-def test_what_is_expected_of_a_plan_is_its_size_and_the_loss_that_the_trials_taught() -> None:
-    bred = Bred(table_of(), trials=300)
-    bred.breeder.refresh()
-    picked = np.array([bred.options.picked(one.plan) for one in bred.found])
-    found = bred.breeder.expected(picked)
-    wanted = cost_matrix(bred.found)
-    assert found[:, 1:] == pytest.approx(wanted[:, 1:], abs=1e-12)
-    assert np.corrcoef(found[:, 0], wanted[:, 0])[0, 1] > 0.98
-
-
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=6).map(tuple), st.randoms(use_true_random=False))
-def test_options_and_their_numbers_are_a_round_trip(counts: tuple[int, ...], dice: Any) -> None:
-    options = PlanEncoding(table_of(counts), FIXED)
-    numbers = tuple(dice.randrange(count) for count in counts)
-    picks = options.picks(np.array(numbers))
-    assert tuple(options.picked(plan_of(picks))) == numbers
-    ((params, macs),) = options.shares(np.array([numbers]))
-    assert params == pytest.approx(FIXED["params"] + sum(option.params for option in picks.values()))
-    assert macs == pytest.approx(FIXED["macs"] + sum(option.macs for option in picks.values()))
-
-
-def test_a_layer_without_a_choice_is_intact_and_a_choice_that_is_not_in_the_table_has_no_number() -> None:
-    options = PlanEncoding(table_of(), FIXED)
-    assert tuple(options.picked(Plan(()))) == (0,) * len(COUNTS)
-    assert tuple(options.picked(Plan.of({"layer 1": Choice("svd", (2,))}))) == (0, 2, 0, 0, 0)
-    assert options.picked(Plan.of({"layer 1": Choice("cp", (2,))})) is None
-
-
-def test_trials_with_options_that_are_no_longer_in_the_table_are_no_parents() -> None:
-    bred = Bred(table_of())
-    stranger = Plan.of({"layer 0": Choice("cp", (2,))})
-    bred.breeder.learn(stranger, 0.01)
-    child = bred.breeder.child(np.array([12, 3]), cost_matrix(bred.found))
-    assert plan_of(child) != stranger
-    assert plan_of(bred.breeder.child(np.array([12]), cost_matrix(bred.found))) not in {one.plan for one in bred.found}
-
-
-def test_where_no_trial_is_of_the_table_a_child_is_any_plan_of_it() -> None:
-    bred = Bred(table_of(), trials=0)
-    bred.breeder.learn(Plan.of({"layer 0": Choice("cp", (2,))}), 0.01)
-    costs = np.array([[0.01, 0.5, 0.5]])
-    for _ in range(3):
-        child = bred.breeder.child(np.array([0]), costs)
-        assert all(option in bred.table[site] for site, option in child.items())
-        bred.breeder.learn(plan_of(child), 0.1)
-
-
-def test_now_and_then_a_child_is_chosen_by_bold_hope(monkeypatch: pytest.MonkeyPatch) -> None:
-    bred, hopes = Bred(table_of()), []
-    expected = ChildGenerator.expected
-    monkeypatch.setattr(
-        ChildGenerator, "expected", lambda self, picked, hope: hopes.append(hope) or expected(self, picked)
-    )
-    for _ in range(300):
-        bred.child()
-    assert set(hopes) == {HOPE, BOLD}
-    assert hopes.count(BOLD) / len(hopes) == pytest.approx(BOLDLY, abs=0.05)
+def test_observations_keep_each_plan_once_in_the_order_in_which_they_came() -> None:
+    table = made_up_table((3, 3))
+    observations = Observations(table)
+    for plan in ([1, 2], [0, 0], [1, 2]):
+        observations.add(np.array(plan), 0.1)
+    assert observations.plans.tolist() == [[1, 2], [0, 0]]
+    assert observations.unscored(np.array([[0, 0], [2, 2], [2, 2]])).tolist() == [[2, 2]]

@@ -1,310 +1,291 @@
-"""Seeds are parents, `trials` is a total, the volume of the front never falls, and targets are constraints."""
+"""A search asks, scores, tells and writes: trials are reproducible, resumable, and say what they stand for."""
 
 from __future__ import annotations
 
-from itertools import combinations
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
-from lrf_optuna.search.state import CONSTRAINT, VOLUME, is_flat
+from optuna.distributions import CategoricalDistribution
+from support.search import OBJECTIVES, store_at
 
-from lrf_optuna.baselines.budget import RuleContext
-from lrf_optuna.baselines.rules import BASELINES
-from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.front import Front, hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import INTACT, Candidate
-from lrf_optuna.scoring.option_table import plan_of
+from lrf_optuna.progress import Silent
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.scoring.screening import drop_dominated_methods
-from lrf_optuna.search.allocation import knapsack, lagrangian_sweep
-from lrf_optuna.search.initial_plans import USUAL, budget_plans, expected, initial_plans, spreading
-from lrf_optuna.search.loop import search_front, space, stream
+from lrf_optuna.search.loop import HYPERVOLUME, is_flat, process_seed, search_front
 from lrf_optuna.search.samplers import SAMPLERS
 from lrf_optuna.storage.study import StudyStore
 
 GENERATION = "NSGAIISampler:generation"
-OBJECTIVES = ("loss", "params", "macs")
 POPULATION = 16
-
-
-def record_at(path: Path) -> StudyStore:
-    return StudyStore.open(f"sqlite:///{path}", "s", objectives=OBJECTIVES, identity={})
+TARGETS = {"params": 0.5, "macs": 0.45}
+GRID = (0.04, 0.07, 0.1, 0.15, 0.2, 0.26, 0.33, 0.4, 0.48, 0.56, 0.65, 0.75)
 
 
 @pytest.fixture(scope="module")
-def recorded(proxy: Proxy, table: Any, keeps: Any, tmp_path_factory: Any) -> StudyStore:
-    """A search of four generations."""
-    record = record_at(tmp_path_factory.mktemp("search") / "study.db")
-    search_front(proxy, table, trials=4 * POPULATION, population=POPULATION, store=record)
-    return record
+def store(proxy: Proxy, table: OptionTable, tmp_path_factory: Any) -> StudyStore:
+    """The study of a search of four generations."""
+    found = store_at(tmp_path_factory.mktemp("search") / "study.db")
+    search_front(proxy, table, trials=4 * POPULATION, population=POPULATION, store=found)
+    return found
 
 
-def test_seeds_are_the_first_generation_and_parents_of_the_next(recorded: StudyStore) -> None:
-    trials = recorded.finished()
-    generations = [trial.system_attrs[GENERATION] for trial in trials]
+@pytest.fixture(scope="module")
+def wide(proxy: Proxy) -> OptionTable:
+    """A table of as many keeps as a user has by default."""
+    return proxy.table(GRID)
+
+
+def within(candidates: list[Candidate], targets: Mapping[str, float]) -> list[Candidate]:
+    return [one for one in candidates if all(one.costs[cost] <= most for cost, most in targets.items())]
+
+
+def constraints(trial: optuna.trial.FrozenTrial) -> dict[str, float]:
+    return dict(trial.constraints)
+
+
+class StopAfter(Silent):
+    """Ctrl-C after some trials."""
+
+    def __init__(self, trials: int) -> None:
+        self.left = trials
+
+    def task(self, label: str, total: int, done: int = 0) -> Any:
+        return nullcontext(self.step)
+
+    def step(self, n: int, note: str = "") -> None:
+        self.left -= n
+        if self.left <= 0:
+            raise KeyboardInterrupt
+
+
+def test_initial_plans_are_the_first_generation_and_children_the_next_ones(store: StudyStore) -> None:
+    generations = [trial.system_attrs[GENERATION] for trial in store.finished()]
     assert generations == sorted(generations)
     assert generations[:POPULATION] == [0] * POPULATION
-    parents, children = ([t for t in trials if t.system_attrs[GENERATION] == g] for g in (0, 1))
-    inherited = []
-    for child in children:
-        shares = [
-            np.mean([value in (p.params[name], q.params[name]) for name, value in child.params.items()])
-            for p, q in combinations(parents, 2)
-        ]
-        inherited.append(max(shares))
-    assert len(children) >= POPULATION
-    assert np.mean(inherited) > 0.9
+    assert set(generations[POPULATION : 2 * POPULATION]) == {1}
 
 
 def test_every_trial_has_the_same_parameters_with_one_distribution(
-    recorded: StudyStore, proxy: Proxy, keeps: Any
+    store: StudyStore, proxy: Proxy, table: OptionTable
 ) -> None:
-    trials = recorded.finished()
+    trials = store.finished()
     assert all(trial.distributions == trials[0].distributions for trial in trials)
-    assert set(trials[0].params) == {f"{site}.{what}" for site in proxy.sites for what in ("method", "keep")}
-    for site in proxy.sites:
-        drawn = trials[0].distributions[f"{site}.method"].choices  # type: ignore[attr-defined]
-        assert drawn[0] == "intact"
-        assert set(drawn) <= set(proxy.methods_of(site))
-        assert trials[0].distributions[f"{site}.keep"].choices == keeps  # type: ignore[attr-defined]
-
-
-def test_methods_that_lose_everywhere_are_not_drawn_and_a_resumed_study_draws_what_it_began_with(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
-) -> None:
-    methods = space(table, [])
-    assert methods == {
-        site: tuple(dict.fromkeys(o.method for o in left)) for site, left in drop_dominated_methods(table).items()
+    assert trials[0].distributions == {
+        f"{site}.{name}": CategoricalDistribution(choices)
+        for site in proxy.sites
+        for name, choices in zip(("method", "keep"), table.methods_and_keeps(site), strict=True)
     }
-    assert sum(map(len, methods.values())) < sum(len(proxy.methods_of(site)) for site in proxy.sites)
-    record = record_at(tmp_path / "s.db")
-    first = {site: [option for option in options if option.method != "cp3"] for site, options in table.items()}
-    search_front(proxy, first, trials=3, population=8, store=record)
-    assert space(table, record.finished()) == space(first, [], budget_plans(first, proxy.fixed))
-    search_front(proxy, table, trials=12, population=8, store=record)
-    assert len({str(trial.distributions) for trial in record.finished()}) == 1
 
 
-def test_a_recorded_trial_says_what_it_stands_for(recorded: StudyStore, proxy: Proxy) -> None:
-    for trial, found in zip(recorded.finished(), recorded.candidates(), strict=True):
-        assert tuple(trial.values) == tuple(proxy.costs(found.plan).values())
-        assert dict(zip(OBJECTIVES, trial.values, strict=True)) == found.costs
+def test_the_parameters_of_a_stored_trial_mean_its_plan_and_its_values_are_the_plans_costs(
+    store: StudyStore, proxy: Proxy
+) -> None:
+    for trial, found in zip(store.finished(), store.candidates(), strict=True):
         for site in proxy.sites:
-            drawn = proxy.choice(site, trial.params[f"{site}.method"], trial.params[f"{site}.keep"])
-            assert found.plan[site] == drawn
+            assert found.plan[site] == proxy.choice(site, trial.params[f"{site}.method"], trial.params[f"{site}.keep"])
+        assert trial.values == pytest.approx(list(proxy.costs(found.plan).values()), abs=1e-6)
+        assert dict(zip(OBJECTIVES, trial.values, strict=True)) == found.costs
+
+
+def test_the_user_attributes_of_a_stored_trial_say_what_was_measured(store: StudyStore, proxy: Proxy) -> None:
+    for trial, found in zip(store.finished(), store.candidates(), strict=True):
         measured = proxy.measure(found.plan)
+        wanted = {
+            "plan",
+            "params",
+            "macs",
+            "images",
+            HYPERVOLUME,
+            *(f"similarity {tap}" for tap in measured.similarity),
+        }
+        assert set(trial.user_attrs) == wanted
         assert (trial.user_attrs["params"], trial.user_attrs["macs"]) == (measured.params, measured.macs)
+        assert trial.user_attrs["images"] == len(proxy)
+        for tap, similarity in measured.similarity.items():
+            assert trial.user_attrs[f"similarity {tap}"] == pytest.approx(similarity, abs=2e-6)
 
 
-def test_what_is_returned_is_what_is_recorded(proxy: Proxy, table: Any, keeps: Any, tmp_path: Path) -> None:
-    record = record_at(tmp_path / "s.db")
-    found = search_front(proxy, table, trials=20, population=8, store=record)
-    assert found == record.candidates()
+def test_every_trial_has_the_hypervolume_so_far_which_never_falls(store: StudyStore) -> None:
+    volumes = [trial.user_attrs[HYPERVOLUME] for trial in store.finished()]
+    assert volumes == sorted(volumes)
+    assert volumes[-1] > volumes[0]
+    assert volumes == pytest.approx(hypervolume_history(store.candidates()), abs=1e-6)
+
+
+def test_the_front_is_the_one_that_optuna_finds(store: StudyStore) -> None:
+    study = optuna.load_study(study_name="s", storage=store.url)
+    found = {tuple(point.costs.values()) for point in pareto_front(store.candidates())}
+    assert found == {tuple(trial.values) for trial in study.best_trials}
+
+
+def test_no_plan_is_scored_twice(store: StudyStore) -> None:
+    assert len({one.plan for one in store.candidates()}) == 4 * POPULATION
+
+
+def test_what_is_returned_is_what_is_stored(proxy: Proxy, table: OptionTable, tmp_path: Path) -> None:
+    store = store_at(tmp_path / "s.db")
+    found = search_front(proxy, table, trials=20, population=8, store=store)
+    assert found == store.candidates()
     assert [one.trial for one in found] == list(range(20))
 
 
-def test_trials_are_the_number_in_all(proxy: Proxy, table: Any, keeps: Any, tmp_path: Path) -> None:
-    for trials in (5, 12, 12, 7):
-        found = search_front(proxy, table, trials=trials, population=8, store=record_at(tmp_path / "s.db"))
-        assert len(found) == len(record_at(tmp_path / "s.db").finished()) == max(trials, 12 if trials == 7 else 0)
-    assert [one.trial for one in found] == list(range(12))
+def test_a_search_finds_with_a_store_what_it_finds_without(proxy: Proxy, table: OptionTable, tmp_path: Path) -> None:
+    alone = search_front(proxy, table, trials=20, population=8)
+    stored = search_front(proxy, table, trials=20, population=8, store=store_at(tmp_path / "s.db"))
+    assert alone == stored
 
 
-def test_a_search_that_stopped_among_its_seeds_goes_on_with_the_others(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
-) -> None:
-    whole = search_front(proxy, table, trials=10, population=10)
-    for trials in (4, 10):
-        parts = search_front(proxy, table, trials=trials, population=10, store=record_at(tmp_path / "s.db"))
-    assert {one.plan for one in parts} == {one.plan for one in whole}
-
-
-def test_a_resumed_search_does_not_draw_what_it_drew_before(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
-) -> None:
-    for trials in (16, 24):
-        search_front(proxy, table, trials=trials, population=8, store=record_at(tmp_path / "s.db"))
-    params = [tuple(sorted(t.params.items())) for t in record_at(tmp_path / "s.db").finished()]
-    drawn, later = set(params[8:16]), set(params[16:])
-    assert len(drawn & later) <= 1
-    assert len({stream(0, done) for done in range(100)} | {stream(1, done) for done in range(100)}) == 200
-
-
-def test_the_same_seed_finds_the_same_and_another_seed_something_else(proxy: Proxy, table: Any, keeps: Any) -> None:
+def test_equal_seeds_give_equal_trials_and_another_seed_other_children(proxy: Proxy, table: OptionTable) -> None:
     first, again, other = (search_front(proxy, table, trials=30, population=8, seed=seed) for seed in (3, 3, 4))
     assert first == again
     assert [one.plan for one in first[:8]] == [one.plan for one in other[:8]]
     assert [one.plan for one in first] != [one.plan for one in other]
 
 
-def test_a_search_beats_its_seeds(recorded: StudyStore) -> None:
-    def volume(found: list[Candidate]) -> float:
-        from optuna._hypervolume import compute_hypervolume
-
-        values = np.array([list(one.costs.values()) for one in pareto_front(found)])
-        return float(compute_hypervolume(values[(values <= 1).all(1)], np.ones(3)))
-
-    found = recorded.candidates()
-    assert volume(found) > volume(found[:POPULATION]) > 0
+def test_trials_are_the_number_in_all(proxy: Proxy, table: OptionTable, tmp_path: Path) -> None:
+    for trials, wanted in ((5, 5), (12, 12), (12, 12), (7, 12)):
+        found = search_front(proxy, table, trials=trials, population=8, store=store_at(tmp_path / "s.db"))
+        assert [one.trial for one in found] == list(range(wanted))
 
 
-@pytest.mark.parametrize("count", [2, 10, 40])
-@pytest.mark.parametrize("targets", [{}, {"params": 0.5}, {"params": 0.6, "macs": 0.6}])
-def test_seeds_are_distinct_and_go_from_large_to_small(
-    proxy: Proxy, table: Any, keeps: Any, count: int, targets: dict[str, float]
+def test_a_search_that_stopped_among_its_initial_plans_goes_on_with_the_others(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
 ) -> None:
-    picks = initial_plans(table, keeps, count, targets, proxy.fixed)
-    plans = [plan_of(p) for p in picks]
-    sizes = [proxy.measure(plan).params_share for plan in plans]
-    assert len(set(plans)) == len(plans) <= count
-    assert len(plans) >= min(count, 15)
-    assert count < 10 or (max(sizes) > 0.9 and min(sizes) < 0.35)
-    if targets and count >= 10:
-        shares = [
-            {c: getattr(proxy.measure(plan), f"{c}_share") / most for c, most in targets.items()} for plan in plans
-        ]
-        assert any(0.85 <= max(share.values()) <= 1 for share in shares), "one is just within the targets"
+    whole = search_front(proxy, table, trials=10, population=10)
+    for trials in (4, 10):
+        parts = search_front(proxy, table, trials=trials, population=10, store=store_at(tmp_path / "s.db"))
+    assert {one.plan for one in parts} == {one.plan for one in whole}
 
 
-def test_at_every_usual_budget_the_lagrangian_rules_own_plan_is_among_the_seeds(
-    proxy: Proxy, table: Any, keeps: Any
+@pytest.mark.parametrize("sampler", ["surrogate", "random"])
+def test_a_resumed_search_does_not_repeat_its_draws(
+    proxy: Proxy, wide: OptionTable, tmp_path: Path, sampler: str
 ) -> None:
-    narrow = {site: [o for o in options if o.method in ("intact", "svd", "tucker2")] for site, options in table.items()}
-    for options in (table, narrow):
-        first = search_front(proxy, options, trials=30, population=30)
-        plans, bench, met = {one.plan for one in first}, RuleContext(proxy, options), 0
-        for budget in USUAL:
-            try:
-                plan = BASELINES["lagrangian"].plan(bench, budget)
-            except LrfError:
-                continue
-            met += 1
-            assert plan in plans, budget
-        assert met >= 4
+    how: dict[str, Any] = {"population": 8, "sampler": sampler, "initial_plans": False}
+    for trials in (16, 32):
+        found = search_front(proxy, wide, trials=trials, store=store_at(tmp_path / "s.db"), **how)
+    assert len({one.plan for one in found}) == 32
 
 
-def test_a_method_of_a_seed_is_drawn_though_another_is_as_good_or_nearly(proxy: Proxy, table: Any) -> None:
-    left = space(table, [])
-    site, out = next((s, o) for s, options in table.items() for o in options if o.method not in left[s])
-    seed = {name: options[0] for name, options in table.items()} | {site: out}
-    wider = space(table, [], [seed])
-    assert {name: methods for name, methods in wider.items() if name != site} == {
-        name: methods for name, methods in left.items() if name != site
-    }
-    assert set(wider[site]) == {*left[site], out.method}
-    assert list(wider[site]) == [m for m in proxy.methods_of(site) if m in wider[site]]
+def test_the_seed_of_every_session_and_process_is_another_one() -> None:
+    pairs = [(seed, finished, rank) for seed in (0, 1) for finished in range(30) for rank in range(4)]
+    assert len({process_seed(*pair) for pair in pairs}) == len(pairs)
 
 
-def test_what_a_target_leaves_room_for_is_filled(proxy: Proxy, table: Any, keeps: Any) -> None:
-    picks = initial_plans(table, keeps, 40, {"macs": 0.6}, proxy.fixed)
-    exact = knapsack(table, "macs", 0.6 - proxy.fixed["macs"])
-    assert exact in picks
-    assert {plan_of(p) for p in picks} >= {
-        plan_of(p) for most in BUDGETS if (p := knapsack(table, "params", most - proxy.fixed["params"]))
-    }
-
-
-def test_a_seed_that_the_table_does_not_have_is_left_out(proxy: Proxy, table: Any, keeps: Any) -> None:
-    narrow = {site: [o for o in options if o.method in ("intact", "svd")] for site, options in table.items()}
-    wide = [{site: options[-1] for site, options in table.items()}]
-    plans = [plan_of(picks) for picks in initial_plans(narrow, keeps, 10, {}, proxy.fixed, wide)]
-    assert plan_of(wide[0]) not in plans
-    assert plan_of(wide[0]) in [plan_of(picks) for picks in initial_plans(table, keeps, 10, {}, proxy.fixed, wide)]
-
-
-def test_what_no_plan_can_change_is_the_rest_of_the_network(proxy: Proxy) -> None:
-    fixed = proxy.fixed
-    held = sum(site.op.params for site in proxy.sites.values())
-    assert fixed["params"] == pytest.approx(1 - held / proxy.inventory.params)
-    assert 0 <= fixed["macs"] < 0.01
-
-
-def test_the_front_is_the_one_that_optuna_finds(recorded: StudyStore) -> None:
-    study = optuna.load_study(study_name="s", storage=recorded.url)
-    found = {tuple(point.costs.values()) for point in pareto_front(recorded.candidates())}
-    assert found == {tuple(trial.values) for trial in study.best_trials}
-
-
-TARGETS = {"params": 0.5, "macs": 0.45}
-
-
-def within(found: list[Candidate], targets: dict[str, float]) -> list[Candidate]:
-    return [one for one in found if all(one.costs[cost] <= most for cost, most in targets.items())]
-
-
-def test_every_trial_records_the_hypervolume_so_far_and_it_never_falls(recorded: StudyStore) -> None:
-    volumes = [trial.user_attrs[VOLUME] for trial in recorded.finished()]
-    assert volumes == sorted(volumes)
-    assert volumes[-1] > volumes[0]
-    found = recorded.candidates()
+def test_a_resumed_search_goes_on_with_the_volume_and_the_parents_that_were_there(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
+) -> None:
+    for trials in (12, 24):
+        found = search_front(proxy, table, trials=trials, population=6, store=store_at(tmp_path / "s.db"))
+    trials_stored = store_at(tmp_path / "s.db").finished()
+    volumes = [trial.user_attrs[HYPERVOLUME] for trial in trials_stored]
     assert volumes == pytest.approx(hypervolume_history(found), abs=1e-6)
-    assert volumes[20] == pytest.approx(Front.of(found[:21]).volume, abs=1e-6)
+    assert all(trial.system_attrs[GENERATION] > 0 for trial in trials_stored[12:]), "children of what was there"
 
 
-def test_a_resumed_search_goes_on_with_the_volume_that_was_there(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
+def test_a_study_with_the_space_of_an_earlier_version_goes_on_with_that_space(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
 ) -> None:
-    for trials in (6, 14):
-        found = search_front(proxy, table, trials=trials, population=6, store=record_at(tmp_path / "s.db"))
-    recorded = [trial.user_attrs[VOLUME] for trial in record_at(tmp_path / "s.db").finished()]
-    assert recorded == pytest.approx(hypervolume_history(found), abs=1e-6)
+    few = {site: (("intact", "svd", "tucker2"), keeps) for site, (_, keeps) in spaces(table).items()}
+    earlier = OptionTable(table.where(lambda _, o: o.method in few["stem"][0]).options, table.fixed, few)
+    search_front(proxy, earlier, trials=6, population=8, store=store_at(tmp_path / "s.db"))
+    found = search_front(proxy, table, trials=24, population=8, store=store_at(tmp_path / "s.db"))
+    trials = store_at(tmp_path / "s.db").finished()
+    assert all(trial.distributions == trials[0].distributions for trial in trials)
+    assert trials[0].distributions["stem.method"].choices == few["stem"][0]  # type: ignore[attr-defined]
+    assert {choice.method for one in found for _, choice in one.plan} <= set(few["stem"][0])
+    assert len({one.plan for one in found}) == 24
 
 
-def constraints(trial: optuna.trial.FrozenTrial) -> dict[str, float]:
-    keys = [key for key in trial.system_attrs if key.startswith(CONSTRAINT)]
-    return {key.removeprefix(CONSTRAINT): trial.system_attrs[key] for key in keys}
+def spaces(table: OptionTable) -> dict[str, Any]:
+    return {site: table.methods_and_keeps(site) for site in table}
 
 
-def test_targets_are_constraints_that_are_kept_just_where_a_trial_is_within(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
+def test_a_study_with_the_keeps_of_an_earlier_version_goes_on_though_the_intact_layer_had_another(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
 ) -> None:
-    record, targets = record_at(tmp_path / "s.db"), TARGETS | {"loss": 0.05}
-    search_front(proxy, table, trials=24, population=8, targets=targets, store=record)
+    few = {site: (methods, keeps[:-1]) for site, (methods, keeps) in spaces(table).items()}
+    part = table.where(lambda site, o: o.choice == INTACT or o.keep in few[site][1])
+    earlier = OptionTable(
+        {site: [o if o.choice != INTACT else replace(o, keep=few[site][1][-1]) for o in part[site]] for site in part},
+        table.fixed,
+        few,
+    )
+    search_front(proxy, earlier, trials=6, population=8, store=store_at(tmp_path / "s.db"))
+    found = search_front(proxy, table, trials=24, population=8, store=store_at(tmp_path / "s.db"))
+    assert len({one.plan for one in found}) == 24
+    assert any(choice == INTACT for one in found[6:] for _, choice in one.plan)
+
+
+def test_targets_are_constraints_that_hold_just_where_a_trial_is_within(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
+) -> None:
+    store, targets = store_at(tmp_path / "s.db"), TARGETS | {"loss": 0.02}
+    search_front(proxy, table, trials=24, population=8, targets=targets, store=store)
     feasible = []
-    for trial, one in zip(record.finished(), record.candidates(), strict=True):
-        found = constraints(trial)
-        assert found == pytest.approx({cost: one.costs[cost] - most for cost, most in targets.items()})
-        feasible.append(all(value <= 0 for value in found.values()))
+    for trial, one in zip(store.finished(), store.candidates(), strict=True):
+        wanted = {cost: one.costs[cost] - most for cost, most in targets.items()}
+        assert constraints(trial) == pytest.approx(wanted)
+        feasible.append(all(value <= 0 for value in constraints(trial).values()))
         assert feasible[-1] == (one in within([one], targets))
     assert 0 < sum(feasible) < 24
 
 
-def test_without_targets_there_are_no_constraints(recorded: StudyStore) -> None:
-    assert not any(constraints(trial) for trial in recorded.finished())
+def test_without_targets_there_are_no_constraints(store: StudyStore) -> None:
+    assert not any(constraints(trial) for trial in store.finished())
 
 
 @pytest.mark.parametrize(("first", "then"), [({}, TARGETS), (TARGETS, {}), (TARGETS, {"params": 0.3})])
-@pytest.mark.parametrize("sampler", ["bred", "nsga2"])
+@pytest.mark.parametrize("sampler", ["surrogate", "nsga2"])
 def test_a_study_goes_on_with_other_targets_and_old_trials_stay_as_they_were(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path, first: Any, then: Any, sampler: str
+    proxy: Proxy, table: OptionTable, tmp_path: Path, first: Any, then: Any, sampler: str
 ) -> None:
-    asked: dict[str, Any] = {"keeps": keeps, "population": 6, "sampler": sampler}
-    search_front(proxy, table, trials=8, targets=first, store=record_at(tmp_path / "s.db"), **asked)
-    before = [(trial.values, trial.system_attrs) for trial in record_at(tmp_path / "s.db").finished()]
-    search_front(proxy, table, trials=20, targets=then, store=record_at(tmp_path / "s.db"), **asked)
-    trials = record_at(tmp_path / "s.db").finished()
-    assert [(trial.values, trial.system_attrs) for trial in trials[:8]] == before
+    how: dict[str, Any] = {"population": 6, "sampler": sampler}
+    search_front(proxy, table, trials=8, targets=first, store=store_at(tmp_path / "s.db"), **how)
+    before = [(trial.values, constraints(trial)) for trial in store_at(tmp_path / "s.db").finished()]
+    search_front(proxy, table, trials=20, targets=then, store=store_at(tmp_path / "s.db"), **how)
+    trials = store_at(tmp_path / "s.db").finished()
+    assert [(trial.values, constraints(trial)) for trial in trials[:8]] == before
     assert [set(constraints(trial)) for trial in trials] == [set(first)] * 8 + [set(then)] * 12
 
 
+def test_with_targets_most_children_are_within_them_and_lose_less_there(proxy: Proxy, wide: OptionTable) -> None:
+    tight = {"params": 0.2, "macs": 0.2}
+
+    def search(targets: Any, seed: int) -> tuple[float, int]:
+        found = search_front(proxy, wide, trials=48, population=16, targets=targets, seed=seed)
+        return min(one.costs["loss"] for one in within(found, tight)), len(within(found[16:], tight))
+
+    limited, free = (np.array([search(targets, seed) for seed in range(3)]) for targets in (tight, {}))
+    assert limited[:, 0].mean() < free[:, 0].mean()
+    assert limited[:, 1].min() > 16, "more than half of the 32 children"
+    assert limited[:, 1].mean() > free[:, 1].mean()
+
+
 def test_a_flat_search_stops_before_its_trials_and_the_same_call_again_adds_nothing(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
+    proxy: Proxy, table: OptionTable, tmp_path: Path
 ) -> None:
-    asked: dict[str, Any] = {"trials": 400, "keeps": keeps, "population": 10, "stop_when_flat": True}
-    found = search_front(proxy, table, store=record_at(tmp_path / "s.db"), **asked)
+    how: dict[str, Any] = {"trials": 400, "population": 10, "stop_when_flat": True}
+    found = search_front(proxy, table, store=store_at(tmp_path / "s.db"), **how)
     volumes = hypervolume_history(found)
     assert 20 <= len(found) < 400
     assert is_flat(volumes, 10)
-    assert not any(is_flat(volumes[:n], 10) for n in range(len(volumes)))
-    assert search_front(proxy, table, store=record_at(tmp_path / "s.db"), **asked) == found
-    assert len(record_at(tmp_path / "s.db").finished()) == len(found)
+    assert not any(is_flat(volumes[:count], 10) for count in range(len(volumes)))
+    assert search_front(proxy, table, store=store_at(tmp_path / "s.db"), **how) == found
 
 
-def test_a_search_is_flat_where_as_many_trials_as_the_population_took_little_of_what_was_left() -> None:
+def test_a_search_is_flat_where_a_population_of_trials_gained_little_of_what_was_left() -> None:
     assert not is_flat([0.5] * 19, 10)
     assert is_flat([0.5] * 20, 10)
     assert is_flat([0.5] * 10 + [0.502] * 10, 10)
@@ -312,105 +293,144 @@ def test_a_search_is_flat_where_as_many_trials_as_the_population_took_little_of_
     assert not is_flat([0.9] * 10 + [0.9006] * 10, 10), "of what is left, not of what there is"
 
 
-@pytest.mark.parametrize("seeded", [True, False])
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_searches_with_targets_seeded_or_not(
-    proxy: Proxy, table: Any, keeps: Any, sampler: str, seeded: bool
+def test_finished_trials_are_in_the_store_after_ctrl_c(proxy: Proxy, table: OptionTable, tmp_path: Path) -> None:
+    store = store_at(tmp_path / "s.db")
+    with pytest.raises(KeyboardInterrupt):
+        search_front(proxy, table, trials=100, population=8, store=store, progress=StopAfter(13))
+    assert [trial.number for trial in store.finished()] == list(range(13))
+    assert len(store.study.trials) == 13, "no trial is there by half"
+    assert len(search_front(proxy, table, trials=20, population=8, store=store_at(tmp_path / "s.db"))) == 20
+
+
+class AppendAfter(StopAfter):
+    """Another process appends trials after some trials of this one."""
+
+    def __init__(self, trials: int, store: StudyStore, others: list[optuna.trial.FrozenTrial]) -> None:
+        super().__init__(trials)
+        self.store, self.others, self.steps = store, others, list[int]()
+
+    def step(self, n: int, note: str = "") -> None:
+        self.steps.append(n)
+        if len(self.steps) == self.left:
+            self.store.append(self.others)
+
+
+def test_trials_of_another_process_are_taken_in_while_searching(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
 ) -> None:
-    asked: dict[str, Any] = {"trials": 20, "keeps": keeps, "population": 6, "sampler": sampler, "seeded": seeded}
-    found, again = (search_front(proxy, table, targets=TARGETS, **asked) for _ in range(2))
+    other = store_at(tmp_path / "other.db")
+    search_front(proxy, table, trials=4, population=4, seed=5, initial_plans=False, sampler="random", store=other)
+    store = store_at(tmp_path / "s.db")
+    progress = AppendAfter(12, StudyStore.read(store.url, "s"), other.finished())
+    found = search_front(proxy, table, trials=200, population=10, store=store, progress=progress)
+    assert len(found) == 200
+    assert sum(progress.steps) >= 200
+    assert max(progress.steps) > 1, "trials of the other process came with a step"
+    plans = [one.plan for one in found]
+    assert all(plans.count(one.plan) == 1 for one in other.candidates()), "what another process scored is not repeated"
+
+
+@pytest.mark.parametrize("initial_plans", [True, False])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])
+def test_every_sampler_searches_with_targets_and_with_or_without_initial_plans(
+    proxy: Proxy, table: OptionTable, sampler: str, initial_plans: bool
+) -> None:
+    how: dict[str, Any] = {"trials": 20, "population": 6, "sampler": sampler, "initial_plans": initial_plans}
+    found, again = (search_front(proxy, table, targets=TARGETS, **how) for _ in range(2))
     assert [one.trial for one in found] == list(range(20))
     assert found == again
-    standard = budget_plans(table, proxy.fixed) if seeded else []
-    methods = space(table, [], standard)
-    drawn = {site: [option for option in options if option.method in methods[site]] for site, options in table.items()}
-    first = {plan_of(picks) for picks in initial_plans(drawn, keeps, 6, TARGETS, proxy.fixed, standard)}
-    assert ({one.plan for one in found[:6]} == first) == seeded
+    first = search_front(proxy, table, trials=6, population=6, targets=TARGETS)
+    assert ({one.plan for one in found[:6]} == {one.plan for one in first}) == initial_plans
 
 
-def test_a_bred_search_without_seeds_draws_only_what_is_fitted(proxy: Proxy, table: Any, keeps: Any) -> None:
-    few = {site: [*options[:2], *options[-2:]] for site, options in table.items()}
-    found = search_front(proxy, few, trials=30, population=10, initial_plans=False)
-    there = {site: {option.choice for option in options} for site, options in few.items()}
-    assert all(choice in there[site] for one in found for site, choice in one.plan)
-    assert len({one.plan for one in found}) == 30
+def test_the_gp_sampler_searches_or_says_in_one_line_that_it_needs_torch(proxy: Proxy, table: OptionTable) -> None:
+    if find_spec("torch") is None:
+        with pytest.raises(LrfError, match=r"^the sampler 'gp' needs the package torch: pip install torch$"):
+            search_front(proxy, table, trials=4, population=4, sampler="gp")
+    else:
+        assert len(search_front(proxy, table, trials=4, population=4, sampler="gp")) == 4
 
 
-def test_a_bred_search_goes_on_after_trials_of_options_that_were_not_fitted(
-    proxy: Proxy, table: Any, keeps: Any, tmp_path: Path
-) -> None:
-    few = {site: [*options[:2], *options[-2:]] for site, options in table.items()}
-    asked: dict[str, Any] = {"keeps": keeps, "population": 6, "seeded": False, "record": record_at(tmp_path / "s.db")}
-    search_front(proxy, few, trials=6, sampler="random", **asked)
-    assert len({one.plan for one in search_front(proxy, few, trials=24, **asked)}) == 24
-
-
-def test_an_unknown_sampler_is_answered_with_those_there_are(proxy: Proxy, table: Any, keeps: Any) -> None:
-    with pytest.raises(LrfError, match=r"unknown sampler 'nsga' .*there is: bred, nsga2, nsga3, random, tpe"):
+def test_an_unknown_sampler_is_answered_with_the_known_ones(proxy: Proxy, table: OptionTable) -> None:
+    with pytest.raises(LrfError, match=r"unknown sampler 'nsga' .*gp, nsga2, nsga3, random, surrogate, tpe"):
         search_front(proxy, table, trials=2, sampler="nsga")
 
 
-@pytest.mark.parametrize("objectives", [("loss",), ("params", "macs"), ("loss", "params")])
-def test_a_search_takes_any_objectives(net: Any, images: Any, keeps: Any, objectives: tuple[str, ...]) -> None:
-    few = Proxy(net, images, objectives=objectives, methods=["svd", "tucker2"], refit=False)
-    found = search_front(few, few.table(keeps), trials=20, population=6)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"trials": 0}, "trials"),
+        ({"population": 1}, "population"),
+        ({"seed": -1}, "seed"),
+        ({"targets": {"param": 0.5}}, "target"),
+        ({"targets": {"params": 0.0}}, "params"),
+        ({"targets": {"params": math.nan}}, "params"),
+    ],
+)
+def test_an_impossible_option_is_refused_in_one_line(
+    proxy: Proxy, table: OptionTable, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(LrfError, match=words) as refusal:
+        search_front(proxy, table, **{"trials": 2, **options})
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_search_without_initial_plans_draws_only_from_the_tables_options(proxy: Proxy, table: OptionTable) -> None:
+    few = OptionTable({site: [*options[:2], *options[-2:]] for site, options in table.items()}, table.fixed)
+    found = search_front(proxy, few, trials=30, population=10, initial_plans=False)
+    choices = {site: {option.choice for option in options} for site, options in few.items()}
+    assert all(choice in choices[site] for one in found for site, choice in one.plan)
+    assert len({one.plan for one in found}) == 30
+
+
+def test_where_initial_plans_are_fewer_than_the_population_children_follow_and_not_random_plans(
+    proxy: Proxy, table: OptionTable
+) -> None:
+    few = OptionTable({site: options[:2] for site, options in table.items()}, table.fixed, spaces(table))
+    found = search_front(proxy, few, trials=40, population=40)
+    choices = {site: {option.choice for option in options} for site, options in few.items()}
+    assert all(choice in choices[site] for one in found for site, choice in one.plan)
+
+
+def test_where_another_process_scored_initial_plans_children_follow_and_not_random_plans(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
+) -> None:
+    other = store_at(tmp_path / "other.db")
+    search_front(proxy, table, trials=19, population=20, store=other)
+    store = store_at(tmp_path / "s.db")
+    progress = AppendAfter(1, StudyStore.read(store.url, "s"), other.finished()[1:])
+    search_front(proxy, table, trials=120, population=60, store=store, progress=progress)
+    choices = {site: {option.choice for option in options} for site, options in table.items()}
+    assert all(choice in choices[site] for one in store.candidates() for site, choice in one.plan)
+
+
+def test_children_are_drawn_after_trials_that_the_table_cannot_express(
+    proxy: Proxy, table: OptionTable, tmp_path: Path
+) -> None:
+    few = OptionTable({s: [*opts[:2], *opts[-2:]] for s, opts in table.items()}, table.fixed, spaces(table))
+    how: dict[str, Any] = {"population": 6, "initial_plans": False}
+    search_front(proxy, few, trials=6, sampler="random", store=store_at(tmp_path / "s.db"), **how)
+    found = search_front(proxy, few, trials=24, store=store_at(tmp_path / "s.db"), **how)
+    assert len({one.plan for one in found}) == 24
+
+
+@pytest.mark.parametrize("objectives", [("loss",), ("params", "macs"), ("loss", "params"), ("macs", "loss")])
+def test_a_search_has_any_objectives_in_any_order(net: Any, images: Any, keeps: Any, objectives: Any) -> None:
+    proxy = Proxy(net, images, objectives=objectives, methods=["svd", "tucker2"], refit=False)
+    found = search_front(proxy, proxy.table(keeps), trials=20, population=6)
     assert all(tuple(one.costs) == objectives for one in found)
     assert len({one.plan for one in found}) == 20
 
 
-GRID = (0.04, 0.07, 0.1, 0.15, 0.2, 0.26, 0.33, 0.4, 0.48, 0.56, 0.65, 0.75)
-
-
-def test_with_as_many_trials_bred_children_fill_more_than_plain_samplers(proxy: Proxy) -> None:
-    wide = proxy.table(GRID)
+def test_the_front_of_children_is_larger_than_that_of_plain_samplers(proxy: Proxy, wide: OptionTable) -> None:
+    how: dict[str, Any] = {"trials": 60, "population": 16, "initial_plans": False}
     volumes = {
-        name: [
-            Front.of(
-                search_front(proxy, wide, trials=60, population=16, seed=seed, sampler=name, initial_plans=False)
-            ).volume
-            for seed in (0, 1)
-        ]
-        for name in ("bred", "nsga2", "tpe", "random")
+        name: [Front.of(search_front(proxy, wide, seed=seed, sampler=name, **how)).volume for seed in (0, 1)]
+        for name in ("surrogate", "nsga2", "tpe", "random")
     }
-    assert all(min(volumes["bred"]) > max(volumes[name]) for name in ("nsga2", "tpe", "random")), volumes
+    assert all(min(volumes["surrogate"]) > max(volumes[name]) for name in ("nsga2", "tpe", "random")), volumes
 
 
-def test_a_search_with_targets_soon_loses_less_within_them_than_one_without(proxy: Proxy) -> None:
-    wide, far = proxy.table(GRID), {cost: 0.85 * most for cost, most in TARGETS.items()}
-
-    def found(targets: Any, seed: int) -> tuple[float, int]:
-        searched = search_front(proxy, wide, trials=40, population=16, targets=targets, seed=seed)
-        inside = within(searched, TARGETS)
-        return min(one.costs["loss"] for one in inside), len(inside) - len(within(searched, far))
-
-    aimed, free = (np.sum([found(targets, seed) for seed in range(3)], axis=0) for targets in (TARGETS, {}))
-    assert aimed[0] < free[0]
-    assert aimed[1] > free[1], "the front is denser just below the targets"
-
-
-def test_seeds_that_are_spread_fill_more_than_as_many_at_even_steps(proxy: Proxy, table: Any) -> None:
-    def volume(picks: Any) -> float:
-        return Front.of(Candidate(i, plan_of(p), proxy.costs(plan_of(p))) for i, p in enumerate(picks)).volume
-
-    swept = lagrangian_sweep(table)
-    chosen = spreading(np.array([expected(picks, proxy.fixed) for picks in swept]), 8)
-    even = np.linspace(0, len(swept) - 1, 8).round().astype(int)
-    assert len(set(chosen)) == 8
-    assert chosen[0] == len(swept) - 1
-    assert volume(swept[i] for i in chosen) > volume(swept[i] for i in even)
-    assert spreading(np.zeros((0, 3)), 4) == []
-    assert sorted(spreading(np.eye(3), 9)) == [0, 1, 2]
-
-
-def test_only_a_layer_that_holds_much_of_the_network_may_keep_hardly_anything(proxy: Proxy, tmp_path: Path) -> None:
-    grid, record = (0.01, 0.02, 0.1, 0.3, 0.6), record_at(tmp_path / "s.db")
-    wide = proxy.table(grid)
-    search_front(proxy, wide, trials=24, population=12, store=record)
-    shares = {site: proxy.shares(site, INTACT).params for site in wide}
-    assert min(shares.values()) < 1 / 3 < max(shares.values())
-    for site, share in shares.items():
-        choices = record.finished()[0].distributions[f"{site}.keep"].choices  # type: ignore[attr-defined]
-        assert choices == (grid if share > 1 / 3 else grid[2:])
-        assert {option.keep for option in wide[site]} <= set(choices)
-    large = max(shares, key=lambda site: shares[site])
-    assert min(trial.params[f"{large}.keep"] for trial in record.finished()) == 0.01
+def test_children_enlarge_the_front_of_the_initial_plans(store: StudyStore) -> None:
+    found = store.candidates()
+    assert Front.of(found).volume > Front.of(found[:POPULATION]).volume > 0

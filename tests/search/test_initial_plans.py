@@ -1,0 +1,96 @@
+"""Initial plans are distinct, within round budgets, near targets, and spread over the sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrf_optuna.baselines.budget import RuleContext
+from lrf_optuna.baselines.rules import BASELINES
+from lrf_optuna.config import BUDGETS
+from lrf_optuna.errors import LrfError
+from lrf_optuna.plans.front import Front
+from lrf_optuna.plans.plan import Candidate
+from lrf_optuna.scoring.option_table import OptionTable, plan_of
+from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.search.allocation import lagrangian_sweep
+from lrf_optuna.search.initial_plans import (
+    expected_costs,
+    initial_plans,
+    order_for_worker,
+    random_plans,
+    spread_by_hypervolume,
+)
+
+
+@pytest.mark.parametrize("count", [2, 10, 40])
+@pytest.mark.parametrize("targets", [{}, {"params": 0.5}, {"params": 0.6, "macs": 0.6}])
+def test_initial_plans_are_distinct_from_whole_to_small_and_one_is_just_within_the_targets(
+    proxy: Proxy, table: OptionTable, count: int, targets: dict[str, float]
+) -> None:
+    plans = [plan_of(allocation) for allocation in initial_plans(table, count, targets)]
+    measured = [proxy.measure(plan) for plan in plans]
+    sizes = [one.params_share for one in measured]
+    assert len(set(plans)) == len(plans) <= count
+    assert len(plans) >= min(count, 15)
+    assert count < 10 or (max(sizes) > 0.9 and min(sizes) < 0.35)
+    if targets and count >= 10:
+        used = [max(getattr(one, f"{cost}_share") / most for cost, most in targets.items()) for one in measured]
+        assert any(0.85 <= share <= 1 for share in used)
+
+
+def test_the_lagrangian_baselines_plan_of_every_round_budget_is_an_initial_plan(
+    proxy: Proxy, table: OptionTable
+) -> None:
+    plans, context, met = {plan_of(a) for a in initial_plans(table, 60, {})}, RuleContext(proxy, table), 0
+    for cost in ("params", "macs"):
+        for share in BUDGETS:
+            try:
+                plan = BASELINES["lagrangian"].plan(context, {cost: share})
+            except LrfError:
+                continue
+            met += 1
+            assert plan in plans, (cost, share)
+    assert met >= 4
+
+
+def test_expected_costs_have_the_exact_sizes(proxy: Proxy, table: OptionTable) -> None:
+    for allocation in initial_plans(table, 10, {}):
+        costs = proxy.costs(plan_of(allocation))
+        assert expected_costs(allocation, table)[1:] == pytest.approx((costs["params"], costs["macs"]))
+
+
+def test_plans_spread_by_hypervolume_fill_more_than_as_many_at_even_steps(proxy: Proxy, table: OptionTable) -> None:
+    def volume(allocations: Any) -> float:
+        plans = [plan_of(allocation) for allocation in allocations]
+        return Front.of(Candidate(i, plan, proxy.costs(plan)) for i, plan in enumerate(plans)).volume
+
+    sweep = [table.allocation(row) for row in lagrangian_sweep(table)]
+    chosen = spread_by_hypervolume(np.array([expected_costs(a, table) for a in sweep]), 8)
+    even = np.linspace(0, len(sweep) - 1, 8).round().astype(int)
+    assert len(set(chosen)) == 8
+    assert chosen[:2] == [len(sweep) - 1, 0]
+    assert volume(sweep[i] for i in chosen) > volume(sweep[i] for i in even)
+
+
+def test_where_there_are_few_plans_all_are_chosen() -> None:
+    assert spread_by_hypervolume(np.zeros((0, 3)), 4) == []
+    assert sorted(spread_by_hypervolume(np.eye(3), 9)) == [0, 1, 2]
+    assert spread_by_hypervolume(np.eye(3), 0) == []
+
+
+def test_random_plans_are_any_of_the_tables_and_equal_for_equal_generators(table: OptionTable) -> None:
+    first, again = (random_plans(table, 30, np.random.default_rng(0)) for _ in range(2))
+    assert first == again
+    assert {option.method for a in first for option in a.values()} == {o.method for os in table.values() for o in os}
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 50])
+def test_every_process_has_all_plans_and_the_first_two_meet_in_the_middle(count: int) -> None:
+    plans: list[Any] = [{"site": i} for i in range(count)]
+    for rank in range(6):
+        assert sorted(plan["site"] for plan in order_for_worker(plans, rank)) == list(range(count))
+    assert order_for_worker(plans, 0) == plans
+    assert order_for_worker(plans, 1) == plans[::-1]

@@ -1,0 +1,48 @@
+"""Option tables of made-up layers, and stores in a file: for the tests of the search."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from lrf_optuna.plans.plan import INTACT, Choice
+from lrf_optuna.scoring.option_table import Allocation, Option, OptionTable, Shares
+from lrf_optuna.storage.study import StudyStore
+
+OBJECTIVES = ("loss", "params", "macs")
+FIXED = Shares(0.04, 0.01)
+"""The shares that no plan of a made-up table changes."""
+
+
+def made_up_table(counts: tuple[int, ...], seed: int = 0) -> OptionTable:
+    """Layers with given numbers of options: the intact layer first, then smaller options of two methods."""
+    rng = np.random.default_rng(seed)
+    shares = {cost: rng.dirichlet(np.full(len(counts), 3.0)) * (1 - getattr(FIXED, cost)) for cost in FIXED._fields}
+    options = {}
+    for layer, count in enumerate(counts):
+        params, macs, slope = shares["params"][layer], shares["macs"][layer], 0.003 * rng.uniform(0.1, 1)
+        rows = [Option("intact", 1.0, INTACT, 0.0, params, macs)]
+        for number, keep in enumerate(np.linspace(0.9, 0.1, count - 1), 1):
+            method = "svd" if number % 2 else "cp"
+            loss = slope * (1 / keep - 1) ** 1.5 * rng.uniform(0.8, 1.2)
+            sizes = params * keep, macs * keep * rng.uniform(0.8, 1.0)
+            rows.append(Option(method, float(keep), Choice(method, (number,)), loss, *sizes))
+        options[f"layer {layer}"] = rows
+    return OptionTable(options, FIXED)
+
+
+def all_allocations(table: OptionTable) -> list[Allocation]:
+    """Every combination of the table's options."""
+    return [dict(zip(table, options, strict=True)) for options in product(*table.values())]
+
+
+def sum_of(allocation: Allocation, cost: str) -> float:
+    """The sum of a cost over an allocation's options."""
+    return float(sum(getattr(option, cost) for option in allocation.values()))
+
+
+def store_at(path: Path) -> StudyStore:
+    """The study `s` of a SQLite file, new or resumed."""
+    return StudyStore.open(f"sqlite:///{path}", "s", objectives=OBJECTIVES, identity={})
