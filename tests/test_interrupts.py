@@ -21,7 +21,7 @@ class Thing:
 
 
 def swallow() -> None:
-    """A Ctrl-C of which the KeyboardInterrupt is thrown away, as in any callback of the garbage collection."""
+    """A Ctrl-C whose KeyboardInterrupt is thrown away, as in any callback of the garbage collection."""
     thing = Thing()
     keeper = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
     del thing
@@ -53,7 +53,7 @@ class Swallowing:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_search_is_stopped_by_an_interrupt_that_was_thrown_away(proxy: Proxy, table: Any, keeps: Any) -> None:
+def test_a_search_is_stopped_by_an_interrupt_that_was_thrown_away(proxy: Proxy, table: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         search_front(proxy, table, trials=1000, population=10, progress=Swallowing())
 

@@ -246,7 +246,7 @@ def test_the_pieces_do_what_compress_does(digits_net: Any, digits: Data, tmp_pat
     calibration = digits.preprocess(digits.calibration(64, 0).pixels)
     proxy = Proxy(digits_net, calibration, methods=("svd", "tucker2"))
     keeps = (0.2, 0.4, 0.7)
-    points = pareto_front(search_front(proxy, proxy.table(keeps), trials=6, keeps=keeps, population=6))
+    points = pareto_front(search_front(proxy, proxy.table(keeps), trials=6, population=6))
     chosen, why = choose_point(points, targets={"params": 0.6})
     kernels = {site: proxy.kernels.stages(site, choice) for site, choice in chosen.plan}
     small = materialize(digits_net, chosen.plan, kernels)

