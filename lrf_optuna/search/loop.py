@@ -190,7 +190,7 @@ class Search:
             allocation = self.waiting.popleft()
             if plan_of(allocation) not in self.plans:
                 return parameters_of(allocation)
-        if self.options.sampler == SURROGATE and len(self.trial_plans) < self.options.population:
+        if self.options.sampler == SURROGATE and len(self.candidate_of_trial) < self.options.population:
             return self.child_parameters(self.study, self.space, [])
         return {}
 
