@@ -26,7 +26,7 @@ from lrf_optuna.report.tables import evaluation_table, layer_table, percent, rul
 if TYPE_CHECKING:
     import optuna
 
-TEMPLATE = "page.html"
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
@@ -54,8 +54,7 @@ def page(
 ) -> str:
     """The report as HTML."""
     found = run_figures(candidates, points, result) | comparison_figures(comparison)
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    return pages.get_template(TEMPLATE).render(
+    return TEMPLATES.get_template("page.html").render(
         result=result,
         sentence=sentence(result),
         costs=costs_text(result),

@@ -483,7 +483,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
         "unknown sampler 'cmaes'",
     ),
     "maps unknown": (nothing, (*FAST, "--maps", "shallow"), "--maps should be 'logits' or 'deep', but got 'shallow'"),
-    "seeded a word": (study_file('[search]\nseeded = "no"'), ("mine.toml",), "[search] seeded"),
+    "initial plans a word": (study_file('[search]\ninitial_plans = "no"'), ("mine.toml",), "[search] initial_plans"),
     "flat a number": (study_file("[search]\nstop_when_flat = 2"), ("mine.toml",), "[search] stop_when_flat"),
     "method unknown": (nothing, (*FAST, "--methods", "svd,tuker2"), "did you mean 'tucker2'"),
     "methods empty": (nothing, (*FAST, "--methods", ","), "--methods"),

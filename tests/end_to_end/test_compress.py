@@ -277,7 +277,7 @@ def test_the_wheel_holds_the_studies_the_types_and_every_room(wheel: zipfile.Zip
     names = set(wheel.namelist())
     assert {f"lrf_optuna/studies/{path.name}" for path in (ROOT / "studies").glob("*.toml")} <= names
     assert "lrf_optuna/studies/digits.toml" in names
-    assert {"lrf_optuna/py.typed", "lrf_optuna/report/page.html"} <= names
+    assert {"lrf_optuna/py.typed", "lrf_optuna/report/page.html", "lrf_optuna/report/table.html"} <= names
     assert {
         f"lrf_optuna/{path.relative_to(ROOT / 'lrf_optuna')}" for path in (ROOT / "lrf_optuna").rglob("*.py")
     } <= names

@@ -1,0 +1,82 @@
+"""A table is made once, and the terminal and the page show all of its text."""
+
+from __future__ import annotations
+
+import io
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lrf_optuna.plans.plan import Candidate, Choice, Plan
+from lrf_optuna.plans.result import Evaluation, LayerResult, Result
+from lrf_optuna.report.page import TEMPLATES
+from lrf_optuna.report.tables import FAINT, Table, columns, evaluation_table, front_table, layer_table, method_counts
+
+LAYERS = [
+    LayerResult("conv2d_1", "Conv2D", "cp3", (22,), 9216, 1606, 589_824, 102_784),
+    LayerResult("depthwise", "DepthwiseConv2D", "intact", (), 90, 90, 900, 900, "too small"),
+    LayerResult("norm", "BatchNormalization", "intact", (), 64, 64, 0, 0, "no kernel"),
+]
+
+
+def terminal(table: Table, width: int = 80) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    return out.getvalue()
+
+
+def on_page(table: Table) -> list[str]:
+    """The texts of a table as the page shows them."""
+
+    class Texts(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.found: list[str] = []
+
+        def handle_data(self, data: str) -> None:
+            self.found += [data] if data.strip() else []
+
+    template = TEMPLATES.from_string('{% from "table.html" import table %}{{ table(it) }}')
+    parser = Texts()
+    parser.feed(template.render(it=table))
+    return parser.found
+
+
+def test_the_terminal_and_the_page_show_the_same_text() -> None:
+    table = Table(columns(["layer"], ["size"]), "Sizes", "in bytes")
+    table.add("<a> & [red]b", "1,000")
+    table.add("c", tone=FAINT)
+    assert on_page(table) == ["layer", "size", "<a> & [red]b", "1,000", "c", "in bytes"]
+    shown = terminal(table)
+    assert all(text in shown for text in ("Sizes", "layer", "size", "<a> & [red]b", "1,000", "c", "in bytes"))
+
+
+def test_a_layer_has_its_method_or_the_reason_why_it_has_none() -> None:
+    assert layer_table(LAYERS).rows == [
+        (("conv2d_1", "Conv2D", "cp3(22)", "9,216 → 1,606", "17.4%", "590 k → 103 k", "17.4%"), ""),
+        (("depthwise", "DepthwiseConv2D", "intact: too small", "90", "", "900", ""), FAINT),
+        (("the others", "", "1 BatchNormalization", "64", "", "–", ""), FAINT),
+    ]
+
+
+@pytest.mark.parametrize("width", [70, 80, 120])
+def test_no_number_of_a_layer_is_cut(width: int) -> None:
+    lines = terminal(layer_table(LAYERS), width).splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert all(number in "\n".join(lines) for number in ("9,216 → 1,606", "590 k → 103 k", "17.4%"))
+
+
+def test_networks_stand_side_by_side_and_only_those_that_there_are() -> None:
+    chosen = Candidate(3, Plan.of({"conv2d_1": Choice("cp3", (22,))}), {"loss": 0.1, "params": 0.3, "macs": 0.4})
+    original, built = Evaluation(10_000, 10**6, 0.9, 0.8, 2048), Evaluation(3000, 4 * 10**5, 0.85, 0.75, 1024)
+    result = Result("net", 5, 5, 64, {"search": 2.0, "tune": 0.0}, original, chosen, built=built)
+    table = evaluation_table(result)
+    assert [column.head for column in table.columns] == ["", "original", "built"]
+    found: dict[str, Any] = {texts[0]: texts[1:] for texts, _ in table.rows}
+    assert found["parameters"] == ("10,000", "3,000 (30.0%)")
+    assert found["test accuracy"] == ("80.00%", "75.00% (-5.00)")
+    assert table.caption == "seconds: search 2.0, in all 2.0"
+    ((texts, _),) = front_table([chosen], 3).rows
+    assert texts == ("3", "0.1000", "30.0%", "40.0%", f"{method_counts(chosen.plan)} ←")
