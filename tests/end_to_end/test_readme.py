@@ -1,112 +1,127 @@
-"""Every similarity is 1 for equal maps and falls with noise; every objective is a cost, the original its unit."""
+"""The README and CONTRIBUTING name only commands, options, keys, files and public names that there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import re
+import tomllib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import typer
 
-from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
-from lrf_optuna.scoring.similarity import SIMILARITIES
+import lrf_optuna
+from lrf_optuna.cli.app import app
+from lrf_optuna.config import SECTIONS, StudySpec
+from lrf_optuna.pipeline.run import PHASES
+from lrf_optuna.plans.plan import Candidate, Plan
+from lrf_optuna.plans.result import Evaluation, Result
 
-Array = np.ndarray[Any, Any]
-ORIGINAL = Measured({"a": 1.0, "b": 1.0}, 1000, 50_000, 1.0, 1.0)
-over_similarities = pytest.mark.parametrize("similar", SIMILARITIES.values(), ids=SIMILARITIES)
-
-
-def maps(seed: int, shape: tuple[int, ...] = (40, 4, 4, 3)) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-@over_similarities
-@pytest.mark.parametrize("shape", [(40, 4, 4, 3), (12, 10), (2, 5)])
-def test_equal_maps_are_alike_to_the_full(similar: Callable[..., float], shape: tuple[int, ...]) -> None:
-    assert similar(maps(0, shape), maps(0, shape)) == pytest.approx(1.0, abs=1e-6)
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+GENERATED = ("kinds", "networks")
+"""Blocks that benchmarks write."""
 
 
-@over_similarities
-def test_the_more_noise_the_less_alike(similar: Callable[..., float]) -> None:
-    reference, noise = maps(0, (200, 10)), maps(1, (200, 10))
-    found = [similar(reference, reference + scale * noise) for scale in (0, 0.1, 0.5, 2)]
-    assert found == sorted(found, reverse=True)
-    assert found[0] - found[-1] > 0.3
+def own_text(page: str) -> str:
+    """A page without its generated blocks."""
+    for name in GENERATED:
+        page = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", "", page, flags=re.DOTALL)
+    return page
 
 
-@over_similarities
-def test_a_similarity_is_a_number_of_at_most_one_for_dead_and_for_opposite_maps(similar: Callable[..., float]) -> None:
-    reference = maps(0)
-    for other in (np.zeros_like(reference), -reference, 1e6 * reference, maps(3)):
-        for pair in ((reference, other), (other, reference)):
-            value = similar(*pair)
-            assert np.isfinite(value)
-            assert -1 - 1e-6 <= value <= 1 + 1e-6
+def section(title: str) -> str:
+    """The text of the README below a heading of the second level."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-@over_similarities
-def test_what_is_compared_is_left_as_it_is(similar: Callable[..., float]) -> None:
-    a, b = maps(0), maps(1)
-    similar(a, b)
-    assert np.array_equal(a, maps(0))
-    assert np.array_equal(b, maps(1))
+def options(command: str) -> set[str]:
+    """All options of a command."""
+    return set(chain.from_iterable(parameter.opts for parameter in COMMANDS[command].params))
 
 
-def test_cosine_is_the_mean_cosine_of_the_images() -> None:
-    a, b = np.array([[1.0, 0], [1, 0], [0, 3]]), np.array([[2.0, 0], [1, 1], [0, -1]])
-    assert SIMILARITIES["cosine"](a, b) == pytest.approx((1 + 2**-0.5 - 1) / 3)
+def command_lines(page: str) -> Iterator[tuple[str, list[str]]]:
+    """The command and the options of every call of the command line on a page."""
+    for line in re.findall(r"(?:python -m lrf_optuna|lrf-optuna) ([a-z][^`#\n]*)", page):
+        command, *words = line.split()
+        yield command.rstrip(".,"), [word.partition("=")[0] for word in words if word.startswith("--")]
 
 
-def test_explained_is_one_minus_the_relative_squared_error() -> None:
-    a = np.array([[3.0, 0], [0, 4]])
-    assert SIMILARITIES["explained"](a, 0.5 * a) == pytest.approx(0.75)
-    assert SIMILARITIES["explained"](a, -a) == 0
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_a_command_line_has_a_command_and_options_that_there_are(page: str) -> None:
+    for command, given in command_lines(page):
+        assert command in COMMANDS
+        assert set(given) <= options(command) | {"--help"}, command
 
 
-def test_agreement_is_the_share_of_equal_labels() -> None:
-    a, b = np.eye(4), np.eye(4)[[0, 1, 3, 2]]
-    assert SIMILARITIES["agreement"](a, b) == 0.5
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_an_option_in_the_text_is_an_option_of_some_command(page: str) -> None:
+    known = set(chain.from_iterable(map(options, COMMANDS))) | {"--help", "--strict"}  # mypy --strict
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", own_text(page))) <= known
 
 
-def test_cka_is_the_centred_alignment_of_the_features() -> None:
-    a, b = maps(0, (30, 6)).astype(float), maps(1, (30, 4)).astype(float)
-    x, y = a - a.mean(0), b - b.mean(0)
-    wanted = np.sum((y.T @ x) ** 2) / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))  # Kornblith et al. 2019
-    assert SIMILARITIES["cka"](a, b) == pytest.approx(wanted, rel=1e-6)
+def test_every_command_is_in_the_readme() -> None:
+    assert set(COMMANDS) <= {command for command, _ in command_lines(README)}
 
 
-@given(st.floats(0.1, 10), st.integers(0, 5))
-def test_cka_knows_no_scale_no_shift_and_no_rotation(scale: float, seed: int) -> None:
-    a, b = maps(0, (20, 5)).astype(float), maps(1, (20, 5)).astype(float)
-    turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((5, 5)))[0]
-    assert SIMILARITIES["cka"](a, scale * b @ turn + 3) == pytest.approx(SIMILARITIES["cka"](a, b), rel=1e-6)
+def test_the_study_file_is_a_study(tmp_path: Path) -> None:
+    text = next(block for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL) if "[search]" in block)
+    (tmp_path / "study.toml").write_text(text)
+    spec = StudySpec.from_toml(tmp_path / "study.toml")
+    assert spec.search.sampler == SECTIONS["search"].model_fields["sampler"].default
+    written = tomllib.loads(text)
+    assert set(written) - {"name"} <= set(SECTIONS)
+    assert all(set(written[name]) <= set(model.model_fields) for name, model in SECTIONS.items() if name)
 
 
-def test_the_original_costs_no_loss_and_one_of_everything_else() -> None:
-    assert {name: cost(ORIGINAL) for name, cost in OBJECTIVES.items()} == {
-        name: 0.0 if name == "loss" else 1.0 for name in OBJECTIVES
-    }
+def test_a_public_name_in_the_readme_is_public() -> None:
+    named = set(re.findall(r"\blrf_optuna\.([A-Za-z_]+)\b(?!\.\w)", own_text(README))) - {"decompositions"}
+    assert named <= set(lrf_optuna.__all__)
+    parts = re.search(r"Its parts are public, too: (.*?)\.\n", README, re.DOTALL)
+    assert parts
+    assert set(re.findall(r"`(\w+)`", parts[1])) <= set(lrf_optuna.__all__)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_network_that_is_smaller_or_more_alike_costs_no_more(objective: str) -> None:
-    worse = Measured({"a": 0.5, "b": 0.7}, 600, 40_000, 0.6, 0.8)
-    better = Measured({"a": 0.6, "b": 0.7}, 500, 30_000, 0.5, 0.6)
-    assert OBJECTIVES[objective](better) < OBJECTIVES[objective](worse)
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_a_file_that_a_page_names_is_there(page: str) -> None:
+    text = own_text(page)
+    for path in re.findall(r"`(?:python )?((?:benchmarks|studies|tests|lrf_optuna)/[a-z0-9_./]*)`", text):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\(([\w./]+)\)", text):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"`([a-z_]+/[\w.]+\.(?:py|html))`", text):
+        assert (ROOT / "lrf_optuna" / path).exists() or (ROOT / path).exists(), path
 
 
-def test_loss_is_one_minus_the_mean_similarity_and_sizes_are_shares() -> None:
-    measured = Measured({"a": 0.5, "b": 0.9}, 600, 40_000, 0.6, 0.8)
-    assert OBJECTIVES["loss"](measured) == pytest.approx(0.3)
-    assert (OBJECTIVES["params"](measured), OBJECTIVES["macs"](measured)) == (0.6, 0.8)
+def test_the_table_of_folders_has_every_folder_in_the_order_of_imports() -> None:
+    listed = re.findall(r"^\| `(\w+)/` \|", section("The house"), re.MULTILINE)
+    tests = (ROOT / "tests" / "test_architecture.py").read_text()
+    found = re.search(r"FOLDERS = \((.*?)\n\)", tests, re.DOTALL)
+    assert found
+    assert listed == [name for name in re.findall(r'"(\w*)"', found[1]) if name]
 
 
-def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
-    with pytest.raises(LrfError, match=r"unknown similarity 'cosin' \(did you mean 'cosine'\?\); there is: ") as error:
-        lookup(SIMILARITIES, "cosin", "similarity")
-    assert all(name in str(error.value) for name in SIMILARITIES)
-    with pytest.raises(LrfError, match="unknown objective 'zzz'; there is: loss, macs, params"):
-        lookup(OBJECTIVES, "zzz", "objective")
+@pytest.mark.parametrize(
+    ("name", "module"), re.findall(r"\| `([A-Z]+)` in `(\w+/\w+)\.py` \|", section("The house")), ids=str
+)
+def test_a_table_to_enter_something_in_is_where_the_readme_says(name: str, module: str) -> None:
+    text = (ROOT / "lrf_optuna" / f"{module}.py").read_text()
+    assert re.search(rf"^{name}: dict\[", text, re.MULTILINE)
+
+
+def test_the_keys_of_a_result_and_its_phases_are_listed() -> None:
+    whole = Evaluation(2, 2, 1.0, 1.0, 1, epochs=1)
+    result = Result("a", 1, 1, 1, {}, whole, Candidate(0, Plan(()), {"loss": 0.0}), built=whole, tuned=whole)
+    content = result.to_dict()
+    keys = {*content, *content["tuned"], *content["chosen"], *PHASES}
+    listed = set(re.findall(r"`(\w+)`", section("What a run leaves")))
+    assert keys <= listed
+
+
+def test_what_a_run_prints_is_one_fenced_block() -> None:
+    shown = re.search(r"<!-- run-output -->\n```\n(.*?)\n```\n<!-- /run-output -->", README, re.DOTALL)
+    assert shown
+    assert "Study digits" in shown[1]
