@@ -898,8 +898,8 @@ def test_the_options_of_the_search_reach_it(desk: Path) -> None:
     done("run", *FAST, "--trials", "8", "--sampler", "random", "--no-seeds", "--maps", "deep", "--by", "loss")
     database = desk / "runs" / "net" / "study.db"
     spec = json.loads(optuna.load_study(study_name="net", storage=f"sqlite:///{database}").user_attrs["lrf:spec"])
-    asked = {key: spec["search"][key] for key in ("sampler", "seeded", "maps", "by", "stop_when_flat")}
-    assert asked == {"sampler": "random", "seeded": False, "maps": "deep", "by": "loss", "stop_when_flat": False}
+    asked = {key: spec["search"][key] for key in ("sampler", "initial_plans", "maps", "by", "stop_when_flat")}
+    assert asked == {"sampler": "random", "initial_plans": False, "maps": "deep", "by": "loss", "stop_when_flat": False}
     for trial in trials(database, "net"):
         assert "similarity logits" in trial.user_attrs
         assert len([name for name in trial.user_attrs if name.startswith("similarity ")]) > 1
@@ -914,7 +914,7 @@ def test_fits_are_kept_where_the_options_say_and_the_next_study_starts_from_them
     before = contents(own_cache)
     first = done("run", *FAST, "--trials", "6", "--by", "loss", "--cache", "kept")
     assert "layer inputs" in first
-    assert len(list((desk / "kept").rglob("*.zip"))) == first_number(done("cache", "--cache", "kept"), "MiB in") > 0
+    assert len(list((desk / "kept").rglob("*.safetensors"))) == first_number(done("cache", "--cache", "kept"), "MiB in") > 0
     again = done("run", *FAST, "--trials", "6", "--by", "loss", "--cache", "kept", "--out", "again")
     assert "layer inputs" not in again
     plans = [
@@ -922,9 +922,9 @@ def test_fits_are_kept_where_the_options_say_and_the_next_study_starts_from_them
     ]
     assert plans[0] == plans[1]
     assert "files removed" in done("cache", "--cache", "kept", "--clear")
-    assert not list((desk / "kept").rglob("*.zip"))
+    assert not list((desk / "kept").rglob("*.safetensors"))
     assert "layer inputs" in done("run", *FAST, "--trials", "6", "--no-cache", "--out", "third")
-    assert not list((desk / "kept").rglob("*.zip"))
+    assert not list((desk / "kept").rglob("*.safetensors"))
     assert contents(own_cache) == before
 
 
