@@ -1,4 +1,4 @@
-"""What a rule for ranks may look at, and how the one knob of a rule is turned until its plan meets a budget.
+"""The context of a rule for ranks, and the bisection of a rule's one free number until its plan meets a budget.
 
 A budget is `{"params": share}`, `{"macs": share}` or both: shares of the whole network, with all that no plan changes.
 """
@@ -23,10 +23,10 @@ from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.scoring.option_table import Option, OptionTable, Shares
 from lrf_optuna.scoring.proxy import Proxy
 
-HALVINGS = 40
-"""Of a knob's range: below any step that a rank can make."""
-GRAM = 1024
-"""Smaller side of a matrix up to which its largest singular value is that of its Gram matrix, not Lanczos'."""
+BISECTIONS = 40
+"""Halvings of the interval [0, 1]: 2^-40 is below the step of any rank."""
+GRAM_SIDE = 1024
+"""Smaller side of a matrix up to which its Gram matrix gives the largest singular value quicker than Lanczos does."""
 COSTS = ("params", "macs")
 Costs = Mapping[str, float]
 T = TypeVar("T")
@@ -34,45 +34,44 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RuleContext:
-    """What rules for ranks are compared on: one network, its table of options, and an accuracy where a rule wants one.
+    """What a rule for ranks may use: one network, its option table with data-aware losses, and an accuracy.
 
-    `table`: site -> options, of which the losses are data-aware; `right`: the share of labelled images that the network
-    of a plan classifies right.
+    `accuracy`: plan -> the share of labeled images that its network classifies right; None where no rule needs it.
     """
 
     proxy: Proxy
     table: OptionTable
-    right: Callable[[Plan], float] | None = None
+    accuracy: Callable[[Plan], float] | None = None
 
     def costs(self, plan: Plan) -> dict[str, float]:
         """The parameters and MACs of a plan's network, as shares of the original's."""
         params, macs = plan_counts(self.proxy.inventory, plan)
         return {"params": params / self.proxy.inventory.params, "macs": macs / self.proxy.inventory.macs}
 
-    def within(self, plan: Plan, budget: Costs) -> bool:
+    def meets(self, plan: Plan, budget: Costs) -> bool:
         """Whether a plan meets a budget."""
-        return inside(self.costs(plan), budget)
+        return within_budget(self.costs(plan), budget)
 
     def largest(self, plan_at: Callable[[float], Plan], budget: Costs) -> Plan:
-        """The plan of the highest knob (0: the smallest plan, 1: the largest) that meets a budget.
+        """The plan of the highest scale that meets a budget; scale 0 is the smallest plan of a rule, 1 the largest.
 
-        Where the network as it is meets it, that is the plan. Raises LrfError, with what the smallest has, where none
+        Where the original meets the budget, it is the plan. Raises LrfError, with the smallest costs, where no plan
         does.
         """
-        asked, whole = checked(budget), Plan.of(dict.fromkeys(self.proxy.sites, INTACT))
-        if self.within(whole, asked):
-            return whole
-        found = bisect_knob(plan_at, lambda plan: self.within(plan, asked))
-        if found is None:
-            raise too_large(self.costs(plan_at(0.0)), budget)
-        return found
+        checked, original = checked_budget(budget), Plan.of(dict.fromkeys(self.proxy.sites, INTACT))
+        if self.meets(original, checked):
+            return original
+        plan = bisect_scale(plan_at, lambda plan: self.meets(plan, checked))
+        if plan is None:
+            raise over_budget(self.costs(plan_at(0.0)), budget)
+        return plan
 
-    def picked(self, picks: Mapping[str, str], keep: float) -> Plan:
-        """The plan of one keep for all sites, with the method picked for each."""
-        return Plan.of({site: self.proxy.choice(site, method, keep) for site, method in picks.items()})
+    def uniform_plan(self, methods: Mapping[str, str], keep: float) -> Plan:
+        """The plan of one keep for all sites, with a method for each site."""
+        return Plan.of({site: self.proxy.choice(site, method, keep) for site, method in methods.items()})
 
-    def first_of(self, methods: Sequence[str]) -> dict[str, str]:
-        """Site -> the first of some methods that can save there, else intact.
+    def first_saving(self, methods: Sequence[str]) -> dict[str, str]:
+        """Site -> the first of some methods that can save parameters there, else intact.
 
         Raises LrfError where they save nowhere.
         """
@@ -82,28 +81,28 @@ class RuleContext:
             raise LrfError(f"no layer of this network is smaller by {' or '.join(methods)}: choose another method")
         return found
 
-    def saving(self, site: str, choice: Choice) -> Choice:
+    def or_intact(self, site: str, choice: Choice) -> Choice:
         """A choice, or intact where its chain has no fewer parameters than the layer."""
         op = self.proxy.sites[site].op
         return choice if chain_of(op, choice).params < op.params else INTACT
 
     @cached_property
     def spectral(self) -> dict[str, dict[Choice, float]]:
-        """Site -> choice -> relative error of its plain factorization in the spectral norm.
+        """Site -> choice -> relative error of its data-free factorization in the spectral norm.
 
-        At every keep of the table, of the methods of which all ranks are cut from one factorization, as those of the
-        paper's SVDs are; and of the intact layer.
+        The choices are the intact layer and, at every keep of the option table, the methods whose ranks are all cut
+        from one factorization, as the SVDs of the paper are.
         """
         sites, kernels = self.proxy.sites, self.proxy.kernels.originals
         keeps = sorted({option.keep for options in self.table.values() for option in options})
         with self.proxy.single_blas_thread():
             return {
-                site: weight_errors(sites[site].op, kernels[site], self.at_once(site, keeps), spectral_norm)
+                site: weight_errors(sites[site].op, kernels[site], self.nested_choices(site, keeps), spectral_norm)
                 for site in self.table
             }
 
-    def at_once(self, site: str, keeps: Sequence[float]) -> list[Choice]:
-        """The distinct choices of a site that are cut from a factorization made once; the intact layer is no work."""
+    def nested_choices(self, site: str, keeps: Sequence[float]) -> list[Choice]:
+        """The distinct choices of a site whose ranks are all cut from one factorization, and the intact layer."""
         methods = [
             method
             for method in self.proxy.methods_of(site)
@@ -116,9 +115,9 @@ class RuleContext:
 def weight_errors(
     op: Conv, kernel: Array, choices: Sequence[Choice], norm: Callable[[Array], float]
 ) -> dict[Choice, float]:
-    """Choice -> ||K - K'|| / ||K||, with K' the plain factorization of the kernel K: fitted to no data.
+    """Choice -> ||K - K'|| / ||K||, where K' is the data-free factorization of the kernel K.
 
-    `norm` is of a (window x cin) by cout matrix: `np.linalg.norm` is Frobenius'. Of several groups the largest counts.
+    `norm` takes a (window x cin) by cout matrix; `np.linalg.norm` is the Frobenius norm. The largest group counts.
     """
     fitter = LayerFitter(op, kernel)
     whole = max(norm(as_matrix(part)) for part in split_groups(kernel, op.groups))
@@ -129,34 +128,34 @@ def weight_errors(
     return found
 
 
-def bisect_knob(make: Callable[[float], T], fits: Callable[[T], bool]) -> T | None:
-    """What the highest knob in [0, 1] makes that fits, by bisection; `None` where not even that of 0 does."""
-    if fits(most := make(1.0)):
-        return most
-    if not fits(best := make(0.0)):
+def bisect_scale(build: Callable[[float], T], fits: Callable[[T], bool]) -> T | None:
+    """`build(scale)` for the highest scale in [0, 1] that fits, by bisection; None where not even scale 0 does."""
+    if fits(largest := build(1.0)):
+        return largest
+    if not fits(best := build(0.0)):
         return None
     low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if fits(made := make(middle)):
-            low, best = middle, made
+        if fits(candidate := build(middle)):
+            low, best = middle, candidate
         else:
             high = middle
     return best
 
 
-def level(levels: Sequence[T], knob: float) -> T:
-    """The one of some levels that a knob in [0, 1] is at: 0 is the first, 1 the last."""
-    return levels[min(int(knob * len(levels)), len(levels) - 1)]
+def threshold_at(thresholds: Sequence[T], scale: float) -> T:
+    """The threshold at a scale in [0, 1]: 0 is the first one, 1 the last."""
+    return thresholds[min(int(scale * len(thresholds)), len(thresholds) - 1)]
 
 
-def inside(costs: Costs, budget: Costs) -> bool:
+def within_budget(costs: Costs, budget: Costs) -> bool:
     """Whether costs meet a budget."""
     return all(costs[cost] <= most for cost, most in budget.items())
 
 
-def checked(budget: Costs) -> Costs:
-    """The budget. Raises LrfError where it says nothing, or speaks of anything but parameters and MACs."""
+def checked_budget(budget: Costs) -> Costs:
+    """The budget. Raises LrfError where it is empty, or names anything but parameters and MACs."""
     if not budget:
         raise LrfError('a budget is {"params": share}, {"macs": share} or both, but got an empty one')
     for cost in budget:
@@ -164,22 +163,22 @@ def checked(budget: Costs) -> Costs:
     return budget
 
 
-def too_large(smallest: Costs, budget: Costs) -> LrfError:
-    """The error that says what the smallest network has."""
-    asked = " and ".join(f"{cost} <= {most:g}" for cost, most in budget.items())
+def over_budget(smallest: Costs, budget: Costs) -> LrfError:
+    """The error that names the costs of the smallest network."""
+    limits = " and ".join(f"{cost} <= {most:g}" for cost, most in budget.items())
     has = " and ".join(f"{cost} {smallest[cost]:.4f}" for cost in budget)
-    return LrfError(f"no plan of this kind has {asked}: the smallest has {has}; ask for that much or more")
+    return LrfError(f"no plan of this kind has {limits}: the smallest has {has}; ask for that much or more")
 
 
-def price(option: Option | Shares, budget: Costs) -> float:
-    """What an option takes of a budget."""
+def budget_share(option: Option | Shares, budget: Costs) -> float:
+    """The part of a budget that an option takes, added up over the budget's costs."""
     total: float = sum(getattr(option, cost) / max(most, 1e-9) for cost, most in budget.items())
     return total
 
 
 def spectral_norm(matrix: Array) -> float:
     """The largest singular value of a matrix."""
-    if min(matrix.shape) <= GRAM:
+    if min(matrix.shape) <= GRAM_SIDE:
         return float(np.sqrt(squared_values(matrix)[0]))
     from scipy.sparse.linalg import svds
 

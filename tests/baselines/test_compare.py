@@ -74,7 +74,7 @@ def found(work: Run) -> Comparison:
 
 
 @pytest.fixture
-def contest(work: Run) -> BaselineComparison:
+def comparison(work: Run) -> BaselineComparison:
     return BaselineComparison(searched_study(work))
 
 
@@ -134,11 +134,11 @@ def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run) -> None
 
 
 def test_the_original_scores_as_a_plan_of_nothing_and_test_images_only_where_asked(
-    work: Run, found: Comparison, contest: BaselineComparison
+    work: Run, found: Comparison, comparison: BaselineComparison
 ) -> None:
     assert found.original.val == pytest.approx(work.accuracy(Plan(())))
     assert found.original.test is not None
-    assert contest.original() == replace(found.original, test=None)
+    assert comparison.original() == replace(found.original, test=None)
 
 
 def test_test_images_are_measured_of_ours_filter_pruning_and_the_best_baseline_of_each_kind(found: Comparison) -> None:
@@ -160,18 +160,18 @@ def test_test_images_are_measured_of_ours_filter_pruning_and_the_best_baseline_o
 
 
 def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(
-    work: Run, found: Comparison, contest: BaselineComparison
+    work: Run, found: Comparison, comparison: BaselineComparison
 ) -> None:
-    points = {point.trial: point for point in contest.study.points}
+    points = {point.trial: point for point in comparison.study.points}
     ours = found.blocks[0].row(OURS)
     assert ours.trial is not None
     assert ours.fitted
-    assert ours.fitted.test == contest.on_test(work.proxy.dense_kernels(points[ours.trial].plan))
+    assert ours.fitted.test == comparison.on_test(work.proxy.dense_kernels(points[ours.trial].plan))
     best = found.blocks[0].best("plain")
     assert best is not None
     assert best.plain
-    plan = baselines_of(work.proxy)[best.name].plan(contest.context, {"params": BUDGETS[0]})
-    assert best.plain.test == contest.on_test(contest.plain.dense_kernels(plan))
+    plan = baselines_of(work.proxy)[best.name].plan(comparison.context, {"params": BUDGETS[0]})
+    assert best.plain.test == comparison.on_test(comparison.data_free.dense_kernels(plan))
 
 
 def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, found: Comparison) -> None:
@@ -180,7 +180,7 @@ def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, 
     assert ours.trial is not None
     assert ours.built
     plan = points[ours.trial].plan
-    built = work.evaluate(build(work.model, work.proxy, plan, work.refits.of(plan)), 0)
+    built = work.evaluate("built", build(work.model, work.proxy, plan, work.refits.of(plan)), 0)
     assert ours.built.val == pytest.approx(built.val_accuracy, abs=2 / len(work.accuracy.labels))
     assert ours.built.test == pytest.approx(built.test_accuracy, abs=2 / len(work.data.test))
 
@@ -198,17 +198,21 @@ def test_the_best_baseline_is_neither_ours_nor_filter_pruning_and_of_equals_the_
     assert block.best("plain") is None
 
 
-def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(contest: BaselineComparison) -> None:
-    point = max(contest.study.points, key=lambda p: p.costs["params"])
+def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(comparison: BaselineComparison) -> None:
+    point = max(comparison.study.points, key=lambda p: p.costs["params"])
     costs = point.costs
 
     def measured(loss: float, params: float, macs: float) -> Measured:
         return Measured({"output": 1 - loss}, 0, 0, params, macs)
 
-    assert contest.dominated(measured(costs["loss"], costs["params"], costs["macs"])) == 0
-    assert contest.dominated(measured(costs["loss"] - 1e-9, costs["params"], costs["macs"])) == 0
-    assert contest.beaten == set()
-    assert contest.dominated(measured(0.0, 0.0, 0.0)) == len(contest.study.points) == len(contest.beaten)
+    assert comparison.count_dominated(measured(costs["loss"], costs["params"], costs["macs"])) == 0
+    assert comparison.count_dominated(measured(costs["loss"] - 1e-9, costs["params"], costs["macs"])) == 0
+    assert comparison.dominated_points == set()
+    assert (
+        comparison.count_dominated(measured(0.0, 0.0, 0.0))
+        == len(comparison.study.points)
+        == len(comparison.dominated_points)
+    )
 
 
 def test_the_verdict_names_who_dominates(found: Comparison) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lrf_optuna.baselines.filter_pruning import Pruned, pruned, routes
+from lrf_optuna.baselines.filter_pruning import PrunedNetwork, channel_groups, prune_filters
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.scoring.proxy import Proxy
@@ -102,7 +102,7 @@ def case(request: pytest.FixtureRequest, images: Array) -> tuple[str, Proxy]:
     return request.param, Proxy(filled(NETWORKS[request.param][0]()), images, refit=False)
 
 
-def really_cut(name: str, model: Any, found: Pruned) -> Any:
+def really_cut(name: str, model: Any, found: PrunedNetwork) -> Any:
     """The network that is left, built by hand."""
     kept = {
         site: np.setdiff1d(np.arange(model.get_layer(site).kernel.shape[-1]), gone)
@@ -122,7 +122,7 @@ def test_zeros_for_a_channel_are_the_network_without_it(
     case: tuple[str, Proxy], images: Array, budget: dict[str, float]
 ) -> None:
     name, proxy = case
-    found = pruned(proxy, budget)
+    found = prune_filters(proxy, budget)
     assert all(found.costs[cost] <= most for cost, most in budget.items())
     small = really_cut(name, proxy.network.model, found)
     theirs = proxy.network.logits_of_model(small, images)
@@ -134,16 +134,16 @@ def test_zeros_for_a_channel_are_the_network_without_it(
 
 
 def test_only_the_inner_convolution_of_a_block_loses_filters(images: Array) -> None:
-    ways = routes(Proxy(residual(), images, refit=False))
-    assert list(ways) == ["inner", "hidden"]
-    assert list(ways["inner"].readers) == ["outer"]
-    assert "norm" in ways["inner"].between
+    groups = channel_groups(Proxy(residual(), images, refit=False))
+    assert list(groups) == ["inner", "hidden"]
+    assert list(groups["inner"].consumers) == ["outer"]
+    assert "norm" in groups["inner"].between
 
 
 def test_all_readers_of_a_layer_get_the_zeros(proxy: Proxy, images: Array) -> None:
     """In the shared network two convolutions read the stem."""
-    assert set(routes(proxy)["stem"].readers) == {"down", "short"}
-    found = pruned(proxy, {"params": 0.8})
+    assert set(channel_groups(proxy)["stem"].consumers) == {"down", "short"}
+    found = prune_filters(proxy, {"params": 0.8})
     for reader in ("down", "short"):
         kernel = found.kernels[reader]
         assert not kernel[:, :, found.removed["stem"]].any()
@@ -152,7 +152,7 @@ def test_all_readers_of_a_layer_get_the_zeros(proxy: Proxy, images: Array) -> No
 
 def test_the_same_fraction_goes_in_every_layer_and_the_weakest_filters_first(case: tuple[str, Proxy]) -> None:
     _, proxy = case
-    found = pruned(proxy, {"params": 0.6})
+    found = prune_filters(proxy, {"params": 0.6})
     shares = []
     for site, gone in found.removed.items():
         norms = np.abs(proxy.kernels.originals[site]).reshape(-1, proxy.sites[site].op.cout).sum(0)
@@ -164,17 +164,17 @@ def test_the_same_fraction_goes_in_every_layer_and_the_weakest_filters_first(cas
 
 @pytest.mark.parametrize("cost", ["params", "macs"])
 def test_a_smaller_budget_removes_more_and_costs_no_more(case: tuple[str, Proxy], cost: str) -> None:
-    found = [pruned(case[1], {cost: share}) for share in (0.9, 0.7, 0.5)]
+    found = [prune_filters(case[1], {cost: share}) for share in (0.9, 0.7, 0.5)]
     for larger, smaller in pairwise(found):
         assert smaller.costs[cost] <= larger.costs[cost]
         assert all(set(larger.removed[site]) <= set(smaller.removed[site]) for site in larger.removed)
 
 
-def test_the_same_question_has_the_same_answer_and_nothing_is_changed_by_it(case: tuple[str, Proxy]) -> None:
+def test_equal_budgets_give_equal_networks_and_nothing_is_changed(case: tuple[str, Proxy]) -> None:
     _, proxy = case
     before = {site: kernel.copy() for site, kernel in proxy.kernels.items()}
     budget = {"params": 0.5}
-    first, second = pruned(proxy, budget), pruned(proxy, budget)
+    first, second = prune_filters(proxy, budget), prune_filters(proxy, budget)
     assert budget == {"params": 0.5}
     for site, kernel in first.kernels.items():
         np.testing.assert_array_equal(kernel, second.kernels[site])
@@ -183,20 +183,20 @@ def test_the_same_question_has_the_same_answer_and_nothing_is_changed_by_it(case
 
 
 def test_a_budget_of_everything_removes_nothing(case: tuple[str, Proxy]) -> None:
-    found = pruned(case[1], {"params": 1.0})
+    found = prune_filters(case[1], {"params": 1.0})
     assert not found.kernels
     assert found.costs == {"params": 1.0, "macs": 1.0}
 
 
 def test_a_budget_that_no_pruning_meets_is_refused_with_what_the_smallest_has(case: tuple[str, Proxy]) -> None:
     with pytest.raises(LrfError, match=r"the smallest has params 0\.\d+"):
-        pruned(case[1], {"params": 0.01})
+        prune_filters(case[1], {"params": 0.01})
 
 
 @pytest.mark.parametrize("budget", [{}, {"loss": 0.5}], ids=str)
 def test_a_budget_of_nothing_known_is_refused(case: tuple[str, Proxy], budget: dict[str, float]) -> None:
     with pytest.raises(LrfError, match="budget"):
-        pruned(case[1], budget)
+        prune_filters(case[1], budget)
 
 
 def gelu_of_mine(x: Any) -> Any:
@@ -225,7 +225,7 @@ def test_a_layer_whose_channels_meet_keeps_its_filters(barrier: str, images: Arr
     x = BARRIERS[barrier](layers.Conv2D(12, 3, padding="same", name="before")(inputs))
     x = layers.Conv2D(12, 3, activation="relu", name="after")(x)
     model = keras.Model(inputs, layers.Dense(6)(layers.GlobalMaxPooling2D()(x)))
-    assert list(routes(Proxy(model, images, refit=False))) == ["after"]
+    assert list(channel_groups(Proxy(model, images, refit=False))) == ["after"]
 
 
 @pytest.mark.parametrize("activation", ["softmax", gelu_of_mine])
@@ -234,7 +234,7 @@ def test_an_activation_that_may_mix_channels_keeps_its_layers_filters(activation
     x = layers.Conv2D(12, 3, activation=activation)(inputs)
     model = keras.Model(inputs, layers.Dense(6)(layers.GlobalMaxPooling2D()(x)))
     with pytest.raises(LrfError, match="no layer of this network can lose filters"):
-        pruned(Proxy(model, images, refit=False), {"params": 0.5})
+        prune_filters(Proxy(model, images, refit=False), {"params": 0.5})
 
 
 def test_a_layer_that_another_output_shows_keeps_its_filters(images: Array) -> None:
@@ -242,14 +242,14 @@ def test_a_layer_that_another_output_shows_keeps_its_filters(images: Array) -> N
     x = layers.Conv2D(12, 3, name="shown")(inputs)
     y = layers.Conv2D(12, 3, name="hidden")(x)
     model = keras.Model(inputs, [layers.Dense(6)(layers.Flatten()(y)), x])
-    assert list(routes(Proxy(model, images, refit=False))) == ["hidden"]
+    assert list(channel_groups(Proxy(model, images, refit=False))) == ["hidden"]
 
 
 def test_a_reader_in_another_model_does_not_count(images: Array) -> None:
     """Layers of a network may be in others too: only this one's calls are looked at."""
     model = residual()
     keras.Model(model.inputs, layers.Add()([model.get_layer("norm").output, model.get_layer("inner").output]))
-    assert list(routes(Proxy(model, images, refit=False))) == ["inner", "hidden"]
+    assert list(channel_groups(Proxy(model, images, refit=False))) == ["inner", "hidden"]
 
 
 def test_inside_a_nested_model_the_inner_layers_lose_filters(images: Array) -> None:
@@ -258,11 +258,11 @@ def test_inside_a_nested_model_the_inner_layers_lose_filters(images: Array) -> N
         [keras.Input(SHAPE), layers.Conv2D(12, 3, name="a"), layers.Conv2D(10, 3, name="b")], name="nest"
     )
     model = keras.Model(inputs, layers.Dense(6)(layers.GlobalMaxPooling2D()(nest(inputs))))
-    found = pruned(Proxy(model, images, refit=False), {"params": 0.6})
+    found = prune_filters(Proxy(model, images, refit=False), {"params": 0.6})
     assert list(found.removed) == ["nest/a"]
     assert list(found.kernels) == ["nest/b"]
 
 
-def test_every_removed_filter_is_told(case: tuple[str, Proxy]) -> None:
-    found: Mapping[str, Array] = pruned(case[1], {"params": 0.5}).removed
+def test_every_site_with_a_group_loses_distinct_filters(case: tuple[str, Proxy]) -> None:
+    found: Mapping[str, Array] = prune_filters(case[1], {"params": 0.5}).removed
     assert all(len(gone) == len(set(gone.tolist())) > 0 for gone in found.values())

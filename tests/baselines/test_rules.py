@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrf_optuna.baselines.budget import RuleContext, bisect_knob, spectral_norm, weight_errors
-from lrf_optuna.baselines.rules import BASELINES, baselines_of, evb_ranks, losses
+from lrf_optuna.baselines.budget import RuleContext, bisect_scale, spectral_norm, weight_errors
+from lrf_optuna.baselines.rules import BASELINES, baselines_of, evb_ranks, lost_energy
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods
 from lrf_optuna.errors import LrfError
@@ -25,7 +25,7 @@ POINT = Conv((), 64, 64, (), ())
 
 
 @pytest.fixture(scope="module")
-def right(proxy: Proxy, images: Any) -> Callable[[Plan], float]:
+def accuracy(proxy: Proxy, images: Any) -> Callable[[Plan], float]:
     """The share of images that a plan's network gives the original's label, remembered."""
     known: dict[Plan, float] = {}
     labels = proxy.logits(Plan(()), images).argmax(1)
@@ -39,14 +39,14 @@ def right(proxy: Proxy, images: Any) -> Callable[[Plan], float]:
 
 
 @pytest.fixture(scope="module")
-def bench(proxy: Proxy, table: OptionTable, right: Callable[[Plan], float]) -> RuleContext:
-    return RuleContext(proxy, table, right)
+def context(proxy: Proxy, table: OptionTable, accuracy: Callable[[Plan], float]) -> RuleContext:
+    return RuleContext(proxy, table, accuracy)
 
 
-def made(bench: RuleContext, row: str, budget: Mapping[str, float]) -> Plan | None:
+def plan_of_rule(context: RuleContext, row: str, budget: Mapping[str, float]) -> Plan | None:
     """The plan of a row, or `None` where even its smallest is too large: then the error says so."""
     try:
-        return baselines_of(bench.proxy)[row].plan(bench, budget)
+        return baselines_of(context.proxy)[row].plan(context, budget)
     except LrfError as reason:
         if "the smallest has" not in str(reason):
             raise
@@ -69,137 +69,139 @@ def narrowed(proxy: Proxy, methods: tuple[str, ...]) -> Any:
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
-def test_a_plan_is_within_its_budget(bench: RuleContext, row: str, budget: dict[str, float]) -> None:
-    plan = made(bench, row, budget)
+def test_a_plan_is_within_its_budget(context: RuleContext, row: str, budget: dict[str, float]) -> None:
+    plan = plan_of_rule(context, row, budget)
     if plan is not None:
-        assert all(bench.costs(plan)[cost] <= most for cost, most in budget.items())
-        assert not {site for site, _ in plan} - set(bench.proxy.sites)
+        assert all(context.costs(plan)[cost] <= most for cost, most in budget.items())
+        assert not {site for site, _ in plan} - set(context.proxy.sites)
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_generous_budget_can_be_met_by_every_rule_for_windows_and_points(bench: RuleContext, row: str) -> None:
-    wide = [name for name in applicable_methods(bench.proxy.sites["deep"].op) if name != "intact"]
-    plan = made(bench, row, {"params": 0.8})
+def test_a_generous_budget_can_be_met_by_every_rule_for_windows_and_points(context: RuleContext, row: str) -> None:
+    wide = [name for name in applicable_methods(context.proxy.sites["deep"].op) if name != "intact"]
+    plan = plan_of_rule(context, row, {"params": 0.8})
     assert plan is not None or row not in {*BASELINES, *(f"uniform {name}" for name in wide)}
 
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("cost", ["params", "macs"])
-def test_a_smaller_budget_gives_no_larger_network(bench: RuleContext, row: str, cost: str) -> None:
-    plans = [made(bench, row, {cost: share}) for share in SHARES]
-    sizes = [bench.costs(plan)[cost] for plan in plans if plan is not None]
+def test_a_smaller_budget_gives_no_larger_network(context: RuleContext, row: str, cost: str) -> None:
+    plans = [plan_of_rule(context, row, {cost: share}) for share in SHARES]
+    sizes = [context.costs(plan)[cost] for plan in plans if plan is not None]
     assert sizes == sorted(sizes, reverse=True)
     assert [plan is None for plan in plans] == sorted(plan is None for plan in plans)
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_budget_of_everything_leaves_the_network_as_it_is(bench: RuleContext, row: str) -> None:
-    plan = made(bench, row, {"params": 1.0})
+def test_a_budget_of_everything_leaves_the_network_as_it_is(context: RuleContext, row: str) -> None:
+    plan = plan_of_rule(context, row, {"params": 1.0})
     assert plan is not None
-    assert bench.costs(plan) == {"params": 1.0, "macs": 1.0}
+    assert context.costs(plan) == {"params": 1.0, "macs": 1.0}
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_the_same_question_has_the_same_answer_and_nothing_is_changed_by_it(bench: RuleContext, row: str) -> None:
+def test_equal_budgets_give_equal_plans_and_nothing_is_changed(context: RuleContext, row: str) -> None:
     budget = {"params": 0.7}
-    kernels = {site: kernel.copy() for site, kernel in bench.proxy.kernels.items()}
-    table = {site: list(options) for site, options in bench.table.items()}
-    again = RuleContext(bench.proxy, bench.table, bench.right)
-    assert made(bench, row, budget) == made(again, row, budget)
+    kernels = {site: kernel.copy() for site, kernel in context.proxy.kernels.items()}
+    table = {site: list(options) for site, options in context.table.items()}
+    again = RuleContext(context.proxy, context.table, context.accuracy)
+    assert plan_of_rule(context, row, budget) == plan_of_rule(again, row, budget)
     assert budget == {"params": 0.7}
-    assert bench.table == table
+    assert context.table == table
     for site, kernel in kernels.items():
-        np.testing.assert_array_equal(bench.proxy.kernels.originals[site], kernel)
+        np.testing.assert_array_equal(context.proxy.kernels.originals[site], kernel)
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_budget_that_no_plan_meets_is_refused_with_what_the_smallest_has(bench: RuleContext, row: str) -> None:
+def test_a_budget_that_no_plan_meets_is_refused_with_what_the_smallest_has(context: RuleContext, row: str) -> None:
     with pytest.raises(LrfError, match=r"no plan of this kind has params <= 0.01: the smallest has params 0\.\d+"):
-        baselines_of(bench.proxy)[row].plan(bench, {"params": 0.01})
+        baselines_of(context.proxy)[row].plan(context, {"params": 0.01})
 
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("budget", [{}, {"loss": 0.1}, {"param": 0.5}], ids=str)
-def test_a_budget_of_nothing_known_is_refused(bench: RuleContext, row: str, budget: dict[str, float]) -> None:
+def test_a_budget_of_nothing_known_is_refused(context: RuleContext, row: str, budget: dict[str, float]) -> None:
     with pytest.raises(LrfError, match="budget"):
-        baselines_of(bench.proxy)[row].plan(bench, budget)
+        baselines_of(context.proxy)[row].plan(context, budget)
 
 
 @pytest.mark.parametrize("name", ["uniform tucker2", "uniform channel_svd", "energy", "vbmf tucker2", "vbmf svd"])
-def test_what_has_continuous_ranks_comes_near_to_its_budget(bench: RuleContext, name: str) -> None:
-    plan = made(bench, name, {"params": 0.7})
+def test_what_has_continuous_ranks_comes_near_to_its_budget(context: RuleContext, name: str) -> None:
+    plan = plan_of_rule(context, name, {"params": 0.7})
     assert plan is not None
-    assert bench.costs(plan)["params"] > 0.55
+    assert context.costs(plan)["params"] > 0.55
 
 
-def test_uniform_plans_have_the_method_where_it_saves_and_svd_on_points(bench: RuleContext) -> None:
-    plan = made(bench, "uniform tucker2", {"params": 0.6})
+def test_uniform_plans_have_the_method_where_it_saves_and_svd_on_points(context: RuleContext) -> None:
+    plan = plan_of_rule(context, "uniform tucker2", {"params": 0.6})
     assert plan is not None
     assert plan["deep"].method == "tucker2"
     assert {plan[site].method for site in ("short", "hidden", "top")} <= {"svd", "intact"}
 
 
-def test_energy_keeps_the_same_share_of_every_kernel_and_no_rank_more(bench: RuleContext) -> None:
-    plan = made(bench, "energy", {"params": 0.6})
+def test_energy_keeps_the_same_share_of_every_kernel_and_no_rank_more(context: RuleContext) -> None:
+    plan = plan_of_rule(context, "energy", {"params": 0.6})
     assert plan is not None
     ranks = {site: choice.ranks[0] for site, choice in plan if choice != INTACT}
-    most = max(losses(bench, site)[rank] for site, rank in ranks.items())
-    assert all(losses(bench, site)[rank - 1] > most or rank == 1 for site, rank in ranks.items())
+    most = max(lost_energy(context, site)[rank] for site, rank in ranks.items())
+    assert all(lost_energy(context, site)[rank - 1] > most or rank == 1 for site, rank in ranks.items())
 
 
-def test_minmax_has_the_least_largest_error_of_all_plans_within_the_budget(bench: RuleContext) -> None:
-    plan = made(bench, "minmax", {"params": 0.6})
+def test_minmax_has_the_least_largest_error_of_all_plans_within_the_budget(context: RuleContext) -> None:
+    plan = plan_of_rule(context, "minmax", {"params": 0.6})
     assert plan is not None
-    worst = max(bench.spectral[site][choice] for site, choice in plan)
-    better = {site: [c for c, error in own.items() if error < worst] for site, own in bench.spectral.items()}
-    sizes = {site: [bench.proxy.shares(site, choice).params for choice in own] for site, own in better.items()}
-    smallest = bench.proxy.fixed["params"] + sum(map(min, sizes.values()))
+    worst = max(context.spectral[site][choice] for site, choice in plan)
+    better = {site: [c for c, error in own.items() if error < worst] for site, own in context.spectral.items()}
+    sizes = {site: [context.proxy.shares(site, choice).params for choice in own] for site, own in better.items()}
+    smallest = context.proxy.fixed["params"] + sum(map(min, sizes.values()))
     assert smallest > 0.6
 
 
-def test_greedy_takes_the_smallest_option_above_one_accuracy(bench: RuleContext) -> None:
-    plan = made(bench, "greedy", {"params": 0.7})
+def test_greedy_takes_the_smallest_option_above_one_accuracy(context: RuleContext) -> None:
+    plan = plan_of_rule(context, "greedy", {"params": 0.7})
     assert plan is not None
-    assert bench.right is not None
-    kept = {o.choice: o.keep for options in bench.table.values() for o in options}
-    least = min(bench.right(Plan.of({site: choice})) for site, choice in plan)
+    assert context.accuracy is not None
+    kept = {o.choice: o.keep for options in context.table.values() for o in options}
+    least = min(context.accuracy(Plan.of({site: choice})) for site, choice in plan)
     for site, choice in plan:
-        smaller = [o for o in bench.table[site] if o.choice != INTACT and o.keep < kept[choice]]
+        smaller = [o for o in context.table[site] if o.choice != INTACT and o.keep < kept[choice]]
         best = {
             keep: min((o for o in smaller if o.keep == keep), key=lambda o: o.loss)
             for keep in {o.keep for o in smaller}
         }
-        assert all(bench.right(Plan.of({site: o.choice})) < least or choice == INTACT for o in best.values())
+        assert all(context.accuracy(Plan.of({site: o.choice})) < least or choice == INTACT for o in best.values())
 
 
-def test_greedy_without_an_accuracy_is_refused(bench: RuleContext) -> None:
-    with pytest.raises(LrfError, match="labelled images"):
-        BASELINES["greedy"].plan(replace(bench, right=None), {"params": 0.8})
+def test_greedy_without_an_accuracy_is_refused(context: RuleContext) -> None:
+    with pytest.raises(LrfError, match="labeled images"):
+        BASELINES["greedy"].plan(replace(context, accuracy=None), {"params": 0.8})
 
 
-def test_the_lagrangian_plan_loses_no_more_by_the_table_than_any_other_from_it(bench: RuleContext) -> None:
+def test_the_lagrangian_plan_loses_no_more_by_the_table_than_any_other_from_it(context: RuleContext) -> None:
     def lost(plan: Plan) -> float:
-        return sum(next(o.loss for o in bench.table[site] if o.choice == choice) for site, choice in plan)
+        return sum(next(o.loss for o in context.table[site] if o.choice == choice) for site, choice in plan)
 
-    there = {(site, option.choice) for site, options in bench.table.items() for option in options}
-    plans = {row: made(bench, row, {"params": 0.6}) for row in ("lagrangian", "minmax", "greedy", "uniform cp3")}
+    there = {(site, option.choice) for site, options in context.table.items() for option in options}
+    plans = {
+        row: plan_of_rule(context, row, {"params": 0.6}) for row in ("lagrangian", "minmax", "greedy", "uniform cp3")
+    }
     sums = {row: lost(plan) for row, plan in plans.items() if plan is not None and there >= set(plan)}
     assert len(sums) > 1
     assert sums["lagrangian"] <= min(sums.values()) * 1.05
 
 
-def test_vbmf_ranks_are_at_least_one_and_at_most_full(bench: RuleContext) -> None:
+def test_vbmf_ranks_are_at_least_one_and_at_most_full(context: RuleContext) -> None:
     for site, method in (("deep", "tucker2"), ("deep", "channel_svd"), ("hidden", "svd")):
-        assert all(1 <= rank <= full for rank, full in evb_ranks(bench, site, method))
-    assert [full for _, full in evb_ranks(bench, "deep", "tucker2")] == [16, 16]
+        assert all(1 <= rank <= full for rank, full in evb_ranks(context, site, method))
+    assert [full for _, full in evb_ranks(context, "deep", "tucker2")] == [16, 16]
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
-def test_plain_errors_are_those_of_the_truncated_singular_values(bench: RuleContext, rank: int) -> None:
-    kernel, choice = bench.proxy.kernels.originals["hidden"], Choice("svd", (rank,))
+def test_plain_errors_are_those_of_the_truncated_singular_values(context: RuleContext, rank: int) -> None:
+    kernel, choice = context.proxy.kernels.originals["hidden"], Choice("svd", (rank,))
     values = np.linalg.svd(kernel.reshape(16, 16), compute_uv=False)
     largest, whole = (
-        weight_errors(bench.proxy.sites["hidden"].op, kernel, [INTACT, choice], norm)
+        weight_errors(context.proxy.sites["hidden"].op, kernel, [INTACT, choice], norm)
         for norm in (spectral_norm, lambda matrix: float(np.linalg.norm(matrix)))
     )
     assert largest == pytest.approx({INTACT: 0, choice: values[rank] / values[0]}, rel=1e-3)
@@ -209,12 +211,12 @@ def test_plain_errors_are_those_of_the_truncated_singular_values(bench: RuleCont
 def test_a_large_matrix_has_the_same_spectral_norm(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = rng.normal(size=(40, 30)).astype(np.float32)
     whole = spectral_norm(matrix)
-    monkeypatch.setattr("lrf_optuna.baselines.budget.GRAM", 10)
+    monkeypatch.setattr("lrf_optuna.baselines.budget.GRAM_SIDE", 10)
     assert spectral_norm(matrix) == pytest.approx(whole, rel=1e-3)
     assert spectral_norm(matrix.T) == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-3)
 
 
-def test_a_knob_is_turned_as_far_as_it_fits() -> None:
-    assert bisect_knob(lambda knob: knob, lambda knob: knob <= 0.3) == pytest.approx(0.3)
-    assert bisect_knob(lambda knob: knob, lambda knob: True) == 1
-    assert bisect_knob(lambda knob: knob, lambda knob: False) is None
+def test_the_highest_scale_that_fits_is_found() -> None:
+    assert bisect_scale(lambda scale: scale, lambda scale: scale <= 0.3) == pytest.approx(0.3)
+    assert bisect_scale(lambda scale: scale, lambda scale: True) == 1
+    assert bisect_scale(lambda scale: scale, lambda scale: False) is None
