@@ -8,7 +8,9 @@ from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Kernels
 
 BALANCING_SWEEPS = 20
-"""Sweeps over the inner channels of a chain: norms of ten stages are then equal to two percent."""
+"""Sweeps over the inner channels of a chain at most."""
+BALANCED = 1e-3
+"""Logarithm of the largest rescaling in a sweep below which norms count as equal: far below a step of training."""
 
 
 def balanced(chain: Chain, kernels: Kernels) -> Kernels:
@@ -20,12 +22,16 @@ def balanced(chain: Chain, kernels: Kernels) -> Kernels:
     if chain.tensorized:
         return balanced_contractions(out)
     for _ in range(BALANCING_SWEEPS if len(out) > 2 else 1):
+        balance = 0.0
         for i, following in enumerate(chain.stages[1:]):
             axis = -1 if following.depthwise else -2
             before, after = channel_norms(out[i], -1), channel_norms(out[i + 1], axis)
             scale = np.sqrt(np.maximum(after, 1e-20) / np.maximum(before, 1e-20)).astype(kernels[i].dtype)
+            balance = max(balance, float(np.abs(np.log(scale)).max()))
             out[i] = out[i] * scale
             out[i + 1] = out[i + 1] / (scale if axis == -1 else scale[:, None])
+        if balance < BALANCED:
+            break
     return tuple(out)
 
 
