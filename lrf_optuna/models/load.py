@@ -1,6 +1,7 @@
 """Trained networks by path or name, and the nets of the zoo, which are trained on first use.
 
-A net of the zoo is cached under a name that says what it was trained on, so a cache is never taken for another's.
+The name of a cached net of the zoo has a checksum of what it was trained on, so a net of other images is not used.
+Keras is imported only where a model is there to load: a wrong path is refused at once.
 """
 
 from __future__ import annotations
@@ -25,11 +26,18 @@ from lrf_optuna.models.zoo import ZOO
 if TYPE_CHECKING:
     import keras
 
-Progress = Callable[[int, int, float], None]  # epoch, epochs, accuracy on what was trained on in 0..1
-
-BATCH = 64
-RATE = 2e-3
-IMAGES_SEEN = 400_000  # by a net of the zoo, in 5 to 8 epochs
+FitProgress = Callable[[int, int, float], None]
+"""(epoch, epochs, accuracy on the training images in 0..1)."""
+ZOO_BATCH = 64
+"""Images of a training step of a net of the zoo; the digits net reaches 98 % with it in eight epochs."""
+ZOO_RATE = 2e-3
+"""The first learning rate of a net of the zoo, for Adam; it falls to 0 by a cosine."""
+ZOO_IMAGES = 400_000
+"""Images that a net of the zoo is trained on, counted again in every epoch."""
+ZOO_EPOCHS = (5, 8)
+"""Epochs of a net of the zoo, at least and at most."""
+MESSAGE_LENGTH = 300
+"""Letters of a message of Keras that are shown at most: a longer line is a layer's whole configuration."""
 
 
 def load_model(
@@ -38,21 +46,21 @@ def load_model(
     cache: Path | None = None,
     data: Data | None = None,
     seed: int = 0,
-    fit_progress: Progress | None = None,
+    fit_progress: FitProgress | None = None,
 ) -> keras.Model:
     """The trained network that `path` means: a .keras or .h5 file, zoo:NAME, keras:NAME or package.module:function.
 
-    A net of the zoo is trained on `data.train` and kept in the folder `cache`; `fit_progress` hears of every epoch.
-    Raises an LrfError in one line for what is missing, unreadable or untrained.
+    A net of the zoo is trained on `data.train` and kept in the folder `cache`; `fit_progress` is called after every
+    epoch. Raises LrfError where the model is missing, unreadable or untrained.
     """
     if path.startswith("zoo:"):
-        return _from_zoo(path.removeprefix("zoo:"), cache, data, seed, fit_progress)
+        return from_zoo(path.removeprefix("zoo:"), cache, data, seed, fit_progress)
     if path.startswith("keras:"):
-        model = _from_applications(path.removeprefix("keras:"))
+        model = from_applications(path.removeprefix("keras:"))
     elif Path(path).suffix in (".keras", ".h5"):
-        model = _from_file(Path(path))
+        model = from_file(Path(path))
     elif ":" in path:
-        model = _from_function(path)
+        model = from_function(path)
     else:
         raise LrfError(
             f"{path} is no model: give a .keras or .h5 file, zoo:NAME, keras:NAME or package.module:function"
@@ -63,24 +71,25 @@ def load_model(
 
 
 def describe_input(model: keras.Model) -> tuple[OpenShape, int]:
-    """The shape (H, W, C) of the images that the model takes, None for any, and the number of its outputs.
+    """The shape (H, W, C) of the images that the model takes, with None for any size, and its number of classes.
 
-    Raises an LrfError for several inputs or outputs, and for other things than images in and classes out.
+    Raises LrfError for several inputs or outputs, and where the output is not one number for each class.
     """
     inputs = getattr(model, "inputs", None) or []
     outputs = getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1:
         found = f"{len(inputs)} inputs and {len(outputs)} outputs"
         raise LrfError(f"the model should be functional or Sequential with one input and one output, but has {found}")
-    taken, given = tuple(inputs[0].shape), tuple(outputs[0].shape)
-    if len(taken) < 2:
-        raise LrfError(f"the model should take images (N, H, W, C) or other arrays, but takes {taken}")
-    if len(given) != 2 or given[1] is None:
-        raise LrfError(f"the model should give one number a class (N, classes), but gives {given}")
-    return taken[1:], given[1]
+    before, after = tuple(inputs[0].shape), tuple(outputs[0].shape)
+    if len(before) < 2:
+        raise LrfError(f"the model should take images (N, H, W, C) or other arrays, but takes {before}")
+    if len(after) != 2 or after[1] is None:
+        raise LrfError(f"the model should give one number a class (N, classes), but gives {after}")
+    return before[1:], after[1]
 
 
-def _from_file(path: Path) -> keras.Model:
+def from_file(path: Path) -> keras.Model:
+    """The model in a .keras or .h5 file. Raises LrfError where it is missing or Keras cannot load it."""
     if not path.is_file():
         raise LrfError(f"no such model file: {path}")
     import keras
@@ -88,7 +97,7 @@ def _from_file(path: Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever broke inside: ValueError, TypeError, KeyError, OSError
-        raise LrfError(f"cannot load {path}: {_reason(str(error))}") from error
+        raise LrfError(f"cannot load {path}: {reason_of(str(error))}") from error
 
 
 def load_like(path: Path, model: keras.Model) -> keras.Model:
@@ -96,7 +105,7 @@ def load_like(path: Path, model: keras.Model) -> keras.Model:
     import keras
 
     with keras.saving.custom_object_scope(custom_objects(model)):
-        return _from_file(path)
+        return from_file(path)
 
 
 def custom_objects(model: keras.Model) -> dict[str, Any]:
@@ -106,8 +115,8 @@ def custom_objects(model: keras.Model) -> dict[str, Any]:
     return {value.__name__: value for value in found if not value.__module__.startswith("keras.")}
 
 
-def _reason(message: str) -> str:
-    """What Keras says at length, in one line."""
+def reason_of(message: str) -> str:
+    """The reason in a message of Keras, in one line: a known one in our words, else the last line of the message."""
     function = "load it in a function and give package.module:function as the model"
     custom = re.search(r"Could not locate class '([^']+)'|Unknown layer: '([^']+)'", message)
     if custom:
@@ -115,10 +124,13 @@ def _reason(message: str) -> str:
         return f"it uses the custom layer {name!r}; {function}"
     if "`Lambda` layer" in message:
         return f"it has a Lambda layer, which is code that Keras does not run from a file; {function}"
-    return message.strip().splitlines()[0].removesuffix(".")[:200] if message.strip() else "the file is broken"
+    lines = message.strip().splitlines() or ["the file is broken"]
+    reason = lines[-1].strip().removesuffix(".")
+    return reason if len(reason) <= MESSAGE_LENGTH else f"{reason[:MESSAGE_LENGTH]} ..."
 
 
-def _from_applications(name: str) -> keras.Model:
+def from_applications(name: str) -> keras.Model:
+    """A network of keras.applications with its ImageNet weights, which Keras downloads on first use."""
     from keras import applications
 
     known = {key: make for key, make in vars(applications).items() if key[0].isupper()}
@@ -127,12 +139,12 @@ def _from_applications(name: str) -> keras.Model:
         return make(weights="imagenet")
     except Exception as error:  # Keras raises a plain Exception where a download fails
         raise LrfError(
-            f"could not download keras:{name} ({_reason(str(error))}); give a .keras file instead"
+            f"could not download keras:{name} ({reason_of(str(error))}); give a .keras file instead"
         ) from error
 
 
-def _from_function(path: str) -> keras.Model:
-    """What the user's function returns; the current directory is importable, as with `python -m`."""
+def from_function(path: str) -> keras.Model:
+    """The model that a user's function returns; the current directory can be imported, as with `python -m`."""
     import keras
 
     module_name, _, name = path.partition(":")
@@ -148,58 +160,61 @@ def _from_function(path: str) -> keras.Model:
     return model
 
 
-def _from_zoo(
-    name: str, cache: Path | None, data: Data | None, seed: int, fit_progress: Progress | None
+def from_zoo(
+    name: str, cache: Path | None, data: Data | None, seed: int, fit_progress: FitProgress | None
 ) -> keras.Model:
-    """The net from the cache if it was trained on the same images with the same seed, else trained now."""
+    """A net from the cache if it was trained on the same images with the same seed, or else trained now."""
     build = lookup(ZOO, name, "net of the zoo")
     if data is None:
         raise LrfError(f"zoo:{name} is trained on first use: give it data")
-    identity = f"{name}_seed{seed}_{_fingerprint(data):08x}"
+    identity = f"{name}_seed{seed}_{fingerprint(data):08x}"
     file = cache / "original.keras" if cache else None
     if file and file.is_file():
-        cached = _from_file(file)
+        cached = from_file(file)
         if cached.name == identity:
             return cached
     model = build(seed, identity)
-    _fit(model, data, seed, fit_progress)
+    fit_classifier(model, data, seed, fit_progress)
     if file:
         write_whole(file, model.save)
     return model
 
 
-def _fingerprint(data: Data) -> int:
-    """A checksum of all that training sees."""
+def fingerprint(data: Data) -> int:
+    """A checksum of the images, labels, preprocessing and augmentation of training."""
     seen = (data.train.pixels.tobytes(), data.train.labels.tobytes(), f"{data.preprocess} {data.augment}".encode())
     return zlib.crc32(b"".join(seen))
 
 
-def _fit(model: keras.Model, data: Data, seed: int, fit_progress: Progress | None) -> None:
-    """Adam with a cosine schedule, on training images alone; `model` stays uncompiled."""
+def fit_classifier(model: keras.Model, data: Data, seed: int, fit_progress: FitProgress | None) -> None:
+    """Train with Adam and a cosine schedule on the training images; `model` stays uncompiled."""
     import keras
 
-    _check_fit(model, data)
-    steps = -(-len(data.train) // BATCH)
-    epochs = max(5, min(8, IMAGES_SEEN // len(data.train)))
+    check_fit(model, data)
+    steps = -(-len(data.train) // ZOO_BATCH)
+    epochs = int(np.clip(ZOO_IMAGES // len(data.train), *ZOO_EPOCHS))
     trainer = keras.Model(model.inputs, model.outputs)  # shares the layers
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    rate = keras.optimizers.schedules.CosineDecay(RATE, epochs * steps)
+    rate = keras.optimizers.schedules.CosineDecay(ZOO_RATE, epochs * steps)
     trainer.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     report: dict[str, Any] = {}
     if fit_progress:
         after = lambda epoch, logs: fit_progress(epoch + 1, epochs, logs["accuracy"])  # noqa: E731
         report["callbacks"] = [keras.callbacks.LambdaCallback(on_epoch_end=after)]
-    trainer.fit(_epochs(data, epochs, seed), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0, **report)
+    trainer.fit(
+        all_batches(data, epochs, seed), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0, **report
+    )
 
 
-def _epochs(data: Data, epochs: int, seed: int) -> Iterator[tuple[Pixels, Pixels]]:
+def all_batches(data: Data, epochs: int, seed: int) -> Iterator[tuple[Pixels, Pixels]]:
     """The batches of all epochs, one after the other."""
     rng = np.random.default_rng(seed)
     for _ in range(epochs):
-        yield from batches(data.train, data.preprocess, BATCH, augment=data.augment, rng=rng)
+        yield from batches(data.train, data.preprocess, ZOO_BATCH, augment=data.augment, rng=rng)
 
 
-def _check_fit(model: keras.Model, data: Data) -> None:
+def check_fit(model: keras.Model, data: Data) -> None:
+    """Raises LrfError where the data are not of the net's images and classes."""
     shape, classes = describe_input(model)
     if (data.train.pixels.shape[1:], data.classes) != (shape, classes):
         have = f"the data are {data.train.pixels.shape[1:]} in {data.classes}"

@@ -1,7 +1,4 @@
-"""Trained networks by path or name, and the nets of the zoo, which are trained on first use.
-
-A net of the zoo is cached under a name that says what it was trained on, so a cache is never taken for another's.
-"""
+"""Small classic networks, untrained: each is made by a function of a seed and a name."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ def digits_cnn(seed: int = 0, name: str = "digits_cnn") -> keras.Model:
     import keras
     from keras import layers
 
-    init = _initializers(seed)
+    init = initializers(seed)
     x = inputs = keras.Input((8, 8, 1))
     for width in (32, 64):
         for _ in range(2):
@@ -34,7 +31,7 @@ def lenet5(seed: int = 0, name: str = "lenet5") -> keras.Model:
     import keras
     from keras import layers
 
-    init = _initializers(seed)
+    init = initializers(seed)
     x = inputs = keras.Input((28, 28, 1))
     for width in (20, 50):
         x = layers.MaxPooling2D()(layers.Conv2D(width, 5, kernel_initializer=next(init))(x))
@@ -47,7 +44,7 @@ def lenet300100(seed: int = 0, name: str = "lenet300100") -> keras.Model:
     import keras
     from keras import layers
 
-    init = _initializers(seed)
+    init = initializers(seed)
     inputs = keras.Input((28, 28, 1))
     x = layers.Flatten()(inputs)
     for width in (300, 100):
@@ -58,12 +55,12 @@ def lenet300100(seed: int = 0, name: str = "lenet300100") -> keras.Model:
 def alexnet(seed: int = 0, name: str = "alexnet") -> keras.Model:
     """The untrained AlexNet (Krizhevsky et al. 2012) with its two groups, for 227 x 227 pixels: 60,965,224 parameters.
 
-    Without the local response normalisation, which has no weights and no Keras layer.
+    Without the local response normalization, which has no weights and no Keras layer.
     """
     import keras
     from keras import layers
 
-    init = _initializers(seed)
+    init = initializers(seed)
     x = inputs = keras.Input((227, 227, 3))
     x = layers.Conv2D(96, 11, strides=4, activation="relu", kernel_initializer=next(init))(x)
     x = layers.MaxPooling2D(3, strides=2)(x)
@@ -83,19 +80,19 @@ def squeezenet(seed: int = 0, name: str = "squeezenet") -> keras.Model:
     import keras
     from keras import layers
 
-    init = _initializers(seed)
+    init = initializers(seed)
     x = inputs = keras.Input((224, 224, 3))
     x = layers.Conv2D(64, 3, strides=2, activation="relu", kernel_initializer=next(init))(x)
     for stage in (((16, 64),) * 2, ((32, 128),) * 2, ((48, 192),) * 2 + ((64, 256),) * 2):
         x = layers.MaxPooling2D(3, strides=2)(x)
         for squeeze, expand in stage:
-            x = _fire(x, squeeze, expand, init)
+            x = fire(x, squeeze, expand, init)
     x = layers.Dropout(0.5, seed=seed)(x)
     x = layers.Conv2D(1000, 1, activation="relu", kernel_initializer=next(init))(x)
     return keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name=name)
 
 
-def _fire(x: Any, squeeze: int, expand: int, init: Iterator[keras.Initializer]) -> Any:
+def fire(x: Any, squeeze: int, expand: int, init: Iterator[keras.Initializer]) -> Any:
     """A fire module: 1 x 1 to a few channels, then 1 x 1 and 3 x 3 side by side."""
     from keras import layers
 
@@ -104,7 +101,7 @@ def _fire(x: Any, squeeze: int, expand: int, init: Iterator[keras.Initializer]) 
     return layers.ReLU()(layers.Concatenate()(wide))
 
 
-def _initializers(seed: int) -> Iterator[keras.Initializer]:
+def initializers(seed: int) -> Iterator[keras.Initializer]:
     """A He initializer a layer, each with a seed of its own, so that no global seed is needed."""
     import keras
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
+import zipfile
 from typing import TYPE_CHECKING
 
 import keras
@@ -246,3 +251,47 @@ def test_a_model_of_another_kind_says_what_it_is(build: object, words: str) -> N
     assert callable(build)
     with pytest.raises(LrfError, match=words):
         describe_input(build())
+
+
+def test_the_reason_is_the_last_line_of_the_message_of_keras(tmp_path: Path) -> None:
+    path = tmp_path / "net.keras"
+    small().save(path)
+    with zipfile.ZipFile(path) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    parts["config.json"] = parts["config.json"].replace(b'"units": 3', b'"units": 3, "colour": 7')
+    with zipfile.ZipFile(path, "w") as whole:
+        for name, part in parts.items():
+            whole.writestr(name, part)
+    with pytest.raises(LrfError, match=r"cannot load .*net.keras: .*Unrecognized keyword.*colour"):
+        load_model(str(path))
+
+
+@pytest.mark.parametrize("path", ["nowhere/model.keras", "nowhere/model.h5", "model.onnx"])
+def test_a_wrong_path_is_refused_before_keras_is_imported(path: str) -> None:
+    code = (
+        "import sys\nfrom lrf_optuna.errors import LrfError\nfrom lrf_optuna.models.load import load_model\n"
+        f"try:\n    load_model({path!r})\nexcept LrfError as error:\n    print(error, 'keras' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "model" in said
+    assert said.strip().endswith("False")
+
+
+def test_another_backend_of_keras_is_refused_in_one_line() -> None:
+    code = (
+        "import lrf_optuna\nfrom lrf_optuna.errors import LrfError\n"
+        "try:\n    lrf_optuna.find_sites\nexcept LrfError as error:\n    print(error)"
+    )
+    env = os.environ | {"KERAS_BACKEND": "torch"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout == "Keras runs on torch, but lrf_optuna needs TensorFlow: set KERAS_BACKEND=tensorflow\n"
+
+
+def test_training_a_net_of_the_zoo_leaves_the_random_numbers_of_the_process_alone() -> None:
+    numbers = []
+    for train in (False, True):
+        keras.utils.set_random_seed(3)
+        if train:
+            load_model("zoo:digits_cnn", data=few(0), seed=5)
+        numbers.append((random.random(), np.random.random(), float(keras.random.uniform(()))))
+    assert numbers[0] == numbers[1]

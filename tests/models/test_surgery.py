@@ -20,6 +20,7 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.inventory import find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, read_kernel, to_keras_kernel, walk_layers
+from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 
@@ -418,3 +419,69 @@ def test_a_dense_layer_on_maps_of_several_sizes_is_built_too() -> None:
         macs = sum(row.macs for row in find_sites(built).rows)
         assert macs == plan_counts(find_sites(model), Plan.of({"shared": choice}))[1]
     assert "kronecker" not in saving_methods(site.op)
+
+
+def normalized(*kernels: Any) -> Any:
+    """A classifier behind a Normalization layer that was adapted to images in 0..255."""
+    norm = layers.Normalization()
+    norm.adapt(np.random.default_rng(0).uniform(0, 255, (64, 12, 12, 3)))
+    x = inputs = keras.Input((12, 12, 3))
+    for layer in (norm, *kernels, layers.GlobalAveragePooling2D(), layers.Dense(5, name="top")):
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def composed_in_place(model: Any, plan: Plan, kernels: dict[str, Any], x: Array) -> Array:
+    """The outputs of a model while its own layers have the composed kernels."""
+    held, before = dict(walk_layers(model)), [variable.numpy() for variable in model.weights]
+    for site in find_sites(model).sites:
+        layer = held[site.name]
+        kernel_of(layer).assign(to_keras_kernel(layer, compose(site.op, plan[site.name], kernels[site.name])))
+    found = np.asarray(model(x))
+    for variable, value in zip(model.weights, before, strict=True):
+        variable.assign(value)
+    return found
+
+
+def test_an_adapted_normalization_is_copied_with_its_constants() -> None:
+    model = normalized(layers.Conv2D(16, 3, name="conv"))
+    x = np.random.default_rng(1).uniform(0, 255, (4, 12, 12, 3)).astype(np.float32)
+    same(materialize(model, Plan(()), {})(x), model(x))
+    plan, kernels = planned(model, lambda found: found[0], keep=0.7)
+    same(materialize(model, plan, kernels)(x), composed_in_place(model, plan, kernels, x))
+
+
+def test_layers_that_hold_layers_are_copied_with_all_their_weights() -> None:
+    inputs = keras.Input((6, 8))
+    x = layers.Bidirectional(layers.LSTM(5, return_sequences=True))(inputs)
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    x = layers.TimeDistributed(layers.Dense(7))(x)
+    model = keras.Model(inputs, layers.SpectralNormalization(layers.Dense(3))(layers.Flatten()(x)))
+    model.set_weights([np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(model.get_weights())])
+    images = np.random.default_rng(1).normal(size=(4, 6, 8)).astype(np.float32)
+    same(materialize(model, Plan(()), {})(images), model(images))
+
+
+def test_separable_convolutions_behind_a_normalization_are_split_into_the_same_network() -> None:
+    model = normalized(layers.SeparableConv2D(16, 3, name="one"), layers.SeparableConv2D(16, 3, name="two"))
+    x = np.random.default_rng(1).uniform(0, 255, (4, 12, 12, 3)).astype(np.float32)
+    same(split_separable(model)(x), model(x))
+
+
+class Forgetful(layers.Layer):
+    """A layer with state that neither its configuration nor its variables hold."""
+
+    offset = 0.0
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + self.offset
+
+
+def test_a_split_network_with_other_outputs_is_refused() -> None:
+    layer = Forgetful()
+    layer.offset = 1.0
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, layers.SeparableConv2D(4, 3)(layer(inputs)))
+    with pytest.raises(LrfError, match="splitting the model's separable convolutions changes its outputs by") as error:
+        split_separable(model)
+    assert "\n" not in str(error.value)
