@@ -172,7 +172,7 @@ def test_a_smaller_budget_removes_more_and_costs_no_more(case: tuple[str, Proxy]
 
 def test_equal_budgets_give_equal_networks_and_nothing_is_changed(case: tuple[str, Proxy]) -> None:
     _, proxy = case
-    before = {site: kernel.copy() for site, kernel in proxy.kernels.items()}
+    before = {site: kernel.copy() for site, kernel in proxy.kernels.originals.items()}
     budget = {"params": 0.5}
     first, second = prune_filters(proxy, budget), prune_filters(proxy, budget)
     assert budget == {"params": 0.5}

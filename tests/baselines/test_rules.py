@@ -102,12 +102,12 @@ def test_a_budget_of_everything_leaves_the_network_as_it_is(context: RuleContext
 @pytest.mark.parametrize("row", ROWS)
 def test_equal_budgets_give_equal_plans_and_nothing_is_changed(context: RuleContext, row: str) -> None:
     budget = {"params": 0.7}
-    kernels = {site: kernel.copy() for site, kernel in context.proxy.kernels.items()}
+    kernels = {site: kernel.copy() for site, kernel in context.proxy.kernels.originals.items()}
     table = {site: list(options) for site, options in context.table.items()}
     again = RuleContext(context.proxy, context.table, context.accuracy)
     assert plan_of_rule(context, row, budget) == plan_of_rule(again, row, budget)
     assert budget == {"params": 0.7}
-    assert context.table == table
+    assert dict(context.table) == table
     for site, kernel in kernels.items():
         np.testing.assert_array_equal(context.proxy.kernels.originals[site], kernel)
 
