@@ -39,12 +39,12 @@ RENAMED_SAMPLERS = {"bred": "surrogate"}
 """Samplers under their names of earlier versions."""
 GENERAL, CHOICE = "Options", "Choice"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
-MODELS = "FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function"
-IMAGES = "FILE.npz, a FOLDER with one folder a class, keras:NAME or digits"
+MODEL_FORMS = "FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function"
+DATA_FORMS = "FILE.npz, a FOLDER with one folder a class, keras:NAME or digits"
 PER_CHANNEL = "One number, or one for each channel, separated by commas"
 
-T = TypeVar("T")
-Several = Annotated[tuple[T, ...], Strict(False), Field(min_length=1)]  # a list in TOML, a tuple here
+Item = TypeVar("Item")
+Several = Annotated[tuple[Item, ...], Strict(False), Field(min_length=1)]  # a list in TOML, a tuple here
 Share = Annotated[float, Field(gt=0, lt=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
 
@@ -69,7 +69,7 @@ class Flag(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Option:
+class CommandOption:
     """What the command line shows of a setting.
 
     `name`: by default the field's; `unit`: of the value; `panel`: by default its section's; `shown`: the default in
@@ -88,9 +88,9 @@ class Option:
 
 
 def setting(default: Any, help: str, **more: Any) -> Any:
-    """A field with what the command line shows of it (`Option`), and limits as in pydantic's `Field`."""
+    """A field with what the command line shows of it (`CommandOption`), and limits as in pydantic's `Field`."""
     shown = {key: more.pop(key) for key in ("name", "unit", "panel", "shown", "example", "flag") if key in more}
-    return Field(default, json_schema_extra={"option": Option(help, **shown)}, **more)  # type: ignore[dict-item]
+    return Field(default, json_schema_extra={"option": CommandOption(help, **shown)}, **more)  # type: ignore[dict-item]
 
 
 class Section(BaseModel):
@@ -102,13 +102,13 @@ class Section(BaseModel):
 class ModelSpec(Section):
     """Where the trained network comes from: a file, zoo:NAME, keras:NAME or package.module:function."""
 
-    path: str = setting(..., f"The network: {MODELS}.", name="--model", unit="MODEL", panel=GENERAL, min_length=1)
+    path: str = setting(..., f"The network: {MODEL_FORMS}.", name="--model", unit="MODEL", panel=GENERAL, min_length=1)
 
 
 class DataSpec(Section):
     """Where the images come from and how pixels become the network's inputs: (pixel / divide - mean) / std."""
 
-    path: str = setting(..., f"The images: {IMAGES}.", name="--data", unit="DATA", panel=GENERAL, min_length=1)
+    path: str = setting(..., f"The images: {DATA_FORMS}.", name="--data", unit="DATA", panel=GENERAL, min_length=1)
     divide: float = setting(1.0, "The network takes (pixel / divide - mean) / std.", gt=0)
     mean: Several[float] = setting((0.0,), f"{PER_CHANNEL}.", example="0.49,0.48,0.45")
     std: Several[Annotated[float, Field(gt=0)]] = setting((1.0,), f"{PER_CHANNEL}.", example="0.25,0.24,0.26")
@@ -169,7 +169,9 @@ class SearchSpec(Section):
     by: Literal["accuracy", "loss"] = setting(
         "accuracy", "What decides between points: measured accuracy, or loss.", panel=CHOICE
     )
-    sampler: str = setting("surrogate", "Sampler: surrogate, or Optuna's plain nsga2, nsga3, tpe, gp or random.")
+    sampler: str = setting(
+        "surrogate", "Sampler: surrogate, or Optuna's plain nsga2, nsga3, tpe, gp (needs torch) or random."
+    )
     initial_plans: bool = setting(
         True, "", flag=Flag("--no-initial-plans --no-seeds", False, "Begin with random plans instead of good ones.")
     )
@@ -311,7 +313,7 @@ OPTIONS = {
     f"{section}.{key}".lstrip("."): replace(option, name=option.name or f"--{key.replace('_', '-')}", field=field)
     for section, model in SECTIONS.items()
     for key, field in model.model_fields.items()
-    if isinstance(option := cast("dict[str, Any]", field.json_schema_extra or {}).get("option"), Option)
+    if isinstance(option := cast("dict[str, Any]", field.json_schema_extra or {}).get("option"), CommandOption)
 }
 """Key of a setting ("search.trials") -> what the command line shows of it."""
 

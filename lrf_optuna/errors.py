@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 
 class LrfError(Exception):
     """A user's mistake, in one line: what was wrong, what was given, what to do. The command line exits with 2."""
 
 
-def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+def lookup(table: Mapping[str, Value], name: str, what: str) -> Value:
     """`table[name]`, or an `LrfError` that lists the names there are and the one that was probably meant."""
     if name in table:
         return table[name]

@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `python -m lrf_optuna run`: it needs no file and no network.",
 )
-CHOICE = ("search.targets", "search.max_drop", "search.by")
+CHOICE_SETTINGS = ("search.targets", "search.max_drop", "search.by")
 """Settings that say how a point is chosen."""
 
 
@@ -58,7 +58,7 @@ def run(
 
 
 @guarded
-@o.with_settings(*CHOICE, "search.storage", default="the study's")
+@o.with_settings(*CHOICE_SETTINGS, "search.storage", default="the study's")
 def select(settings: dict[str, Any], name: o.Name, knee: o.Knee = False, out: o.Out = None) -> None:
     """Choose one point off the front, say why, and keep it in plan.json."""
     from lrf_optuna.pipeline.run_folder import locate

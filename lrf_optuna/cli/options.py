@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import typer
 
-from lrf_optuna.config import BUDGETS, MODELS, OPTIONS, Flag, Option
+from lrf_optuna.config import BUDGETS, MODEL_FORMS, OPTIONS, CommandOption, Flag
 from lrf_optuna.errors import LrfError
 
-PANELS = {"": "Options", "model": "Options", "data": "Data", "search": "Search", "tune": "Fine-tuning"}
+SECTION_PANELS = {"": "Options", "model": "Options", "data": "Data", "search": "Search", "tune": "Fine-tuning"}
 """Section of a study -> the panel of `--help` that has its settings."""
 LONG = 8
 """Numbers of a default that `--help` shows one by one, at most: a line of help has room for about eight."""
@@ -28,7 +28,7 @@ Name = Annotated[str, typer.Argument(help="The study: its name under runs/, or i
 Study = Annotated[
     str | None, typer.Argument(help="A study file (.toml), or the name of an embedded study.", show_default="digits")
 ]
-Model = Annotated[str, typer.Argument(help=f"{MODELS}.")]
+Model = Annotated[str, typer.Argument(help=f"{MODEL_FORMS}.")]
 Out = Annotated[Path | None, option("The run folder.", default="runs/NAME", unit="FOLDER")]
 Knee = Annotated[
     bool, option("Choose the knee of the front, as without a target and a drop.", "--knee", panel="Choice")
@@ -50,7 +50,7 @@ Keeps = Annotated[
     str | None,
     option("With --all-methods: shares of a layer's parameters to keep.", default="0.2,0.4,0.6", unit="SHARES"),
 ]
-Fitted = Annotated[
+SurveyData = Annotated[
     str | None,
     option("With --all-methods: images to fit to, as for run. Errors are then errors of outputs.", unit="DATA"),
 ]
@@ -96,7 +96,7 @@ def with_settings(*keys: str, default: str = "") -> Callable[[Callable[..., None
 def sources_of(key: str, default: str) -> Iterator[Source]:
     """The parameters that give a setting: its option, and its flag where no command has another `default`."""
     shown, name = OPTIONS[key], key.replace(".", "_")
-    panel, types = shown.panel or PANELS[key.rpartition(".")[0]], types_in(shown.field.annotation)
+    panel, types = shown.panel or SECTION_PANELS[key.rpartition(".")[0]], types_in(shown.field.annotation)
     if shown.help:
         words, unit = default or shown.shown or in_words(shown.field.default), shown.unit or unit_of(types)
         info = option(shown.help, shown.name, default=words, unit=unit, panel=panel)
@@ -123,7 +123,7 @@ def values(texts: list[tuple[Source, Any]]) -> dict[str, Any]:
     return found
 
 
-def value_of(shown: Option, text: Any) -> Any:
+def value_of(shown: CommandOption, text: Any) -> Any:
     """The text of an option as a value of its setting, as far as it is one: the settings' model refuses the rest."""
     types = types_in(shown.field.annotation)
     if dict in types:
@@ -162,7 +162,7 @@ def numbers(name: str, text: str | None, example: str) -> tuple[float, ...] | No
         raise LrfError(f"{name} should be numbers separated by commas, as in {example}, but got {text!r}") from None
 
 
-def shares(name: str, text: str | None, example: str) -> tuple[float, ...]:
+def share_list(name: str, text: str | None, example: str) -> tuple[float, ...]:
     """The shares of the option `name`, each once and ascending. Raises LrfError for other text and other numbers."""
     found = numbers(name, text, example) or ()
     if not all(0 < share < 1 for share in found):

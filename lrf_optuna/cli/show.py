@@ -20,12 +20,12 @@ from lrf_optuna.processes import quiet
 if TYPE_CHECKING:
     from lrf_optuna.plans.comparison import Comparison
 
-IMAGES = ("data.divide", "data.mean", "data.std", "search.calibration")
+IMAGE_SETTINGS = ("data.divide", "data.mean", "data.std", "search.calibration")
 """Settings of `layers` that are about the images of --data."""
 
 
 @guarded
-@o.with_settings(*IMAGES)
+@o.with_settings(*IMAGE_SETTINGS)
 def layers(
     settings: dict[str, Any],
     model: o.Model,
@@ -33,7 +33,7 @@ def layers(
     as_json: o.AsJson = False,
     all_methods: o.AllMethods = False,
     keeps: o.Keeps = None,
-    data: o.Fitted = None,
+    data: o.SurveyData = None,
 ) -> None:
     """List every layer: its share of parameters and MACs, and whether it can be factorized or why not.
 
@@ -43,7 +43,7 @@ def layers(
         raise LrfError(f"{OPTIONS[next(iter(settings))].name} is for the images of --data: give both")
     if not all_methods and (keeps or data):
         raise LrfError(f"{'--keeps' if keeps else '--data'} goes with --all-methods: give both")
-    grid = o.shares("--keeps", keeps, "0.2,0.4")
+    grid = o.share_list("--keeps", keeps, "0.2,0.4")
     shape = tuple(int(n) for n in o.numbers("--size", size, "224,224,3") or ())
     spec = study_of(None, {**settings, "model.path": model, "data.path": data or "digits"})
     check_files(spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lrf_optuna.config import IMAGES, MODELS, DataSpec, ModelSpec, StudySpec, is_file_name, name_for
+from lrf_optuna.config import DATA_FORMS, MODEL_FORMS, DataSpec, ModelSpec, StudySpec, is_file_name, name_for
 from lrf_optuna.errors import LrfError
 
 OPTION_OF_SUFFIX = dict.fromkeys((".keras", ".h5", ".hdf5"), "--model") | {".npz": "--data"}
@@ -43,7 +43,7 @@ def with_choice(spec: StudySpec, settings: Mapping[str, object], knee: bool) -> 
 
 def check_files(spec: StudySpec) -> None:
     """Raises LrfError where model or data are files that are not there, or the cache cannot be a folder."""
-    for what, path, kinds in (("model file", spec.model.path, MODELS), ("data", spec.data.path, IMAGES)):
+    for what, path, kinds in (("model file", spec.model.path, MODEL_FORMS), ("data", spec.data.path, DATA_FORMS)):
         if is_file_name(path) and not Path(path).exists():
             raise LrfError(f"no such {what}: {path}; give {kinds}")
     if isinstance(spec.search.cache, str):

@@ -21,7 +21,7 @@ from lrf_optuna.processes import Interrupts, quiet
 if TYPE_CHECKING:
     from lrf_optuna.cli.progress_bars import Bars
 
-PLAIN = {"→": "->", "←": "<-", "–": "-", "━": "-", "╸": "-", "╺": "-", "…": "...", "×": "x", "−": "-", "•": "*"}
+PLAIN_CHARACTERS = {"→": "->", "←": "<-", "…": "...", "×": "x"} | dict.fromkeys("–−━╸╺", "-")
 """Character -> what stands for it where the terminal's or the pipe's encoding lacks it."""
 
 
@@ -62,7 +62,7 @@ def plain_characters(error: UnicodeError) -> tuple[str, int]:
     """The handler of `codecs`: the characters that cannot be encoded, each as its plain form or a question mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+    return "".join(PLAIN_CHARACTERS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
 
 
 @contextmanager

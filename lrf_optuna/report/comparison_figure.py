@@ -12,7 +12,7 @@ from lrf_optuna.plans.comparison import FILTERS, OURS, Comparison, Row, Score
 from lrf_optuna.report.figures import CHOSEN_COLOR, METHOD_COLORS, MUTED, axis_title, figure_template
 
 COMPARE = "compare"
-PANELS = {"fitted": "fitted to data, as ours", "plain": "as published"}
+PANEL_TITLES = {"fitted": "fitted to data, as ours", "plain": "as published"}
 DASHES = ("solid", "dash", "dot")
 
 
@@ -23,10 +23,10 @@ def comparison_figures(found: Comparison | None) -> dict[str, go.Figure]:
 
 def comparison_figure(found: Comparison) -> go.Figure:
     """Validation accuracy over the share of parameters or MACs: baselines fitted to data, and as published."""
-    titles = list(PANELS.values())
+    titles = list(PANEL_TITLES.values())
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     names = [row.name for row in found.blocks[0].rows]
-    for column, panel in enumerate(PANELS, start=1):
+    for column, panel in enumerate(PANEL_TITLES, start=1):
         for number, name in enumerate([*names[1:], OURS]):  # ours last, over the others
             rows = [row for block in found.blocks if (row := block.row(name)).best]
             kind = "fitted" if name == OURS else panel

@@ -20,7 +20,7 @@ BEST, FAINT = "best", "faint"
 """Tones of a row."""
 STYLES = {"": "", BEST: "bold green", FAINT: "dim"}
 """Tone of a row -> its style in the terminal; on the page it is the row's class."""
-WIDE = 7
+WIDE_TABLE = 7
 """Columns of a table, at least, that have one space between them instead of two: 80 letters are not many for them."""
 NONE = "–"
 """What stands in a cell without a value."""
@@ -52,7 +52,7 @@ class Table:
         from rich.text import Text
 
         shown = RichTable(box=None, pad_edge=False, header_style="bold", title_justify="left", caption_justify="left")
-        shown.padding = (0, 1 if len(self.columns) >= WIDE else 2, 0, 0)
+        shown.padding = (0, 1 if len(self.columns) >= WIDE_TABLE else 2, 0, 0)
         shown.title, shown.caption = Text(self.title) if self.title else None, self.caption or None
         for head, number in self.columns:
             shown.add_column(Text(head), justify="right" if number else "left", no_wrap=number, overflow="fold")

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from lrf_optuna.cli.app import app
-from lrf_optuna.cli.options import in_words, shares, value_of
+from lrf_optuna.cli.options import in_words, share_list, value_of
 from lrf_optuna.cli.studies import study_of
 from lrf_optuna.config import OPTIONS, SECTIONS
 from lrf_optuna.errors import LrfError
@@ -61,7 +61,7 @@ def test_the_text_of_an_option_becomes_a_value_of_its_setting(key: str) -> None:
 
 
 def test_shares_are_ascending_and_a_decimal_comma_is_refused() -> None:
-    assert shares("--keeps", "0.4,0.2,0.4", "0.2,0.4") == (0.2, 0.4)
-    assert shares("--keeps", None, "0.2,0.4") == ()
+    assert share_list("--keeps", "0.4,0.2,0.4", "0.2,0.4") == (0.2, 0.4)
+    assert share_list("--keeps", None, "0.2,0.4") == ()
     with pytest.raises(LrfError, match=r"--keeps should be shares between 0 and 1, as in 0\.2,0\.4, but got '0,4'"):
-        shares("--keeps", "0,4", "0.2,0.4")
+        share_list("--keeps", "0,4", "0.2,0.4")
