@@ -3,9 +3,9 @@
     python benchmarks/cost/large.py [--methods NAME...]
 
 A Dense layer of 25,088 x 4,096 fitted to 896 images, and a 3 x 3 convolution of 512 x 512 channels fitted to 36,864
-patches; kernels and inputs have falling spectra, as those of trained networks do. Writes benchmarks/results/large.md: seconds
-for the first option (factorization included), for all twelve keeps of the default grid, the relative error at the
-keep of 0.2, and the most memory that the process had by then.
+patches. Kernels and inputs have falling spectra, like those of trained networks. Writes benchmarks/results/large.md:
+seconds for the first option (factorization included) and for all twelve keeps of the default grid, the relative error
+at the keep of 0.2, and the peak memory of the process.
 """
 
 from __future__ import annotations

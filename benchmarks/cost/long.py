@@ -1,11 +1,12 @@
 """A long study: what the last of its trials cost beside the first, its memory, its database, and how it is resumed.
 
-    python benchmarks/cost/long.py [--networks NAME...] [--at TRIAL...] [--width N] [--work DIR] [--models DIR] [--data DIR]
+    python benchmarks/cost/long.py [--networks NAME...] [--at TRIAL...] [--width N]
+                                   [--work DIR] [--models DIR] [--data DIR]
 
-A network of a hundred small convolutions on images of noise (`deep100`), and ones of the models' models.json, each in a
-process of its own: a search that records to a new SQLite file, the last of `--at` its trials. Trials are timed around
-each of `--at`. Then a new process searches for one trial more. Writes benchmarks/results/long.md after each network, of all
-that is in the work folder.
+The networks are one of a hundred small convolutions on images of noise (`deep100`) and networks of the models'
+models.json, each in a process of its own. A search records to a new SQLite file; the last of `--at` is the number of
+its trials. Trials are timed around each of `--at`. Then a new process searches for one trial more. Writes
+benchmarks/results/long.md after each network, with all networks of the work folder.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 DEEP = "deep100"
 LAYERS, CHANNELS, SIZE, IMAGES, BRANCH = 100, 16, 8, 512, 0.4
-"""Of the deep network; a residual branch counts so much that signals neither die nor explode."""
+"""Of the deep network. The weight of a residual branch, the last number, keeps signals from dying or exploding."""
 METHODS, KEEPS = ("channel_svd", "spatial_svd", "tucker2"), (0.1, 0.25, 0.45, 0.7)
 """Few, so that the set-up is short."""
 AT, WIDTH = (200, 1000, 2500, 5000), 100
@@ -64,7 +65,7 @@ def parsed() -> argparse.Namespace:
 
 
 def deep(layers: int = LAYERS, channels: int = CHANNELS) -> Any:
-    """A residual network of so many 3 x 3 convolutions with random weights, and the mean of the last maps as output."""
+    """A residual network of 3 x 3 convolutions with random weights; its output is the mean of the last maps."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -126,10 +127,9 @@ def searched(network: str, args: argparse.Namespace) -> dict[str, Any]:
     watch, at = Stopwatch(), tuple(args.at)
     noted = Noted(watch, at)
     with watch.running():
-        record = StudyStore.open(url(network, args), "s", objectives=tuple(proxy.objectives), identity={})
-        search_front(proxy, table, trials=at[-1], store=record, progress=noted)
-    few = [trial.user_attrs["images"] < len(proxy.scored) for trial in record.finished()]
-    around = {n: window(noted.came, few, *edges(n, args.width, at[-1])) for n in at}
+        store = StudyStore.open(url(network, args), "s", objectives=tuple(proxy.objectives), identity={})
+        search_front(proxy, table, trials=at[-1], store=store, progress=noted)
+    around = {n: window(noted.came, *edges(n, args.width, at[-1])) for n in at}
     size = sum(file.stat().st_size for file in args.work.glob(f"{network}.db*")) / 2**20
     facts = {"network": network, "layers": len(proxy.sites), "trials": at[-1], "seconds": noted.came[-1][0]}
     facts |= {"wall": watch.wall, "cpu": watch.cpu}
@@ -142,35 +142,33 @@ def edges(at: int, width: int, trials: int) -> tuple[int, int]:
     return start, min(start + width, trials)
 
 
-def window(came: list[tuple[float, float, float]], few: list[bool], start: int, end: int) -> dict[str, float]:
-    """Milliseconds of the trials from `start` to `end`, and the main thread's own of them; how many were cut short."""
-    whole, waiting, cpu = 1000 * np.diff(np.array([(0.0, 0.0, 0.0), *came])[start : end + 1], axis=0).T
-    found = {"ms": np.median(whole), "own": np.median(whole - waiting), "cpu": np.median(cpu), "mean": np.mean(whole)}
-    return {name: float(value) for name, value in (found | {"early": np.mean(few[start:end])}).items()}
+def window(came: list[tuple[float, float, float]], start: int, end: int) -> dict[str, float]:
+    """Milliseconds of the trials from `start` to `end`: in all, without passes, on the processor, and their mean."""
+    whole, passing, cpu = 1000 * np.diff(np.array([(0.0, 0.0, 0.0), *came])[start : end + 1], axis=0).T
+    found = {"ms": np.median(whole), "own": np.median(whole - passing), "cpu": np.median(cpu), "mean": np.mean(whole)}
+    return {name: float(value) for name, value in found.items()}
 
 
 def resumed(network: str, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds until a search for one trial more asks for it, after its set-up."""
-    from lrf_optuna.search.line import Line
-
-    from lrf_optuna.search.loop import search_front
+    from lrf_optuna.search.loop import Search, search_front
     from lrf_optuna.storage.study import StudyStore
 
     proxy, table = made(network, args)
     asked: list[float] = []
 
-    def noting(ask: Callable[[Line], None]) -> Callable[[Line], None]:
-        def noted(line: Line) -> None:
+    def noting(next_trial: Callable[[Search], Any]) -> Callable[[Search], Any]:
+        def noted(search: Search) -> Any:
             asked.append(time.perf_counter())
-            ask(line)
+            return next_trial(search)
 
         return noted
 
     start = time.perf_counter()
-    with replaced(Line, "ask", noting):
-        record = StudyStore.read(url(network, args), "s")
-        search_front(proxy, table, trials=args.at[-1] + 1, store=record)
-    return {"resumed": asked[0] - start, "there": record.count()}
+    with replaced(Search, "next_trial", noting):
+        store = StudyStore.read(url(network, args), "s")
+        search_front(proxy, table, trials=args.at[-1] + 1, store=store)
+    return {"resumed": asked[0] - start, "there": store.count()}
 
 
 def url(network: str, args: argparse.Namespace) -> str:
@@ -196,24 +194,21 @@ def lines_of(row: dict[str, Any]) -> list[str]:
         times = f"{one['ms']:.1f} | {one['ms'] / first['ms']:.2f} | {one['own']:.1f} | {one['own'] / first['own']:.2f}"
         cpu = f"{one['cpu']:.1f} | {one['cpu'] / first['cpu']:.2f}"
         lines.append(
-            f"| {row['network']} | {int(at):,} | {times} | {cpu} | {one['mean']:.1f} | {one['early']:.0%} | "
-            f"{row['memory'][at]:.2f} |"
+            f"| {row['network']} | {int(at):,} | {times} | {cpu} | {one['mean']:.1f} | {row['memory'][at]:.2f} |"
         )
     return lines
 
 
 HEAD = (
-    "| network | trial | ms | of the first | main thread's own, ms | of the first | its CPU, ms | of the first | "
-    "mean, ms | stopped early | memory, GiB |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
+    "| network | trial | ms | of the first | without the pass, ms | of the first | CPU, ms | of the first | "
+    "mean, ms | memory, GiB |",
+    "|---|---|---|---|---|---|---|---|---|---|",
 )
 ENDS = ("| network | layers | trials | seconds | database, MiB | resumed after, s |", "|---|---|---|---|---|---|")
-ABOUT = f"""Medians (and the mean) of the trials around each; *own*: without waiting for passes, which run in other
-threads; *its CPU*: what of that it spent on the processor. How many trials are stopped early is the search's doing,
-and changes the time but not the main thread's own. *Memory*: what the process had just then. *Resumed*: from opening
-the database, in a new process after its set-up, until the first new trial is asked for. `{DEEP}` has {LAYERS}
-convolutions of 3 x 3 x {CHANNELS} x {CHANNELS} on {SIZE} x {SIZE} maps; methods
-{", ".join(METHODS)}, keeps {", ".join(map(str, KEEPS))}."""
+ABOUT = f"""Medians (and the mean) of the trials around each; *CPU*: processor seconds of the main thread.
+*Memory*: resident in the process at that trial. *Resumed*: from opening the database, in a new process after its
+set-up, until the first new trial is asked for. `{DEEP}` has {LAYERS} convolutions of 3 x 3 x {CHANNELS} x {CHANNELS}
+on {SIZE} x {SIZE} maps; methods {", ".join(METHODS)}, keeps {", ".join(map(str, KEEPS))}."""
 
 if __name__ == "__main__":
     main()

@@ -2,10 +2,9 @@
 
     python benchmarks/cost/trial_cost.py [MODEL...] [--trials N] [--naive N] [--work DIR] [--models DIR] [--data DIR]
 
-Each network of the models' models.json in a process of its own: set-up with an empty cache and again from the cache; a
-search that records to a new SQLite file, with the unit measured between its trials; the same without racing; and a few
-plans the naive way. Results are kept in the work folder, a file a network, and benchmarks/results/trial_cost.md is made of all
-that are there.
+Each network of the models' models.json has a process of its own. Measured are the set-up with an empty cache and again
+from the cache, a search that records to a new SQLite file with the unit measured between its trials, and a few plans
+scored the naive way. Results are kept in the work folder, a file a network; benchmarks/results/trial_cost.md has all.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ if TYPE_CHECKING:
 
 MODELS = ("resnet20_cifar10", "resnet44_cifar10", "vgg6_cifar10", "mobilenetv1_050_160_imagenet")
 CALIBRATION = 1024
-HEAD = (
-    "| network | layers | unit, ms | trial, units | its CPU, units | without racing | stopped early | "
-    "hypervolume, racing / without | difference | naive trial, units |"
-)
+HEAD = "| network | layers | unit, ms | trial, units | its CPU, units | hypervolume | naive trial, units |"
 SHARES = f"| network | {' | '.join((*PARTS, REST))} | all | recorder's CPU | before the first trial, s |"
 SETUP = (
     "| network | cold set-up, s | units | units a layer | from the cache, s | units | "
@@ -92,10 +88,8 @@ def phases(model: Any, images: Any, args: argparse.Namespace, place: Path) -> di
     found["warm"], proxy = set_up(model, images, place / "cache")
     unit.measure(9)
     found["unit"] = float(np.median(unit.wall))
-    found["racing"] = searched(proxy, unit, args.trials, place / "racing.db")
+    found["search"] = search(proxy, unit, args.trials, place / "search.db")
     found["peak"] = peak()
-    _, proxy = set_up(model, images, place / "cache")
-    found["without"] = searched(proxy, unit, args.trials, place / "without.db")
     found["naive"] = naive(proxy, unit, args.naive, place / "naive.db")
     return found
 
@@ -110,8 +104,8 @@ def set_up(model: Any, images: Any, cache: Path) -> tuple[float, Proxy]:
     return time.perf_counter() - start, proxy
 
 
-def searched(proxy: Proxy, unit: Unit, trials: int, path: Path, racing: bool = True) -> dict[str, Any]:
-    """A search into a new SQLite file, and where its time went; its graph is traced anew."""
+def search(proxy: Proxy, unit: Unit, trials: int, path: Path) -> dict[str, Any]:
+    """A search into a new SQLite file, and the parts of its time; its graph is traced anew."""
     import tensorflow as tf
 
     from lrf_optuna.plans.front import Front
@@ -125,12 +119,11 @@ def searched(proxy: Proxy, unit: Unit, trials: int, path: Path, racing: bool = T
     between = Between(watch, unit)
     with watch.running():
         start = time.process_time()
-        record = StudyStore.open(f"sqlite:///{path}", "s", objectives=tuple(proxy.objectives), identity={})
-        candidates = search_front(proxy, table, trials=trials, racing=racing, store=record, progress=between)
+        store = StudyStore.open(f"sqlite:///{path}", "s", objectives=tuple(proxy.objectives), identity={})
+        candidates = search_front(proxy, table, trials=trials, store=store, progress=between)
         cpu = time.process_time() - start - sum(unit.cpu)
     if not unit.wall:
         unit.measure()
-    few = sum(trial.user_attrs["images"] < len(proxy.scored) for trial in record.finished())
     recorder = watch.cpu.pop(RECORDER, 0.0)
     return {
         "unit": float(np.median(unit.wall)),
@@ -141,7 +134,6 @@ def searched(proxy: Proxy, unit: Unit, trials: int, path: Path, racing: bool = T
         "recorder": recorder,
         "cpu": cpu,
         "first": between.came[0][0],
-        "early": few / trials,
         "volume": Front.of(candidates).volume,
         "trials": trials,
     }
@@ -165,22 +157,20 @@ def units(search: dict[str, Any]) -> float:
 
 def trial_line(row: dict[str, Any]) -> str:
     """A network in the first table."""
-    racing, without, ways = row["racing"], row["without"], row["naive"]
-    volumes = f"{racing['volume']:.4f} / {without['volume']:.4f} | {racing['volume'] / without['volume'] - 1:+.2%}"
+    found, ways = row["search"], row["naive"]
     slow = sum(ways["wall"].values()) / ways["plans"] / ways["unit"]
-    cpu = racing["cpu"] / racing["trials"] / racing["unit cpu"]
-    cost = f"{1000 * racing['unit']:.1f} | **{units(racing):.2f}** | {cpu:.2f} | {units(without):.2f}"
-    cells = f"{cost} | {racing['early']:.0%} | {volumes} | {slow:.0f}"
+    cpu = found["cpu"] / found["trials"] / found["unit cpu"]
+    cells = f"{1000 * found['unit']:.1f} | **{units(found):.2f}** | {cpu:.2f} | {found['volume']:.4f} | {slow:.0f}"
     return f"| {row['network']} | {row['layers']} | {cells} |"
 
 
 def shares_line(row: dict[str, Any]) -> str:
-    """A network in the table of the main thread's parts: on the clock, and of them on the processor."""
-    racing = row["racing"]
-    each = racing["trials"] * racing["unit"]
-    cells = [f"{racing['wall'][part] / each:.3f} ({racing['own cpu'][part] / each:.3f})" for part in (*PARTS, REST)]
-    cpu = sum(racing["own cpu"].values()) / each
-    whole = f"{units(racing):.2f} ({cpu:.2f}) | {racing['recorder'] / each:.3f} | {racing['first']:.1f}"
+    """A network in the table of the main thread's parts: on the clock, and in brackets on the processor."""
+    found = row["search"]
+    each = found["trials"] * found["unit"]
+    cells = [f"{found['wall'][part] / each:.3f} ({found['own cpu'][part] / each:.3f})" for part in (*PARTS, REST)]
+    cpu = sum(found["own cpu"].values()) / each
+    whole = f"{units(found):.2f} ({cpu:.2f}) | {found['recorder'] / each:.3f} | {found['first']:.1f}"
     return f"| {row['network']} | {' | '.join(cells)} | {whole} |"
 
 
@@ -199,18 +189,16 @@ def naive_line(row: dict[str, Any]) -> str:
     return f"| {row['network']} | {' | '.join(f'{cell:.1f}' for cell in (*cells, sum(cells)))} |"
 
 
-ABOUT = """A *unit* is one forward pass of the original network over the {images} images that score a plan:
-compiled, with its own weights, in as many images at a time as the search takes, by the same threads on {cores}
-cores. It is measured three times after every hundred trials of the search, in the same process, when no pass is
-under way and all trials are recorded; its median counts. *Trial*: all seconds of a search of {trials} trials but
-those of the unit's own passes, from opening a new SQLite file to the last trial recorded and read back, by the
-number of trials: seeds, sampling, composing, tracing the graph, passes, comparing and recording. A pass may be of a
-part of the images only, where a plan is no gain by these (*stopped early*); *without racing* all are.
-*Its CPU*: processor seconds of all threads, in those of a unit. *Difference*: of the hypervolume with racing to
-that without, same seed. The second table has the parts of the search's main thread in units a trial, in brackets
-what of them it spent on the processor; passes run in other threads meanwhile, and it waits for them. *Naive*: a
-random method and keep for each layer in a study of Optuna's own SQLite storage, every kernel factorized without
-data, the model rebuilt and asked for its predictions. *Cold*: with an empty cache."""
+ABOUT = """A *unit* is one forward pass of the original network over the {images} images that score a plan. It is
+compiled, has the network's own weights, takes as many images at a time as the search, and runs in the same threads on
+{cores} cores. It is measured three times after every hundred trials of the search, in the same process, when all
+trials are recorded; its median counts. *Trial*: all seconds of a search of {trials} trials without the unit's own
+passes, divided by the number of trials. The seconds run from opening a new SQLite file until the last trial is read
+back: initial plans, sampling, composing, tracing the graph, passes, comparing and recording. *Its CPU*: processor
+seconds of all threads, in processor seconds of a unit. The second table has the parts of the search's main thread in
+units a trial, in brackets the time on the processor. *Naive*: a random method and keep for each layer in a study of
+Optuna's own SQLite storage, every kernel factorized without data, the model rebuilt, and its predictions compared.
+*Cold*: with an empty cache."""
 
 if __name__ == "__main__":
     main()

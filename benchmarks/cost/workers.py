@@ -83,10 +83,8 @@ def searched(network: str, workers: int, args: argparse.Namespace) -> dict[str, 
     url = args.storage or f"sqlite:///{args.work / name}.db"
     emptied(url, name, args)
     record = StudyStore.open(url, name, objectives=OBJECTIVES, identity={})
-    searching = {"trials": args.trials, "keeps": KEEP}
-    WorkerPool(workers, args.work, threads=1).search(
-        WorkerTask(url, name, str(cache(args)), {}, searching), model, images, record
-    )
+    task = WorkerTask(url, name, str(cache(args)), {}, KEEP, {"trials": args.trials})
+    WorkerPool(workers, args.work, threads=1).search(task, model, images, record)
     return {"workers": workers} | told(record)
 
 

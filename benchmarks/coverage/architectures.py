@@ -3,8 +3,8 @@
     python benchmarks/coverage/architectures.py [NAME...] [--models DIR] [--size PIXELS] [--seed SEED] [--work DIR]
 
 Takes keras.applications without weights, the nets of the zoo untrained, and the .keras files beside the project
-(../shared/models); writes benchmarks/results/architectures.md. A network passes where its totals are `count_params()`, every
-layer is a site or has a reason, and the model built from a random plan has the parameters and MACs that were counted,
+(../shared/models); writes benchmarks/results/architectures.md. A network passes where its totals are `count_params()`,
+every layer is a site or has a reason, and the model built from a random plan has the counted parameters and MACs,
 the outputs of the original with the composed kernels, and the same outputs once saved and loaded by plain Keras: to
 1e-4 of their spread over the images, or to ten times what rounding the kernels to single precision does to them.
 """

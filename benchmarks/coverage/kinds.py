@@ -2,7 +2,7 @@
 
     python benchmarks/coverage/kinds.py [NAME...]
 
-Writes benchmarks/results/kinds.md. Nothing in the table is taken from a list: every share is that of a layer that was read,
+Writes benchmarks/results/kinds.md. Nothing in the table is copied from a list: every share is of a layer that was read,
 fitted to random inputs, built as plain Keras layers, found equal to the layer with the composed kernel, trained for a
 step, saved and loaded; a reason is found by asking the method about the same layer with one thing changed.
 """

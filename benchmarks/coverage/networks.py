@@ -2,7 +2,7 @@
 
     python benchmarks/coverage/networks.py [NAME...] [--models DIR] [--data DIR] [--work DIR]
 
-Runs `python -m lrf_optuna run` for every case (or the named ones) and writes benchmarks/results/networks.md. The models and
+Runs `python -m lrf_optuna run` for every case (or the named ones) and writes benchmarks/results/networks.md. Models and
 data sets stand beside the project (../shared); the data sets are unpacked once into the work folder.
 """
 

@@ -17,7 +17,7 @@ DEFAULT = "cosine, logits"
 COUNTED = ("cosine, mean over taps", "cosine, logits")
 """The measures of which it is asked."""
 SEVERAL = 128
-KINDS = ("random", "seeded", "front")
+KINDS = ("random", "sweep", "front")
 USABLE = 0.7
 """Share of the original's accuracy above which a plan is of any use."""
 NEAR = 0.05
@@ -246,8 +246,8 @@ is what half of the test images say of the other half: how noisy the accuracy it
 difference to the default's tau has one sign in 95% of {DRAWS} bootstrap samples of the plans; for the same three. \
 Similarities: of the maps of one pass over 128 training images that no kernel was fitted to, at the last \
 spatial map, at the vector that goes into the last layer, at the logits, and the mean of these. Random plans draw any \
-option of every layer, with a share of intact layers and a least keep of their own; seeded ones are the Lagrangian \
-sweep from large to small; front ones are what a search of 200 trials by the package's measure found beyond those. By \
-number of images: all plans / above {USABLE:.0%} / above {USABLE:.0%}, tau with the same measure over the most images. \
+option of every layer, with a share of intact layers and a least keep of their own; the *sweep* is the \
+Lagrangian plans from large to small; *front* plans are on the front of a search of 200 trials and not in the sweep. \
+By number of images: all plans / above {USABLE:.0%} / above {USABLE:.0%}, tau with the same measure over the most images. \
 The fine-tune: 100 steps of 128 images, AdamW at 3e-4, the package's loss; the weights from before it stay where they \
 are better on 512 validation images. Weight errors: |W - W'| / |W|, 0 for an intact layer."""

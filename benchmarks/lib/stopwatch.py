@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -23,25 +22,25 @@ if TYPE_CHECKING:
     from lrf_optuna.storage.writer import BackgroundWriter
 
 PARTS = {
-    "opening": ("storage:Record.open", "storage:Record.read"),
-    "seeds": ("search:budgeted", "search:space", "search:seeds"),
-    "optuna": (
-        "line:Line.add",
-        "line:Line.forget",
-        "optuna:Study.ask",
-        "optuna:Study.tell",
-        "optuna:Study.enqueue_trial",
-        "optuna:Trial.relative_params",
+    "opening": ("storage.study:StudyStore.open", "storage.study:StudyStore.read", "storage.study:StudyStore.finished"),
+    "initial plans": ("search.loop:Search.first_generation",),
+    "optuna": ("optuna:Study.ask", "optuna:Study.tell", "optuna:Study.enqueue_trial", "optuna:Trial.relative_params"),
+    "children": ("search.loop:Search.child_parameters", "search.children:ChildGenerator.observe"),
+    "composing": ("scoring.proxy:Proxy.kernel_tensors",),
+    "passing": ("models.forward:ForwardPass.run",),
+    "similarity": ("scoring.proxy:similarity_of_finite",),
+    "front": ("plans.front:Front.add",),
+    "recording": (
+        "storage.writer:BackgroundWriter.put",
+        "storage.writer:BackgroundWriter.news",
+        "storage.writer:BackgroundWriter.__exit__",
+        "storage.study:StudyStore.candidates",
     ),
-    "breeding": ("hunt:Hunt.bred", "breeding:Breeder.learn"),
-    "composing": ("proxy:Proxy.kernel_tensors",),
-    "similarity": ("proxy:Proxy.similarities",),
-    "front": ("pareto:Front.add", "pareto:Front.beats"),
-    "recording": ("recorder:Recorder.put", "recorder:Recorder.__exit__", "storage:Record.candidates"),
-    "waiting": ("futures:Future.result",),
 }
-"""What the main thread does -> functions; what is in none of them is the rest."""
-HOMES = {"optuna": "optuna", "futures": "concurrent.futures"}
+"""What the main thread does -> functions; time outside all of them is the rest."""
+PASSING = "passing"
+"""The part that waits for forward passes."""
+HOMES = {"optuna": "optuna"}
 """Modules that are not the package's own."""
 REST, UNIT, RECORDER = "rest", "unit", "recorder"
 EVERY, TIMES = 100, 3
@@ -56,8 +55,6 @@ class Stopwatch:
         self.cpu: dict[str, float] = defaultdict(float)
         self.thread, self.parts = get_ident(), [REST]
         self.last = time.perf_counter(), time.thread_time()
-        self.begun: deque[Future[Any]] = deque(maxlen=16)
-        """The latest passes, those under way among them."""
         self.recorder: BackgroundWriter | None = None
 
     def turn(self) -> None:
@@ -92,32 +89,19 @@ class Stopwatch:
     @contextmanager
     def running(self) -> Iterator[None]:
         """While the block runs, the package's functions are timed."""
-        from lrf_optuna.search.racing import Race
-
         from lrf_optuna.storage.writer import BackgroundWriter
 
         with ExitStack() as stack:
             for name, places in PARTS.items():
                 for place in places:
                     stack.enter_context(replaced(*found(place), lambda call, name=name: self.timed(name, call)))
-            stack.enter_context(replaced(Race, "passed", self.remembering))
             stack.enter_context(replaced(BackgroundWriter, "run", self.recording))
             self.last = time.perf_counter(), time.thread_time()
             yield
             self.turn()
 
-    def remembering(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """What begins a pass, with the passes remembered."""
-
-        def passed(*args: Any, **kwargs: Any) -> Any:
-            future = call(*args, **kwargs)
-            self.begun.append(future)
-            return future
-
-        return passed
-
     def recording(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """What the recorder's thread runs, with its CPU time taken."""
+        """The function that the writer's thread runs, with the thread's CPU time counted."""
 
         def run(recorder: BackgroundWriter) -> None:
             self.recorder, start = recorder, time.thread_time()
@@ -129,9 +113,7 @@ class Stopwatch:
         return run
 
     def settle(self) -> None:
-        """Wait until no pass is under way and all that was put is recorded."""
-        with self.part("waiting"):
-            wait(self.begun)
+        """Wait until all finished trials are recorded."""
         if self.recorder:
             with self.part("recording"):
                 self.recorder.flush()
@@ -165,7 +147,7 @@ def replaced(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callabl
 
 
 class Unit:
-    """One pass of the original network over the scored images: compiled, in as many parts as the search's passes."""
+    """One pass of the original network over the scored images: compiled, in batches as large as those of the search."""
 
     def __init__(self, proxy: Proxy) -> None:
         import tensorflow as tf
@@ -198,12 +180,12 @@ class Unit:
 
 
 class Between(Silent):
-    """The progress of a search, which it shows to nobody: when each trial came, and the unit every so many trials."""
+    """The progress of a search, not shown: the time of every trial, and the unit measured every `every` trials."""
 
     def __init__(self, watch: Stopwatch, unit: Unit | None = None, every: int = EVERY) -> None:
         self.watch, self.unit, self.every = watch, unit, every
         self.came: list[tuple[float, float, float]] = []
-        """Of every trial: seconds by then without the unit's passes; those of waiting; those on the processor."""
+        """Seconds by the end of every trial, without the unit's passes: on the clock, in passes, on the processor."""
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
@@ -218,7 +200,7 @@ class Between(Silent):
             sum(seconds for part, seconds in list(spent.items()) if part not in (UNIT, RECORDER))
             for spent in (self.watch.wall, self.watch.cpu)
         )
-        self.came += [(wall, self.watch.wall["waiting"], cpu)] * n
+        self.came += [(wall, self.watch.wall[PASSING], cpu)] * n
         if self.unit and len(self.came) // self.every > before // self.every:
             self.watch.settle()
             with self.watch.part(UNIT):

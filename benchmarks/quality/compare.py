@@ -4,7 +4,7 @@
                                  [--models DIR] [--data DIR] [--work DIR]
 
 Runs `python -m lrf_optuna run --no-tune` and then `compare --test` for every network of the folder's models.json, and
-writes benchmarks/results/compare.md after each (compare_macs.md for budgets of MACs), of all that is in the work folder. A
+writes benchmarks/results/compare.md after each (compare_macs.md for budgets of MACs) from all of the work folder. A
 network whose compare.json is of as many trials is not compared again. The best baseline of a budget is the best one on
 validation images; its test accuracy stands beside.
 """

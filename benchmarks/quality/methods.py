@@ -4,9 +4,9 @@
                                  [--work DIR] [--models DIR] [--data DIR]
 
 Same images, trials and seeds for every row. A method for windows is alone on the convolutions, with `svd` on Dense and
-1 x 1 layers; a method for those is alone there, with all the others on the convolutions. Writes benchmarks/results/methods.md
-after every row: the hypervolume of the front, what is left of the convolutions' weights at a loss, and parameters, MACs
-and test accuracy (nothing is tuned) of the point with the least loss within equal budgets.
+1 x 1 layers; a method for those is alone there, with all the others on the convolutions. Writes after every row
+benchmarks/results/methods.md: the hypervolume of the front, the share of the convolutions' weights at a loss, and
+parameters, MACs and test accuracy (nothing is tuned) of the point with the least loss within equal budgets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lrf_optuna.plans.hypervolume import hypervolume
 from lrf_optuna.plans.plan import INTACT, Candidate
 from lrf_optuna.scoring.option_table import OptionTable, plan_of
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.search.allocation import MULTIPLIERS, lagrangian
+from lrf_optuna.search.allocation import SWEEP_MULTIPLIERS, lagrangian
 from lrf_optuna.search.loop import search_front
 from lrf_optuna.selection.accuracy import Accuracy
 
@@ -129,10 +129,11 @@ def curve(proxy: Proxy, table: OptionTable) -> list[tuple[float, float]]:
     The allocation is the Lagrangian one over the table, from the largest network to the smallest. Nothing where there
     are no convolutions.
     """
-    wide = {name: options for name, options in table.items() if proxy.sites[name].op.window}
-    if not wide:
+    sites = [name for name in table if proxy.sites[name].op.window]
+    if not sites:
         return []
-    plans = dict.fromkeys(plan_of(lagrangian(wide, multiplier, 1.0)) for multiplier in MULTIPLIERS)
+    wide = OptionTable({name: table[name] for name in sites})
+    plans = dict.fromkeys(plan_of(lagrangian(wide, multiplier, 1.0)) for multiplier in SWEEP_MULTIPLIERS)
     whole = sum(proxy.sites[name].op.params for name in wide)
     return [
         (

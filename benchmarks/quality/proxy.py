@@ -3,9 +3,9 @@
     python benchmarks/quality/proxy.py [--networks NAME...] [--plans N] [--trials N] [--tuned N]
                                [--work DIR] [--models DIR] [--data DIR]
 
-Plans of three kinds are measured in one pass each: random ones, seeds (the Lagrangian sweep), and those that a search
-has on its front. What is measured of a network is kept in the work folder as JSON, so that a run goes on where the
-last one ended; the page, benchmarks/results/proxy.md, is written of all that is there (see ranking.py).
+Plans of three kinds are measured in one pass each: random ones, the Lagrangian sweep, and the front of a search.
+Measurements of a network are kept in the work folder as JSON, so that a run goes on after an interrupted one. The page,
+benchmarks/results/proxy.md, is written from all networks of the work folder (see lib/ranking.py).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
-from lrf_optuna.scoring.option_table import OptionTable, plan_of
-from lrf_optuna.scoring.proxy import SCORED, Proxy, finite
+from lrf_optuna.scoring.option_table import OptionTable
+from lrf_optuna.scoring.proxy import SCORED, Proxy
 from lrf_optuna.scoring.sensitivity import ErrorToLossCurve, measure_sensitivity
-from lrf_optuna.scoring.similarity import SIMILARITIES, cosine
+from lrf_optuna.scoring.similarity import SIMILARITIES, cosine, similarity_of_finite
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.loop import search_front
 from lrf_optuna.training.finetune import finetune
@@ -143,12 +143,12 @@ def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) ->
 
 def plans_of(proxy: Proxy, table: OptionTable, count: int, trials: int) -> list[tuple[str, Plan]]:
     """(kind, plan), a third of each kind as far as there are as many; no plan twice, none that changes nothing."""
-    swept = dict.fromkeys(plan_of(picks) for picks in lagrangian_sweep(table))
+    swept = dict.fromkeys(table.decode(row) for row in lagrangian_sweep(table))
     evolved = [candidate.plan for candidate in pareto_front(search_front(proxy, table, trials=trials))]
     rng = np.random.default_rng(0)
     drawn = dict.fromkeys(random_plan(table, rng) for _ in range(MOST_DRAWS * (count // 3)))
     kinds = {
-        "seeded": spread([plan for plan in swept if changed(plan)], count // 3),
+        "sweep": spread([plan for plan in swept if changed(plan)], count // 3),
         "front": spread([plan for plan in evolved if changed(plan) and plan not in swept], count // 3),
     }
     taken = {plan for plans in kinds.values() for plan in plans}
@@ -198,7 +198,7 @@ def alike(reference: dict[str, Array], maps: dict[str, Array]) -> dict[str, floa
     places = {"last map": deep[0], "last vector": deep[-1], "logits": OUTPUT}
     found = {}
     for name, similar in SIMILARITIES.items():
-        values = {tap: finite(similar(reference[tap], maps[tap])) for tap in reference}
+        values = {tap: similarity_of_finite(similar, reference[tap], maps[tap]) for tap in reference}
         found[f"{name}, mean over taps"] = float(np.mean(list(values.values())))
         found |= {f"{name}, {place}": values[tap] for place, tap in places.items()}
     return found
@@ -208,7 +208,7 @@ def by_count(reference: dict[str, Array], maps: dict[str, Array]) -> dict[str, d
     """The cosine over the first images, as the mean over the taps and at the logits alone."""
     found: dict[str, dict[int, float]] = {measure: {} for measure in COUNTED}
     for count in (count for count in COUNTS if count <= len(reference[OUTPUT])):
-        values = {tap: finite(cosine(reference[tap][:count], maps[tap][:count])) for tap in reference}
+        values = {tap: similarity_of_finite(cosine, reference[tap][:count], maps[tap][:count]) for tap in reference}
         for measure, value in zip(COUNTED, (float(np.mean(list(values.values()))), values[OUTPUT]), strict=True):
             found[measure][count] = value
     return found

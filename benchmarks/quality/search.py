@@ -1,11 +1,11 @@
-"""What the search is worth: the hypervolume of its front against plain samplers and against the Lagrangian seeds alone.
+"""What the search is worth: the hypervolume of its front against plain samplers and against plans without a search.
 
     python benchmarks/quality/search.py [--networks NAME...] [--rows ROW...] [--trials N] [--seeds N...]
-                                [--work DIR] [--models DIR] [--data DIR]
+                                        [--work DIR] [--models DIR] [--data DIR]
 
-The same images, table of options and trials for every row. The plain samplers start without seeds; `bred, no seeds` is
-this package's own without them; the sweep is every Lagrangian plan over the table, which takes as many trials as it has
-plans. Writes benchmarks/results/search.md after every row.
+Every row has the same images, option table and trials. The plain samplers have no initial plans, except where the row
+says so. The Lagrangian sweep alone is every Lagrangian plan over the table; it takes a trial for every plan. Writes
+benchmarks/results/search.md after every row.
 """
 
 from __future__ import annotations
@@ -24,24 +24,22 @@ from lrf_optuna.config import KEEP
 from lrf_optuna.errors import lookup
 from lrf_optuna.plans.front import Front, hypervolume_history
 from lrf_optuna.plans.plan import Candidate
-from lrf_optuna.scoring.option_table import OptionTable, plan_of
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.scoring.screening import drop_dominated_methods
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.loop import search_front
 
 NETWORKS = ("resnet20_cifar10", "vgg6_cifar10")
 CALIBRATION = 1024
-OURS, SWEEP, FIRST = "bred", "Lagrangian sweep alone", "first generation alone"
+OURS, SWEEP, FIRST = "surrogate", "Lagrangian sweep alone", "initial plans alone"
 ROWS = {
     OURS: {},
-    "bred, no seeds": {"seeded": False},
-    "nsga2, seeded": {"sampler": "nsga2"},
-    "nsga2": {"sampler": "nsga2", "seeded": False},
-    "nsga3": {"sampler": "nsga3", "seeded": False},
-    "tpe": {"sampler": "tpe", "seeded": False},
-    "random": {"sampler": "random", "seeded": False},
+    "surrogate, no initial plans": {"initial_plans": False},
+    "nsga2, initial plans": {"sampler": "nsga2"},
+    **{name: {"sampler": name, "initial_plans": False} for name in ("nsga2", "nsga3", "tpe", "random")},
 }
+POPULATION = 50
+"""Trials of the first generation: the default."""
 AT = (50, 100, 200, 300, 500, 1000)
 """Trials after which the hypervolume is shown."""
 
@@ -83,8 +81,8 @@ def searched(proxy: Proxy, table: OptionTable, trials: int, seed: int, options: 
 
 
 def swept(proxy: Proxy, table: OptionTable) -> dict[str, float]:
-    """How many plans the whole Lagrangian sweep has, and their hypervolume."""
-    plans = [plan_of(picks) for picks in lagrangian_sweep(drop_dominated_methods(table))]
+    """The number of plans of the whole Lagrangian sweep, and their hypervolume."""
+    plans = [table.decode(row) for row in lagrangian_sweep(table)]
     front = Front.of(Candidate(i, plan, proxy.costs(plan)) for i, plan in enumerate(plans))
     return {"plans": len(plans), "volume": front.volume}
 
@@ -94,14 +92,15 @@ def write(work: Path) -> None:
     rows = [json.loads(file.read_text()) for file in work.glob("*.json")]
     order = {name: i for i, name in enumerate(ROWS)}
     rows.sort(key=lambda row: (row["network"], order[row["row"]]))
-    shown = [n for n in AT if n <= max(row["trials"] for row in rows)]
+    most = max(row["trials"] for row in rows)
+    shown = [n for n in AT if n <= most] or [most]
     head = f"| network | search | seeds | {' | '.join(f'{n} trials' for n in shown)} | ours is |"
     lines = [head, "|" + "---|" * (4 + len(shown)), *(line for row in rows for line in lines_of(row, rows, shown))]
     publish("search", "\n".join([*lines, "", ABOUT]) + "\n")
 
 
 def lines_of(row: dict[str, Any], rows: list[dict[str, Any]], shown: list[int]) -> list[str]:
-    """A row of the table; below our own what its seeds and the whole sweep have."""
+    """A row of the table; below the own search, one for its initial plans and one for the whole sweep."""
     ours = next((r for r in rows if r["network"] == row["network"] and r["row"] == OURS), None)
     last = np.mean([volumes[-1] for volumes in row["volumes"]])
     cells = [f"{np.mean([volumes[min(n, len(volumes)) - 1] for volumes in row['volumes']]):.4f}" for n in shown]
@@ -109,7 +108,8 @@ def lines_of(row: dict[str, Any], rows: list[dict[str, Any]], shown: list[int]) 
     against = "" if row["row"] == OURS else f"{best / last:.2f} times"
     lines = [f"| {row['network']} | {row['row']} | {len(row['volumes'])} | {' | '.join(cells)} | {against} |"]
     if row["row"] == OURS:
-        alone = {FIRST: (50, np.mean([volumes[49] for volumes in row["volumes"]]))}
+        first = min(POPULATION, row["trials"])
+        alone = {FIRST: (first, np.mean([volumes[first - 1] for volumes in row["volumes"]]))}
         alone[SWEEP] = (row["sweep"]["plans"], row["sweep"]["volume"])
         for name, (plans, volume) in alone.items():
             gained = f"{(last - volume) / (1 - volume):.1%} of what it leaves"
@@ -119,8 +119,9 @@ def lines_of(row: dict[str, Any], rows: list[dict[str, Any]], shown: list[int]) 
 
 
 ABOUT = (
-    "Hypervolume of the front in loss, parameters and MACs below (1, 1, 1): the mean over the seeds. The last column: "
-    "how many times that of a row our own is, and of plans without a search the share of what is left that it gains."
+    "Hypervolume of the front in loss, parameters and MACs below (1, 1, 1): the mean over the seeds. The last column "
+    "is the ratio of our own to that of the row; for plans without a search, the share of the remaining volume that "
+    "our own gains over them."
 )
 
 if __name__ == "__main__":

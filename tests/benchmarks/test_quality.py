@@ -55,14 +55,14 @@ def test_a_table_in_readme_is_the_one_that_its_benchmark_wrote() -> None:
     assert {"kinds", "networks"} <= set(shown)
     for name in shown:
         found = tables.block(name).search(tables.README.read_text())
-        assert found[2].strip() == (tables.HERE / f"{name}.md").read_text().strip(), name
+        assert found[2].strip() == (tables.RESULTS / f"{name}.md").read_text().strip(), name
 
 
 def test_a_table_is_published_between_its_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = importlib.import_module("benchmarks.lib.tables")
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nbetween\n<!-- b -->\nother\n<!-- /b -->\n")
-    monkeypatch.setattr(tables, "HERE", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setattr(tables, "README", page)
     for _ in range(2):
         tables.publish("a", "| new |\n")
@@ -119,7 +119,7 @@ def test_the_points_of_a_row_are_a_front_of_its_methods(methods: ModuleType, net
     proxy = Proxy(net, images)
     proxy.methods = ("intact", "channel_svd", "svd")
     table = proxy.table(methods.KEEP)
-    points = methods.front(methods.search(proxy, table, trials=8, keeps=methods.KEEP))
+    points = methods.pareto_front(methods.search_front(proxy, table, trials=8))
     rows = methods.at_budgets(points, lambda plan: 0.5)
     assert len(rows) == len(methods.BUDGETS)
     for most, one in zip(methods.BUDGETS, rows, strict=True):
@@ -188,8 +188,8 @@ def test_plans_are_of_three_kinds_and_no_plan_is_there_twice(predicting: ModuleT
     assert len(set(plans)) == len(plans)
     assert all(predicting.changed(plan) for plan in plans)
     kinds = [kind for kind, _ in found]
-    assert set(kinds) == {"random", "seeded", "front"}
-    assert kinds.count("random") == kinds.count("seeded") == 6 >= kinds.count("front")
+    assert set(kinds) == {"random", "sweep", "front"}
+    assert kinds.count("random") == kinds.count("sweep") == 6 >= kinds.count("front")
     assert found == predicting.plans_of(proxy, table, 18, 60)
 
 
@@ -232,7 +232,7 @@ def ranked_plans(better: str) -> dict[str, Any]:
     for i in range(30):
         values = {name: float(rng.random()) for name in names} | {better: float(i)}
         counts = {measure: {str(n): float(i) for n in (16, 32, 64, 128)} for measure in names[:2]}
-        kind = ("random", "seeded", "front")[i % 3]
+        kind = ("random", "sweep", "front")[i % 3]
         true = {"accuracy": i / 30, "halves": [i / 30, i / 30]}
         rows.append({"kind": kind, "plan": {}, "values": values, "counts": counts} | true)
     return {"original": 0.5, "test": 2000, "rows": rows}
