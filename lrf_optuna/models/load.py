@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,11 @@ from lrf_optuna.data.sources import OpenShape, Pixels
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import write_whole
 from lrf_optuna.models.zoo import ZOO
+from lrf_optuna.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import keras
 
-FitProgress = Callable[[int, int, float], None]
-"""(epoch, epochs, accuracy on the training images in 0..1)."""
 ZOO_BATCH = 64
 """Images of a training step of a net of the zoo; the digits net reaches 98 % with it in eight epochs."""
 ZOO_RATE = 2e-3
@@ -46,15 +45,15 @@ def load_model(
     cache: Path | None = None,
     data: Data | None = None,
     seed: int = 0,
-    fit_progress: FitProgress | None = None,
+    progress: Progress = SILENT,
 ) -> keras.Model:
     """The trained network that `path` means: a .keras or .h5 file, zoo:NAME, keras:NAME or package.module:function.
 
-    A net of the zoo is trained on `data.train` and kept in the folder `cache`; `fit_progress` is called after every
-    epoch. Raises LrfError where the model is missing, unreadable or untrained.
+    A net of the zoo is trained on `data.train` and kept in the folder `cache`. Raises LrfError where the model is
+    missing, unreadable or untrained.
     """
     if path.startswith("zoo:"):
-        return from_zoo(path.removeprefix("zoo:"), cache, data, seed, fit_progress)
+        return from_zoo(path.removeprefix("zoo:"), cache, data, seed, progress)
     if path.startswith("keras:"):
         model = from_applications(path.removeprefix("keras:"))
     elif Path(path).suffix in (".keras", ".h5"):
@@ -160,9 +159,7 @@ def from_function(path: str) -> keras.Model:
     return model
 
 
-def from_zoo(
-    name: str, cache: Path | None, data: Data | None, seed: int, fit_progress: FitProgress | None
-) -> keras.Model:
+def from_zoo(name: str, cache: Path | None, data: Data | None, seed: int, progress: Progress) -> keras.Model:
     """A net from the cache if it was trained on the same images with the same seed, or else trained now."""
     build = lookup(ZOO, name, "net of the zoo")
     if data is None:
@@ -174,7 +171,7 @@ def from_zoo(
         if cached.name == identity:
             return cached
     model = build(seed, identity)
-    fit_classifier(model, data, seed, fit_progress)
+    fit_classifier(model, data, seed, progress)
     if file:
         write_whole(file, model.save)
     return model
@@ -186,7 +183,7 @@ def fingerprint(data: Data) -> int:
     return zlib.crc32(b"".join(seen))
 
 
-def fit_classifier(model: keras.Model, data: Data, seed: int, fit_progress: FitProgress | None) -> None:
+def fit_classifier(model: keras.Model, data: Data, seed: int, progress: Progress) -> None:
     """Train with Adam and a cosine schedule on the training images; `model` stays uncompiled."""
     import keras
 
@@ -197,13 +194,12 @@ def fit_classifier(model: keras.Model, data: Data, seed: int, fit_progress: FitP
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     rate = keras.optimizers.schedules.CosineDecay(ZOO_RATE, epochs * steps)
     trainer.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
-    report: dict[str, Any] = {}
-    if fit_progress:
-        after = lambda epoch, logs: fit_progress(epoch + 1, epochs, logs["accuracy"])  # noqa: E731
-        report["callbacks"] = [keras.callbacks.LambdaCallback(on_epoch_end=after)]
-    trainer.fit(
-        all_batches(data, epochs, seed), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0, **report
-    )
+    label = f"training zoo:{model.name.partition('_seed')[0]}"
+    with progress.task(label, epochs) as step:
+        show = lambda _, logs: step(1, note=f"{logs['accuracy']:.1%}")  # noqa: E731
+        shown = [keras.callbacks.LambdaCallback(on_epoch_end=show)]
+        images = all_batches(data, epochs, seed)
+        trainer.fit(images, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=shown)
 
 
 def all_batches(data: Data, epochs: int, seed: int) -> Iterator[tuple[Pixels, Pixels]]:

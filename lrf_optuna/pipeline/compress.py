@@ -11,9 +11,8 @@ from typing import Any
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec, name_for
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.files import digest
 from lrf_optuna.models.load import load_like
-from lrf_optuna.models.weights import weights_of
+from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.pipeline.inputs import DATA_OBJECT, MODEL_OBJECT
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result
@@ -45,8 +44,8 @@ def compress(
     x_val, y_val where there are any), or what `--data` takes. `preprocess`: keys of a study's [data] section (divide,
     mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes, True for the default, False for none. `force`:
     whether an untuned model may replace a tuned one. Further keywords are keys of [search]. Gives the smaller Keras
-    model and the `Result`; files are in `out`, else runs/`name`. Without `name` it is that of the model, with a digest
-    of its weights where the model is an object. Raises LrfError for whatever does not fit.
+    model and the `Result`; files are in `out`, else runs/`name`. The default `name` is the model's, with a
+    digest of the weights where the model is an object. Raises LrfError for whatever does not fit.
     """
     is_path = isinstance(model, (str, Path))
     with python_words():
@@ -79,7 +78,7 @@ def default_name(model: Any, spec: StudySpec) -> str:
         return name_for(spec.model.path, spec.data.path)
     if not hasattr(model, "weights"):
         raise LrfError(f"the model should be a Keras model, a file or a name, but got {type(model).__name__}")
-    return f"{name_for(model.name, DATA_OBJECT)}-{digest(*weights_of(model))[:6]}"
+    return f"{name_for(model.name, DATA_OBJECT)}-{weights_digest(model)[:6]}"
 
 
 @contextmanager

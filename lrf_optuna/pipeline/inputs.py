@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +14,7 @@ from lrf_optuna.models.load import describe_input, load_model
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import check_can_be_copied
 from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
-from lrf_optuna.progress import Progress, Step
+from lrf_optuna.progress import Progress
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
 
@@ -40,7 +39,7 @@ def load_inputs(
     if model is None and spec.model.path.startswith("zoo:"):
         data = dataset(spec, data)
         StudyStore.check(url, spec.name, data_identity(spec, data))  # before the net of other images is replaced
-        model = load_zoo_model(spec, folder, data, progress)
+        model = load_model(spec.model.path, cache=folder, data=data, seed=spec.search.seed, progress=progress)
     elif model is None and spec.model.path == MODEL_OBJECT:
         raise LrfError("the model of this study was a Python object: give model, or search again with a file")
     elif model is None:
@@ -74,17 +73,3 @@ def named_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
         what = f"lack {', '.join(missing)}" if missing else f"have unknown names: {', '.join(unknown)}"
         raise LrfError(f"the data {what}; they should be {', '.join(ARRAYS[:4])}, and {', '.join(ARRAYS[4:])} if any")
     return dict(data)
-
-
-def load_zoo_model(spec: StudySpec, folder: Path, data: Data, progress: Progress) -> Any:
-    """A small network of the zoo, trained on first use and stored in the run folder."""
-    path = spec.model.path
-    with ExitStack() as stack:
-        steps: list[Step] = []
-
-        def on_epoch(epoch: int, epochs: int, share: float) -> None:
-            if not steps:
-                steps.append(stack.enter_context(progress.task(f"training {path}", epochs)))
-            steps[0](1, note=f"{share:.1%}")
-
-        return load_model(path, cache=folder, data=data, seed=spec.search.seed, fit_progress=on_epoch)

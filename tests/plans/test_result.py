@@ -1,4 +1,4 @@
-"""result.json and plan.json say the same after a trip through the disk; broken ones are refused in one line."""
+"""result.json says the same after a trip through the disk; a broken one is refused in one line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import pytest
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import write_text
-from lrf_optuna.pipeline.run_folder import RunFolder, locate
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
 from lrf_optuna.plans.result import Evaluation, LayerResult, Result
-from lrf_optuna.storage.study import StudyStore
 
 CHOSEN = Candidate(17, Plan.of({"a": Choice("tucker2", (3, 5)), "b": Choice("intact")}), {"loss": 0.01, "params": 0.4})
 PARTS = [
@@ -41,12 +39,6 @@ def result(**changes: Any) -> Result:
         "model_digest": "abc",
     }
     return Result(**(whole | changes))
-
-
-def study_in(folder: Path, name: str = "digits", spec: StudySpec = SPEC) -> StudyStore:
-    return StudyStore.open(
-        RunFolder(folder).url, name, objectives=("loss", "params"), identity={}, spec=spec.model_dump_json()
-    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"built": None, "tuned": None}, {"layers": []}])
@@ -84,69 +76,3 @@ def test_a_broken_result_is_refused_in_one_line(tmp_path: Path, text: str) -> No
     with pytest.raises(LrfError, match="is not a result of lrf_optuna") as error:
         Result.read(tmp_path / "result.json")
     assert "\n" not in str(error.value)
-
-
-def test_a_choice_is_the_same_after_a_trip_through_the_disk(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "new folder").write_choice("digits", (CHOSEN, "the knee"))
-    assert RunFolder(tmp_path / "new folder").read_choice() == (CHOSEN, "the knee")
-    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["plan.json"]
-    assert json.loads((tmp_path / "new folder" / "plan.json").read_text())["study"] == "digits"
-
-
-def test_no_choice_is_none(tmp_path: Path) -> None:
-    assert RunFolder(tmp_path).read_choice() is None
-
-
-WHOLE = {"study": "s", "trial": 1, "costs": {"loss": 0.5}, "why": "w", "plan": {}}
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "7", "null", "{}", "\udcff"]
-    + [json.dumps({k: v for k, v in WHOLE.items() if k != gone}) for gone in ("trial", "costs", "why", "plan")]
-    + [json.dumps(WHOLE | {"trial": "x"}), json.dumps(WHOLE | {"costs": 3}), json.dumps(WHOLE | {"plan": [1]})],
-)
-def test_a_broken_choice_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "plan.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(LrfError, match=r"is not a choice of lrf_optuna|not a plan") as error:
-        RunFolder(tmp_path).read_choice()
-    assert "\n" not in str(error.value)
-
-
-def test_a_file_is_written_whole_over_an_older_one(tmp_path: Path) -> None:
-    for text in ("long " * 1000, "short"):
-        write_text(tmp_path / "a" / "b.txt", text)
-        assert (tmp_path / "a" / "b.txt").read_text() == text
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
-
-
-def test_a_study_is_found_by_its_name_by_its_folder_and_by_its_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    study_in(Path("runs/digits"))
-    study_in(Path("elsewhere"), "other", SPEC.model_copy(update={"name": "other"}))
-    url = RunFolder(Path("elsewhere")).url
-    cases = [
-        (locate("digits"), "digits", "runs/digits"),
-        (locate("runs/digits"), "digits", "runs/digits"),
-        (locate("elsewhere"), "other", "elsewhere"),
-        (locate("other", out=Path("elsewhere")), "other", "elsewhere"),
-        (locate("other", storage=url), "other", "runs/other"),
-    ]
-    for found, name, folder in cases:
-        assert (found.record.name, found.spec.name, found.folder.path) == (name, name, Path(folder))
-    assert cases[-1][0].spec.search.storage == url
-    assert cases[0][0].spec == SPEC
-
-
-def test_a_study_that_is_not_there_is_said_to_be_missing_and_nothing_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(LrfError, match=r"no study nowhere .*run it first"):
-        locate("nowhere")
-    assert list(tmp_path.iterdir()) == []
-    study_in(Path("runs/digits"))
-    with pytest.raises(LrfError, match=r"no study nowhere in .*; there is: digits"):
-        locate("nowhere", out=Path("runs/digits"))
