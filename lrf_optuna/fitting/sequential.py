@@ -32,8 +32,6 @@ from lrf_optuna.fitting.variable_projection import (
 )
 from lrf_optuna.plans.plan import Choice
 
-EFFORT = 3
-"""Times the steps that a fit in a search may take."""
 WIDE = 2048
 """Rows of a kernel above which only the last stage is solved for."""
 
@@ -56,10 +54,12 @@ def refit_chain(
     kernels: Kernels,
     pairs: Iterable[tuple[Array, Array]],
     pull: float,
+    effort: float,
 ) -> Kernels:
     """The stage kernels fitted to input rows and the outputs that they should give, which have groups as first axis.
 
-    `op` and `chain` are those of one group, `dense` and `kernels` those of all.
+    `op` and `chain` are of one group, `dense` and `kernels` of all groups. `effort`: times the steps that a fit in a
+    search may take.
     """
     groups, last = dense.shape[-1] // op.cout, chain.stages[-1]
     parts: list[Kernels] = list(zip(*(split_groups(kernel, groups) for kernel in kernels), strict=True))
@@ -72,7 +72,7 @@ def refit_chain(
             total.add(r if way is None else r @ way, goal)
     owns = split_groups(dense, groups)
     fitted = [
-        refit_all_stages(op, chain, own, part, total, pull)
+        refit_all_stages(op, chain, own, part, total, pull, effort)
         if narrow
         else (*part[:-1], total.solution(part[-1], 0.0, pull))
         for own, part, total in zip(owns, parts, sums, strict=True)
@@ -81,12 +81,12 @@ def refit_chain(
 
 
 def refit_all_stages(
-    op: Conv, chain: Chain, dense: Array, kernels: Kernels, sums: NormalEquations, pull: float
+    op: Conv, chain: Chain, dense: Array, kernels: Kernels, sums: NormalEquations, pull: float, effort: float
 ) -> Kernels:
     """The stages of one group, fitted to the kernel that would serve best in the layer's place."""
     moment = SecondMoment.of(op.window, sums.gram / sums.count)
     goal = moment.root(as_matrix(sums.solution(dense, moment.ridge * sums.count, pull)))
-    task = VariableProjection(chain, moment, goal, EFFORT)
+    task = VariableProjection(chain, moment, goal, effort)
     return balanced(chain, refine_stages(task, balanced(chain, (*kernels[:-1], task.solved(kernels)))))
 
 

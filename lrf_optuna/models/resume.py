@@ -27,18 +27,15 @@ ROOM = 2**30
 class ResumedForward:
     """What goes into layers of `network` for `batches` of images, in the `order` in which their kernels change.
 
-    When a layer is asked for, the kernels of those before it in the order have their last values.
+    `graph`: of the network, as `traced` gives it; without one every pass begins at the images. When a layer is asked
+    for, the kernels of those before it in the order have their last values.
     """
 
-    def __init__(self, network: ForwardPass, order: Iterable[str], batches: Sequence[Images]) -> None:
-        self.network, self.order = network, tuple(order)
-        self.graph = traced(network, batches[0])
-        self.take(batches)
-
-    def take(self, batches: Sequence[Images]) -> None:
-        """Begin anew with other images."""
-        self.batches = batches
-        self.begin: list[Any] = self.graph.images if self.graph else []
+    def __init__(
+        self, network: ForwardPass, graph: TracedPass | None, order: Iterable[str], batches: Sequence[Images] = ()
+    ) -> None:
+        self.network, self.graph, self.order, self.batches = network, graph, tuple(order), batches
+        self.begin: list[Any] = graph.images if graph else []
         self.held = [[tf.constant(leaf) for leaf in input_list(x)] for x in batches]
 
     def inputs(self, name: str, kernels: Mapping[str, Array]) -> Iterator[list[Array]]:
@@ -114,9 +111,18 @@ class TracedPass:
         taken = self.function.inputs[: len(specs)]
         self.images: list[Any] = taken[: len(leaves)]
         self.kernels = dict(zip(network.original_kernels, taken[len(leaves) :], strict=True))
+        self.parts: dict[tuple[str, ...], tuple[Any, list[str]]] = {}
+        """The parts that were cut so far, by the names of their first and last tensors."""
 
     def part(self, begin: Sequence[Any], wanted: Sequence[Any]) -> tuple[Any, list[str]]:
         """The function from the values of some tensors, and of the kernels of named layers, to those of the wanted."""
+        key = (*(tensor.name for tensor in begin), "to", *(tensor.name for tensor in wanted))
+        if key not in self.parts:
+            self.parts[key] = self.cut(begin, wanted)
+        return self.parts[key]
+
+    def cut(self, begin: Sequence[Any], wanted: Sequence[Any]) -> tuple[Any, list[str]]:
+        """A part of the graph as a function, which takes up to a second to make."""
         needed = self.sources(wanted, begin[0])
         names = [name for name, kernel in self.kernels.items() if kernel.name in needed]
         given = [*begin, *(self.kernels[name] for name in names)]
@@ -152,6 +158,6 @@ def traced(network: ForwardPass, x: Images) -> TracedPass | None:
     """The graph of a pass; None where a layer is no graph, such as one that asks Python what to do."""
     try:
         return TracedPass(network, x)
-    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as reason:
+    except (AttributeError, TypeError, ValueError, NotImplementedError, tf.errors.OpError) as reason:
         log.warning("passes begin anew for every layer: %r", reason)
         return None

@@ -24,7 +24,7 @@ from lrf_optuna.pipeline.identity import study_identity
 from lrf_optuna.pipeline.inputs import GivenData, load_inputs
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
-from lrf_optuna.plans.plan import Candidate
+from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_cache import cache_folder
@@ -33,8 +33,8 @@ from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import is_flat, search_front
 from lrf_optuna.search.workers import WorkerPool, WorkerTask
-from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation, considered, glanced
-from lrf_optuna.selection.choose import choose_point, tolerable
+from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
+from lrf_optuna.selection.choose import choose_point, loss_within_drop
 from lrf_optuna.selection.sequential_refit import PlanRefits, corrections_of
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import finetune
@@ -199,7 +199,7 @@ class Run:
         if drop is None or "loss" not in self.spec.search.objectives:
             return {}
         plans = enumerate(evenly_spaced(self.table, LADDER))
-        most = tolerable([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.accuracy, self.refits)
+        most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.refits)
         self.progress.say(f"a drop of {drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}
 
@@ -214,17 +214,7 @@ class Run:
         self, points: Sequence[Candidate], targets: Mapping[str, float], max_drop: float | None = None
     ) -> Reasoned:
         """One point off the front by its measured accuracy, and why."""
-        return choose_point(
-            points,
-            targets=targets,
-            max_drop=max_drop,
-            accuracy=self.accuracy,
-            built=self.refits,
-            glance=self.accuracy.glance,
-            considered=considered(self.accuracy),
-            glanced=glanced(self.accuracy),
-            progress=self.progress,
-        )
+        return choose_point(points, targets=targets, max_drop=max_drop, accuracy=self.refits, progress=self.progress)
 
     def finish(self, candidates: Sequence[Candidate], choice: Reasoned | None = None) -> Result:
         """Build and tune the given choice, or else the one that the specification asks for, and write all files.
@@ -260,7 +250,8 @@ class Run:
         else:
             with self.timed("build"):
                 model = build(self.model, self.proxy, plan, self.refits.of(plan))
-            result.built = self.evaluate("built", model, macs, final=not epochs)
+            measured = self.measured_in_choice(plan)
+            result.built = self.evaluate("built", model, macs, final=not epochs, measured=measured)
         if epochs:
             with self.timed("tune"):
                 seed = self.spec.search.seed
@@ -270,16 +261,31 @@ class Run:
             result.tuned = self.evaluate("tuned", model, macs, True, tuned.epochs)
         self.final_model, result.seconds = model, dict(self.seconds)
 
-    def evaluate(self, name: str, model: Any, macs: int, final: bool = False, epochs: int | None = None) -> Evaluation:
-        """The size and the accuracies of the network `name`; a `final` one is written as model.keras."""
+    def evaluate(
+        self,
+        name: str,
+        model: Any,
+        macs: int,
+        final: bool = False,
+        epochs: int | None = None,
+        measured: float | None = None,
+    ) -> Evaluation:
+        """The size and the accuracies of the network `name`; a `final` one is written as model.keras.
+
+        `measured`: its validation accuracy, where that is known.
+        """
         with self.timed("measure"), self.progress.task(f"accuracy, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)
             evaluator = Evaluator.of(model, self.data.preprocess)
-            val = evaluator.accuracy(self.data.val)
+            val = evaluator.accuracy(self.data.val) if measured is None else measured
             step(1)
             test = evaluator.accuracy(self.data.test)
             step(1)
         return Evaluation(int(model.count_params()), macs, val, test, file_bytes, epochs)
+
+    def measured_in_choice(self, plan: Plan) -> float | None:
+        """The validation accuracy of a plan as built, where points are compared on all validation images alone."""
+        return self.refits(plan) if self.accuracy.whole else None
 
     def new_result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
         """The result before anything is built."""
@@ -289,7 +295,7 @@ class Run:
             len({candidate.plan for candidate in candidates}),
             len(self.calibration),
             dict(self.seconds),
-            self.evaluate("original", self.model, self.inventory.macs),
+            self.evaluate("original", self.model, self.inventory.macs, measured=self.measured_in_choice(Plan(()))),
             chosen,
             why,
             layers=parts_of(self.inventory, chosen.plan),

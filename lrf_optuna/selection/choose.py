@@ -1,42 +1,65 @@
 """One point off the front, for a reason: within targets, within a drop of accuracy, or the knee.
 
-Where accuracies can be measured, a dozen points that are worth it are (more where that costs little, or where all of
-these lose much), and the most accurate one wins. Where those of the networks as they would be built can, the last word
-is among the best few of them.
+Where accuracies can be measured, points are compared by successive halving (Karnin et al. 2013): in every stage fewer
+points are measured more exactly. All are measured on the same images, and a point goes where it is clearly behind the
+best one: by two standard errors of the paired difference, as in McNemar's test. Of the others those go on whose logits
+are closest to the original's: among networks alike in size, the cosine on 128 images ranks accuracies better than the
+accuracy on 1,000 images does (Kendall's tau .80 and .67, benchmarks/results/proxy.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.front import size
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 
-DOZEN = 12
-"""Points of which the accuracy is measured, unless more are asked for."""
-BROKEN = 5
-"""Points of accuracy that a network within targets loses at least where others with more loss are looked at as well:
-on vgg6 at a tenth of its parameters one with 1.7 times the loss of the best was the most accurate."""
-GLANCED = 40
-"""Points of which as many as are left then are glanced at, unless fewer are asked for."""
-FINALISTS = 6
-"""Of those measured, of which the accuracy as built is measured: that takes a refit of all layers each."""
-BUILDS = 3
-"""Of points that only a build might bring within a drop, so many are built in either way of looking for them."""
-REACH = 4
-"""Where a drop is tolerated, networks as built are looked at up to so many times the loss that is good without."""
-DEAR = 2
-"""At the knee, what a share of accuracy lost counts, where a share of size counts 1."""
+SCORED, SKETCHED, BUILT = range(3)
+"""The stages: a network as it was scored, refitted to few images, and as it would be built; each on more images."""
+STAGE_LABELS = "points as scored", "points refitted to few images", "points as built"
 
-Measure = Callable[[Plan], float]
-"""Plan -> the share of validation images that its network gets right."""
-Away = Callable[[Candidate, float], float]
-"""A point and its drop -> how far it is from what is wanted."""
+
+class StagedAccuracy(Protocol):
+    """What measures plans for a choice."""
+
+    def right(self, plan: Plan, stage: int) -> NDArray[np.bool_]:
+        """Which validation images a plan's network gets right at a stage: `(n,)`, the same images for all plans."""
+
+    def closeness(self, plan: Plan, stage: int) -> float:
+        """How close the logits of a plan's network are to the original's at a stage: 1 where they are equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceSettings:
+    """How many points are measured, and what counts."""
+
+    scored: int = 12
+    """Points that are measured as they were scored: those with the least loss, or along the front."""
+    scored_if_broken: int = 40
+    """The same where all of the first lose much: on vgg6 at a tenth of its parameters a point with 1.7 times the least
+    loss was the most accurate."""
+    broken: float = 10
+    """Points of accuracy that count as much."""
+    sketched: int = 4
+    """Points that are refitted to few images."""
+    sketched_if_broken: int = 8
+    """The same where all lose much: a refit changes most there."""
+    standard_errors: float = 2
+    """A point goes where it is behind the best one by as many standard errors of their paired difference."""
+    weight_of_drop: float = 2
+    """At the knee, what a share of accuracy lost counts, where a share of size counts 1."""
+
+
+Ranking = Callable[[Sequence[Candidate], Sequence[float], int], list[Candidate]]
+"""Points, their drops in points of accuracy, and the stage that measured these -> the points that go on, in order."""
 
 
 def choose_point(
@@ -44,216 +67,173 @@ def choose_point(
     *,
     targets: Mapping[str, float] | None = None,
     max_drop: float | None = None,
-    accuracy: Measure | None = None,
-    built: Measure | None = None,
-    glance: Measure | None = None,
-    considered: int = DOZEN,
-    glanced: int = GLANCED,
+    accuracy: StagedAccuracy | None = None,
+    settings: ChoiceSettings = ChoiceSettings(),
     progress: Progress = SILENT,
 ) -> tuple[Candidate, str]:
     """One point off the front, and why.
 
-    With `targets` (cost -> most) the most accurate of those within them; with `max_drop` the smallest that loses no
-    more points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect network of
-    no size. Without `accuracy` the loss stands for it, but for no drop. `built`: the accuracy as built, which is never
-    less; it decides between the best few. `considered`: how many points are measured at most, unless there is a drop to
-    find. Where those within targets all lose much, so many more may be, the best by `glance`, a quicker measure, of
-    `glanced` in all. Raises LrfError where no point qualifies, with what there is, and for a drop without `accuracy`.
+    With `targets` (cost -> most) the most accurate of the points within them; with `max_drop` the smallest that loses
+    at most as many points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect
+    network of no size. Without `accuracy` the loss stands for it, but for no drop. Raises LrfError where no point
+    qualifies, with what there is, and for a drop without `accuracy`.
     """
     wanted = targets or {}
-    inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
     if not points:
         raise LrfError("the study has no finished trial to choose from: run it first")
+    inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
     if not inside:
-        raise LrfError(f"no point of the front meets {shown(wanted)}; {smallest(points, wanted)}")
+        raise LrfError(f"no point of the front meets {targets_text(wanted)}; {smallest_text(points, wanted)}")
     if accuracy is None and max_drop is not None:
-        raise LrfError(
-            f"{max_drop=:g} is of points of accuracy: give `accuracy`, a function plan -> share that is right"
-        )
+        raise LrfError(f"{max_drop=:g} is of points of accuracy: give `accuracy`, which measures plans")
     if accuracy is None:
         return by_loss(inside, wanted)
-    drops = AccuracyDrops(accuracy, built, progress, glance, considered, glanced)
+    contest = Contest(accuracy, settings, progress)
     if max_drop is not None:
-        return smallest_within_drop(inside, max_drop, drops)
-    return most_accurate(inside, wanted, drops) if targets else knee(inside, drops)
+        return smallest_within_drop(inside, max_drop, contest)
+    return most_accurate(inside, wanted, contest) if targets else knee(inside, contest)
 
 
-class AccuracyDrops:
-    """Candidate -> points of accuracy that it loses, as it was scored; `as_built` after the corrections of a build."""
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Points against each other and against the original, by accuracies measured in stages."""
 
-    def __init__(
-        self,
-        accuracy: Measure,
-        built: Measure | None = None,
-        progress: Progress = SILENT,
-        glance: Measure | None = None,
-        considered: int = DOZEN,
-        glanced: int = GLANCED,
-    ) -> None:
-        self.accuracy, self.built, self.progress, self.glance = accuracy, built, progress, glance
-        self.considered, self.glanced = considered, glanced if glance else 0
-        self.whole = accuracy(Plan(()))
+    accuracy: StagedAccuracy
+    settings: ChoiceSettings = ChoiceSettings()
+    progress: Progress = SILENT
 
-    def __call__(self, candidate: Candidate) -> float:
-        """Points of accuracy lost; fewer than none where the network is better than the original."""
-        return self.lost(self.accuracy(candidate.plan))
+    def drop(self, point: Candidate, stage: int) -> float:
+        """Points of accuracy that a point loses at a stage; fewer than none where it is better than the original."""
+        return drop_of(self.accuracy.right(Plan(()), stage), self.accuracy.right(point.plan, stage))
 
-    def as_built(self, candidate: Candidate) -> float:
-        """The same of the network that would be built; as it was scored where that cannot be measured."""
-        return self.lost((self.built or self.accuracy)(candidate.plan))
+    def best(self, points: Sequence[Candidate], ranking: Ranking) -> tuple[Candidate, float, int]:
+        """The point that a ranking has first at the last stage, its drop as built, and how many were measured."""
+        few, more = list(points[: self.settings.scored]), points[self.settings.scored : self.settings.scored_if_broken]
+        drops, most = self.drops(few, SCORED), self.settings.sketched
+        if min(drops) > self.settings.broken:
+            few, drops = [*few, *more], [*drops, *self.drops(more, SCORED)]
+            most = self.settings.sketched_if_broken
+        sketched = ranking(few, drops, SCORED)[:most]
+        found = ranking(sketched, self.drops(sketched, SKETCHED), SKETCHED)[0]
+        return found, self.drops([found], BUILT)[0], len(few)
 
-    def lost(self, share: float) -> float:
-        """Points between the original's accuracy and a share."""
-        return difference(self.whole, share)
-
-    def of(self, points: Sequence[Candidate], measure: Measure, whole: float, label: str) -> list[float]:
-        """The drops of several by a measure, in which the original has `whole`; shown as they come."""
+    def drops(self, points: Sequence[Candidate], stage: int) -> list[float]:
+        """The drops of points at a stage, shown as they come."""
         found = []
-        with self.progress.task(label, len(points)) as step:
+        with self.progress.task(STAGE_LABELS[stage], len(points)) as step:
             for point in points:
-                found.append(difference(whole, measure(point.plan)))
+                found.append(self.drop(point, stage))
                 step(1, note=f"{found[-1]:.2f} points lost")
         return found
 
-    def measured(self, points: Sequence[Candidate], away: Away) -> tuple[list[Candidate], list[float]]:
-        """The first of the points with their drops; where all of these lose much, the best of more at a glance, too."""
-        few, more = list(points[: self.considered]), points[self.considered : self.glanced]
-        drops = self.of(few, self.accuracy, self.whole, "accuracies")
-        if self.glance and more and min(drops) > BROKEN:
-            seen = self.of(more, self.glance, self.glance(Plan(())), "others at a glance")
-            others = [more[i] for i in sorted(nearest(more, seen, away)[: self.considered])]
-            few, drops = [*few, *others], [*drops, *self.of(others, self.accuracy, self.whole, "accuracies")]
-        return few, drops
+    def closest(self, points: Sequence[Candidate], drops: Sequence[float], stage: int) -> list[Candidate]:
+        """The points that are not clearly behind the most accurate one at a stage, the closest logits first."""
+        least = min(drops)
+        leader = self.accuracy.right(points[drops.index(least)].plan, stage)
 
-    def best(self, points: Sequence[Candidate], away: Away) -> tuple[Candidate, float, int]:
-        """The point that is least `away`, its drop as built, and of how many that were measured; of equals the first.
+        def may_be_best(i: int) -> bool:
+            differing = np.count_nonzero(self.accuracy.right(points[i].plan, stage) != leader)
+            error = 100 * sqrt(differing) / len(leader)
+            return drops[i] - self.settings.standard_errors * error <= least
 
-        As scored first, then the best few as built.
-        """
-        few, drops = self.measured(points, away)
-        count, order = len(few), nearest(few, drops, away)[:FINALISTS]
-        if self.built:
-            few = [few[i] for i in order]
-            drops = self.of(few, self.built, self.whole, "as built")
-            order = nearest(few, drops, away)
-        return few[order[0]], drops[order[0]], count
+        left = [point for i, point in enumerate(points) if may_be_best(i)]
+        return sorted(left, key=lambda point: -self.accuracy.closeness(point.plan, stage))
 
 
-def difference(whole: float, share: float) -> float:
-    """Points of accuracy between two shares."""
-    return round(100 * (whole - share), 6)  # 0.98 - 0.97 is a little above 0.01
-
-
-def nearest(points: Sequence[Candidate], drops: Sequence[float], away: Away) -> list[int]:
-    """The numbers of points with these drops, the least `away` first."""
-    found: list[int] = np.argsort([away(*pair) for pair in zip(points, drops, strict=True)], kind="stable").tolist()
-    return found
+def drop_of(original: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
+    """Points of accuracy between the original and another network."""
+    return 100 * (np.count_nonzero(original) - np.count_nonzero(right)) / len(right)
 
 
 def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[Candidate, str]:
     """The least loss within targets, else the knee."""
     if targets:
         best = min(points, key=loss)
-        return best, f"the least loss of the {len(points)} points within {shown(targets)}"
-    return min(points, key=distance), f"the knee of {len(points)} points: nearest to a perfect network of no size"
+        return best, f"the least loss of the {len(points)} points within {targets_text(targets)}"
+    return min(points, key=knee_distance), f"the knee of {len(points)} points: nearest to a perfect network of no size"
 
 
-def most_accurate(
-    points: Sequence[Candidate], targets: Mapping[str, float], drops: AccuracyDrops
-) -> tuple[Candidate, str]:
-    """The most accurate of the points with the least loss, as many as are measured; of equals the one with less."""
-    best, drop, count = drops.best(sorted(points, key=loss), lambda _, drop: drop)
-    return best, f"the most accurate of {count} points within {shown(targets)}: {lost(drop)}"
+def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], contest: Contest) -> tuple[Candidate, str]:
+    """The most accurate of the points with the least loss, as far as validation images tell; then by closeness."""
+    best, drop, count = contest.best(sorted(points, key=loss), contest.closest)
+    return best, f"the most accurate of {count} points within {targets_text(targets)}: {drop_text(drop)}"
 
 
-def knee(points: Sequence[Candidate], drops: AccuracyDrops) -> tuple[Candidate, str]:
-    """Of points along the front the nearest to a perfect network of no size, in accuracy and size."""
-    few, whole = along(points, drops.considered), max(drops.whole, 1e-9)
-    best, drop, count = drops.best(
-        few, lambda point, drop: sqrt((DEAR * max(drop, 0) / 100 / whole) ** 2 + size(point) ** 2)
+def knee(points: Sequence[Candidate], contest: Contest) -> tuple[Candidate, str]:
+    """The point along the front that is nearest to a perfect network of no size, in accuracy and size."""
+    whole = max(float(contest.accuracy.right(Plan(()), BUILT).mean()), 1e-9)
+    weight = contest.settings.weight_of_drop / 100 / whole
+
+    def nearest(few: Sequence[Candidate], drops: Sequence[float], _: int) -> list[Candidate]:
+        distances = [sqrt((weight * max(drop, 0)) ** 2 + size(p) ** 2) for p, drop in zip(few, drops, strict=True)]
+        return [few[i] for i in sorted(range(len(few)), key=distances.__getitem__)]
+
+    best, drop, count = contest.best(spread_by_size(points, contest.settings.scored), nearest)
+    return best, (
+        f"the knee of {count} points along the front: nearest to a perfect network of no size; {drop_text(drop)}"
     )
-    return best, f"the knee of {count} points along the front: nearest to a perfect network of no size; {lost(drop)}"
 
 
-def along(points: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Points along the front: in each of `count` stretches of sizes the one nearest to a perfect network of no size."""
+def spread_by_size(points: Sequence[Candidate], count: int) -> list[Candidate]:
+    """In each of `count` equal intervals of size the point nearest to a perfect network of no size, where any is."""
     sizes = [size(point) for point in points]
     edges = np.linspace(min(sizes), max(sizes), count + 1)[1:-1]
-    nearest: dict[int, Candidate] = {}
-    for point in sorted(points, key=distance):
-        nearest.setdefault(int(np.searchsorted(edges, size(point))), point)
-    return [nearest[stretch] for stretch in sorted(nearest)]
+    found: dict[int, Candidate] = {}
+    for point in sorted(points, key=knee_distance):
+        found.setdefault(int(np.searchsorted(edges, size(point))), point)
+    return [found[interval] for interval in sorted(found)]
 
 
-def smallest_within_drop(points: Sequence[Candidate], most: float, drops: AccuracyDrops) -> tuple[Candidate, str]:
-    """The smallest point whose drop is at most `most`, found by halving along the loss; as built where that is known.
+def smallest_within_drop(points: Sequence[Candidate], most: float, contest: Contest) -> tuple[Candidate, str]:
+    """The smallest point whose drop as built is at most `most`, among those up to the border that a sketch finds.
 
-    Of those that only a build might bring within, a few are built.
+    Where a sketch finds none within the drop, the point with the least loss is measured as built.
     """
     ordered = sorted(points, key=loss)
-    border, measured = bisect_drop(ordered, most, drops)
-    end = further(ordered, border, most, drops)
-    left = BUILDS if drops.built else 0
-    with drops.progress.task("accuracies", end) as step:
-        for place, candidate in enumerate(sorted(ordered[:end], key=size)):
-            found = drops(candidate)
-            if found > most and (left or candidate is ordered[end - 1]):
-                left -= 1
-                found = drops.as_built(candidate)
-            step(end - place if found <= most else 1, note=f"{found:.2f} points lost")
-            if found <= most:
-                why = f"the smallest point that loses at most {most:g} points of validation accuracy ({found:.2f})"
-                return candidate, why
-    least = min(measured, default=float("nan"))
+    border = count_within_drop(ordered, most, contest)
+    least = float("inf")
+    with contest.progress.task("points within the drop", max(border, 1)) as step:
+        for point in sorted(ordered[: max(border, 1)], key=size):
+            drop = contest.drop(point, SKETCHED) if border else 0.0
+            if drop <= most:
+                drop = contest.drop(point, BUILT)
+            step(1, note=f"{drop:.2f} points lost")
+            if drop <= most:
+                return (
+                    point,
+                    f"the smallest point that loses at most {most:g} points of validation accuracy ({drop:.2f})",
+                )
+            least = min(least, drop)
     raise LrfError(
         f"no point of the front loses at most {most:g} points of validation accuracy; the least is {least:.2f}"
     )
 
 
-def bisect_drop(
-    ordered: Sequence[Candidate], most: float, drop: Callable[[Candidate], float]
-) -> tuple[int, list[float]]:
-    """How many of the points, the least loss first, drop at most `most`, by halving; and the drops measured for it."""
-    low, high, measured = 0, len(ordered), []
+def count_within_drop(ordered: Sequence[Candidate], most: float, contest: Contest) -> int:
+    """How many of the points, the least loss first, drop at most `most` when refitted to few images; by bisection."""
+    low, high = 0, len(ordered)
     while low < high:
         middle = (low + high) // 2
-        measured.append(drop(ordered[middle]))
-        low, high = (middle + 1, high) if measured[-1] <= most else (low, middle)
-    return low, measured
+        within = contest.drop(ordered[middle], SKETCHED) <= most
+        low, high = (middle + 1, high) if within else (low, middle)
+    return low
 
 
-def further(ordered: Sequence[Candidate], border: int, most: float, drops: AccuracyDrops) -> int:
-    """How many of the points, the least loss first, drop at most `most` as built, where `border` do as scored.
-
-    Found by halving among a few of those with a loss within reach, so that `BUILDS` are built.
-    """
-    if not drops.built or border == len(ordered):
-        return border
-    reach = REACH * loss(ordered[border])
-    near = [i for i in range(border, len(ordered)) if loss(ordered[i]) <= reach]
-    few = near[:: -(-len(near) // (2**BUILDS - 1)) or 1]
-    count, _ = bisect_drop([ordered[i] for i in few], most, drops.as_built)
-    return few[count - 1] + 1 if count else border
-
-
-def tolerable(points: Sequence[Candidate], most: float, accuracy: Measure, built: Measure | None = None) -> float:
-    """The loss up to which points drop at most `most` points of accuracy: half way to the first that drops more.
-
-    With `built` it is the accuracy as built that may drop so much.
-    """
-    ordered, drops = sorted(points, key=loss), AccuracyDrops(accuracy, built)
-    border = further(ordered, bisect_drop(ordered, most, drops)[0], most, drops)
+def loss_within_drop(points: Sequence[Candidate], most: float, accuracy: StagedAccuracy) -> float:
+    """The loss up to which points drop at most `most` points of accuracy: half way to the first that drops more."""
+    ordered = sorted(points, key=loss)
+    border = count_within_drop(ordered, most, Contest(accuracy))
     losses = [0.0, *map(loss, ordered), 1.0]
     return (losses[border] + losses[border + 1]) / 2
 
 
 def loss(point: Candidate) -> float:
-    """The loss; where it is no objective, the larger network is taken for the better one."""
+    """The loss; where it is no objective, the larger network counts as the better one."""
     return point.costs.get("loss", -size(point))
 
 
-def distance(candidate: Candidate) -> float:
-    """How far a candidate is from a perfect network of no size.
+def knee_distance(candidate: Candidate) -> float:
+    """The distance of a candidate from a perfect network of no size.
 
     For unit vectors sqrt(2 (1 - cosine)) is their distance, so a loss counts as the distance of the feature maps; the
     other axis is the size.
@@ -261,17 +241,17 @@ def distance(candidate: Candidate) -> float:
     return sqrt(2 * max(0.0, candidate.costs.get("loss", 0.0)) + size(candidate) ** 2)
 
 
-def lost(drop: float) -> str:
-    """A drop as words."""
+def drop_text(drop: float) -> str:
+    """A drop in words."""
     return f"{drop:.2f} points of validation accuracy lost before tuning"
 
 
-def shown(targets: Mapping[str, float]) -> str:
-    """Targets as words."""
+def targets_text(targets: Mapping[str, float]) -> str:
+    """Targets in words."""
     return " and ".join(f"{cost} <= {most:g}" for cost, most in targets.items())
 
 
-def smallest(points: Sequence[Candidate], targets: Mapping[str, float]) -> str:
-    """What the front has instead of the targets."""
+def smallest_text(points: Sequence[Candidate], targets: Mapping[str, float]) -> str:
+    """The least costs that there are, in words."""
     least = {cost: min(p.costs[cost] for p in points) for cost in targets}
     return "the smallest on it: " + ", ".join(f"{cost} {value:.3f}" for cost, value in least.items())

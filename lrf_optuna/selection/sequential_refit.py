@@ -1,19 +1,20 @@
-"""What becomes of a plan without training: as it was scored, or refitted in layer order, whichever is more accurate.
+"""What becomes of a plan without training: as it was scored, or refitted in layer order, whichever is better.
 
-Both are measured on validation images, each with BatchNorm statistics re-estimated where that helps. Where these are
-few, and images that chains are fitted to are looked at as well, a refit has to bring the logits closer, too. No network
-is built for it: what is measured is what `build` then makes.
+The more accurate one on validation images is taken, and where these do not tell, the one with logits closer to the
+original's. It gets BatchNorm statistics that are re-estimated, where that helps. No network is built for it: what is
+measured is what `build` then makes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Kernels, split_groups
@@ -25,74 +26,91 @@ from lrf_optuna.fitting.patches import MOST_ROWS, split_by_group
 from lrf_optuna.fitting.sequential import call_patches, can_be_solved, group_chain, refit_chain
 from lrf_optuna.models.images import batches_within_memory
 from lrf_optuna.models.layer_kinds import read_maps
-from lrf_optuna.models.resume import ResumedForward
+from lrf_optuna.models.resume import ResumedForward, TracedPass, traced
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import nbytes, put_if_fits
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.accuracy import Accuracy
-
-PULL = 0.2
-"""Weight of staying with the original's kernel: what served ResNet-20 best."""
-MOST_MACS = 1e13
-"""Multiply-accumulates spent on it at most: fewer images where layers are many and large."""
-FEWEST = 64
-
-Fitted = dict[str, Kernels]
-"""Site -> stage kernels."""
-
-
-def refit_sequentially(
-    proxy: Proxy,
-    plan: Plan,
-    kernels: Fitted,
-    images: Array,
-    progress: Progress = SILENT,
-    pull: float = PULL,
-) -> Fitted:
-    """The same chains (site -> stage kernels) refitted layer after layer.
-
-    `images`: preprocessed, `(n, H, W, C)`; `pull`: the weight of staying with the original's kernel.
-    """
-    chosen = {name: choice for name, choice in plan if choice != INTACT}
-    sites = {name: site for name, site in proxy.sites.items() if name in chosen and can_be_solved(site, chosen[name])}
-    following, layers = ResumedForward(proxy.network, sites, [images[:1]]), proxy.network.layers
-    macs = {name: site.macs(Chain((site.op,))) for name, site in proxy.sites.items()}
-    work = sum(macs.values()) + following.work(macs)
-    images = images[: int(np.clip(MOST_MACS / max(1, work), FEWEST, len(images)))]
-    positions = max(1, MOST_ROWS // (2 * len(images)))
-    batches = batches_within_memory(images, proxy.sites.values())
-    fitted, whole = dict(kernels), proxy.dense_kernels(plan)
-    with proxy.single_blas_thread(), progress.task("refit in order", len(batches) + len(sites)) as step:
-        goals: dict[str, list[Array]] = {name: [] for name in sites}
-        for turn, x in enumerate(batches):
-            for name, maps in proxy.inputs(x, names=list(sites)).items():
-                own = split_groups(proxy.kernels.originals[name], sites[name].op.groups)
-                rows = split_by_group(call_patches(maps, sites[name], positions, turn), sites[name].op)
-                goals[name].append(np.stack([r @ as_matrix(part) for r, part in zip(rows, own, strict=True)]))
-            step(1)
-        following.take(batches)
-        for name, site in sites.items():
-            heard = ([read_maps(layers[name], maps) for maps in calls] for calls in following.inputs(name, whole))
-            patched = (
-                split_by_group(call_patches(maps, site, positions, turn), site.op) for turn, maps in enumerate(heard)
-            )
-            pairs = zip(patched, goals.pop(name), strict=True)
-            chain = group_chain(site, chosen[name])
-            fitted[name] = refit_chain(site.op.part, chain, proxy.kernels.originals[name], fitted[name], pairs, pull)
-            whole[name] = proxy.to_keras_layout(name, compose(site.op, chosen[name], fitted[name]))
-            step(1)
-    return fitted
-
+from lrf_optuna.selection.accuracy import Accuracy, Statistics, UnbuiltNetwork
+from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
 
 log = logging.getLogger(__name__)
-MEMORY = 2**29
-"""Bytes of stage kernels that are kept."""
-PULLS = PULL, 1.0, 3.0
-"""Of a refit, one after the other as long as logits come closer: ResNet-20 did best with the first, vgg6, and
-MobileNet fitted to few images, with the others."""
-FURTHER = 1.5
-"""Times the loss of the plans that a pull was found for, from which on it is looked for again."""
+Fitted = Mapping[str, Kernels]
+"""Site -> stage kernels."""
+REMEMBERED_BYTES = 2**29
+"""Bytes of stage kernels that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefitSettings:
+    """How chains are refitted in layer order."""
+
+    images: int = 1024
+    """Images that chains are refitted to at most."""
+    rows: int = MOST_ROWS // 2
+    """Input patches of a site over all images at most."""
+    effort: float = 3
+    """Times the steps that a fit in a search may take."""
+    most_macs: float = 1e13
+    """Multiply-accumulates of a refit's passes at most: fewer images where layers are many and large."""
+    fewest_images: int = 64
+    """Images that a refit has in any case."""
+
+
+class SequentialRefit:
+    """A plan and its stage kernels -> the stage kernels refitted layer after layer, on the same images for all plans.
+
+    `images`: preprocessed, `(n, H, W, C)`; `graph`: of the network, by `traced`. The original's outputs are gathered
+    once, for all plans. A refit depends on the plan, its kernels, the images and the settings alone.
+    """
+
+    def __init__(
+        self, proxy: Proxy, images: Array, graph: TracedPass | None, settings: RefitSettings = RefitSettings()
+    ) -> None:
+        self.proxy, self.graph, self.settings = proxy, graph, settings
+        macs = {name: site.macs(Chain((site.op,))) for name, site in proxy.sites.items()}
+        work = sum(macs.values()) + ResumedForward(proxy.network, graph, proxy.sites).work(macs)
+        most = int(np.clip(settings.most_macs / max(1, work), settings.fewest_images, settings.images))
+        self.positions = max(1, settings.rows // min(most, len(images)))
+        self.batches = batches_within_memory(images[:most], proxy.sites.values())
+
+    @cached_property
+    def goals(self) -> dict[str, list[Array]]:
+        """Site -> batch by batch the original's outputs at the positions that a refit sees, `(groups, n, cout)`."""
+        goals: dict[str, list[Array]] = {name: [] for name in self.proxy.sites}
+        for turn, x in enumerate(self.batches):
+            for name, calls in self.proxy.inputs(x).items():
+                own = split_groups(self.proxy.kernels.originals[name], self.proxy.sites[name].op.groups)
+                rows = self.rows(name, calls, turn)
+                goals[name].append(np.stack([r @ as_matrix(part) for r, part in zip(rows, own, strict=True)]))
+        return goals
+
+    def rows(self, name: str, calls: list[Array], turn: int) -> Array:
+        """Input patches of all calls of a site in the batch number `turn`, `(groups, n, window x cin)`."""
+        site = self.proxy.sites[name]
+        return split_by_group(call_patches(calls, site, self.positions, turn), site.op)
+
+    def __call__(self, plan: Plan, kernels: Fitted, pull: float, progress: Progress = SILENT) -> Fitted:
+        """The stage kernels of a plan, refitted at the sites whose last stage is small enough to be solved for.
+
+        `pull`: the weight of staying with the original's kernel.
+        """
+        proxy, chosen = self.proxy, {name: choice for name, choice in plan if choice != INTACT}
+        order = [name for name in proxy.sites if name in chosen and can_be_solved(proxy.sites[name], chosen[name])]
+        resumed = ResumedForward(proxy.network, self.graph, order, self.batches)
+        fitted, whole = dict(kernels), proxy.dense_kernels(plan)
+        with proxy.single_blas_thread(), progress.task("refit in order", len(order)) as step:
+            for name in order:
+                site, layer = proxy.sites[name], proxy.network.layers[name]
+                heard = ([read_maps(layer, maps) for maps in calls] for calls in resumed.inputs(name, whole))
+                patched = (self.rows(name, calls, turn) for turn, calls in enumerate(heard))
+                pairs = zip(patched, self.goals[name], strict=True)
+                chain, own = group_chain(site, chosen[name]), proxy.kernels.originals[name]
+                how = pull, self.settings.effort
+                fitted[name] = refit_chain(site.op.part, chain, own, fitted[name], pairs, *how)
+                whole[name] = proxy.to_keras_layout(name, compose(site.op, chosen[name], fitted[name]))
+                step(1)
+        return fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +122,7 @@ class RefitResult:
     """
 
     stages: Fitted
-    statistics: list[Any] | None
+    statistics: Statistics
     accuracy: float
     closeness: float
     refitted: bool
@@ -115,85 +133,159 @@ class RefitResult:
         return sum(map(nbytes, self.stages.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """How exactly plans are measured at the stages of a choice."""
+
+    scored_images: int = 500
+    """Validation images for plans as they were scored: enough to tell networks that lose much."""
+    sketched_images: int = 1000
+    """The same for plans that were refitted to few images."""
+    sketch: RefitSettings = RefitSettings(images=256, rows=MOST_ROWS // 4, effort=1, most_macs=2.5e12)
+    """The refit to few images."""
+    refit: RefitSettings = RefitSettings()
+    """The refit that is built."""
+    pulls: tuple[float, ...] = (0.2, 1.0, 3.0)
+    """Weights of staying with the original's kernel, tried on few images as long as the logits come closer. The first
+    is best at small budgets (vgg6 at 10 %: cosine .818, .812, .790); vgg6 at 30 % and MobileNet need more."""
+    standard_errors: float = 2
+    """Of two networks the more accurate one is taken where it is ahead by as many standard errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What was measured of a network: which validation images it gets right, and how close its logits are."""
+
+    right: NDArray[np.bool_]
+    closeness: float
+
+
 @dataclass
 class PlanRefits:
-    """Plan -> its accuracy as it would be built, remembered by plan; `of` gives what that is, the latest remembered.
+    """Plan -> its accuracy as it would be built; `of` gives its kernels, and `right` measures it for a choice.
 
     `judge` measures; `images`: gives preprocessed images `(n, H, W, C)` that chains are refitted to; `seen`: whether
-    the judge's images may be among these, so that a refit looks better on them than it is.
+    the judge's images may be among these, so that a refit looks better on them than it is. A result depends on the
+    plan alone, not on the plans before it: after the memory of kernels is full, a plan gets the same kernels again.
     """
 
     judge: Accuracy
     images: Callable[[], Array]
     progress: Progress = SILENT
     seen: bool = False
-    known: dict[Plan, float] = field(default_factory=dict)
-    pull: float = PULL
-    found_at: float = 0.0
-    """The largest loss of a plan that the pull was looked for with."""
+    settings: StageSettings = StageSettings()
+    known: dict[tuple[Plan, int], StageResult] = field(default_factory=dict)
+    """What was measured of a plan at a stage."""
     latest: LRUCache[Plan, RefitResult] = field(
-        default_factory=lambda: LRUCache(MEMORY, getsizeof=lambda one: one.nbytes)
+        default_factory=lambda: LRUCache(REMEMBERED_BYTES, getsizeof=lambda one: one.nbytes)
     )
 
     def __call__(self, plan: Plan) -> float:
-        """The accuracy of a plan as it would be built: never less than as it was scored."""
-        if plan not in self.known:
-            self.known[plan] = self.of(plan).accuracy
-        return self.known[plan]
+        """The accuracy of a plan as it would be built."""
+        return float(self.right(plan, BUILT).mean())
+
+    def right(self, plan: Plan, stage: int) -> NDArray[np.bool_]:
+        """Which validation images a plan's network gets right at a stage of `choose_point`."""
+        if not changes(plan):
+            return self.judge.right(self.judge.original, self.count(stage))
+        return self.at_stage(plan, stage).right
+
+    def closeness(self, plan: Plan, stage: int) -> float:
+        """The cosine of a plan's logits at a stage with the original's, on the images that score plans."""
+        return self.at_stage(plan, stage).closeness if changes(plan) else 1.0
+
+    def count(self, stage: int) -> int:
+        """Validation images of a stage."""
+        return (self.settings.scored_images, self.settings.sketched_images, len(self.judge.labels))[stage]
+
+    def at_stage(self, plan: Plan, stage: int) -> StageResult:
+        """What is measured of a plan at a stage; before the last one BatchNorm statistics are the original's."""
+        if (plan, stage) not in self.known:
+            proxy = self.judge.proxy
+            if stage == BUILT:
+                self.of(plan)
+            elif stage == SCORED:
+                self.known[plan, stage] = self.measured(proxy.dense_kernels(plan), self.count(stage))
+            else:
+                kernels = self.sketched(plan, self.settings.pulls[0])
+                self.known[plan, stage] = self.measured(kernels, self.count(stage))
+        return self.known[plan, stage]
+
+    def sketched(self, plan: Plan, pull: float) -> dict[str, Array]:
+        """What the kernels of a plan compose to, refitted to few images."""
+        proxy = self.judge.proxy
+        return composed(proxy, plan, self.sketch(plan, stage_kernels(proxy, plan), pull))
+
+    def pull(self, plan: Plan) -> float:
+        """The pull that brings the logits of a plan refitted to few images closest to the original's."""
+        first, *others = self.settings.pulls
+        best, closest = first, self.closeness(plan, SKETCHED)
+        for pull in others:
+            closeness = self.judge.closeness(self.sketched(plan, pull), None)
+            if closeness <= closest:
+                break
+            best, closest = pull, closeness
+        return best
+
+    def measured(self, kernels: Mapping[str, Array], count: int, statistics: Statistics = None) -> StageResult:
+        """What `count` validation images and the images that score plans say of a network."""
+        right = self.judge.right(UnbuiltNetwork(lambda: kernels, statistics), count)
+        return StageResult(right, self.judge.closeness(kernels, statistics))
 
     def of(self, plan: Plan) -> RefitResult:
-        """The better one of a plan's two networks; of equals the one whose logits are closer to the original's."""
+        """The better one of a plan's two networks, with the BatchNorm statistics that help it."""
         if plan in self.latest:
             return self.latest[plan]
-        best = scored = self.scored(plan)
-        if any(choice != INTACT for _, choice in plan):
-            refitted = self.refitted(plan, scored)
-            best = refitted if self.improves(refitted, scored) else scored
-            for one in (scored, refitted):
-                log.info("refitted %s: accuracy %.4f, cosine %.5f", one.refitted, one.accuracy, one.closeness)
+        proxy, stages = self.judge.proxy, stage_kernels(self.judge.proxy, plan)
+        kernels, refitted = proxy.dense_kernels(plan), False
+        if changes(plan):
+            fitted = self.refit(plan, stages, self.pull(plan), self.progress)
+            other = composed(proxy, plan, fitted)
+            refitted = self.improves(self.measured(other, self.count(SCORED)), self.at_stage(plan, SCORED))
+            stages, kernels = (fitted, other) if refitted else (stages, kernels)
+        statistics = self.judge.statistics(kernels)
+        found = self.measured(kernels, self.count(BUILT), statistics)
+        self.known[plan, BUILT] = found
+        best = RefitResult(stages, statistics, float(found.right.mean()), found.closeness, refitted)
+        log.info("refitted %s: accuracy %.4f, cosine %.5f", refitted, best.accuracy, best.closeness)
         put_if_fits(self.latest, plan, best)
         return best
 
-    def improves(self, refitted: RefitResult, scored: RefitResult) -> bool:
-        """Whether a refit is more accurate, or equally and with closer logits.
+    def improves(self, refitted: StageResult, scored: StageResult) -> bool:
+        """Whether a refit is clearly more accurate, or not clearly less and with logits closer to the original's.
 
-        Where the judge's images are `seen` the logits have to be closer in any case: those are of images not fitted to.
+        Where the judge's images are `seen` the logits have to be closer in any case: these are of other images.
         """
-        if self.seen and refitted.closeness <= scored.closeness:
-            return False
-        return (refitted.accuracy, refitted.closeness) > (scored.accuracy, scored.closeness)
+        gain = np.count_nonzero(refitted.right) - np.count_nonzero(scored.right)
+        differing = np.count_nonzero(refitted.right != scored.right)
+        clear = abs(gain) > self.settings.standard_errors * np.sqrt(differing)
+        closer = refitted.closeness > scored.closeness
+        return bool(closer and (gain > 0 or not clear)) or bool(clear and gain > 0 and not self.seen)
 
-    def scored(self, plan: Plan) -> RefitResult:
-        """A plan's network as it was scored: the judge measures it once."""
-        proxy, accuracy = self.judge.proxy, self.judge(plan)
-        statistics = self.judge.estimates[plan]
-        closeness = self.judge.alike(proxy.dense_kernels(plan), statistics)
-        stages = {site: proxy.kernels.stages(site, choice) for site, choice in plan}
-        return RefitResult(stages, statistics, accuracy, closeness, refitted=False)
+    @cached_property
+    def graph(self) -> TracedPass | None:
+        """The network's graph, which all refits share."""
+        return traced(self.judge.proxy.network, self.images()[:1])
 
-    def refitted(self, plan: Plan, scored: RefitResult) -> RefitResult:
-        """The same with its chains refitted in layer order, by the pull that suits the network."""
-        lost = 1 - scored.closeness
-        if lost <= FURTHER * self.found_at:
-            return self.pulled(plan, scored.stages, self.pull)
-        self.found_at = lost
-        best = self.pulled(plan, scored.stages, PULLS[0])
-        self.pull = PULLS[0]
-        for pull in PULLS[1:]:
-            other = self.pulled(plan, scored.stages, pull)
-            if other.closeness <= best.closeness:
-                break
-            best, self.pull = other, pull
-        log.info("refits are pulled to the original's kernels by %g", self.pull)
-        return best
+    @cached_property
+    def sketch(self) -> SequentialRefit:
+        """The refit to few images."""
+        return SequentialRefit(self.judge.proxy, self.images(), self.graph, self.settings.sketch)
 
-    def pulled(self, plan: Plan, scored: Fitted, pull: float) -> RefitResult:
-        """A refit, by a pull."""
-        stages = refit_sequentially(self.judge.proxy, plan, scored, self.images(), self.progress, pull)
-        kernels = composed(self.judge.proxy, plan, stages)
-        statistics = self.judge.statistics(kernels)
-        accuracy = self.judge.right(self.judge.labelled, kernels, statistics)
-        return RefitResult(stages, statistics, accuracy, self.judge.alike(kernels, statistics), refitted=True)
+    @cached_property
+    def refit(self) -> SequentialRefit:
+        """The refit that is built."""
+        return SequentialRefit(self.judge.proxy, self.images(), self.graph, self.settings.refit)
+
+
+def changes(plan: Plan) -> bool:
+    """Whether a plan changes any site."""
+    return any(choice != INTACT for _, choice in plan)
+
+
+def stage_kernels(proxy: Proxy, plan: Plan) -> Fitted:
+    """Site -> stage kernels as the plan was scored with them."""
+    return {site: proxy.kernels.stages(site, choice) for site, choice in plan}
 
 
 def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:

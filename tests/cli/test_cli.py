@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from lrf_optuna.cli.app import app
 from lrf_optuna.plans.plan import Plan
-from lrf_optuna.selection.accuracy import MANY
+from lrf_optuna.selection.choose import ChoiceSettings
 
 if TYPE_CHECKING:
     from click.testing import Result as Outcome
@@ -601,7 +601,8 @@ def test_select_takes_the_most_accurate_within_a_target_and_says_what_it_loses(s
     printed = done("select", "net", "--target", "params=0.9")
     within = [point for point in points if point["params"] <= 0.9]
     assert kept(study)["trial"] in {point["trial"] for point in within}
-    assert kept(study)["why"].startswith(f"the most accurate of {min(MANY, len(within))} points within")
+    counts = {min(most, len(within)) for most in (ChoiceSettings().scored, ChoiceSettings().scored_if_broken)}
+    assert kept(study)["why"].startswith(tuple(f"the most accurate of {count} points within" for count in counts))
     assert kept(study)["why"] in printed
     assert "points of validation accuracy lost before tuning" in printed
 

@@ -28,8 +28,7 @@ from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.front import pareto_front, size
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import Result
-from lrf_optuna.selection.accuracy import considered
-from lrf_optuna.selection.choose import FINALISTS, AccuracyDrops
+from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED, STAGE_LABELS, ChoiceSettings, Contest
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
@@ -215,7 +214,7 @@ def test_a_drop_takes_a_point_that_loses_no_more_on_validation_and_the_smaller_t
         asked = Run.open(spec.override({"search.max_drop": most}), tmp_path)
         asked.proxy = work.proxy
         chosen, why = asked.choose(points)
-        assert AccuracyDrops(work.accuracy, asked.refits).as_built(chosen) <= most
+        assert Contest(asked.refits).drop(chosen, BUILT) <= most
         assert f"at most {most:g} points of validation accuracy" in why
         sizes.append(size(chosen))
     assert sizes == sorted(sizes, reverse=True)
@@ -237,7 +236,7 @@ def test_a_drop_is_that_of_the_model_as_it_is_scored_with_its_statistics(
             work.proxy.scored.reference["logits"],
         )
         lost = accuracy(work.model, digits, digits.val) - accuracy(small, digits, digits.val)
-        assert AccuracyDrops(work.accuracy)(chosen) == pytest.approx(100 * lost, abs=1e-6)
+        assert work.accuracy(Plan(())) - work.accuracy(chosen.plan) == pytest.approx(lost, abs=1e-8)
 
 
 def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(spec: StudySpec, tmp_path: Path) -> None:
@@ -246,15 +245,13 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
     points = pareto_front(work.search())
     chosen, why = work.choose(points)
     inside = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])
-    within = inside[: considered(work.accuracy)]
-    few = sorted(within, key=lambda point: -work.accuracy(point.plan))[:FINALISTS]
-    assert work.refits(chosen.plan) == max(work.refits(point.plan) for point in few)
-    assert set(work.refits.known) == {point.plan for point in few}
-    assert work.refits(chosen.plan) >= max(work.accuracy(point.plan) for point in within)
-    assert chosen in within
-    assert why.startswith(f"the most accurate of {len(within)} points")
-    assert "accuracies" in heard.labels
-    assert set(work.accuracy.known) == {Plan(()), *(point.plan for point in within)}
+    stages = [{plan for plan, at in work.refits.known if at == stage} for stage in (SCORED, SKETCHED, BUILT)]
+    settings = ChoiceSettings()
+    assert {point.plan for point in inside[: settings.scored]} <= stages[SCORED] <= {point.plan for point in inside}
+    assert stages[BUILT] == {chosen.plan} <= stages[SKETCHED] <= stages[SCORED]
+    assert len(stages[SKETCHED]) <= settings.sketched_if_broken
+    assert why.startswith(f"the most accurate of {len(stages[SCORED])} points")
+    assert set(STAGE_LABELS) <= set(heard.labels)
     for trial in trials(tmp_path):
         assert trial.constraints["params"] == pytest.approx(trial.values[1] - 0.6)
 
@@ -265,7 +262,7 @@ def test_by_the_loss_no_accuracy_is_measured(spec: StudySpec, tmp_path: Path) ->
     _, why = work.choose(pareto_front(work.search()))
     assert why.startswith("the knee of")
     assert "lost" not in why
-    assert "accuracies" not in heard.labels
+    assert STAGE_LABELS[SCORED] not in heard.labels
     assert "accuracy" not in vars(work)
 
 
@@ -565,7 +562,7 @@ def test_a_point_is_chosen_again_only_where_something_else_is_asked(spec: StudyS
     for change in ({}, {"search_by": "loss"}, {}, {"search_targets": {"params": 0.9}}, {"search_trials": 7}):
         heard = Heard()
         ran(spec, tmp_path, heard, **({"search_trials": 6} | change))
-        measured.append("accuracies" in heard.labels)
+        measured.append(STAGE_LABELS[SCORED] in heard.labels)
     assert measured == [False, False, True, True, True]
 
 
@@ -579,7 +576,7 @@ def test_a_point_that_was_selected_in_between_does_not_make_a_run_measure_again(
     assert RunFolder(tmp_path).read_choice() == (other, "by hand")
     heard = Heard()
     again = ran(spec, tmp_path, heard, search_trials=6)
-    assert "accuracies" not in heard.labels
+    assert STAGE_LABELS[SCORED] not in heard.labels
     assert (again.chosen, again.why) == (first.chosen, first.why)
     assert RunFolder(tmp_path).read_choice() == (first.chosen, first.why)
 
@@ -594,7 +591,7 @@ def test_what_a_run_chose_of_another_study_is_not_taken_over(
     (tmp_path / "plan.json").write_text(json.dumps(kept))
     heard = Heard()
     assert ran(spec, tmp_path, heard, search_trials=6).chosen == first.chosen
-    assert "accuracies" in heard.labels
+    assert STAGE_LABELS[SCORED] in heard.labels
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"run": 1}', '{"run": {"request": 1}}'])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from pipeline.test_build import deep_net, pictures
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.models import resume as room
 from lrf_optuna.models.forward import ForwardPass
-from lrf_optuna.models.resume import ResumedForward
+from lrf_optuna.models.resume import ResumedForward, traced
 
 
 def convolution(name: str, width: int = 8) -> Any:
@@ -81,6 +81,11 @@ def network(model: Any) -> tuple[ForwardPass, list[Any]]:
     ]
 
 
+def resumed(net: ForwardPass, batches: list[Any], order: Iterable[str] | None = None) -> ResumedForward:
+    """Passes over the layers in an order, which is the order of the network where none is given."""
+    return ResumedForward(net, traced(net, batches[0]), order or net.layers, batches)
+
+
 def changed(net: ForwardPass, following: ResumedForward) -> Iterator[tuple[str, list[Any], list[Any]]]:
     """Layer by layer what is heard by whole passes and by following ones, while kernels change."""
     rng, kernels = np.random.default_rng(0), dict[str, Array]()
@@ -96,7 +101,7 @@ def test_it_hears_what_whole_passes_hear_and_goes_on_where_it_can(kind: str) -> 
     keras.utils.set_random_seed(0)
     make, joins = NETS[kind]
     net, batches = network(make())
-    following, begins = ResumedForward(net, net.layers, batches), set[str]()
+    following, begins = resumed(net, batches), set[str]()
     assert following.graph
     images = {image.name for image in following.graph.images}
     for name, whole, heard in changed(net, following):
@@ -111,38 +116,53 @@ def test_it_hears_what_whole_passes_hear_and_goes_on_where_it_can(kind: str) -> 
 def test_layers_in_another_order_than_they_run_are_heard_right_too() -> None:
     keras.utils.set_random_seed(0)
     net, batches = network(deep_net())
-    for _, whole, heard in changed(net, ResumedForward(net, list(net.layers)[::-1], batches)):
+    for _, whole, heard in changed(net, resumed(net, batches, list(net.layers)[::-1])):
         np.testing.assert_allclose(np.concatenate([c[0] for c in heard]), np.concatenate([c[0] for c in whole]), 1e-4)
 
 
 def test_maps_that_would_take_too_much_memory_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "ROOM", 24 * 10 * 10 * 16 * 4 - 1)
     net, batches = network(deep_net())
-    following = ResumedForward(net, net.layers, batches)
+    following = resumed(net, batches)
     shapes = {name: following.begin[0].shape[1:] for name, _, _ in changed(net, following)}
     assert shapes["grouped"] == shapes["strided"] == (10, 10, 3), "of the images"
     assert shapes["last"] == (5, 5, 24)
 
 
+@pytest.mark.parametrize("reason", [TypeError, AttributeError])
 def test_a_network_that_is_no_graph_has_whole_passes(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, reason: type[Exception]
 ) -> None:
     def refused(*_: Any) -> Any:
-        raise TypeError("Python is asked")
+        raise reason("Python is asked")
 
     net, batches = network(residual())
-    monkeypatch.setattr(room, "Graph", refused)
-    following = ResumedForward(net, net.layers, batches)
+    monkeypatch.setattr(room, "TracedPass", refused)
+    following = resumed(net, batches)
     assert following.graph is None
     assert "Python is asked" in caplog.text
     for _, whole, heard in changed(net, following):
         np.testing.assert_array_equal(heard[0][0], whole[0][0])
 
 
-def test_the_work_of_all_passes_is_that_between_the_places_where_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_of_all_passes_is_that_between_the_places_where_they_begin() -> None:
     net, batches = network(residual())
     macs = {"stem": 1, "a1": 10, "a2": 100, "b1": 1000, "b2": 10_000, "top": 100_000}
-    assert ResumedForward(net, macs, batches).work(macs) == 1 + (10 + 100) + 10 + 1000 + (1000 + 10_000)
-    assert ResumedForward(net, ["a2", "top"], batches).work(macs) == 11 + 11_111
-    monkeypatch.setattr(room, "traced", lambda *_: None)
-    assert ResumedForward(net, ["a2", "top"], batches).work(macs) == 2 * 111_111
+    assert resumed(net, batches, macs).work(macs) == 1 + (10 + 100) + 10 + 1000 + (1000 + 10_000)
+    assert resumed(net, batches, ["a2", "top"]).work(macs) == 11 + 11_111
+    assert ResumedForward(net, None, ["a2", "top"]).work(macs) == 2 * 111_111
+
+
+def test_a_part_of_the_graph_is_cut_once_for_all_that_share_it() -> None:
+    keras.utils.set_random_seed(0)
+    net, batches = network(residual())
+    graph = traced(net, batches[0])
+    assert graph
+    heard = []
+    for _ in range(2):
+        following = ResumedForward(net, graph, net.layers, batches)
+        heard.append([maps for _, _, calls in changed(net, following) for maps in calls])
+        count = len(graph.parts)
+    assert count == len(net.layers) == len(graph.parts)
+    for first, second in zip(*heard, strict=True):
+        np.testing.assert_array_equal(first[0], second[0])

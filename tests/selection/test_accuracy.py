@@ -70,8 +70,8 @@ def test_statistics_and_accuracy_are_those_of_the_built_model(
     taken = judge.statistics(known.dense_kernels(plan))
     assert (taken is not None) == helped == (after > before)
     assert judge(plan) == pytest.approx(share(model, digits), abs=1.5 / len(digits.val.labels))
-    assert judge.alike(known.dense_kernels(plan), None) == pytest.approx(before, abs=1e-5)
-    assert judge.alike(known.dense_kernels(plan), found) == pytest.approx(
+    assert judge.closeness(known.dense_kernels(plan), None) == pytest.approx(before, abs=1e-5)
+    assert judge.closeness(known.dense_kernels(plan), found) == pytest.approx(
         max(before, after) if helped else after, abs=1e-5
     )
 
@@ -118,16 +118,31 @@ def test_statistics_that_do_not_help_are_not_taken(known: Proxy, digits: Any, ba
     assert judge(plan) == pytest.approx(share(built(known, plan), digits), abs=1.5 / len(digits.val.labels))
 
 
-def test_a_glance_is_the_accuracy_on_every_fifth_image_until_more_is_known(
-    judge: Accuracy, known: Proxy, digits: Any, batches: list[Array]
+def test_the_first_images_are_measured_before_all_and_are_not_passed_again(
+    known: Proxy, digits: Any, batches: list[Array]
 ) -> None:
-    plan = plan_at(known, 0.3)
-    few = Accuracy(known, digits.val.pixels[::5], digits.val.labels[::5], digits.preprocess, lambda: batches)
-    assert judge.glance(plan) == few(plan)
-    assert plan not in judge.known
-    fresh = Accuracy(known, digits.val.pixels, digits.val.labels, digits.preprocess, lambda: batches)
-    assert judge(plan) == fresh(plan)
-    assert judge.glance(plan) == judge(plan)
+    passed: list[int] = []
+
+    def counted(images: Any) -> Array:
+        passed.append(len(images))
+        found: Array = digits.preprocess(images)
+        return found
+
+    judge = Accuracy(known, digits.val.pixels, digits.val.labels, counted, lambda: batches)
+    network = judge.scored(plan_at(known, 0.3))
+    few = judge.right(network, 20)
+    assert len(few) == sum(passed) == 20
+    whole = judge.right(network, 10**9)
+    np.testing.assert_array_equal(whole[:20], few)
+    assert len(whole) == sum(passed) == len(digits.val.labels)
+    assert judge.share(network) == whole.mean()
+
+
+def test_an_image_whose_logits_are_not_finite_is_wrong(known: Proxy, digits: Any, batches: list[Array]) -> None:
+    """The largest of logits that are NaN is the first one, which is the label of some images."""
+    broken = {"first": np.full_like(known.to_keras_layout("first", known.kernels.originals["first"]), np.nan)}
+    judge = Accuracy(known, digits.val.pixels, 0 * digits.val.labels, digits.preprocess, lambda: batches)
+    assert judge.of(broken) == 0
 
 
 def test_statistics_that_help_are_taken_and_raise_the_accuracy(

@@ -15,9 +15,16 @@ from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.pipeline.build import build
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection import sequential_refit as room
-from lrf_optuna.selection.accuracy import Accuracy
-from lrf_optuna.selection.sequential_refit import PlanRefits, RefitResult, composed
+from lrf_optuna.selection.accuracy import Accuracy, UnbuiltNetwork
+from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
+from lrf_optuna.selection.sequential_refit import (
+    PlanRefits,
+    RefitResult,
+    SequentialRefit,
+    StageResult,
+    StageSettings,
+    composed,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -56,7 +63,10 @@ def test_the_more_accurate_one_is_taken_and_the_original_keeps_its_weights() -> 
         plan = plan_of(judge.proxy, keep)
         corrected = corrections.of(plan)
         scored = judge(plan)
-        assert corrections(plan) == corrected.accuracy >= scored
+        assert corrections(plan) == corrected.accuracy
+        assert corrected.accuracy >= scored or corrected.closeness > judge.closeness(
+            judge.proxy.dense_kernels(plan), None
+        )
         assert corrected.refitted or corrected.accuracy == scored
         taken.add(corrected.refitted)
     assert True in taken
@@ -69,19 +79,22 @@ def test_of_equals_the_one_with_closer_logits_is_taken() -> None:
     plan = plan_of(judge.proxy, 0.25)
     corrected = corrections.of(plan)
     assert corrected.accuracy == judge(plan) == 0
-    assert corrected.closeness >= judge.alike(judge.proxy.dense_kernels(plan), None)
+    assert corrected.closeness >= judge.closeness(judge.proxy.dense_kernels(plan), None)
     assert corrected.refitted, "a refit in order brings the logits closer here"
 
 
-def test_a_refit_that_is_less_accurate_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+class Ruined:
+    """A refit that makes all kernels zero."""
+
+    def __call__(self, plan: Plan, stages: dict[str, tuple[Array, ...]], *_: object) -> object:
+        return {site: tuple(0 * kernel for kernel in own) for site, own in stages.items()}
+
+
+def test_a_refit_that_is_less_accurate_is_not_taken() -> None:
     corrections = made(deep_net())
     proxy = corrections.judge.proxy
     plan = plan_of(proxy, 0.4)
-
-    def ruined(_: Proxy, plan: Plan, stages: dict[str, tuple[Array, ...]], *__: object) -> object:
-        return {site: tuple(0 * kernel for kernel in own) for site, own in stages.items()}
-
-    monkeypatch.setattr(room, "refit_in_order", ruined)
+    corrections.__dict__["refit"] = Ruined()
     corrected = corrections.of(plan)
     assert not corrected.refitted
     assert corrected.accuracy == corrections.judge(plan)
@@ -90,74 +103,99 @@ def test_a_refit_that_is_less_accurate_is_not_taken(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("seen", [False, True])
-@pytest.mark.parametrize("accuracy", [0.4, 0.5, 0.6])
+@pytest.mark.parametrize("gain", [-100, -3, 0, 3, 100])
 @pytest.mark.parametrize("closeness", [0.8, 0.9])
-def test_where_the_judge_sees_what_was_fitted_a_refit_has_to_be_closer_too(
-    seen: bool, accuracy: float, closeness: float
+def test_a_refit_is_taken_where_it_is_clearly_more_accurate_or_closer_and_not_clearly_less(
+    seen: bool, gain: int, closeness: float
 ) -> None:
     corrections = made(deep_net())
     corrections.seen = seen
-    scored = RefitResult({}, None, 0.5, 0.85, refitted=False)
-    refitted = RefitResult({}, None, accuracy, closeness, refitted=True)
-    closer = closeness > scored.closeness
-    better = accuracy > scored.accuracy or (accuracy == scored.accuracy and closer)
-    assert corrections.improves(refitted, scored) == (better and (closer or not seen))
+    right = np.arange(200) < 100
+    scored = StageResult(right, 0.85)
+    refitted = StageResult(np.roll(right, 50) if gain == 0 else np.arange(200) < 100 + gain, closeness)
+    better = (gain == 100 and not seen) or (closeness > 0.85 and gain != -100)
+    assert corrections.improves(refitted, scored) == better
 
 
-def test_a_plan_that_changes_nothing_needs_no_refit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_changes_nothing_needs_no_refit() -> None:
     corrections = made(deep_net())
-    monkeypatch.setattr(room, "refit_in_order", lambda *_: pytest.fail("there is nothing to refit"))
-    corrected = corrections.of(Plan.of(dict.fromkeys(corrections.judge.proxy.sites, INTACT)))
+    corrections.__dict__["refit"] = None
+    plan = Plan.of(dict.fromkeys(corrections.judge.proxy.sites, INTACT))
+    corrected = corrections.of(plan)
     assert (corrected.accuracy, corrected.refitted) == (1.0, False)
+    assert all(corrections.right(plan, stage).all() for stage in (SCORED, SKETCHED, BUILT))
 
 
-def test_a_plan_is_refitted_once_and_its_accuracy_is_remembered_where_its_kernels_are_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_plan_is_refitted_once_and_its_accuracy_is_remembered_where_its_kernels_are_not() -> None:
     corrections, calls = made(deep_net()), []
-    original = room.refit_in_order
-    monkeypatch.setattr(room, "refit_in_order", lambda *args: calls.append(1) or original(*args))
+    refit = corrections.refit
+    corrections.__dict__["refit"] = lambda *args: calls.append(1) or refit(*args)  # type: ignore[func-returns-value]
     plan = plan_of(corrections.judge.proxy, 0.3)
     assert corrections(plan) == corrections(plan) == corrections.of(plan).accuracy
-    first = len(calls)
-    assert first <= len(room.PULLS), "one for every pull at most"
     corrections.latest.clear()
-    assert corrections(plan) == corrections.known[plan]
-    assert len(calls) == first
+    assert corrections(plan) == corrections.right(plan, BUILT).mean()
+    assert len(calls) == 1
+
+
+def test_a_refit_depends_on_neither_the_plans_before_it_nor_on_what_is_remembered() -> None:
+    model = deep_net(norm=True)
+    one, other = made(model), made(model)
+    plan, *before = (plan_of(one.judge.proxy, keep) for keep in (0.3, 0.1, 0.5))
+    alone = one.of(plan)
+    for others in before:
+        other.of(others)
+        other.right(others, SKETCHED)
+    again = other.of(plan)
+    other.latest.clear()
+    assert_same(alone, again)
+    assert_same(alone, other.of(plan))
+
+
+def assert_same(one: RefitResult, other: RefitResult) -> None:
+    """Raises AssertionError where two results differ in anything."""
+    assert (one.accuracy, one.closeness, one.refitted) == (other.accuracy, other.closeness, other.refitted)
+    for site, kernels in one.stages.items():
+        assert all(np.array_equal(a, b) for a, b in zip(kernels, other.stages[site], strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one.statistics or [], other.statistics or [], strict=True))
+
+
+def test_the_stages_measure_the_same_images_each_more_of_them() -> None:
+    corrections = made(deep_net())
+    corrections.settings = StageSettings(scored_images=50, sketched_images=100)
+    plan = plan_of(corrections.judge.proxy, 0.2)
+    for stage, count in ((SCORED, 50), (SKETCHED, 100), (BUILT, 200)):
+        assert len(corrections.right(plan, stage)) == len(corrections.right(Plan(()), stage)) == count
+    scored = corrections.judge.right(UnbuiltNetwork(lambda: corrections.judge.proxy.dense_kernels(plan)), 50)
+    np.testing.assert_array_equal(corrections.right(plan, SCORED), scored)
 
 
 @pytest.mark.parametrize(
-    ("closeness", "tried", "kept"),
-    [((0.8, 0.7, 0.9), 2, 0), ((0.7, 0.8, 0.8), 3, 1), ((0.7, 0.8, 0.9), 3, 2), ((0.8, 0.8, 0.9), 2, 0)],
+    ("closeness", "tried", "best"),
+    [((0.8, 0.7, 0.9), 1, 0.2), ((0.7, 0.8, 0.8), 2, 1.0), ((0.7, 0.8, 0.9), 2, 3.0), ((0.8, 0.8, 0.9), 1, 0.2)],
 )
-def test_the_pull_that_brings_logits_closest_is_kept_until_a_plan_loses_much_more(
-    monkeypatch: pytest.MonkeyPatch, closeness: tuple[float, ...], tried: int, kept: int
+def test_the_pull_is_raised_as_long_as_the_logits_of_a_plan_come_closer(
+    monkeypatch: pytest.MonkeyPatch, closeness: tuple[float, ...], tried: int, best: float
 ) -> None:
     corrections, pulls = made(deep_net()), []
-    known = dict(zip(room.PULLS, closeness, strict=True))
-
-    def pulled(_: PlanRefits, __: Plan, ___: object, pull: float) -> RefitResult:
-        pulls.append(pull)
-        return RefitResult({}, None, 0.5, known[pull], refitted=True)
-
-    monkeypatch.setattr(PlanRefits, "pulled", pulled)
-    for lost, again in ((0.1, tried), (0.14, 1), (0.05, 1), (0.2, tried), (0.25, 1)):
-        pulls.clear()
-        found = corrections.refitted(Plan(()), RefitResult({}, None, 0.5, 1 - lost, refitted=False))
-        assert (len(pulls), corrections.pull, found.closeness) == (again, room.PULLS[kept], closeness[kept])
+    plan = plan_of(corrections.judge.proxy, 0.2)
+    known = dict(zip(corrections.settings.pulls, closeness, strict=True))
+    monkeypatch.setattr(corrections, "sketched", lambda _, pull: pulls.append(pull) or {"pull": pull})
+    monkeypatch.setattr(corrections.judge, "closeness", lambda kernels, _: known[kernels["pull"]])
+    corrections.known[plan, SKETCHED] = StageResult(np.ones(9, bool), closeness[0])
+    assert corrections.pull(plan) == best
+    assert len(pulls) == tried
 
 
 def test_a_pull_holds_chains_to_the_kernels_of_the_original() -> None:
     corrections = made(deep_net())
     proxy, plan = corrections.judge.proxy, plan_of(corrections.judge.proxy, 0.2)
     stages = {site: proxy.kernels.stages(site, choice) for site, choice in plan}
-    swaps = composed(proxy, plan, stages)
-    last = list(swaps)[-1]
+    last = list(proxy.dense_kernels(plan))[-1]
     moved = []
     for pull in (0.2, 3.0, 1e6):
-        kernels = composed(proxy, plan, room.refit_in_order(proxy, plan, stages, corrections.images(), pull=pull))
-        own = proxy.to_keras_layout(last, proxy.kernels.originals[last])
-        moved.append(float(np.linalg.norm(kernels[last] - own)))
+        refit = SequentialRefit(proxy, corrections.images(), corrections.graph)
+        kernels = composed(proxy, plan, refit(plan, stages, pull))
+        moved.append(float(np.linalg.norm(kernels[last] - proxy.to_keras_layout(last, proxy.kernels.originals[last]))))
     assert moved[0] > moved[1] > moved[2]
 
 

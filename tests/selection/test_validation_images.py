@@ -12,8 +12,7 @@ from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, LabeledImages
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection import accuracy as judging
-from lrf_optuna.selection.accuracy import MANY, accuracy_on_validation, considered, glanced
-from lrf_optuna.selection.choose import DOZEN, GLANCED
+from lrf_optuna.selection.accuracy import accuracy_on_validation
 from lrf_optuna.selection.sequential_refit import corrections_of
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def known(digits: Data, digits_net: Any) -> Proxy:
 def test_a_measurement_has_a_budget_but_at_least_a_few_images(
     known: Proxy, digits: Data, images: int, judged: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "MOST_MACS", images * known.inventory.macs)
+    monkeypatch.setattr(judging, "MEASURED_MACS", images * known.inventory.macs)
     judge = accuracy_on_validation(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
     assert len(judge.labels) == len(judge.images) == min(judged or len(digits.val), len(digits.val))
     shares = np.bincount(judge.labels, minlength=digits.classes) / len(judge.labels)
@@ -37,20 +36,27 @@ def test_a_measurement_has_a_budget_but_at_least_a_few_images(
     np.testing.assert_allclose(shares, wanted, atol=2 / len(judge.labels))
 
 
-@pytest.mark.parametrize(
-    ("points", "measured", "seen"), [(1, DOZEN, DOZEN), (4, DOZEN, 20), (20, 20, GLANCED), (10**6, MANY, GLANCED)]
-)
-def test_more_points_than_a_dozen_are_measured_and_glanced_at_where_all_of_them_cost_little(
-    known: Proxy, digits: Data, points: int, measured: int, seen: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_prefix_of_the_images_holds_the_classes_in_about_their_shares(known: Proxy, digits: Data) -> None:
     judge = accuracy_on_validation(known, digits, digits.calibration(256, 0).pixels[64:], seed=0)
-    monkeypatch.setattr(judging, "CHEAP_MACS", points * len(judge.labels) * known.inventory.macs)
-    assert considered(judge) == measured
-    assert glanced(judge) == pytest.approx(seen, abs=1), "a glance is at a fifth of the images, rounded"
+    wanted = np.bincount(digits.val.labels, minlength=digits.classes) / len(digits.val)
+    for count in (50, 100, len(judge.labels)):
+        shares = np.bincount(judge.labels[:count], minlength=digits.classes) / count
+        np.testing.assert_allclose(shares, wanted, atol=2 / count)
+
+
+def test_whether_the_images_are_all_validation_images_is_known(
+    known: Proxy, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unscored = digits.calibration(256, 0).pixels[64:]
+    assert accuracy_on_validation(known, digits, unscored, seed=0).whole
+    few = replace(digits, val=digits.val.take(slice(20)))
+    assert not accuracy_on_validation(known, few, unscored, seed=0).whole, "training images are among them"
+    monkeypatch.setattr(judging, "MEASURED", 210)
+    assert not accuracy_on_validation(known, digits, unscored, seed=0).whole
 
 
 def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) -> None:
-    unscored = digits.calibration(256, 0).pixels[len(known) :]
+    unscored = digits.calibration(256, 0).pixels[len(known.scored) :]
     judge = accuracy_on_validation(known, digits, unscored, seed=0)
     corrections = corrections_of(judge, digits, unscored)
     assert corrections(Plan(())) == judge(Plan(())) > 0.9
