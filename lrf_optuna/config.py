@@ -270,15 +270,11 @@ class StudySpec(Section):
 
     @classmethod
     def from_json(cls, text: str) -> StudySpec:
-        """The study that `to_json` wrote. Raises LrfError where the text is not a study."""
+        """The study of a JSON text that `model_dump_json` wrote. Raises LrfError where the text is not a study."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise LrfError(f"the stored study cannot be read: {_complaint(error, options=False)}") from error
-
-    def to_json(self) -> str:
-        """This study as JSON text."""
-        return self.model_dump_json()
 
     def override(self, options: Mapping[str, object]) -> StudySpec:
         """This study with other values: {"search.trials": 50}. None leaves a value as it is.

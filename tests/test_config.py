@@ -153,7 +153,7 @@ def test_json_holds_the_whole_study() -> None:
     spec = StudySpec.from_toml(find_study("digits")).override(
         {"search.targets": {"macs": 0.5}, "tune.rate": 0.01, "search.methods": ["svd"]}
     )
-    assert StudySpec.from_json(spec.to_json()) == spec
+    assert StudySpec.from_json(spec.model_dump_json()) == spec
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"name": 3}'])
@@ -170,8 +170,8 @@ def test_a_study_file_of_an_earlier_version_is_read(tmp_path: Path, keys: str) -
 
 def test_a_stored_study_of_an_earlier_version_is_read() -> None:
     spec = StudySpec.from_toml(find_study("digits"))
-    older = spec.to_json().replace('"initial_plans":true', '"seeded":true,"racing":true')
-    assert older != spec.to_json()
+    older = spec.model_dump_json().replace('"initial_plans":true', '"seeded":true,"racing":true')
+    assert older != spec.model_dump_json()
     assert StudySpec.from_json(older) == spec
 
 

@@ -86,7 +86,7 @@ def front(
         print(text.getvalue(), end="")
     else:
         choice = found.folder.read_choice()
-        print_tables(front_table(points, choice[0].trial if choice else None))
+        print_table(front_table(points, choice[0].trial if choice else None))
 
 
 @guarded
@@ -129,7 +129,7 @@ def print_inventory(found: Any, as_json: bool) -> None:
         print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
         return
     share = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
-    print_tables(inventory_table(rows))
+    print_table(inventory_table(rows))
     print(f"\n{len(found.sites)} of {len(found.rows)} layers can be factorized. They have {share:.1%} of", end=" ")
     print(f"{found.params:,} parameters. The network has {found.macs:,} MACs an image.")
 
@@ -144,7 +144,7 @@ def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None
         return
     of = f"outputs, with {images} calibration images" if images else "weights (with --data: of its outputs)"
     title = f"error: relative squared error of the layer's {of}" + "; the network is untrained" * untrained
-    print_tables(survey_table(rows, title))
+    print_table(survey_table(rows, title))
 
 
 def print_comparison(found: Comparison, as_json: bool) -> None:
@@ -156,13 +156,12 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
         return
     for block in found.blocks:
         print()
-        print_tables(budget_table(found, block))
+        print_table(budget_table(found, block))
     print("", found.verdict, *found.notes, sep="\n")
 
 
-def print_tables(*tables: Any) -> None:
-    """Print tables (`report.tables.Table`) to the terminal."""
+def print_table(table: Any) -> None:
+    """Print a table (`report.tables.Table`) to the terminal."""
     from rich.console import Console
 
-    for table in tables:
-        Console().print(table)
+    Console().print(table)
