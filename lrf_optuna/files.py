@@ -27,7 +27,7 @@ def bytes_of(array: Any) -> memoryview:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises LrfError where a folder can neither be made nor written to."""
+    """Raises LrfError where a folder can neither be created nor written to."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
         raise LrfError(f"cannot write to {folder}: {there} is not a folder")

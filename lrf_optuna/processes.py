@@ -1,4 +1,7 @@
-"""Ctrl-C that is not lost: Python throws a KeyboardInterrupt away that comes while it runs a callback of its own."""
+"""Processors, Ctrl-C that is not lost, and silence while libraries load.
+
+Python discards a KeyboardInterrupt that is raised while it runs a callback, such as a destructor.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What libraries for linear algebra take the number of their threads from."""
+"""Environment variables that set the number of threads of libraries for linear algebra."""
 
 
 def cores() -> int:
@@ -21,7 +24,7 @@ def cores() -> int:
 
 
 class Interrupts:
-    """While the block runs, `check` raises KeyboardInterrupt where one was thrown away. In the main thread only."""
+    """In the block, `check` raises the KeyboardInterrupt that Python discarded. It works in the main thread only."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -41,12 +44,12 @@ class Interrupts:
             signal.signal(signal.SIGINT, self.usual)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Remember a Ctrl-C, and do what is usual then."""
+        """Remember a Ctrl-C, and call the handler of before."""
         self.seen = True
         self.usual(number, frame)
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt where there was a Ctrl-C, and here is still something to stop."""
+        """Raises KeyboardInterrupt where there was a Ctrl-C since the last check."""
         if self.seen:
             self.seen = False
             raise KeyboardInterrupt
@@ -54,7 +57,7 @@ class Interrupts:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of what libraries write to the terminal while they load."""
+    """A block in which libraries write nothing to stderr while they load."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -3,7 +3,7 @@
 Nakajima, Sugiyama, Babacan and Tomioka: Global analytic solution of fully-observed variational Bayesian matrix
 factorization, JMLR 14 (2013); in the form of the same authors' Perfect dimensionality recovery by variational Bayesian
 PCA, NIPS 2012. For an l by m matrix (l <= m) with alpha = l / m, noise variance s2 and singular values g, a component
-is alive where x = g^2 / (m s2) is above (1 + t)(1 + alpha / t); s2 minimises the sum of psi(x) over the components.
+is alive where x = g^2 / (m s2) is above (1 + t)(1 + alpha / t); s2 minimizes the sum of psi(x) over the components.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from lrf_optuna.chains.conv import Array
 from lrf_optuna.chains.linalg import LARGE
 
 GRID = 64
-"""Noise variances that are tried before the best of them is refined: the free energy has several valleys."""
+"""Noise variances of the first scan; the best one is refined, because the free energy has several minima."""
 ROUNDING = 1e-14
-"""Share of the largest squared singular value below which one is rounding; as noise it has the same for all."""
+"""Share of the largest squared singular value below which double precision has only rounding left."""
 
 
 def evb_rank(matrix: Array) -> int:
-    """The rank of the global EVB solution for a matrix `(l, m)`, either way round; 0 where it is all noise."""
+    """The rank of the global EVB solution for a matrix `(l, m)` or its transpose; 0 where the matrix is all noise."""
     squares, columns = squared_values(matrix), max(matrix.shape)
     if squares[0] <= 0:
         return 0
     squares = np.maximum(squares / squares[0], ROUNDING * len(squares))
     alpha = len(squares) / columns
-    return int(np.sum(squares > columns * noise(squares, columns) * least(alpha)))
+    return int(np.sum(squares > columns * noise_variance(squares, columns) * alive_threshold(alpha)))
 
 
 def squared_values(matrix: Array) -> Array:
@@ -39,8 +39,8 @@ def squared_values(matrix: Array) -> Array:
     return out
 
 
-def least(alpha: float) -> float:
-    """The x that an alive component exceeds: (1 + t)(1 + alpha / t).
+def alive_threshold(alpha: float) -> float:
+    """The least x of an alive component: (1 + t)(1 + alpha / t).
 
     t is the zero of f(t) + f(t / alpha), f(z) = log(1 + z) / z - 1/2; the authors give 2.5129 sqrt(alpha) for it.
     """
@@ -48,11 +48,11 @@ def least(alpha: float) -> float:
     return (1 + t) * (1 + alpha / t)
 
 
-def noise(squares: Array, columns: int) -> float:
-    """The noise variance that minimises the free energy; it can only lie between two bounds.
+def noise_variance(squares: Array, columns: int) -> float:
+    """The noise variance that minimizes the free energy, between two bounds of the paper.
 
-    Of h components that are alive at most, h = ceil(l / (1 + alpha)) - 1, it is at least what leaves the next one dead
-    and the mean square of the dead ones; it is at most the mean square of everything.
+    At most h = ceil(l / (1 + alpha)) - 1 components are alive. The lower bound leaves the next component dead and is
+    no less than the mean square of the dead ones; the upper bound is the mean square of all.
     `squares`: the l squared singular values of an l by m matrix, the largest first; `columns`: m.
     """
     from scipy.optimize import minimize_scalar
@@ -61,25 +61,26 @@ def noise(squares: Array, columns: int) -> float:
     alpha = count / columns
     most = max(ceil(count / (1 + alpha)) - 1, 0)
     high = float(squares.sum()) / (count * columns)
-    low = max(float(squares[most]) / least(alpha), float(squares[most:].mean())) / columns
+    low = max(float(squares[most]) / alive_threshold(alpha), float(squares[most:].mean())) / columns
     if not low < high:
         return high
-    tried = np.linspace(np.log(low), np.log(high), GRID)
-    best = int(np.argmin([free_energy(squares / (columns * np.exp(t)), alpha) for t in tried]))
-    found = minimize_scalar(
+    logarithms = np.linspace(np.log(low), np.log(high), GRID)
+    best = int(np.argmin([free_energy(squares / (columns * np.exp(t)), alpha) for t in logarithms]))
+    minimum = minimize_scalar(
         lambda t: free_energy(squares / (columns * np.exp(t)), alpha),
-        bounds=(tried[max(best - 1, 0)], tried[min(best + 1, GRID - 1)]),
+        bounds=(logarithms[max(best - 1, 0)], logarithms[min(best + 1, GRID - 1)]),
         method="bounded",
     )
-    return float(np.exp(found.x))
+    return float(np.exp(minimum.x))
 
 
 def free_energy(x: Array, alpha: float) -> float:
-    """The sum over all components of psi(x) = x - log x, and if alive + log(1 + u) + alpha log(1 + u / alpha) - u.
+    """The free energy up to a constant, by x = g^2 / (m s2) of all components.
 
-    It is the free energy up to a constant; u is the larger root of (1 + u)(1 + alpha / u) = x.
+    Each component adds x - log x, and an alive one also log(1 + u) + alpha log(1 + u / alpha) - u, where u is the
+    larger root of (1 + u)(1 + alpha / u) = x.
     """
-    alive = x[x > least(alpha)]
+    alive = x[x > alive_threshold(alpha)]
     off = alive - (1 + alpha)
     u = (off + np.sqrt(off**2 - 4 * alpha)) / 2
     return float(np.sum(x - np.log(x)) + np.sum(np.log1p(u) + alpha * np.log1p(u / alpha) - u))

@@ -1,4 +1,4 @@
-"""The identity of a study: what it is about, as names with a digest each, so that a refusal can say what differs."""
+"""The identity of a study: names with a digest each, so that a refusal can say which of them differ."""
 
 from __future__ import annotations
 

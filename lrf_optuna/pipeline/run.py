@@ -41,8 +41,9 @@ from lrf_optuna.training.finetune import finetune
 
 log = logging.getLogger(__name__)
 PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
+"""The phases of a run, in order, by the names that result.json has for their seconds."""
 LADDER = 24
-"""Plans of the Lagrangian sweep that a tolerated drop of accuracy is looked up in: steps of about 4 % in size."""
+"""Plans of the Lagrangian sweep among which a tolerated drop is located: each step is about 4 % of the sizes."""
 PROXY_KEYS = {"methods", "objectives", "similarity", "maps"}
 """Fields of `SearchSpec` that are arguments of `Proxy`."""
 SEARCH_KEYS = {"trials", "population", "seed", "sampler", "initial_plans", "stop_when_flat"}
@@ -308,13 +309,13 @@ class Run:
             self.folder.check_untuned()
 
     def model_digest(self, chosen: Candidate, tuned: bool) -> str:
-        """A digest of all that decides what model.keras is, tuned or only built."""
+        """A digest of all that decides the content of model.keras, tuned or only built."""
         labels = [part.labels for part in (self.data.train, self.data.val, self.data.test)]
         recipe = self.spec.tune.model_dump_json() if tuned else ""
         return digest(chosen.plan.to_json(), str(self.identity), self.data.augment, recipe, *labels)
 
     def request_digest(self, trials: int) -> str:
-        """A digest of all that decides which point of so many trials is chosen."""
+        """A digest of all that decides which point of a number of trials is chosen."""
         search = self.spec.search
         way = str((trials, search.wanted, search.max_drop, search.by))
         return digest(self.spec.name, way, str(self.identity), self.data.augment, self.data.val.labels)

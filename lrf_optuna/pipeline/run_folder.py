@@ -1,4 +1,4 @@
-"""A run folder: the names of its files, how each is written, and what it says of earlier runs."""
+"""A run folder: the names of its files, how each is written, and the choice and result of the last run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every method makes of every layer at a few keeps, one layer at a time: `layers --all-methods`."""
+"""Every method on every layer at a few keeps, one layer at a time: `layers --all-methods`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy
 
 KEEPS = (0.2, 0.4, 0.6)
+"""Keeps of the rows where none are given: small, medium and large chains."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodRow:
-    """One layer under one method at one keep: the chain's ranks, weights, MACs, and what they are of the layer's.
+    """One layer under one method at one keep: ranks, parameters and MACs of the chain, also as shares of the layer's.
 
-    `error`: relative squared error, of the layer's outputs on images, else of its weights. Where no chain of the
-    method is smaller than the layer, `saves` is false and it stays as it is: no ranks, no error.
+    `error`: the relative squared error of the layer's outputs on images, or of its weights without images. Where no
+    chain of the method is smaller than the layer, `saves` is false, and the row is that of the intact layer.
     """
 
     layer: str
@@ -56,24 +57,25 @@ def survey(
 ) -> list[MethodRow]:
     """Every site of `inventory` with every method that applies to it, at every keep, in this order.
 
-    With preprocessed `images` `(n, H, W, C)`, kernels are fitted to them as in a search, and errors are those of the
+    With preprocessed `images` `(n, H, W, C)`, kernels are fitted to them as in a search, and `error` is of the
     layer's outputs. Raises LrfError where nothing in the model can be factorized and there are images.
     """
     layers = dict(walk_layers(model))
     proxy = None if images is None else Proxy(model, images, inventory=inventory, progress=progress)
-    known = proxy.moments if proxy else {}
+    all_moments = proxy.moments if proxy else {}
     rows: list[MethodRow] = []
     with progress.task("methods", len(inventory.sites)) as step:
         for site in inventory.sites:
-            moments = known.get(site.name)
-            rows += of_site(site, read_kernel(layers[site.name]), moments, keeps)
+            rows += rows_of_site(site, read_kernel(layers[site.name]), all_moments.get(site.name), keeps)
             step(1)
     return rows
 
 
-def of_site(site: Site, kernel: Array, moments: SecondMoments | None, keeps: Sequence[float]) -> Iterator[MethodRow]:
-    """The rows of one layer; what several keeps come to is fitted once."""
-    whole = site.macs(Chain((site.op,)))
+def rows_of_site(
+    site: Site, kernel: Array, moments: SecondMoments | None, keeps: Sequence[float]
+) -> Iterator[MethodRow]:
+    """The rows of one layer; a choice that several keeps lead to is fitted once."""
+    original_macs = site.macs(Chain((site.op,)))
     errors: dict[Choice, float] = {INTACT: 0.0}
     fitter = LayerFitter(site.op, kernel, moments)
     for method in applicable_methods(site.op)[1:]:
@@ -91,7 +93,7 @@ def of_site(site: Site, kernel: Array, moments: SecondMoments | None, keeps: Seq
                 params=chain.params,
                 params_share=chain.params / site.op.params,
                 macs=site.macs(chain),
-                macs_share=site.macs(chain) / max(whole, 1),
+                macs_share=site.macs(chain) / max(original_macs, 1),
                 error=errors[choice],
             )
 

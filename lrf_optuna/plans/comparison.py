@@ -1,4 +1,4 @@
-"""What a comparison found: our front against other rules for ranks, budget by budget; the content of compare.json."""
+"""A comparison of our front with other rules for ranks, budget by budget, as compare.json has it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lrf_optuna.errors import LrfError, lookup
 FILE = "compare.json"
 OURS, FILTERS = "ours", "l1 filters"
 KINDS = ("fitted", "plain")
-"""Of kernels: fitted to data as ours are, or as published."""
+"""Kinds of kernels: fitted to data as ours are, or data-free as published."""
 BUILT = "built"
-"""Kernels fitted to data and then refitted in layer order, where that is more accurate: what `run` builds."""
+"""The kind of kernels that `run` builds: fitted to data, and refitted in layer order where that is more accurate."""
 WORDS = {"params": "parameters", "macs": "MACs"}
 """The costs that a budget may be of."""
 
@@ -32,10 +32,10 @@ class Score:
 class Row:
     """One way to meet a budget; without numbers where it cannot, for the `reason`.
 
-    `source`: where the rule is from; `params`, `macs`: shares of the original; `fitted`: accuracies with kernels fitted
-    to data, which is what the loss is of; `plain`: as published; `built`: refitted in layer order as well, measured of
-    ours and of the rule that is best with fitted kernels; `dominated`: points of the front that it is no worse than in
-    all the study's costs, and better in one. Filter pruning has no kernels to fit: its loss is of plain ones.
+    `source`: where the rule is published; `params`, `macs`: shares of the original; `fitted`: accuracies with kernels
+    fitted to data, as for `loss`; `plain`: with data-free kernels; `built`: refitted in layer order as well, for ours
+    and the rule that is best with fitted kernels; `dominated`: the number of points on the front that the row
+    dominates in the study's costs. Filter pruning has no kernels to fit: its loss is with plain kernels.
     """
 
     name: str
@@ -118,8 +118,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of compare.json."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return found | {"verdict": self.verdict}
+        table: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return table | {"verdict": self.verdict}
 
     def to_json(self) -> str:
         """compare.json as text."""
@@ -128,19 +128,19 @@ class Comparison:
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> Comparison:
         """The comparison of `to_dict`."""
-        known = {name: value for name, value in table.items() if name != "verdict"}
-        blocks = tuple(BudgetRows(block["budget"], tuple(map(Row.of, block["rows"]))) for block in known["blocks"])
-        texts = {name: tuple(known[name]) for name in ("objectives", "notes")}
-        return cls(**known | texts | {"original": Score(**known["original"]), "blocks": blocks})
+        fields = {name: value for name, value in table.items() if name != "verdict"}
+        blocks = tuple(BudgetRows(block["budget"], tuple(map(Row.of, block["rows"]))) for block in fields["blocks"])
+        texts = {name: tuple(fields[name]) for name in ("objectives", "notes")}
+        return cls(**fields | texts | {"original": Score(**fields["original"]), "blocks": blocks})
 
     @classmethod
     def read(cls, folder: Path, study: str) -> Comparison | None:
         """The comparison that a run folder keeps of a study; None where there is none that can be read."""
         try:
-            found = cls.from_dict(json.loads((folder / FILE).read_text()))
+            comparison = cls.from_dict(json.loads((folder / FILE).read_text()))
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             return None
-        return found if found.study == study else None
+        return comparison if comparison.study == study else None
 
 
 def checked_budgets(budgets: Sequence[float], cost: str) -> tuple[float, ...]:

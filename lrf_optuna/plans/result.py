@@ -1,4 +1,4 @@
-"""What a run found: the content of result.json, and what each layer got."""
+"""The result of a run, as result.json has it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as result.json has it."""
-        found = asdict(self)
+        table = asdict(self)
         if self.epochs is None:
-            found.pop("epochs")
-        return found
+            table.pop("epochs")
+        return table
 
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What one layer with weights was, and what the plan makes of it; parameters with the bias, MACs for one image."""
+    """One layer with weights before and after a plan; parameters count the bias, MACs are for one image."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class LayerResult:
 
 @dataclass(slots=True)
 class Result:
-    """What a run found. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned."""
+    """The result of a run. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned."""
 
     study: str
     trials: int
@@ -87,7 +87,7 @@ class Result:
 
     @classmethod
     def read(cls, path: Path) -> Result:
-        """The result in a file. Raises LrfError where there is none, or it is not one."""
+        """The result in a file. Raises LrfError where there is no file, or its content is no result."""
         try:
             table = json.loads(path.read_text())
             chosen = table.pop("chosen")

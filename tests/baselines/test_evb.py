@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_optuna.baselines.evb import evb_rank, free_energy, least
+from lrf_optuna.baselines.evb import alive_threshold, evb_rank, free_energy
 
 Array = np.ndarray[Any, Any]
 SHAPES = ((20, 20), (16, 144), (144, 16), (60, 40), (32, 500))
@@ -78,5 +78,5 @@ def test_the_argument_is_left_alone() -> None:
 @pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0])
 def test_a_component_at_the_threshold_costs_as_much_alive_as_dead(alpha: float) -> None:
     """So psi is continuous there; a small jump is left, as the threshold is an approximation."""
-    below, above = (free_energy(np.array([least(alpha) * (1 + step)]), alpha) for step in (-1e-9, 1e-9))
+    below, above = (free_energy(np.array([alive_threshold(alpha) * (1 + step)]), alpha) for step in (-1e-9, 1e-9))
     assert below == pytest.approx(above, abs=0.02)
