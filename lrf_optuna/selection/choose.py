@@ -74,8 +74,8 @@ def choose_point(
     """One point off the front, and why.
 
     With `targets` (cost -> most) the most accurate of the points within them; with `max_drop` the smallest that loses
-    at most as many points of accuracy before tuning, within the targets; else the knee: the point nearest to a perfect
-    network of no size. Without `accuracy` the loss stands for it, but for no drop. Raises LrfError where no point
+    at most as many points of accuracy before tuning, within the targets; else the knee: the point nearest to no
+    accuracy lost and size 0. Without `accuracy` the loss stands for it, but for no drop. Raises LrfError where no point
     qualifies, with what there is, and for a drop without `accuracy`.
     """
     wanted = targets or {}
@@ -150,7 +150,7 @@ def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[
     if targets:
         best = min(points, key=loss)
         return best, f"the least loss of the {len(points)} points within {targets_text(targets)}"
-    return min(points, key=knee_distance), f"the knee of {len(points)} points: nearest to a perfect network of no size"
+    return min(points, key=knee_distance), f"the knee of {len(points)} points: nearest to loss 0 and size 0"
 
 
 def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], contest: Contest) -> tuple[Candidate, str]:
@@ -160,7 +160,7 @@ def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], con
 
 
 def knee(points: Sequence[Candidate], contest: Contest) -> tuple[Candidate, str]:
-    """The point along the front that is nearest to a perfect network of no size, in accuracy and size."""
+    """The point along the front that is nearest to no accuracy lost and size 0."""
     whole = max(float(contest.accuracy.right(Plan(()), BUILT).mean()), 1e-9)
     weight = contest.settings.weight_of_drop / 100 / whole
 
@@ -170,12 +170,12 @@ def knee(points: Sequence[Candidate], contest: Contest) -> tuple[Candidate, str]
 
     best, drop, count = contest.best(spread_by_size(points, contest.settings.scored), nearest)
     return best, (
-        f"the knee of {count} points along the front: nearest to a perfect network of no size; {drop_text(drop)}"
+        f"the knee of {count} points along the front: nearest to no accuracy lost and size 0; {drop_text(drop)}"
     )
 
 
 def spread_by_size(points: Sequence[Candidate], count: int) -> list[Candidate]:
-    """In each of `count` equal intervals of size the point nearest to a perfect network of no size, where any is."""
+    """In each of `count` equal intervals of size the point nearest to loss 0 and size 0, where any is."""
     sizes = [size(point) for point in points]
     edges = np.linspace(min(sizes), max(sizes), count + 1)[1:-1]
     found: dict[int, Candidate] = {}
@@ -233,7 +233,7 @@ def loss(point: Candidate) -> float:
 
 
 def knee_distance(candidate: Candidate) -> float:
-    """The distance of a candidate from a perfect network of no size.
+    """The distance of a candidate from loss 0 and size 0.
 
     For unit vectors sqrt(2 (1 - cosine)) is their distance, so a loss counts as the distance of the feature maps; the
     other axis is the size.
