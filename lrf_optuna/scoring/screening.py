@@ -1,13 +1,13 @@
-"""Which options of a layer are worth fitting: those of methods that no other one clearly beats at sizes near by.
+"""Screening: which options of a layer are fitted at all.
 
-All methods are fitted at a few keeps. At a keep between two of these a method is fitted only where it is not beaten at
-both, by one that has less error there for no more weights and MACs: most fits of a table are of options that no plan
-would ever have.
+Every method is fitted at a few keeps. At a keep between two of these a method is fitted only where it is not dominated
+at both, by a method that has less error there for no more weights and MACs. Most options would be in no plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,81 +15,89 @@ from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import chain_of, choice_of
 from lrf_optuna.plans.plan import INTACT, Choice
 
-SMALL, LITTLE = 0.03, 0.01
-"""Keeps below the first are for layers of which so much is still more than the second of the network's parameters:
-the first Dense layers of LeNets and VGGs, but no layer of a ResNet, whose search they only lead astray."""
-TRIED = (0.0, SMALL, 0.15, 0.4, 0.7)
-"""Near these keeps every method is fitted, and at its smallest."""
-CLEARLY = 1.01
-"""To beat a method at a size, so many times less must be lost there, """
-MACS = 1.03
-"""with at most so many times its MACs."""
-LEAST = 1e-9
-"""Errors below are rounding."""
+SMALL_KEEP = 0.03
+"""Keep below which only large layers are compressed: see `LARGE_SHARE`."""
+LARGE_SHARE = 0.01
+"""Share of the network's parameters that a layer has even at `SMALL_KEEP`, for smaller keeps to be tried. First Dense
+layers of LeNets and VGGs have it, no layer of a ResNet has: there smaller keeps only distract the search."""
+SCREENING_KEEPS = (0.0, SMALL_KEEP, 0.15, 0.4, 0.7)
+"""Near these keeps every method is fitted, and at its smallest chain."""
+ERROR_RATIO, MACS_RATIO = 1.01, 1.03
+"""A method is dominated by one with an error this many times smaller, for at most this many times its MACs."""
+ROUNDING_OF_ERRORS = 1e-9
+"""Errors below this are rounding."""
 
 ScreenedChoices = dict[Choice, tuple[str, float]]
 """Choice -> the first (method, keep) that means it."""
-Fact = tuple[float, int, int]
-"""The error of a choice, its weights and MACs."""
+
+
+class Fit(NamedTuple):
+    """The error of a fitted choice, its weights and its MACs."""
+
+    error: float
+    params: int
+    macs: int
 
 
 def screened_choices(
     site: Site, methods: Sequence[str], keeps: Sequence[float], error: Callable[[Choice], float]
 ) -> ScreenedChoices:
-    """The distinct choices of a site that are worth a look, each with the first (method, keep) that means it.
+    """The distinct choices of a site that are fitted, each with the first (method, keep) that means it.
 
-    The intact layer, every method at a few keeps, and at the others those that stand near by. `methods`: of the site,
-    `intact` first; `error`: fits what it is asked for.
+    They are the intact layer, every method at the screening keeps, and methods that are not dominated at the keeps
+    between. `methods`: of the site, `intact` first; `error`: fits a choice.
     """
     found = {INTACT: (INTACT.method, max(keeps))}
-    for method, worth in contenders(site, methods[1:], keeps, error).items():
-        for share in worth:
-            found.setdefault(choice_of(site.op, method, share), (method, share))
+    for method, screened in screened_keeps(site, methods[1:], keeps, error).items():
+        for keep in screened:
+            found.setdefault(choice_of(site.op, method, keep), (method, keep))
     return found
 
 
 def keep_grid_for(keeps: Sequence[float], share: float) -> tuple[float, ...]:
-    """Those of the keeps that a layer may have which holds this share of the network's parameters."""
-    large = [keep for keep in keeps if keep >= SMALL]
-    return tuple(keeps if SMALL * share > LITTLE else large or keeps)
+    """The keeps of a layer that has this share of the network's parameters."""
+    large = [keep for keep in keeps if keep >= SMALL_KEEP]
+    return tuple(keeps if SMALL_KEEP * share > LARGE_SHARE else large or keeps)
 
 
 def nearest_keeps(keeps: Sequence[float], wanted: Sequence[float]) -> tuple[float, ...]:
-    """Those of the keeps that are nearest to some that are wanted, each once."""
+    """The keeps that are nearest to the wanted ones, each once."""
     return tuple(sorted({min(keeps, key=lambda keep: abs(keep - near)) for near in wanted}))
 
 
-def contenders(
+def screened_keeps(
     site: Site, methods: Sequence[str], keeps: Sequence[float], error: Callable[[Choice], float]
 ) -> dict[str, list[float]]:
-    """Method -> the keeps at which it is worth fitting: the few, and those at an end of whose gap it is not beaten."""
-    few = nearest_keeps(keeps, TRIED)
-    known = {method: facts(site, method, (0.0, *few), error) for method in methods}
+    """Method -> its keeps: the screening keeps, and those with one of them beside where it is not dominated."""
+    anchors = nearest_keeps(keeps, SCREENING_KEEPS)
+    fits = {method: fits_at(site, method, (0.0, *anchors), error) for method in methods}
+    beside = {k: {np.searchsorted(anchors, k, "right") - 1, np.searchsorted(anchors, k)} for k in keeps}
     found = {}
     for method in methods:
-        rivals = [list(dict.fromkeys(own.values())) for other, own in known.items() if other != method and own]
-        stands = [k in known[method] and not any(beats(r, known[method][k]) for r in rivals) for k in few]
-        ends = [(np.searchsorted(few, k, "right") - 1, np.searchsorted(few, k)) for k in keeps]
-        near = [any(stands[i] for i in pair if 0 <= i < len(few)) for pair in ends]
-        found[method] = [keep for keep, worth in zip(keeps, near, strict=True) if worth or keep in few]
+        rivals = [list(dict.fromkeys(own.values())) for other, own in fits.items() if other != method and own]
+        stands = {
+            i
+            for i, k in enumerate(anchors)
+            if k in fits[method] and not any(dominates(rival, fits[method][k]) for rival in rivals)
+        }
+        found[method] = [keep for keep in keeps if keep in anchors or beside[keep] & stands]
     return found
 
 
-def facts(site: Site, method: str, keeps: Sequence[float], error: Callable[[Choice], float]) -> dict[float, Fact]:
-    """Keep -> the fact of what it means, from the smallest to the largest; none where that is the intact layer."""
+def fits_at(site: Site, method: str, keeps: Sequence[float], error: Callable[[Choice], float]) -> dict[float, Fit]:
+    """Keep -> the fit of a method there, from the smallest to the largest; none where it is the intact layer."""
     choices = {keep: choice_of(site.op, method, keep) for keep in sorted(keeps)}
     chains = {keep: chain_of(site.op, choice) for keep, choice in choices.items() if choice != INTACT}
-    return {keep: (error(choices[keep]), chain.params, site.macs(chain)) for keep, chain in chains.items()}
+    return {keep: Fit(error(choices[keep]), chain.params, site.macs(chain)) for keep, chain in chains.items()}
 
 
-def beats(rival: Sequence[Fact], fact: Fact) -> bool:
-    """Whether a method, by its facts from small to large, clearly beats another one's fact.
+def dominates(rival: Sequence[Fit], fit: Fit) -> bool:
+    """Whether a method, by its fits from small to large, dominates another one's fit.
 
-    Between its own sizes its errors go with a power of the weights, beyond the largest they stay; below the smallest it
-    beats nothing.
+    Between its fits its error is a power of the weights, above the largest it stays; below the smallest it dominates
+    nothing.
     """
     errors, params, macs = (np.array(column, float) for column in zip(*rival, strict=True))
-    error, weights, work = fact
-    there = np.exp(np.interp(np.log(weights), np.log(params), np.log(errors + LEAST)))
-    less = CLEARLY * there <= error + LEAST and np.interp(weights, params, macs) <= MACS * work
-    return bool(less and params[0] <= weights)
+    error = np.exp(np.interp(np.log(fit.params), np.log(params), np.log(errors + ROUNDING_OF_ERRORS)))
+    less = ERROR_RATIO * error <= fit.error + ROUNDING_OF_ERRORS
+    return bool(less and np.interp(fit.params, params, macs) <= MACS_RATIO * fit.macs and params[0] <= fit.params)

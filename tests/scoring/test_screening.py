@@ -1,4 +1,4 @@
-"""Options that are not worth fitting: what beats them stays, and nothing is lost that a plan would have."""
+"""Options that are not worth fitting: what dominates them stays, and nothing is lost that a plan would have."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, choice_
 from lrf_optuna.plans.plan import INTACT, Choice
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.screening import (
-    CLEARLY,
-    LITTLE,
-    SMALL,
-    TRIED,
-    beats,
-    contenders,
+    ERROR_RATIO,
+    LARGE_SHARE,
+    SCREENING_KEEPS,
+    SMALL_KEEP,
+    Fit,
+    dominates,
     keep_grid_for,
     nearest_keeps,
     screened_choices,
+    screened_keeps,
 )
 
 SITE = Site("a", Conv((3, 3), 24, 24, (1, 1), (1, 1), "same"), ((8, 8),))
@@ -38,27 +39,27 @@ def power(rates: dict[str, float], choice: Choice, site: Site = SITE) -> float:
 
 def test_the_keeps_nearest_to_some_are_each_there_once() -> None:
     assert nearest_keeps((0.2, 0.4, 0.6), (0.0, 0.15, 0.4, 0.7)) == (0.2, 0.4, 0.6)
-    assert nearest_keeps((0.3,), TRIED) == (0.3,)
+    assert nearest_keeps((0.3,), SCREENING_KEEPS) == (0.3,)
     assert nearest_keeps(KEEP, (0.0, 1.0)) == (min(KEEP), max(KEEP))
 
 
 def test_the_smallest_keeps_are_for_layers_that_hold_much_of_the_network() -> None:
-    tiny = {keep for keep in config.KEEP if keep < SMALL}
+    tiny = {keep for keep in config.KEEP if keep < SMALL_KEEP}
     assert tiny
     assert keep_grid_for(config.KEEP, 0.9) == config.KEEP
     assert set(config.KEEP) - set(keep_grid_for(config.KEEP, 0.1)) == tiny
-    assert min(config.KEEP) < LITTLE / SMALL, "what such a layer keeps at least is little beside the network"
+    assert min(config.KEEP) < LARGE_SHARE / SMALL_KEEP, "what such a layer keeps at least is little beside the network"
     assert keep_grid_for((0.01, 0.02), 0.1) == (0.01, 0.02), "where there are no others"
 
 
-FEW = nearest_keeps(KEEP, TRIED)
+ANCHORS = nearest_keeps(KEEP, SCREENING_KEEPS)
 
 
 def test_a_method_that_is_beaten_everywhere_is_fitted_at_a_few_keeps_and_the_best_at_all() -> None:
     rates = dict.fromkeys(METHODS["a"], 2.0) | {"cp3": 9.0}
-    found = contenders(SITE, METHODS["a"][1:], KEEP, partial(power, rates))
+    found = screened_keeps(SITE, METHODS["a"][1:], KEEP, partial(power, rates))
     assert {method: tuple(keeps) for method, keeps in found.items()} == (
-        dict.fromkeys(METHODS["a"][1:], FEW) | {"cp3": KEEP}
+        dict.fromkeys(METHODS["a"][1:], ANCHORS) | {"cp3": KEEP}
     )
 
 
@@ -66,40 +67,40 @@ def test_equals_are_all_fitted_everywhere() -> None:
     def alike(choice: Choice) -> float:
         return float((chain_of(SITE.op, choice).params / SITE.op.params) ** -1.5)
 
-    found = contenders(SITE, METHODS["a"][1:], KEEP, alike)
+    found = screened_keeps(SITE, METHODS["a"][1:], KEEP, alike)
     assert {method: tuple(keeps) for method, keeps in found.items()} == dict.fromkeys(METHODS["a"][1:], KEEP)
 
 
-@pytest.mark.parametrize("place", range(len(FEW)))
+@pytest.mark.parametrize("place", range(len(ANCHORS)))
 def test_what_is_best_at_one_size_alone_is_fitted_around_it(place: int) -> None:
     def at_one_size(choice: Choice) -> float:
-        lucky = choice == choice_of(SITE.op, "tucker2", FEW[place])
+        lucky = choice == choice_of(SITE.op, "tucker2", ANCHORS[place])
         return power({"cp3": 9.0}, choice) * (1e-3 if lucky else 1)
 
-    edges = (0.0, *FEW, 1.0)
+    edges = (0.0, *ANCHORS, 1.0)
     around = [keep for keep in KEEP if edges[place] < keep < edges[place + 2]]
-    found = contenders(SITE, METHODS["a"][1:], KEEP, at_one_size)["tucker2"]
-    assert found == sorted({*FEW, *around})
-    assert len(FEW) < len(found) < len(KEEP)
+    found = screened_keeps(SITE, METHODS["a"][1:], KEEP, at_one_size)["tucker2"]
+    assert found == sorted({*ANCHORS, *around})
+    assert len(ANCHORS) < len(found) < len(KEEP)
 
 
 def test_a_method_is_beaten_by_less_error_for_no_more_weights_and_macs() -> None:
-    facts = [(0.5, 100, 1000), (0.3, 200, 2000), (0.1, 400, 4000)]
-    better = [(error / 2, params, macs) for error, params, macs in facts]
-    barely = [(error / CLEARLY * 1.01, params, macs) for error, params, macs in facts]
-    for fact in facts:
-        assert beats(better, fact)
-        assert not beats([(error, params, 2 * macs) for error, params, macs in better], fact)
-        assert not beats(barely, fact)
-        assert not beats(facts, fact)
-    between = (0.5 * 0.3) ** 0.5 * 1.04, 141, 1500  # at half way of the logarithms
-    assert beats(facts, between)
-    assert not beats(facts, (between[0] / 1.04, *between[1:]))
-    assert not beats(better, (0.9, 99, 1000)), "below its smallest a method beats nothing"
-    assert beats(better, (0.1, 800, 8000)), "beyond its largest it has the error of that"
+    fits = [Fit(0.5, 100, 1000), Fit(0.3, 200, 2000), Fit(0.1, 400, 4000)]
+    better = [Fit(error / 2, params, macs) for error, params, macs in fits]
+    barely = [Fit(error / ERROR_RATIO * 1.01, params, macs) for error, params, macs in fits]
+    for fit in fits:
+        assert dominates(better, fit)
+        assert not dominates([(error, params, 2 * macs) for error, params, macs in better], fit)
+        assert not dominates(barely, fit)
+        assert not dominates(fits, fit)
+    between = Fit((0.5 * 0.3) ** 0.5 * 1.04, 141, 1500)  # at half way of the logarithms
+    assert dominates(fits, between)
+    assert not dominates(fits, between._replace(error=between.error / 1.04))
+    assert not dominates(better, Fit(0.9, 99, 1000)), "below its smallest a method dominates nothing"
+    assert dominates(better, Fit(0.1, 800, 8000)), "beyond its largest it has the error of that"
 
 
-def test_what_is_drawn_is_everything_of_contenders_and_of_the_others_a_few() -> None:
+def test_a_method_is_fitted_at_all_keeps_where_it_stands_and_at_a_few_where_it_is_dominated() -> None:
     rates = dict.fromkeys(METHODS["a"], 2.0) | {"cp3": 9.0}
     asked: list[Choice] = []
 
@@ -112,7 +113,7 @@ def test_what_is_drawn_is_everything_of_contenders_and_of_the_others_a_few() -> 
     of = {method: {choice for choice in worth if choice.method == method} for method in METHODS["a"]}
     assert of["cp3"] == {choice_of(SITE.op, "cp3", keep) for keep in KEEP} - {INTACT}
     for method in set(METHODS["a"]) - {"cp3", "intact"}:
-        assert of[method] == {choice_of(SITE.op, method, keep) for keep in FEW} - {INTACT}
+        assert of[method] == {choice_of(SITE.op, method, keep) for keep in ANCHORS} - {INTACT}
     assert all(choice_of(SITE.op, *pair) == choice for choice, pair in worth.items() if choice != INTACT)
     assert INTACT not in asked
 
