@@ -21,7 +21,7 @@ from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.decompositions.svd import MatrixSVD
 from lrf_optuna.files import digest
 from lrf_optuna.fitting.second_moment import MomentAccumulator
-from lrf_optuna.models import forward
+from lrf_optuna.models import weights
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring import build_table, kernel_cache
 from lrf_optuna.scoring.kernel_cache import (
@@ -410,12 +410,12 @@ def test_weights_are_hashed_once_and_again_where_one_has_changed(
     fresh_net: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, calls = fresh_net(), []
-    monkeypatch.setattr(forward, "digest", lambda *parts: (calls.append(1), digest(*parts))[1])
-    first = forward.weights_digest(model)
-    assert forward.weights_digest(model) == first == digest(*model.get_weights())
+    monkeypatch.setattr(weights, "digest", lambda *parts: (calls.append(1), digest(*parts))[1])
+    first = weights.weights_digest(model)
+    assert weights.weights_digest(model) == first == digest(*model.get_weights())
     assert len(calls) == 1
     model.get_layer("deep").bias.assign_add(np.ones(model.get_layer("deep").bias.shape, np.float32))
-    assert forward.weights_digest(model) == digest(*model.get_weights()) != first
+    assert weights.weights_digest(model) == digest(*model.get_weights()) != first
     model.compile("sgd", "mse")
     model.fit(np.ones((4, 8, 8, 3), np.float32), np.ones((4, 5)), verbose=0)
-    assert forward.weights_digest(model) == digest(*model.get_weights())
+    assert weights.weights_digest(model) == digest(*model.get_weights())
