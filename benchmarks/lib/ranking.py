@@ -249,5 +249,5 @@ spatial map, at the vector that goes into the last layer, at the logits, and the
 option of every layer, with a share of intact layers and a least keep of their own; the *sweep* is the \
 Lagrangian plans from large to small; *front* plans are on the front of a search of 200 trials and not in the sweep. \
 By number of images: all plans / above {USABLE:.0%} / above {USABLE:.0%}, tau with the same measure over the most \
-images. The fine-tune: 100 steps of 128 images, AdamW at 3e-4, the package's loss; the weights from before it stay where they \
-are better on 512 validation images. Weight errors: |W - W'| / |W|, 0 for an intact layer."""
+images. The fine-tune: 100 steps of 128 images, AdamW at 3e-4, the package's loss; the weights from before it stay \
+where they are better on 512 validation images. Weight errors: |W - W'| / |W|, 0 for an intact layer."""
