@@ -74,13 +74,9 @@ class BulkTrials:
             counts = self.count(session)
             fit = fitting(trials, self.key, None if most is None else most - counts.candidates)
             distributions = self.distributions_of(session, fit)
-            numbers = range(counts.total, counts.total + len(fit))
-            heads = [head_of(trial, number, self.study_id) for number, trial in zip(numbers, fit, strict=True)]
-            session.add_all(heads)
-            session.flush()
-            write_parts(session, {head.trial_id: trial for head, trial in zip(heads, fit, strict=True)})
-        self.distributions |= distributions
-        return list(numbers)
+            write_trials(session, self.study_id, counts.total, fit)
+        self.distributions = distributions
+        return list(range(counts.total, counts.total + len(fit)))
 
     def distributions_of(self, session: Session, trials: Sequence[FrozenTrial]) -> dict[str, str]:
         """The first distribution of every parameter, with which the distributions of the trials agree."""
@@ -88,10 +84,10 @@ class BulkTrials:
         for trial in trials:
             for name, distribution in trial.distributions.items():
                 text = distribution_to_json(distribution)
-                first = found.get(name) or self.first_distribution(session, name) or text
-                found[name] = first
-                if first != text:
-                    check_compatible(name, first, text)
+                if name not in found:
+                    found[name] = self.first_distribution(session, name) or text
+                if found[name] != text:
+                    check_compatible(name, found[name], text)
         return found
 
     def first_distribution(self, session: Session, name: str) -> str | None:
@@ -109,31 +105,31 @@ class BulkTrials:
     def count(self, session: Session) -> Counts:
         """Count the trials within a transaction."""
         trial, mark = models.TrialModel, models.TrialUserAttributeModel
-        query = select(trial.state, func.count(trial.trial_id), func.count(mark.trial_id)).group_by(trial.state)
-        marked = query.outerjoin(mark, (mark.trial_id == trial.trial_id) & (mark.key == self.key))
-        found = {state: counts for state, *counts in session.execute(marked.where(trial.study_id == self.study_id))}
+        query = self.marked(trial.state, func.count(trial.trial_id), func.count(mark.trial_id), every=True)
+        found = {state: counts for state, *counts in session.execute(query.group_by(trial.state))}
         return Counts(sum(total for total, _ in found.values()), *found.get(TrialState.COMPLETE, (0, 0)))
 
-    def candidates(self, *columns: Any) -> Select[Any]:
-        """The query for columns of the candidates."""
+    def marked(self, *columns: Any, every: bool = False) -> Select[Any]:
+        """The query for columns of the study's trials with their marks, of `every` trial or of candidates only."""
         trial, mark = models.TrialModel, models.TrialUserAttributeModel
-        query = select(*columns).join_from(trial, mark, (mark.trial_id == trial.trial_id) & (mark.key == self.key))
-        return query.where(trial.study_id == self.study_id, trial.state == TrialState.COMPLETE)
+        condition = (mark.trial_id == trial.trial_id) & (mark.key == self.key)
+        query = select(*columns).join_from(trial, mark, condition, isouter=every).where(trial.study_id == self.study_id)
+        return query if every else query.where(trial.state == TrialState.COMPLETE)
 
     def since(self, number: int, before: int | None) -> list[FrozenTrial]:
         """The candidates of a range of numbers, each equal to the trial that Optuna reads."""
         column = models.TrialModel.number
         limits = [column >= number] if before is None else [column >= number, column < before]
         with self.database.reading() as session:
-            heads = session.scalars(self.candidates(models.TrialModel).where(*limits).order_by(column)).all()
-            return read_trials(session, heads, self.candidates(models.TrialModel.trial_id).where(*limits))
+            heads = session.scalars(self.marked(models.TrialModel).where(*limits).order_by(column)).all()
+            return read_trials(session, heads, self.marked(models.TrialModel.trial_id).where(*limits))
 
     def marks(self) -> list[tuple[int, Any, Sequence[float]]]:
         """Number, marking attribute and values of every candidate."""
         trial, mark = models.TrialModel, models.TrialUserAttributeModel
         with self.database.reading() as session:
-            query = self.candidates(trial.number, mark.value_json, trial.trial_id).order_by(trial.number)
-            values = read_values(session, self.candidates(trial.trial_id))
+            query = self.marked(trial.number, mark.value_json, trial.trial_id).order_by(trial.number)
+            values = read_values(session, self.marked(trial.trial_id))
             rows = session.execute(query).all()
         return [(number, json.loads(text), in_order(values[trial_id])) for number, text, trial_id in rows]
 
@@ -158,38 +154,40 @@ def check_compatible(name: str, first: str, text: str) -> None:
         raise LrfError(f"the study draws {name} from {first}, and a trial comes with {text}: {error}") from None
 
 
-def head_of(trial: FrozenTrial, number: int, study_id: int) -> Any:
-    """The row of a trial itself."""
-    moments = {"datetime_start": trial.datetime_start, "datetime_complete": trial.datetime_complete}
-    return models.TrialModel(number=number, study_id=study_id, state=trial.state, **moments)
-
-
-def write_parts(session: Session, trials: Mapping[int, FrozenTrial]) -> None:
-    """Insert parameters, values, attributes and intermediate values of trials (trial id -> trial)."""
+def write_trials(session: Session, study_id: int, number: int, trials: Sequence[FrozenTrial]) -> None:
+    """Insert trials with the numbers from `number` on: their own rows, then the rows of their parts."""
+    heads = []
+    for place, trial in enumerate(trials, number):
+        head = models.TrialModel(number=place, study_id=study_id, state=trial.state)
+        head.datetime_start, head.datetime_complete = trial.datetime_start, trial.datetime_complete
+        heads.append(head)
+    session.add_all(heads)
+    session.flush()  # now the heads have their ids
     rows: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    stored, stored_step = (
-        models.TrialValueModel.value_to_stored_repr,
-        models.TrialIntermediateValueModel.intermediate_value_to_stored_repr,
-    )
-    for i, trial in trials.items():
-        for name, value in trial.params.items():
-            spread = trial.distributions[name]
-            row = {"param_value": spread.to_internal_repr(value), "distribution_json": distribution_to_json(spread)}
-            rows[models.TrialParamModel].append({"trial_id": i, "param_name": name} | row)
-        for place, value in enumerate(trial.values or ()):
-            row = dict(zip(("value", "value_type"), stored(value), strict=True))
-            rows[models.TrialValueModel].append({"trial_id": i, "objective": place} | row)
-        for step, value in trial.intermediate_values.items():
-            row = dict(zip(("intermediate_value", "intermediate_value_type"), stored_step(value), strict=True))
-            rows[models.TrialIntermediateValueModel].append({"trial_id": i, "step": step} | row)
-        for model, attributes in (
-            (models.TrialUserAttributeModel, trial.user_attrs),
-            (models.TrialSystemAttributeModel, trial.system_attrs),
-        ):
-            rows[model] += [{"trial_id": i, "key": k, "value_json": json.dumps(v)} for k, v in attributes.items()]
+    for head, trial in zip(heads, trials, strict=True):
+        for model, fields in parts_of(trial):
+            rows[model].append({"trial_id": head.trial_id, **fields})
     for model, found in rows.items():
-        if found:
-            session.execute(insert(model), found)
+        session.execute(insert(model), found)
+
+
+def parts_of(trial: FrozenTrial) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Model and fields for every parameter, value, intermediate value and attribute of a trial."""
+    for name, value in trial.params.items():
+        distribution = trial.distributions[name]
+        number, text = distribution.to_internal_repr(value), distribution_to_json(distribution)
+        yield models.TrialParamModel, {"param_name": name, "param_value": number, "distribution_json": text}
+    for objective, value in enumerate(trial.values or ()):
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        yield models.TrialValueModel, {"objective": objective, "value": stored, "value_type": kind}
+    for step, value in trial.intermediate_values.items():
+        model = models.TrialIntermediateValueModel
+        stored, step_kind = model.intermediate_value_to_stored_repr(value)
+        yield model, {"step": step, "intermediate_value": stored, "intermediate_value_type": step_kind}
+    for key, value in trial.user_attrs.items():
+        yield models.TrialUserAttributeModel, {"key": key, "value_json": json.dumps(value)}
+    for key, value in trial.system_attrs.items():
+        yield models.TrialSystemAttributeModel, {"key": key, "value_json": json.dumps(value)}
 
 
 def read_parts(session: Session, ids: Select[Any], key: Any, read: Callable[..., Any], *columns: Any) -> Any:
@@ -216,35 +214,36 @@ def in_order(values: Mapping[int, float]) -> list[float]:
 def read_trials(session: Session, heads: Sequence[Any], ids: Select[Any]) -> list[FrozenTrial]:
     """The trials of these rows, whose ids are `ids`; equal distributions are one object."""
     distribution = cache(json_to_distribution)
+    param, step = models.TrialParamModel, models.TrialIntermediateValueModel
+    user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
 
     def parameter(place: int, value: float, text: str) -> tuple[int, Any, Any]:
         return place, distribution(text).to_external_repr(value), distribution(text)
 
-    param, step = models.TrialParamModel, models.TrialIntermediateValueModel
-    user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
-    param_columns = param.param_id, param.param_value, param.distribution_json
-    params = read_parts(session, ids, param.param_name, parameter, *param_columns)
-    values, users = read_values(session, ids), read_parts(session, ids, user.key, json.loads, user.value_json)
+    columns = param.param_id, param.param_value, param.distribution_json
+    params = read_parts(session, ids, param.param_name, parameter, *columns)
+    values = read_values(session, ids)
+    users = read_parts(session, ids, user.key, json.loads, user.value_json)
     systems = read_parts(session, ids, system.key, json.loads, system.value_json)
-    step_columns = step.intermediate_value, step.intermediate_value_type
-    steps = read_parts(session, ids, step.step, step.stored_repr_to_intermediate_value, *step_columns)
+    to_value, kind = step.stored_repr_to_intermediate_value, step.intermediate_value_type
+    steps = read_parts(session, ids, step.step, to_value, step.intermediate_value, kind)
     found = []
     for head in heads:
-        named = sorted(params[head.trial_id].items(), key=lambda item: item[1][0])
-        found.append(
-            FrozenTrial(
-                number=head.number,
-                trial_id=head.trial_id,
-                state=head.state,
-                value=None,
-                values=in_order(values[head.trial_id]),
-                datetime_start=head.datetime_start,
-                datetime_complete=head.datetime_complete,
-                params={name: value for name, (_, value, _) in named},
-                distributions={name: spread for name, (_, _, spread) in named},
-                user_attrs=users[head.trial_id],
-                system_attrs=systems[head.trial_id],
-                intermediate_values=steps[head.trial_id],
-            )
+        i = head.trial_id
+        named = sorted(params[i].items(), key=lambda item: item[1][0])
+        trial = FrozenTrial(
+            number=head.number,
+            trial_id=i,
+            state=head.state,
+            value=None,
+            values=in_order(values[i]),
+            datetime_start=head.datetime_start,
+            datetime_complete=head.datetime_complete,
+            params={name: value for name, (_, value, _) in named},
+            distributions={name: spread for name, (_, _, spread) in named},
+            user_attrs=users[i],
+            system_attrs=systems[i],
+            intermediate_values=steps[i],
         )
+        found.append(trial)
     return found

@@ -181,6 +181,34 @@ def test_trials_of_others_are_news_once(tmp_path: Path) -> None:
     assert news == [trial for trial in record.finished() if trial.user_attrs["params"] in (102, 103)]
 
 
+@pytest.mark.parametrize("revision", ["v3.2.0.a", "v9.0.0.a"])
+def test_trials_of_others_between_own_numbers_are_news(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    monkeypatch.setattr("lrf_optuna.storage.bulk.TESTED_REVISION", revision)
+    record, other = opened(tmp_path), opened(tmp_path)
+    append = record.append
+
+    def between(trials: list[optuna.trial.FrozenTrial], most: int | None = None) -> list[int]:
+        own = append(trials[:1])
+        other.append([finished_trial(100), optuna.trial.create_trial(values=[1.0, 1.0]), finished_trial(101)])
+        return own + append(trials[1:], most)
+
+    record.append = between  # type: ignore[assignment, method-assign]
+    with BackgroundWriter(record, interval=3600) as recorder:
+        record.append([])
+        recorder.put(finished_trial(0))
+        recorder.flush()
+        recorder.put(optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED))
+        recorder.put(finished_trial(1))
+        recorder.flush()
+        news = recorder.news()
+    assert recorder.numbers == [3, 7, 11]
+    assert [trial.number for trial in news] == [0, 2, 4, 6, 8, 10], "1, 5 and 9 have no plan"
+    assert {trial.user_attrs["params"] for trial in news} == {100, 101}
+    assert record.count() == 8, "the pruned trial and those without a plan do not count"
+
+
 def test_a_full_study_takes_no_more(tmp_path: Path) -> None:
     record, other = opened(tmp_path), opened(tmp_path)
     other.append([finished_trial(number) for number in range(4)])
