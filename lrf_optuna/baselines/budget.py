@@ -23,7 +23,7 @@ from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.scoring.option_table import Option, OptionTable, Shares
 from lrf_optuna.scoring.proxy import Proxy
 
-BISECTIONS = 40
+SCALE_BISECTIONS = 40
 """Halvings of the interval [0, 1]: 2^-40 is below the step of any rank."""
 GRAM_SIDE = 1024
 """Smaller side of a matrix up to which its Gram matrix gives the largest singular value quicker than Lanczos does."""
@@ -135,7 +135,7 @@ def bisect_scale(build: Callable[[float], T], fits: Callable[[T], bool]) -> T | 
     if not fits(best := build(0.0)):
         return None
     low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
+    for _ in range(SCALE_BISECTIONS):
         middle = (low + high) / 2
         if fits(candidate := build(middle)):
             low, best = middle, candidate

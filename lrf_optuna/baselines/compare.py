@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 
@@ -25,18 +25,17 @@ from lrf_optuna.scoring.kernel_store import put_if_fits
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.accuracy import Accuracy
+from lrf_optuna.selection.accuracy import Accuracy, Kernels
 from lrf_optuna.selection.sequential_refit import PlanRefits, composed
 
 GREEDY_IMAGES = 500
 """Validation images at most for the greedy rule, which measures several plans a layer."""
-ROUNDING = 1e-6
+COST_ROUNDING = 1e-6
 """Least difference of a cost by which a row dominates a point: the same plan measured twice differs by less."""
 MEMORY = 2**28
 """Bytes of data-free kernels in memory at most."""
 SOURCE = "L1-norm filter pruning (Li et al., ICLR 2017)"
 TESTED = "Measured are our point, filter pruning, and the baselines that are best on validation images."
-Kernels = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ class BaselineComparison:
         """The number of points on the front that a measured network dominates in the study's costs."""
         costs = np.array([cost(measured) for cost in self.study.proxy.objectives.values()])
         front = cost_matrix(self.study.points)
-        dominated = np.all(costs <= front, axis=1) & np.any(costs < front - ROUNDING, axis=1)
+        dominated = np.all(costs <= front, axis=1) & np.any(costs < front - COST_ROUNDING, axis=1)
         self.dominated_points |= set(np.flatnonzero(dominated).tolist())
         return int(dominated.sum())
 

@@ -17,7 +17,7 @@ from lrf_optuna.chains.linalg import LARGE
 
 GRID = 64
 """Noise variances of the first scan; the best one is refined, because the free energy has several minima."""
-ROUNDING = 1e-14
+NOISE_FLOOR = 1e-14
 """Share of the largest squared singular value below which double precision has only rounding left."""
 
 
@@ -26,7 +26,7 @@ def evb_rank(matrix: Array) -> int:
     squares, columns = squared_values(matrix), max(matrix.shape)
     if squares[0] <= 0:
         return 0
-    squares = np.maximum(squares / squares[0], ROUNDING * len(squares))
+    squares = np.maximum(squares / squares[0], NOISE_FLOOR * len(squares))
     alpha = len(squares) / columns
     return int(np.sum(squares > columns * noise_variance(squares, columns) * alive_threshold(alpha)))
 

@@ -55,7 +55,7 @@ CHANNEL_WISE: dict[str, ChannelMap] = {
     "Flatten": flatten_channels,
 }
 """Layers of Keras in which no channel sees another; at any other layer a channel group ends."""
-FILTERS = ("Dense", *(f"Conv{d}D{end}" for d in (1, 2, 3) for end in ("", "Transpose")))
+LAYERS_WITH_FILTERS = ("Dense", *(f"Conv{d}D{end}" for d in (1, 2, 3) for end in ("", "Transpose")))
 """Layers of Keras that have filters to prune, and that consume all channels."""
 
 
@@ -203,7 +203,7 @@ def is_prunable(layer: Any, site: Site) -> bool:
 
 def has_filters(layer: Any, op: Conv) -> bool:
     """Whether each output of a layer has a filter of its own over all inputs."""
-    return keras_class_name(layer) in FILTERS and op.groups == 1
+    return keras_class_name(layer) in LAYERS_WITH_FILTERS and op.groups == 1
 
 
 def is_elementwise(layer: Any) -> bool:

@@ -164,7 +164,7 @@ def minmax(context: RuleContext, budget: Costs) -> Plan:
     return context.largest(plan_at, budget)
 
 
-def lagrangian(context: RuleContext, budget: Costs) -> Plan:
+def lagrangian_rule(context: RuleContext, budget: Costs) -> Plan:
     """The options with the least sum of data-aware losses, by a Lagrangian relaxation of the knapsack problem."""
     allocations = lagrangian_within(context.table, checked_budget(budget))
     cheapest = {site: min(options, key=lambda o: budget_share(o, budget)) for site, options in context.table.items()}
@@ -187,7 +187,7 @@ BASELINES: dict[str, Baseline] = {
         ),
         Baseline("greedy", "AIMET's greedy selection by the accuracy of each layer alone", greedy),
         Baseline("minmax", "ALDS (Liebenwein et al., NeurIPS 2021)", minmax),
-        Baseline("lagrangian", "knapsack over data-aware errors, as in BALF", lagrangian),
+        Baseline("lagrangian", "knapsack over data-aware errors, as in BALF", lagrangian_rule),
     )
 }
 """The rules that apply to any network; `baselines_of` adds the rules with one method each."""
