@@ -30,15 +30,6 @@ Statistics = list[Any] | None
 """Of the BatchNorm layers, where they are not the original's."""
 
 
-@dataclass(eq=False, slots=True)
-class UnbuiltNetwork:
-    """The original with other kernels, and which of the first validation images it gets right, `(n,)`."""
-
-    kernels: Callable[[], Kernels]
-    statistics: Statistics = None
-    right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-
-
 @dataclass
 class Accuracy:
     """Plan -> the share of labelled images that its network gets right, before any training; remembered by plan.
@@ -55,48 +46,34 @@ class Accuracy:
     shown: Callable[[], Iterable[Array]]
     whole: bool = False
     """Whether the images are all validation images and no others."""
-    known: dict[Plan, UnbuiltNetwork] = field(default_factory=dict)
-    """The networks of plans as they were scored, with BatchNorm statistics."""
+    known: dict[Plan, float] = field(default_factory=dict)
 
     def __call__(self, plan: Plan) -> float:
-        """The accuracy of a plan on all images."""
-        return self.share(self.scored(plan))
-
-    def of(self, kernels: Kernels) -> float:
-        """The accuracy with `kernels` in the network on all images."""
-        return self.share(UnbuiltNetwork(lambda: kernels, self.statistics(kernels)) if kernels else self.original)
-
-    @cached_property
-    def original(self) -> UnbuiltNetwork:
-        """The original."""
-        return UnbuiltNetwork(dict)
-
-    def scored(self, plan: Plan) -> UnbuiltNetwork:
-        """A plan's network with the kernels that it was scored with."""
+        """The accuracy of a plan, with BatchNorm statistics re-estimated where that helps."""
         if plan not in self.known:
-            kernels = self.proxy.dense_kernels(plan)
-            network = UnbuiltNetwork(lambda: self.proxy.dense_kernels(plan), self.statistics(kernels))
-            self.known[plan] = network if kernels else self.original
+            self.known[plan] = self.of(self.proxy.dense_kernels(plan))
         return self.known[plan]
 
-    def share(self, network: UnbuiltNetwork) -> float:
-        """The share of all images that a network gets right."""
-        return float(self.right(network, len(self.labels)).mean())
+    def of(self, kernels: Kernels) -> float:
+        """The accuracy with `kernels` in the network, with BatchNorm statistics re-estimated where that helps."""
+        right = self.right(kernels, statistics=self.statistics(kernels)) if kernels else self.original
+        return float(right.mean())
 
-    def right(self, network: UnbuiltNetwork, count: int) -> NDArray[np.bool_]:
-        """Which of the first `count` images a network gets right; the ones that it has seen are not passed again.
+    @cached_property
+    def original(self) -> NDArray[np.bool_]:
+        """Which images the original gets right."""
+        return self.right({})
+
+    def right(self, kernels: Kernels, count: int | None = None, statistics: Statistics = None) -> NDArray[np.bool_]:
+        """Which of the first `count` images are right with `kernels` in the network; of all where no count is given.
 
         An image whose logits are not finite is wrong.
         """
-        start, count = len(network.right), min(count, len(self.labels))
-        if start < count:
-            images, kernels = LabeledImages(self.images[start:count], self.labels[start:count]), network.kernels()
-            hits = [network.right]
-            for x, labels in batches(images, self.preprocess, BATCH):
-                logits = self.proxy.network.logits(x, kernels, network.statistics)
-                hits.append((logits.argmax(axis=1) == labels) & np.isfinite(logits).all(axis=1))
-            network.right = np.concatenate(hits)
-        return network.right[:count]
+        images, hits = LabeledImages(self.images[:count], self.labels[:count]), []
+        for x, labels in batches(images, self.preprocess, BATCH):
+            logits = self.proxy.network.logits(x, kernels, statistics)
+            hits.append((logits.argmax(axis=1) == labels) & np.isfinite(logits).all(axis=1))
+        return np.concatenate(hits)
 
     def statistics(self, kernels: Kernels) -> Statistics:
         """The re-estimated BatchNorm statistics, where there are any and they help."""

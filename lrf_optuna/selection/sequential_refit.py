@@ -31,7 +31,7 @@ from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import nbytes, put_if_fits
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.accuracy import Accuracy, Statistics, UnbuiltNetwork
+from lrf_optuna.selection.accuracy import Accuracy, Statistics
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class PlanRefits:
     def right(self, plan: Plan, stage: int) -> NDArray[np.bool_]:
         """Which validation images a plan's network gets right at a stage of `choose_point`."""
         if not changes(plan):
-            return self.judge.right(self.judge.original, self.count(stage))
+            return self.judge.original[: self.count(stage)]
         return self.at_stage(plan, stage).right
 
     def closeness(self, plan: Plan, stage: int) -> float:
@@ -229,7 +229,7 @@ class PlanRefits:
 
     def measured(self, kernels: Mapping[str, Array], count: int, statistics: Statistics = None) -> StageResult:
         """What `count` validation images and the images that score plans say of a network."""
-        right = self.judge.right(UnbuiltNetwork(lambda: kernels, statistics), count)
+        right = self.judge.right(kernels, count, statistics)
         return StageResult(right, self.judge.closeness(kernels, statistics))
 
     def of(self, plan: Plan) -> RefitResult:

@@ -118,9 +118,14 @@ def test_statistics_that_do_not_help_are_not_taken(known: Proxy, digits: Any, ba
     assert judge(plan) == pytest.approx(share(built(known, plan), digits), abs=1.5 / len(digits.val.labels))
 
 
-def test_the_first_images_are_measured_before_all_and_are_not_passed_again(
-    known: Proxy, digits: Any, batches: list[Array]
-) -> None:
+def test_the_first_images_are_measured_as_among_all(judge: Accuracy, known: Proxy) -> None:
+    kernels = known.dense_kernels(plan_at(known, 0.3))
+    few, whole = judge.right(kernels, 20), judge.right(kernels)
+    np.testing.assert_array_equal(whole[:20], few)
+    assert len(whole) == len(judge.labels)
+
+
+def test_the_original_is_measured_once(known: Proxy, digits: Any, batches: list[Array]) -> None:
     passed: list[int] = []
 
     def counted(images: Any) -> Array:
@@ -129,13 +134,8 @@ def test_the_first_images_are_measured_before_all_and_are_not_passed_again(
         return found
 
     judge = Accuracy(known, digits.val.pixels, digits.val.labels, counted, lambda: batches)
-    network = judge.scored(plan_at(known, 0.3))
-    few = judge.right(network, 20)
-    assert len(few) == sum(passed) == 20
-    whole = judge.right(network, 10**9)
-    np.testing.assert_array_equal(whole[:20], few)
-    assert len(whole) == sum(passed) == len(digits.val.labels)
-    assert judge.share(network) == whole.mean()
+    assert judge(Plan(())) == judge.of({}) == judge.original.mean()
+    assert sum(passed) == len(digits.val.labels)
 
 
 def test_an_image_whose_logits_are_not_finite_is_wrong(known: Proxy, digits: Any, batches: list[Array]) -> None:

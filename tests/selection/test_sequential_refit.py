@@ -15,7 +15,7 @@ from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.pipeline.build import build
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.accuracy import Accuracy, UnbuiltNetwork
+from lrf_optuna.selection.accuracy import Accuracy
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
 from lrf_optuna.selection.sequential_refit import (
     PlanRefits,
@@ -165,7 +165,7 @@ def test_the_stages_measure_the_same_images_each_more_of_them() -> None:
     plan = plan_of(corrections.judge.proxy, 0.2)
     for stage, count in ((SCORED, 50), (SKETCHED, 100), (BUILT, 200)):
         assert len(corrections.right(plan, stage)) == len(corrections.right(Plan(()), stage)) == count
-    scored = corrections.judge.right(UnbuiltNetwork(lambda: corrections.judge.proxy.dense_kernels(plan)), 50)
+    scored = corrections.judge.right(corrections.judge.proxy.dense_kernels(plan), 50)
     np.testing.assert_array_equal(corrections.right(plan, SCORED), scored)
 
 
