@@ -1,7 +1,4 @@
-"""Keras layers and the operations they are: `LAYERS`, and `find_sites`, which names a reason for every layer left out.
-
-A new layer kind is one row of `LAYERS`: how its operation is read, how a stage is written as a layer, how it counts.
-"""
+"""Every layer of a model: its parameters and MACs, and its site or the reason why it cannot be factorized."""
 
 from __future__ import annotations
 
@@ -20,15 +17,13 @@ from lrf_optuna.models.images import Shape, Shapes
 from lrf_optuna.models.layer_kinds import COUNTED, LAYERS, SEPARABLE, Functional, LayerKind, channels_first, walk_layers
 from lrf_optuna.plans.plan import Plan
 
-TWO_IN_ONE = "two layers in one: split it first, as run does (lrf_optuna.models.separable.split_separable)"
-ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
-OWN_INSIDE = "builds its projections itself and cannot hold others: write them as EinsumDense layers to factorize them"
-WRAPPED = "wraps another layer: put it in the model itself (Dense takes any number of axes) to factorize it"
-REASONS = (
-    dict.fromkeys(("TimeDistributed",), WRAPPED)
-    | dict.fromkeys(SEPARABLE, TWO_IN_ONE)
-    | dict.fromkeys(ATTENTION, OWN_INSIDE)
-)
+ATTENTION = "builds its projections itself and cannot hold others: write them as EinsumDense layers to factorize them"
+WRAPPER = "wraps another layer: put it in the model itself (Dense takes any number of axes) to factorize it"
+REASONS = {
+    **dict.fromkeys(("MultiHeadAttention", "GroupedQueryAttention"), ATTENTION),
+    **dict.fromkeys(SEPARABLE, "two layers in one: split it first (lrf_optuna.models.separable.split_separable)"),
+    "TimeDistributed": WRAPPER,
+}
 """Why layers of Keras that look as if they could be factorized cannot be."""
 
 
@@ -59,7 +54,7 @@ class Inventory:
 
 
 def find_sites(model: Any, input_shape: Shapes | None = None) -> Inventory:
-    """Every layer of `model` with what it holds, and whether it can be factorized or the reason why not.
+    """Every layer of `model` with its parameters and MACs, and its site or the reason why it has none.
 
     `input_shape` (H, W, C) is needed where the model leaves it open; where it has several inputs, a list or dict of
     shapes as the model takes them. Raises LrfError where it is missing, or where the model cannot take it.
@@ -74,7 +69,7 @@ def find_sites(model: Any, input_shape: Shapes | None = None) -> Inventory:
 
 
 def plan_counts(inventory: Inventory, plan: Plan) -> tuple[int, int]:
-    """Parameters (as `model.count_params()` would say) and MACs for one image of the network that a plan makes.
+    """Parameters, as `count_params()` counts them, and MACs for one image, of the network that a plan makes.
 
     Raises LrfError where the plan is not one of this model.
     """
@@ -89,7 +84,7 @@ def plan_counts(inventory: Inventory, plan: Plan) -> tuple[int, int]:
 
 
 def inventory_rows(inventory: Inventory) -> list[dict[str, Any]]:
-    """One plain row a layer, ready for JSON: what it is, what it holds, its methods or the reason why it has none."""
+    """A plain row for each layer, ready for JSON: its kind, sizes, and methods or the reason why it has none."""
     return [
         {
             "layer": row.path,
@@ -126,12 +121,12 @@ def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
 
 
 def keras_class_name(layer: Any) -> str:
-    """The name of a layer's class where it is one of Keras' own, else nothing."""
+    """The name of a layer's class if the class is one of Keras' own; empty for others."""
     return type(layer).__name__ if type(layer).__module__.startswith("keras.") else ""
 
 
 def why_not(layer: Any, kind: LayerKind | None, calls: list[tuple[Shape, Shape]]) -> str:
-    """Why a layer cannot be factorized, before its shapes are looked at; empty where nothing speaks against it."""
+    """Why a layer cannot be factorized, whatever its operation is; empty where it can."""
     if kind is None:
         if not layer.weights:
             return "no weights"
