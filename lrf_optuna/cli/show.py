@@ -86,7 +86,7 @@ def front(
         print(text.getvalue(), end="")
     else:
         choice = found.folder.read_choice()
-        print_table(front_table(points, choice[0].trial if choice else None))
+        print_rich(front_table(points, choice[0].trial if choice else None))
 
 
 @guarded
@@ -129,9 +129,9 @@ def print_inventory(found: Any, as_json: bool) -> None:
         print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
         return
     share = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
-    print_table(inventory_table(rows))
-    print(f"\n{len(found.sites)} of {len(found.rows)} layers can be factorized. They have {share:.1%} of", end=" ")
-    print(f"{found.params:,} parameters. The network has {found.macs:,} MACs an image.")
+    of_all = f"They have {share:.1%} of {found.params:,} parameters"
+    text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized. {of_all}. {found.macs:,} MACs an image."
+    print_rich(inventory_table(rows), f"\n{text}")
 
 
 def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None:
@@ -144,7 +144,7 @@ def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None
         return
     of = f"outputs, with {images} calibration images" if images else "weights (with --data: of its outputs)"
     title = f"error: relative squared error of the layer's {of}" + "; the network is untrained" * untrained
-    print_table(survey_table(rows, title))
+    print_rich(survey_table(rows, title))
 
 
 def print_comparison(found: Comparison, as_json: bool) -> None:
@@ -155,13 +155,13 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
         print(found.to_json(), end="")
         return
     for block in found.blocks:
-        print()
-        print_table(budget_table(found, block))
-    print("", found.verdict, *found.notes, sep="\n")
+        print_rich("", budget_table(found, block))
+    print_rich(f"\n{found.verdict}", style="bold")
+    print_rich(*found.notes, style="dim")
 
 
-def print_table(table: Any) -> None:
-    """Print a table (`report.tables.Table`) to the terminal."""
+def print_rich(*parts: Any, style: str = "") -> None:
+    """Print tables (`report.tables.Table`) and texts to the terminal, one below the other."""
     from rich.console import Console
 
-    Console().print(table)
+    Console().print(*parts, sep="\n", style=style, highlight=False, markup=False)
