@@ -19,7 +19,7 @@ Shapes = Any
 Images = Any
 """An array `(n, ...)`, or the list, tuple or dict of arrays that a model of several inputs takes."""
 BATCH = 256
-"""Images of a pass at most; larger batches of small images are no faster."""
+"""Images of a pass, at most, so that the maps of a pass stay within memory."""
 INPUT_BYTES = 2**28
 """Bytes of layer inputs that are in memory at a time, at most: a quarter of a GiB beside the model's own maps."""
 INPUT_BATCH = 128
