@@ -37,7 +37,7 @@ from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.scoring.option_table import OptionTable
-from lrf_optuna.scoring.proxy import SCORED, Proxy
+from lrf_optuna.scoring.proxy import SCORED_IMAGES, Proxy
 from lrf_optuna.scoring.sensitivity import ErrorToLossCurve, measure_sensitivity
 from lrf_optuna.scoring.similarity import SIMILARITIES, cosine, similarity_of_finite
 from lrf_optuna.search.allocation import lagrangian_sweep
@@ -131,7 +131,9 @@ def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) ->
     for kind, plan in plans_of(proxy, table, args.plans, args.trials):
         right = np.argmax(proxy.logits(plan, pixels), axis=1) == labels
         maps = maps_of(proxy, pool, plan)
-        values = alike(cut(reference, SCORED), cut(maps, SCORED)) | errors.of_plan(plan) | left(proxy, plan)
+        values = (
+            alike(cut(reference, SCORED_IMAGES), cut(maps, SCORED_IMAGES)) | errors.of_plan(plan) | left(proxy, plan)
+        )
         true = {"accuracy": float(right.mean()), "halves": [float(right[i::2].mean()) for i in (0, 1)]}
         rows.append(
             {"kind": kind, "plan": plan.to_dict(), "values": values, "counts": by_count(reference, maps)} | true

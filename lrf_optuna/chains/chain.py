@@ -41,10 +41,10 @@ class Chain:
         return self.partial(kernels)[0 if self.tensorized else -1]
 
     def linearized(self, kernels: Kernels) -> tuple[Array, Callable[[Array], Kernels]]:
-        """The composed kernel, and what turns a gradient by it into those by each stage kernel."""
+        """The composed kernel, and a function from its gradient to the gradients of the stage kernels."""
         products = self.partial(kernels)
-        back, whole = (backprop_contractions, products[0]) if self.tensorized else (backprop_chain, products[-1])
-        return whole, lambda gradient: back(self.stages, kernels, products, gradient.reshape(whole.shape))
+        back, product = (backprop_contractions, products[0]) if self.tensorized else (backprop_chain, products[-1])
+        return product, lambda gradient: back(self.stages, kernels, products, gradient.reshape(product.shape))
 
     @property
     def tensorized(self) -> bool:
@@ -52,7 +52,7 @@ class Chain:
         return any(stage.slices > 1 for stage in self.stages)
 
     def partial(self, kernels: Kernels) -> list[Array]:
-        """What the first i + 1 stages compose to; of a tensorized chain what those from the i-th do, a slice."""
+        """The composed first i + 1 stages; for a tensorized chain those from the i-th on, for one slice."""
         if self.tensorized:
             return nested_products(self.stages, kernels)
         products = [ungrouped(self.stages[0], kernels[0])]
@@ -84,30 +84,30 @@ def unbroadcast(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def nested_products(stages: Sequence[Conv], kernels: Kernels) -> list[Array]:
-    """For each stage the matrix of it and all after it, for one slice of its `lead`: nested, so never large.
+    """For each stage the matrix of this and all later stages, for one slice of its `lead`: nested, so never large.
 
-    The first stage has no lead and the last no trail (a law of decompositions). A stage gives `(made, rank)` for each
-    slice: `made` joins the lead of the next, `rank` goes into its kernel.
+    The first stage has no lead and the last no trail (a law of decompositions). The outputs of a slice are
+    `(added, rank)`: `added` joins the lead of the next stage, `rank` is contracted by its kernel.
     """
     products = [kernels[-1]]
     for i in range(len(stages) - 2, -1, -1):
-        stage, made = stages[i], stages[i + 1].lead // stages[i].lead
+        stage, added = stages[i], stages[i + 1].lead // stages[i].lead
         inside, outside = kernels[i].shape
-        after = products[0].reshape(outside // made, -1)
-        whole = (kernels[i].reshape(-1, outside // made) @ after).reshape(inside, made, stage.trail, -1)
-        products.insert(0, np.ascontiguousarray(whole.swapaxes(1, 2)).reshape(inside * stage.trail, -1))
+        after = products[0].reshape(outside // added, -1)
+        product = (kernels[i].reshape(-1, outside // added) @ after).reshape(inside, added, stage.trail, -1)
+        products.insert(0, np.ascontiguousarray(product.swapaxes(1, 2)).reshape(inside * stage.trail, -1))
     return products
 
 
 def backprop_contractions(
     stages: Sequence[Conv], kernels: Kernels, products: Sequence[Array], gradient: Array
 ) -> Kernels:
-    """Backwards through `sliced`."""
+    """Backwards through the nested products of a tensorized chain."""
     gradients = []
     for i, kernel in enumerate(kernels[:-1]):
-        (inside, outside), made, trail = kernel.shape, stages[i + 1].lead // stages[i].lead, stages[i].trail
-        apart = gradient.reshape(inside, trail, made, -1).swapaxes(1, 2).reshape(inside * made, -1)
-        after = products[i + 1].reshape(outside // made, -1)
-        gradients.append((apart @ after.T).reshape(kernel.shape))
-        gradient = (kernel.reshape(-1, outside // made).T @ apart).reshape(products[i + 1].shape)
+        (inside, outside), added, trail = kernel.shape, stages[i + 1].lead // stages[i].lead, stages[i].trail
+        unfolded = gradient.reshape(inside, trail, added, -1).swapaxes(1, 2).reshape(inside * added, -1)
+        after = products[i + 1].reshape(outside // added, -1)
+        gradients.append((unfolded @ after.T).reshape(kernel.shape))
+        gradient = (kernel.reshape(-1, outside // added).T @ unfolded).reshape(products[i + 1].shape)
     return *gradients, gradient

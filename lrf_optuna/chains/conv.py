@@ -105,12 +105,12 @@ def ungrouped(op: Conv, kernel: Array) -> Array:
     """The kernel `(*window, cin, cout)` of the same convolution without groups: block-diagonal in the channels."""
     if op.groups == 1:
         return kernel
-    whole = np.zeros((*op.window, op.cin, op.cout), kernel.dtype)
+    dense = np.zeros((*op.window, op.cin, op.cout), kernel.dtype)
     each_in, each_out = op.cin // op.groups, op.cout // op.groups
     for g in range(op.groups):
         inside, outside = slice(g * each_in, (g + 1) * each_in), slice(g * each_out, (g + 1) * each_out)
-        whole[..., inside, outside] = kernel[..., outside]
-    return whole
+        dense[..., inside, outside] = kernel[..., outside]
+    return dense
 
 
 def split_groups(kernel: Array, groups: int) -> list[Array]:

@@ -1,6 +1,6 @@
 """The laws of a decomposition, checked on small operations: a user's own is refused with the law that it breaks.
 
-A new law is a function of (decomposition, operation) that says whether it is kept, and its sentence in `LAWS`.
+A new law is a function of (decomposition, operation) that says whether the law holds, and its sentence in `LAWS`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lrf_optuna.decompositions.base import Decomposition, PreparedDecomposition
 from lrf_optuna.errors import LrfError
 
 PLAIN_NAME = re.compile(r"[A-Za-z][\w-]*")
-METHODS_OF_A_DECOMPOSITION = ("applies", "ranks", "chain", "factorize")
+REQUIRED_METHODS = ("applies", "ranks", "chain", "factorize")
 LAW_KEEPS = (0.05, 0.15, 0.3, 0.5, 0.8)
 """Keeps at which the laws are checked, from small to large."""
 SLACK = 0.01
@@ -45,16 +45,16 @@ def check(method: Decomposition) -> None:
     except Exception as reason:
         raise LrfError(f"the decomposition {method.name!r}: applies raises {reason!r}") from reason
     if not tried:
-        known = "; ".join(OPERATIONS)
-        raise LrfError(f"the decomposition {method.name!r} applies to none of what its laws are tried on: {known}")
+        operations = "; ".join(OPERATIONS)
+        raise LrfError(f"the decomposition {method.name!r} applies to none of the operations of its laws: {operations}")
     for case, op in tried.items():
-        for law, kept in LAWS.items():
+        for law, holds in LAWS.items():
             broken = f"the decomposition {method.name!r} breaks the law that {law}: not for {case}"
             try:
-                holds = kept(method, op)
+                satisfied = holds(method, op)
             except Exception as reason:  # whatever a stranger's code raises
                 raise LrfError(f"{broken} ({' '.join(repr(reason).split())})") from reason
-            if not holds:
+            if not satisfied:
                 raise LrfError(broken)
 
 
@@ -65,10 +65,10 @@ def check_form(method: Decomposition) -> None:
     name = getattr(method, "name", None)
     if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name):
         raise LrfError(f"a decomposition has a plain name (letters, digits, '_' and '-'), but got {name=}")
-    missing = [part for part in METHODS_OF_A_DECOMPOSITION if not callable(getattr(method, part, None))]
+    missing = [part for part in REQUIRED_METHODS if not callable(getattr(method, part, None))]
     if missing:
         raise LrfError(
-            f"the decomposition {name!r} lacks {', '.join(missing)}: it should have {', '.join(METHODS_OF_A_DECOMPOSITION)}"
+            f"the decomposition {name!r} lacks {', '.join(missing)}: it should have {', '.join(REQUIRED_METHODS)}"
         )
 
 
@@ -80,12 +80,12 @@ def chains_of(method: Decomposition, op: Conv) -> list[Chain]:
 def has_whole_ranks(method: Decomposition, op: Conv) -> bool:
     """Ranks from 1 up, as many at every keep."""
     ranks = [method.ranks(op, keep) for keep in LAW_KEEPS]
-    whole = all(isinstance(each, tuple) and all(type(rank) is int and rank >= 1 for rank in each) for each in ranks)
-    return whole and len({len(each) for each in ranks}) == 1
+    valid = all(isinstance(each, tuple) and all(type(rank) is int and rank >= 1 for rank in each) for each in ranks)
+    return valid and len({len(each) for each in ranks}) == 1
 
 
 def keeps_to_the_budget(method: Decomposition, op: Conv) -> bool:
-    """A chain's weights against the share that was asked for."""
+    """A chain has no more weights than the share that is wanted."""
     pairs = zip(LAW_KEEPS, chains_of(method, op), strict=True)
     return all(chain.params <= keep * op.params or set(method.ranks(op, keep)) <= {1} for keep, chain in pairs)
 
@@ -140,7 +140,7 @@ def has_nested_views(method: Decomposition, op: Conv) -> bool:
 
 
 def goes_on(chain: Chain) -> bool:
-    """The first has no lead and the last no trail; a lead takes in some of what was made, a trail gives some away."""
+    """The first has no lead and the last no trail; a lead grows by outputs of the stage before, a trail shrinks."""
     leads, trails = [s.lead for s in chain.stages], [s.trail for s in chain.stages]
     inside, outside = [s.kernel_shape[0] for s in chain.stages], [s.kernel_shape[1] for s in chain.stages]
     return (

@@ -57,8 +57,8 @@ def register(decomposition: Decomposition) -> None:
     taken, or naming the law that is broken.
     """
     laws.check_form(decomposition)
-    there = DECOMPOSITIONS.get(decomposition.name)
-    if there is not None and kind_of(there) != kind_of(decomposition):
+    registered = DECOMPOSITIONS.get(decomposition.name)
+    if registered is not None and kind_of(registered) != kind_of(decomposition):
         raise LrfError(f"there is a decomposition {decomposition.name!r} already: give yours another name")
     laws.check(decomposition)
     DECOMPOSITIONS[decomposition.name] = decomposition

@@ -92,7 +92,7 @@ class LayerFitter:
     def __init__(self, op: Conv, kernel: Array, moments: SecondMoments | None = None) -> None:
         each = moments or (None,) * op.groups
         parts = zip(split_groups(kernel, op.groups), each, strict=True)
-        self.parts = [GroupFitter(op.part, np.ascontiguousarray(own), moment) for own, moment in parts]
+        self.parts = [GroupFitter(op.part, np.ascontiguousarray(part), moment) for part, moment in parts]
 
     def fit(self, choice: Choice) -> Kernels:
         """Stage kernels of a choice."""
@@ -130,9 +130,9 @@ def whitened_inputs(moment: SecondMoment, first: Conv, kernel: Array, inverse: b
     """The whitening of what the first stage sees, applied to those axes of a kernel (any window that contains them)."""
     width, window = first.kernel_shape[-2], kernel.shape[:-2]
     lead, trail = (first.lead, first.trail) if kernel.shape[-2] > width else (1, 1)
-    apart = kernel.reshape(*window, lead, width, trail, kernel.shape[-1])
+    unfolded = kernel.reshape(*window, lead, width, trail, kernel.shape[-1])
     inside = [axis for axis, size in enumerate(window) if first.window[axis] > 1 or size == 1]
-    moved = np.moveaxis(apart, [*inside, len(window) + 1], range(len(inside) + 1))
+    moved = np.moveaxis(unfolded, [*inside, len(window) + 1], range(len(inside) + 1))
     white = moment.whiten(moved.reshape(prod(first.window) * width, -1), inverse).astype(kernel.dtype, copy=False)
     back = np.moveaxis(white.reshape(moved.shape), range(len(inside) + 1), [*inside, len(window) + 1])
     return np.ascontiguousarray(back).reshape(kernel.shape)

@@ -18,7 +18,7 @@ MOST_ROWS = 65536
 def patches(maps: Array, op: Conv, positions: int, seed: int = 0) -> Array:
     """Input patches of `op` from `maps` `(images, *map, cin)`: rows of `window x cin`, at most `positions` an image.
 
-    Where a map has more positions, the same random ones are taken from every image.
+    From a larger map, equal random positions of every image are used.
     """
     if not op.window:
         rows = maps.reshape(len(maps), -1, op.cin)
@@ -43,28 +43,28 @@ def patches(maps: Array, op: Conv, positions: int, seed: int = 0) -> Array:
 
 
 def zero_stuffed(maps: Array, op: Conv) -> Array:
-    """Input maps of a transposed convolution with the zeros between and around pixels that make it a plain one."""
+    """Input maps of a transposed convolution, with zeros between and around pixels, for a plain convolution."""
     shape = maps.shape[1:-1]
     out = op.out_map(shape)
     spans = [(k - 1) * d + 1 for k, d in zip(op.window, op.dilation, strict=True)]
     cut = [max(k - s, 0) // 2 if op.padding == "same" else 0 for k, s in zip(spans, op.strides, strict=True)]
-    whole = np.zeros((len(maps), *(o + k - 1 for o, k in zip(out, spans, strict=True)), maps.shape[-1]), maps.dtype)
+    stuffed = np.zeros((len(maps), *(o + k - 1 for o, k in zip(out, spans, strict=True)), maps.shape[-1]), maps.dtype)
     sizes = zip(shape, spans, cut, op.strides, strict=True)
     at = tuple(slice(k - 1 - c, k - 1 - c + (n - 1) * s + 1, s) for n, k, c, s in sizes)
-    whole[(slice(None), *at)] = maps
-    return whole
+    stuffed[(slice(None), *at)] = maps
+    return stuffed
 
 
 def as_plain_convolution(op: Conv) -> Conv:
-    """The plain convolution that a transposed one is on its stuffed maps, with the window the other way round."""
+    """The plain convolution that equals a transposed one on zero-stuffed maps, with its window reversed."""
     return replace(op, transposed=False, padding="valid", strides=(1,) * len(op.window))
 
 
-def sampled_positions(there: int, most: int, seed: int) -> Index:
-    """`most` of `there` positions, in order; all of them where there are no more."""
-    if there <= most:
-        return np.arange(there)
-    return np.sort(np.random.default_rng(seed).choice(there, most, replace=False))
+def sampled_positions(count: int, most: int, seed: int) -> Index:
+    """At most `most` of `count` positions, in order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def split_by_group(rows: Array, op: Conv) -> Array:

@@ -15,14 +15,14 @@ from lrf_optuna.chains.linalg import multiply_triangular
 from lrf_optuna.fitting.patches import patches, split_by_group
 
 RIDGE_OF_MOMENT = 1e-3
-"""Share of the mean eigenvalue of S that is added to it: without data in a direction the fit keeps the plain weights."""
+"""Share of the mean eigenvalue of S that is added to S: in directions without data the fit keeps the plain weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecondMoment:
-    """R with R'R = S + ridge, `(d, d)` upper triangular; `window` says how its columns are laid out (then cin).
+    """R with R'R = S + ridge, `(d, d)` upper triangular; its columns are laid out as `(*window, cin)`.
 
-    For fewer patches than they are wide, `(k, d)` with orthogonal rows and R'R = S: a wide S is never formed.
+    For fewer patches than columns, `(k, d)` with orthogonal rows and R'R = S: a wide S is never formed.
     """
 
     window: tuple[int, ...]
@@ -41,12 +41,12 @@ class SecondMoment:
 
     @classmethod
     def of_rows(cls, window: tuple[int, ...], rows: Array) -> SecondMoment:
-        """From fewer rows than they are wide."""
+        """From fewer rows than columns."""
         exact = rows.astype(np.float64)
         values, left = np.linalg.eigh(exact @ exact.T / len(rows))
-        alive = values > 1e-9 * max(float(values[-1]), 1e-30)
-        ridge = RIDGE_OF_MOMENT * float(values[alive].sum()) / rows.shape[1] or 1e-12
-        factor = (left[:, alive] / np.sqrt(len(rows))).astype(np.float32).T @ rows
+        nonzero = values > 1e-9 * max(float(values[-1]), 1e-30)
+        ridge = RIDGE_OF_MOMENT * float(values[nonzero].sum()) / rows.shape[1] or 1e-12
+        factor = (left[:, nonzero] / np.sqrt(len(rows))).astype(np.float32).T @ rows
         return cls(window, factor, ridge, thin=True)
 
     def root(self, matrix: Array) -> Array:
@@ -56,18 +56,18 @@ class SecondMoment:
         return np.concatenate([self.factor @ matrix, np.sqrt(np.float32(self.ridge)) * matrix])
 
     def back(self, matrix: Array) -> Array:
-        """R'M, for M like what `root` gives."""
+        """R'M, for M in the shape of a result of `root`."""
         if not self.thin:
             return multiply_triangular(self.factor, matrix, transposed=True)
-        seen = len(self.factor)
-        data: Array = self.factor.T @ matrix[:seen]
-        own: Array = np.sqrt(np.float32(self.ridge)) * matrix[seen:]
-        return data + own
+        rows = len(self.factor)
+        data: Array = self.factor.T @ matrix[:rows]
+        ridge: Array = np.sqrt(np.float32(self.ridge)) * matrix[rows:]
+        return data + ridge
 
     def size(self, matrix: Array) -> float:
         """tr M'SM: the mean square of the outputs of the kernel M, without the ridge."""
-        whole = float(np.sum(np.square(self.factor @ matrix), dtype=np.float64))
-        return whole if self.thin else max(whole - self.ridge * float(np.vdot(matrix, matrix)), 0.0)
+        size = float(np.sum(np.square(self.factor @ matrix), dtype=np.float64))
+        return size if self.thin else max(size - self.ridge * float(np.vdot(matrix, matrix)), 0.0)
 
     def whiten(self, matrix: Array, inverse: bool = False) -> Array:
         """T M with T'T = S + ridge, or T^-1 M."""
@@ -80,19 +80,16 @@ class SecondMoment:
         return out
 
     def seen_by(self, stage: Conv) -> SecondMoment:
-        """The moment of what a first stage sees that has a smaller window, or sees a slice of the channels at a time.
-
-        S averaged over where that window, or slice, stands.
-        """
+        """The moment of a first stage's inputs: S averaged over the places of its window or slice."""
         if stage.window == self.window and stage.slices == 1:
             return self
         width = stage.kernel_shape[-2]
-        whole = self.factor.reshape(-1, *self.window, stage.lead, width, stage.trail)
+        factor = self.factor.reshape(-1, *self.window, stage.lead, width, stage.trail)
         window = len(self.window)
-        alone = [1 + axis for axis, size in enumerate(stage.window) if size == 1 and self.window[axis] > 1]
-        whole = np.moveaxis(whole, [*alone, 1 + window, 3 + window], range(len(alone) + 2))
-        places = prod(whole.shape[: len(alone) + 2])
-        rows = whole.reshape(-1, prod(stage.window) * width)
+        averaged = [1 + axis for axis, size in enumerate(stage.window) if size == 1 and self.window[axis] > 1]
+        factor = np.moveaxis(factor, [*averaged, 1 + window, 3 + window], range(len(averaged) + 2))
+        places = prod(factor.shape[: len(averaged) + 2])
+        rows = factor.reshape(-1, prod(stage.window) * width)
         second = rows.T @ rows / np.float32(places)
         second[np.diag_indices(len(second))] -= 0 if self.thin else self.ridge
         return SecondMoment.of(stage.window, second)
@@ -112,7 +109,7 @@ SecondMoments = tuple[SecondMoment, ...]
 
 @dataclass(slots=True)
 class MomentAccumulator:
-    """Adds up a layer's second moments, one a group, from batches of its input maps."""
+    """The sums of a layer's second moments, one a group, over batches of its input maps."""
 
     op: Conv
     positions: int
@@ -121,7 +118,7 @@ class MomentAccumulator:
     count: int = 0
 
     def add(self, maps: Array) -> None:
-        """Take in `(images, *map, cin)`."""
+        """Add input maps `(images, *map, cin)`."""
         found = patches(maps, self.op, self.positions, seed=self.count).astype(np.float32, copy=False)
         self.rows.append(split_by_group(found, self.op))
         self.count += len(found)
@@ -131,7 +128,7 @@ class MomentAccumulator:
             self.rows.clear()
 
     def moments(self) -> SecondMoments:
-        """The moments of everything added."""
+        """The moments of all added maps."""
         window = self.op.window
         if self.second is None:
             return tuple(SecondMoment.of_rows(window, rows) for rows in np.concatenate(self.rows, axis=1))

@@ -62,44 +62,44 @@ class VariableProjection:
 
     @property
     def steps(self) -> int:
-        """How many steps may be made."""
+        """The number of steps at most."""
         each = max(1, 2 * self.moment.factor.shape[0] * self.entries)
         return int(min(MOST_STEPS * self.effort, MOST_PRODUCTS * self.effort // each))
 
     def solved(self, kernels: Kernels) -> Array:
         """The best last kernel for those before it, in its shape and dtype."""
-        seen = self.moment.root(compose_before_last(self.chain, kernels)).reshape(-1, self.inputs)
-        last, _ = self.solution(seen)
+        inputs = self.moment.root(compose_before_last(self.chain, kernels)).reshape(-1, self.inputs)
+        last, _ = self.solution(inputs)
         return last.astype(kernels[-1].dtype).reshape(kernels[-1].shape)
 
-    def solution(self, seen: Array) -> tuple[Array, float]:
-        """B for R A as rows of `inputs`, and the weight of its ridge."""
-        goal = self.goal.reshape(len(seen), -1)
-        gram = (seen.T @ seen).astype(np.float64)
+    def solution(self, inputs: Array) -> tuple[Array, float]:
+        """B for R A, as rows of the last stage's `inputs`, and the weight of its ridge."""
+        goal = self.goal.reshape(len(inputs), -1)
+        gram = (inputs.T @ inputs).astype(np.float64)
         ridge = RIDGE_OF_LAST_STAGE * float(np.trace(gram)) / len(gram) + 1e-30
         gram[np.diag_indices(len(gram))] += ridge
-        return solve_positive_definite(gram, (seen.T @ goal).astype(np.float64)), ridge
+        return solve_positive_definite(gram, (inputs.T @ goal).astype(np.float64)), ridge
 
     def value(self, kernels: Kernels) -> tuple[float, Kernels]:
         """|R (A B - W)|^2 + ridge |B|^2 with the best B, and its gradients by the stages before the last."""
         identity = self.identity.astype(kernels[-1].dtype, copy=False)
         before, back = self.chain_before_last.linearized((*kernels[:-1], identity))
         width = self.moment.factor.shape[1]
-        seen = self.moment.root(before.reshape(width, -1)).reshape(-1, self.inputs)
-        last, ridge = self.solution(seen)
-        last = last.astype(seen.dtype)
-        residual = seen @ last - self.goal.reshape(len(seen), -1)
+        inputs = self.moment.root(before.reshape(width, -1)).reshape(-1, self.inputs)
+        last, ridge = self.solution(inputs)
+        last = last.astype(inputs.dtype)
+        residual = inputs @ last - self.goal.reshape(len(inputs), -1)
         size = float(np.vdot(last, last))
         value = float(np.vdot(residual, residual)) + ridge * size
-        by_seen = 2 * (residual @ last.T + RIDGE_OF_LAST_STAGE / self.inputs * size * seen)
-        return value, back(self.moment.back(by_seen.reshape(self.goal.shape[0], -1)))[:-1]
+        by_inputs = 2 * (residual @ last.T + RIDGE_OF_LAST_STAGE / self.inputs * size * inputs)
+        return value, back(self.moment.back(by_inputs.reshape(self.goal.shape[0], -1)))[:-1]
 
 
 def compose_before_last(chain: Chain, kernels: Kernels) -> Array:
     """A with W = A B for the last kernel B as a matrix, `(window x cin, lead x inputs)`."""
-    whole = with_identity_last(chain).compose((*kernels[:-1], identity_kernel(kernels[-1])))
+    composed = with_identity_last(chain).compose((*kernels[:-1], identity_kernel(kernels[-1])))
     last = chain.stages[-1]
-    return whole.reshape(-1, last.lead * rows_of_last(last))
+    return composed.reshape(-1, last.lead * rows_of_last(last))
 
 
 def rows_of_last(stage: Conv) -> int:
@@ -125,7 +125,7 @@ def identity_kernel(kernel: Array) -> Array:
 
 
 def refine_stages(task: VariableProjection, kernels: Kernels) -> Kernels:
-    """The stage kernels after as many steps as their size allows, or as they are where that is too few."""
+    """The stage kernels after as many steps as their size allows; unchanged where it allows too few."""
     if task.steps < FEWEST_STEPS:
         return kernels
     from scipy.optimize import minimize

@@ -44,14 +44,14 @@ def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress)
 
 
 def stored_choices(proxy: Proxy, site: str, keeps: Sequence[float]) -> ScreenedChoices | None:
-    """The screened choices of a site where all errors and its sensitivity are known, else None."""
+    """The screened choices of a site where all errors and its sensitivity are stored, else None."""
     record = proxy.kernels.record(site)
     try:
         choices = screened_choices(proxy.sites[site], proxy.methods_of(site), keeps, record.errors.__getitem__)
     except KeyError:
         return None
-    known = sensitivity_key(proxy, keeps) in record.losses and choices.keys() - {INTACT} <= record.errors.keys()
-    return choices if known else None
+    complete = sensitivity_key(proxy, keeps) in record.losses and choices.keys() - {INTACT} <= record.errors.keys()
+    return choices if complete else None
 
 
 def screened_sites(proxy: Proxy, grids: Mapping[str, tuple[float, ...]]) -> Iterator[tuple[str, ScreenedChoices]]:

@@ -58,11 +58,11 @@ def installed_version(name: str) -> str:
         return ""
 
 
-def cache_folder(asked: str | bool = True) -> Path | None:
+def cache_folder(place: str | bool = True) -> Path | None:
     """The folder of the cache: the given one, that of the environment, or the user's; None for False."""
-    if isinstance(asked, str):
-        return Path(asked).expanduser()
-    if not asked:
+    if isinstance(place, str):
+        return Path(place).expanduser()
+    if not place:
         return None
     import platformdirs
 
@@ -139,8 +139,8 @@ class NetworkCache:
             with suppress(OSError):
                 os.utime(file)
             try:
-                with safe_open(file, "numpy") as whole:
-                    metadata = whole.metadata()
+                with safe_open(file, "numpy") as stored:
+                    metadata = stored.metadata()
                 if digest(metadata["description"]) != metadata["digest"]:
                     raise ValueError("its description was changed")
                 description = json.loads(metadata["description"])
@@ -159,12 +159,12 @@ class NetworkCache:
             np.all(np.abs(found - own) <= SAME_NETWORK * np.abs(own).max(initial=0))
         )
 
-    def read(self, file: Path, name: str, digest_there: str) -> Array | None:
+    def read(self, file: Path, name: str, expected_digest: str) -> Array | None:
         """An array of a file; None where it is not there, or is broken, which removes the file."""
         try:
-            with safe_open(file, "numpy") as whole:
-                array: Array = whole.get_tensor(name)
-            if digest(array) != digest_there:
+            with safe_open(file, "numpy") as stored:
+                array: Array = stored.get_tensor(name)
+            if digest(array) != expected_digest:
                 raise ValueError(f"the array {name} was changed")
         except FileNotFoundError:
             return None

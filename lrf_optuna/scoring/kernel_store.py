@@ -134,7 +134,7 @@ class KernelStore:
             key: [(float(error), float(loss)) for error, loss in pairs] for key, pairs in description["losses"].items()
         }
         record.errors |= {choice: float(error) for choice, error, _ in fits}
-        record.files |= {choice: (file, digest_there) for choice, _, digest_there in fits if digest_there}
+        record.files |= {choice: (file, stored_digest) for choice, _, stored_digest in fits if stored_digest}
         record.losses |= losses
 
     def read(self, site: str, choice: Choice) -> Kernels | None:

@@ -42,7 +42,7 @@ from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
 from lrf_optuna.scoring.similarity import SIMILARITIES, similarity_of_finite
 
-SCORED = 128
+SCORED_IMAGES = 128
 """Images that a plan is scored on, where calibration has at least four times as many."""
 SMALL_KERNEL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
@@ -59,11 +59,11 @@ class Proxy:
     """Plan -> costs, on calibration images, without building or training anything.
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
-    them). A quarter of them, at most `SCORED`, score plans; the others say what each layer's inputs look like, so that
-    a fit is never scored on the images it was made on. `maps`: what plans are compared by, `logits` or also the `deep`
-    maps before them. `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone. Kernels
-    take at most `memory` bytes, their factorizations four times that. `cache`: a folder where fits and errors are
-    stored for the next proxy of the same network and images.
+    them). A quarter, at most `SCORED_IMAGES`, score plans, and kernels are fitted to the others, so that no fit is
+    scored on its own images. `maps`: the maps that are compared, `logits` or also the `deep` maps before them. `refit`:
+    whether kernels are fitted to the layers' inputs instead of the weights alone. Kernels take at most `memory` bytes,
+    their factorizations four times that. `cache`: a folder that stores fits and errors for the next proxy of the same
+    network and images.
 
     Raises LrfError where nothing in the model can be factorized, for a single image, and for an unknown name.
     """
@@ -99,7 +99,7 @@ class Proxy:
         self.scoring_key = str((self.methods, similarity, maps))
         self.progress, self.refit = progress, refit
         self.network = forward_pass(model, self.inventory, maps, shapes_of(images))
-        scored = min(SCORED, max(1, count // 4))
+        scored = min(SCORED_IMAGES, max(1, count // 4))
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
         self.measured: LRUCache[Plan, Measured] = LRUCache(MEASURED_PLANS)

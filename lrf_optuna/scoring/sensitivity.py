@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROBED = (0.0, 0.07, 0.2, 0.4, 0.7)
 """Near these keeps each layer is compressed alone: losses between them differ by 3 % in the mean from those of seven
 keeps (ResNet-20, keeps of 0.25 to 0.75)."""
-ROUNDING = 1e-6
+ROUNDING_OF_LOSSES = 1e-6
 """Errors and losses below this are rounding."""
 SIMILARITIES_HOME = "lrf_optuna.scoring.similarity"
 
@@ -41,12 +41,12 @@ class ErrorToLossCurve:
     @classmethod
     def of(cls, measured: Sequence[tuple[float, float]]) -> ErrorToLossCurve:
         """From pairs of an error and the network's loss with it; the loss never falls with the error."""
-        pairs = np.array(sorted(measured) or [(1.0, 1.0)]) + ROUNDING
+        pairs = np.array(sorted(measured) or [(1.0, 1.0)]) + ROUNDING_OF_LOSSES
         return cls(pairs[:, 0], np.maximum.accumulate(pairs[:, 1]))
 
     def __call__(self, error: float) -> float:
         """The loss that is expected of an error."""
-        ratio = np.interp(np.log(error + ROUNDING), np.log(self.errors), np.log(self.losses / self.errors))
+        ratio = np.interp(np.log(error + ROUNDING_OF_LOSSES), np.log(self.errors), np.log(self.losses / self.errors))
         return error * float(np.exp(ratio))
 
 

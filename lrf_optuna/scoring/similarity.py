@@ -12,8 +12,8 @@ import numpy as np
 from lrf_optuna.chains.conv import Array
 
 Similarity = Callable[[Array, Array], float]
-TINY = 1e-12
-"""The smallest divisor: norms below it count as none."""
+SMALLEST_NORM = 1e-12
+"""Norms below this count as zero."""
 
 
 def cosine(reference: Array, maps: Array) -> float:
@@ -21,20 +21,20 @@ def cosine(reference: Array, maps: Array) -> float:
     a, b = flat(reference), flat(maps)
     dots = np.einsum("nf,nf->n", a, b)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(np.mean(np.where(norms > TINY, dots / np.maximum(norms, TINY), 0.0)))
+    return float(np.mean(np.where(norms > SMALLEST_NORM, dots / np.maximum(norms, SMALLEST_NORM), 0.0)))
 
 
 def cka(reference: Array, maps: Array) -> float:
     """Linear centered kernel alignment (Kornblith et al. 2019), from the images' Gram matrices."""
     a, b = (gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean() for gram in map(gram_of, (reference, maps)))
     scale = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(np.vdot(a, b)) / scale if scale > TINY else 0.0
+    return float(np.vdot(a, b)) / scale if scale > SMALLEST_NORM else 0.0
 
 
 def explained(reference: Array, maps: Array) -> float:
     """One minus the relative squared error, |A - B|^2 / |A|^2, not below 0."""
     a, b = flat(reference), flat(maps)
-    return max(0.0, 1.0 - float(np.sum((a - b) ** 2)) / max(float(np.sum(a**2)), TINY))
+    return max(0.0, 1.0 - float(np.sum((a - b) ** 2)) / max(float(np.sum(a**2)), SMALLEST_NORM))
 
 
 def agreement(reference: Array, maps: Array) -> float:

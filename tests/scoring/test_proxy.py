@@ -294,7 +294,7 @@ def test_an_objective_of_ones_own_is_scored_and_one_that_is_not_finite_is_refuse
     plan = plan_at(proxy, 0.3)
     assert proxy.costs(plan)["worst map"] == 1 - min(proxy.measure(plan).similarity.values())
     broken = Proxy(net, images, refit=False, objectives=("broken", "params"))
-    with pytest.raises(LrfError, match="the objective 'broken' gave nan .*finite"):
+    with pytest.raises(LrfError, match=r"the objective 'broken' gave nan .*finite"):
         broken.costs(plan)
 
 
