@@ -31,7 +31,7 @@ BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 The steps cover the range from little to strong compression that papers on factorization report.
 """
-RETIRED_KEYS = {"racing"}
+RETIRED_KEYS = {"racing", "workers"}
 """Keys of [search] that earlier versions had. They are dropped when a study file or a stored study is read."""
 RENAMED_KEYS = {"seeded": "initial_plans"}
 """Keys of [search] under their names of earlier versions."""
@@ -178,7 +178,6 @@ class SearchSpec(Section):
     stop_when_flat: bool = setting(
         False, "", flag=Flag("--stop-when-flat", True, "End the search when the hypervolume hardly rises.")
     )
-    workers: int = setting(1, "Processes that search the study together.", ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -196,13 +195,6 @@ class SearchSpec(Section):
         for target in targets.keys() - objectives:
             raise ValueError(f"for {target!r} needs it among the objectives ({', '.join(objectives)})")
         return targets
-
-    @field_validator("workers")
-    @classmethod
-    def _with_a_cache(cls, workers: int, info: Any) -> int:
-        if workers > 1 and info.data.get("cache") is False:
-            raise ValueError("should be 1 without a cache, because several workers share kernels through it")
-        return workers
 
     @field_validator("keep")
     @classmethod

@@ -22,12 +22,6 @@ from lrf_optuna.models.layer_kinds import kernel_of, norms_of
 from lrf_optuna.models.outputs import OUTPUT, output_heads
 
 
-def limit_threads(count: int) -> None:
-    """Set the threads of all passes of this process; it has to come before the first computation."""
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
-
-
 def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict[str, list[tuple[Shape, Shape]]]:
     """Input and output shapes, without the batch axis, of every call of the layers that take and give one array.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lrf_optuna.config import FUNCTION, StudySpec
+from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.files import digest
 from lrf_optuna.models.evaluation import Evaluator
@@ -32,7 +32,6 @@ from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import is_flat, search_front
-from lrf_optuna.search.workers import WorkerPool, WorkerTask
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
 from lrf_optuna.selection.sequential_refit import PlanRefits, corrections_of
@@ -178,21 +177,7 @@ class Run:
         table, limits = self.table, search.wanted | self.loss_limit()
         options = search.model_dump(include=SEARCH_KEYS) | {"targets": limits}
         with self.timed("search"):
-            if search.workers == 1:
-                return search_front(self.proxy, table, **options, store=self.record, progress=self.progress)
-            pool = WorkerPool(search.workers, self.folder.path, self.progress)
-            pool.search(self.worker_task(options), self.model, self.data.preprocess(self.calibration), self.record)
-            return self.record.candidates()
-
-    def worker_task(self, options: dict[str, Any]) -> WorkerTask:
-        """The task of every worker process: `search_front` with these options."""
-        search, path = self.spec.search, self.spec.model.path
-        home = path.partition(":")[0]
-        module = home if FUNCTION.fullmatch(path) and home not in ("zoo", "keras") else None
-        scoring = search.model_dump(include=PROXY_KEYS)
-        return WorkerTask(
-            self.record.url, self.spec.name, str(cache_folder(search.cache)), scoring, search.keep, options, module
-        )
+            return search_front(self.proxy, table, **options, store=self.record, progress=self.progress)
 
     def loss_limit(self) -> dict[str, float]:
         """The loss that goes with the tolerated drop of accuracy, as a limit for the search; empty without a drop."""

@@ -17,7 +17,6 @@ from support.search import store_at
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.loop import search_front
-from lrf_optuna.storage.study import PLAN
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +32,6 @@ def costs() -> ModuleType:
 @pytest.fixture(scope="module")
 def long() -> ModuleType:
     return importlib.import_module("benchmarks.cost.long")
-
-
-@pytest.fixture(scope="module")
-def team() -> ModuleType:
-    return importlib.import_module("benchmarks.cost.workers")
 
 
 def same_width(page: str) -> bool:
@@ -180,24 +174,3 @@ def test_the_speed_of_a_team_is_that_after_all_have_started(team: ModuleType) ->
     trials = [complete_at(at) for at in (0, 10, *np.arange(11, 29) / 2 + 20)]
     assert team.speed(trials, 0.1) == pytest.approx(2)
     assert team.speed(trials, 0) == pytest.approx(19 / 34)
-
-
-def test_a_study_is_told_by_its_trials(team: ModuleType, proxy: Proxy, table: Any, tmp_path: Path) -> None:
-    store = store_at(tmp_path / "s.db")
-    search_front(proxy, table, trials=6, population=4, store=store)
-    store.append(store.finished()[:1])
-    found = team.told(store)
-    assert (found["trials"], found["in order"], found["twice"]) == (7, True, 1)
-    assert found["volume"] == pytest.approx(store.finished()[5].user_attrs["hypervolume"], abs=1e-6)
-    assert found["whole"] > 0
-    assert PLAN in store.finished()[6].user_attrs
-
-
-def test_the_page_of_teams_has_the_ratio_to_one_worker_and_marks_what_is_wrong(team: ModuleType) -> None:
-    one = {"workers": 1, "whole": 4.0, "steady": 5.0, "trials": 10, "in order": True, "twice": 0, "volume": 0.5}
-    two = one | {"workers": 2, "whole": 6.0, "steady": 9.0, "twice": 1}
-    found = {"network": "net", "database": "sqlite", "trials": 10, "rows": [one, two]}
-    page = team.page([found])
-    assert same_width(page)
-    assert "| net | sqlite | 10 | 2 | 9.0 | 1.80 | 6.0 | 1.50 | yes | 1 | 0.5000 |" in page
-    assert "| **no** |" in team.page([found | {"rows": [one, two | {"trials": 11}]}])
