@@ -10,25 +10,25 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plans.front import Front
-from lrf_optuna.plans.plan import INTACT, Candidate, Plan
+from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.processes import Interrupts
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
-from lrf_optuna.scoring.option_table import Allocation, Option, OptionIndices, OptionTable, plan_of
+from lrf_optuna.scoring.option_table import Allocation, OptionIndices, OptionTable, plan_of
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
+from lrf_optuna.search.space import parameters_of, search_space, space_of_trial, table_in_space
 from lrf_optuna.storage.database import quiet_optuna
 from lrf_optuna.storage.study import PLAN, StudyStore, candidate_of
 from lrf_optuna.storage.writer import BackgroundWriter
@@ -147,17 +147,18 @@ class Search:
         """The candidates' plans as option numbers; None where the option table cannot express one."""
         self.candidate_of_trial: dict[int, int] = {}
         """Number of a trial of the study in memory -> number of its candidate."""
-        self.waiting = deque(first_plans.order_for_worker(self.first_generation(seed), rank))
+        self.waiting = deque(first_plans.order_for_worker(self.first_generation(seed, len(finished)), rank))
         self.take_trials(finished)
         self.replay(finished)
 
-    def first_generation(self, seed: int) -> list[Allocation]:
-        """The first plans to score; the plain samplers without initial plans draw their own."""
+    def first_generation(self, seed: int, finished: int) -> list[Allocation]:
+        """The first plans to score after `finished` trials; the plain samplers without initial plans draw their own."""
         if self.options.initial_plans:
             sizes = {cost: most for cost, most in self.options.targets.items() if cost in ("params", "macs")}
             return first_plans.initial_plans(self.table, self.options.population, sizes)
         if self.options.sampler == SURROGATE:
-            return first_plans.random_plans(self.table, self.options.population, np.random.default_rng(seed))
+            count = max(0, self.options.population - finished)
+            return first_plans.random_plans(self.table, count, np.random.default_rng(seed))
         return []
 
     @property
@@ -172,8 +173,7 @@ class Search:
             self.study.enqueue_trial(parameters)
         trial = self.ask()
         plan = self.plan_of_parameters(trial.params)
-        measured = self.proxy.measure(plan)
-        costs = {name: cost(measured) for name, cost in self.proxy.objectives.items()}
+        measured, costs = self.proxy.measure(plan), self.proxy.costs(plan)
         self.candidate_of_trial[trial.number] = len(self.candidates)
         self.take(plan, costs, OBJECTIVES["loss"](measured))
         for key, value in self.attributes(plan, measured).items():
@@ -261,50 +261,9 @@ class Search:
         return {PLAN: plan.to_json(), **counts, **similarity, HYPERVOLUME: round(self.front.volume, 6)}
 
 
-def search_space(table: OptionTable) -> dict[str, BaseDistribution]:
-    """A method and a keep for every site; every trial has the same parameters, so NSGA-II evolves all of them."""
-    space: dict[str, BaseDistribution] = {}
-    for site in table:
-        methods, keeps = table.methods_and_keeps(site)
-        space[f"{site}.method"] = CategoricalDistribution(methods)
-        space[f"{site}.keep"] = CategoricalDistribution(keeps)
-    return space
-
-
-def space_of_trial(trial: FrozenTrial, table: OptionTable) -> dict[str, BaseDistribution]:
-    """The space that a stored trial was drawn from: Optuna lets a study have only one."""
-    return {name: trial.distributions.get(name, space) for name, space in search_space(table).items()}
-
-
-def table_in_space(table: OptionTable, space: Mapping[str, BaseDistribution]) -> OptionTable:
-    """The options that trials of a space can have; the intact layer has the largest keep of the space where needed.
-
-    Raises LrfError where a site has none.
-    """
-    options: dict[str, list[Option]] = {}
-    for site in table:
-        methods, keeps = (space[f"{site}.{name}"].choices for name in ("method", "keep"))  # type: ignore[attr-defined]
-        moved = (
-            replace(option, keep=max(keeps)) if option.choice == INTACT and option.keep not in keeps else option
-            for option in table[site]
-        )
-        options[site] = [option for option in moved if option.method in methods and option.keep in keeps]
-        if not options[site]:
-            raise LrfError(f"the study's trials have no method and keep of today at {site!r}: give another --name")
-    return OptionTable(options, table.fixed, table.space)
-
-
 def process_seed(seed: int, finished: int, rank: int) -> int:
     """A seed that differs from session to session and from process to process, so that no draws are repeated."""
     return int(np.random.SeedSequence([seed, finished, rank] if rank else [seed, finished]).generate_state(1)[0])
-
-
-def parameters_of(allocation: Allocation) -> dict[str, str | float]:
-    """The trial parameters of an allocation."""
-    parameters: dict[str, str | float] = {}
-    for site, option in allocation.items():
-        parameters |= {f"{site}.method": option.method, f"{site}.keep": option.keep}
-    return parameters
 
 
 def is_flat(volumes: Sequence[float], population: int) -> bool:

@@ -20,9 +20,10 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.front import Front, hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import INTACT, Candidate
 from lrf_optuna.progress import Silent
+from lrf_optuna.scoring.objectives import OBJECTIVES as OBJECTIVE_FUNCTIONS
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.search.loop import HYPERVOLUME, is_flat, process_seed, search_front
+from lrf_optuna.search.loop import HYPERVOLUME, Search, SearchOptions, is_flat, process_seed, search_front
 from lrf_optuna.search.samplers import SAMPLERS
 from lrf_optuna.storage.study import StudyStore
 
@@ -176,6 +177,25 @@ def test_a_resumed_search_does_not_repeat_its_draws(
     for trials in (16, 32):
         found = search_front(proxy, wide, trials=trials, store=store_at(tmp_path / "s.db"), **how)
     assert len({one.plan for one in found}) == 32
+
+
+@pytest.mark.parametrize(("finished", "left"), [(0, 30), (10, 20), (40, 0)])
+def test_random_plans_are_drawn_for_the_first_generation_alone_also_after_a_resume(
+    proxy: Proxy, wide: OptionTable, finished: int, left: int
+) -> None:
+    options = SearchOptions(trials=60, population=30, initial_plans=False)
+    earlier = Search(proxy, wide, options)
+    trials = [earlier.next_trial() for _ in range(finished)]
+    assert len(Search(proxy, wide, options, trials).waiting) == left
+
+
+def test_an_objective_that_is_not_finite_ends_the_search_in_one_line(
+    net: Any, images: Any, table: OptionTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVE_FUNCTIONS, "broken", lambda measured: math.nan)
+    proxy = Proxy(net, images, objectives=("broken", "params"))
+    with pytest.raises(LrfError, match=r"^the objective 'broken' gave nan"):
+        search_front(proxy, table, trials=2, population=4)
 
 
 def test_the_seed_of_every_session_and_process_is_another_one() -> None:
