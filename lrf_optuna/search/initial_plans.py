@@ -62,7 +62,7 @@ def spread_by_hypervolume(costs: Array, count: int) -> list[int]:
     return chosen
 
 
-def order_for_worker(plans: Sequence[Allocation], rank: int) -> list[Allocation]:
+def order_for_process(plans: Sequence[Allocation], rank: int) -> list[Allocation]:
     """The order in which the process of a rank takes the plans, so that processes begin far from each other.
 
     Ranks 0 and 1 begin at the two ends, each further pair at another place.

@@ -147,7 +147,7 @@ class Search:
         """The candidates' plans as option numbers; None where the option table cannot express one."""
         self.candidate_of_trial: dict[int, int] = {}
         """Number of a trial of the study in memory -> number of its candidate."""
-        self.waiting = deque(first_plans.order_for_worker(self.first_generation(seed, len(finished)), rank))
+        self.waiting = deque(first_plans.order_for_process(self.first_generation(seed, len(finished)), rank))
         self.take_trials(finished)
         self.replay(finished)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import threading
 from pathlib import Path
@@ -162,15 +161,3 @@ def test_the_page_of_a_long_study_is_compared_with_the_first_place(long: ModuleT
     assert same_width(page)
     assert "| net | 5,000 | 22.0 | 1.10 | 15.0 | 1.50 | 5.0 | 1.00 | 23.0 | 0.62 |" in page
     assert "| net | 3 | 5,000 | 100 | 7 | 1.2 |" in page
-
-
-def complete_at(seconds: float) -> optuna.trial.FrozenTrial:
-    trial = optuna.trial.create_trial(value=0.0)
-    trial.datetime_complete = datetime.datetime(2020, 1, 1) + datetime.timedelta(seconds=seconds)
-    return trial
-
-
-def test_the_speed_of_a_team_is_that_after_all_have_started(team: ModuleType) -> None:
-    trials = [complete_at(at) for at in (0, 10, *np.arange(11, 29) / 2 + 20)]
-    assert team.speed(trials, 0.1) == pytest.approx(2)
-    assert team.speed(trials, 0) == pytest.approx(19 / 34)

@@ -19,7 +19,7 @@ from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.initial_plans import (
     expected_costs,
     initial_plans,
-    order_for_worker,
+    order_for_process,
     random_plans,
     spread_by_hypervolume,
 )
@@ -91,6 +91,6 @@ def test_random_plans_are_any_of_the_tables_and_equal_for_equal_generators(table
 def test_every_process_has_all_plans_and_the_first_two_meet_in_the_middle(count: int) -> None:
     plans: list[Any] = [{"site": i} for i in range(count)]
     for rank in range(6):
-        assert sorted(plan["site"] for plan in order_for_worker(plans, rank)) == list(range(count))
-    assert order_for_worker(plans, 0) == plans
-    assert order_for_worker(plans, 1) == plans[::-1]
+        assert sorted(plan["site"] for plan in order_for_process(plans, rank)) == list(range(count))
+    assert order_for_process(plans, 0) == plans
+    assert order_for_process(plans, 1) == plans[::-1]
