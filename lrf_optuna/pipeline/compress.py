@@ -18,6 +18,7 @@ from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
 
+OPTION = re.compile(r"`[^`]*`|--([a-z-]+)")
 KEYWORDS = {"epochs": "tune", "divide": "preprocess: divide", "mean": "preprocess: mean", "std": "preprocess: std"}
 """Option of the command line -> the argument of `compress` with another name."""
 
@@ -87,5 +88,10 @@ def python_words() -> Iterator[None]:
     try:
         yield
     except LrfError as error:
-        text = re.sub(r"--([a-z-]+)", lambda m: KEYWORDS.get(m[1], m[1].replace("-", "_")), str(error))
-        raise LrfError(text) from error
+        raise LrfError(OPTION.sub(python_word, str(error))) from error
+
+
+def python_word(match: re.Match[str]) -> str:
+    """The argument that an option of the command line stands for; a command in backquotes stays as it is."""
+    option = match[1]
+    return KEYWORDS.get(option, option.replace("-", "_")) if option else match[0]
