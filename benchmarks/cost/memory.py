@@ -68,13 +68,13 @@ def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, pha
     from lrf_optuna.search.loop import search_front
     from lrf_optuna.selection.accuracy import accuracy_on_validation
     from lrf_optuna.selection.choose import choose_point
-    from lrf_optuna.selection.sequential_refit import corrections_of
+    from lrf_optuna.selection.sequential_refit import plan_refits
 
     proxy, table = phases.run("set-up", lambda: made(model, data, args, kept))
     found = phases.run("search", lambda: search_front(proxy, table, trials=args.trials, population=10))
     chosen, _ = choose_point(pareto_front(found))
     images = data.calibration(args.images, 0).pixels[len(proxy.scored) :]
-    corrections = corrections_of(accuracy_on_validation(proxy, data, images, 0), data, images)
+    corrections = plan_refits(accuracy_on_validation(proxy, data, images, 0), data, images)
     phases.run("build", lambda: build(model, proxy, chosen.plan, corrections.of(chosen.plan)))
     return proxy.cache.size if proxy.cache else 0
 

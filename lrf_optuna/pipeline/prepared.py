@@ -23,7 +23,7 @@ from lrf_optuna.scoring.kernel_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
-from lrf_optuna.selection.sequential_refit import PlanRefits, corrections_of
+from lrf_optuna.selection.sequential_refit import PlanRefits, plan_refits
 from lrf_optuna.storage.study import StudyStore
 
 PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
@@ -142,7 +142,7 @@ class PreparedStudy:
     @cached_property
     def refits(self) -> PlanRefits:
         """The accuracy and the kernels of plans as they would be built."""
-        return corrections_of(self.accuracy, self.data, self.unscored, self.progress)
+        return plan_refits(self.accuracy, self.data, self.unscored, self.progress)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

@@ -34,16 +34,16 @@ Statistics = list[Any] | None
 class Accuracy:
     """Plan -> the share of labelled images that its network gets right, before any training; remembered by plan.
 
-    `images`: raw `(n, H, W, C)`, `labels` `(n,)`; `preprocess`: raw images -> the network's input; `shown`: gives
-    preprocessed batches as they looked in training, from which BatchNorm statistics are re-estimated. They are taken
-    where they bring the logits for the images that score plans closer to the original's.
+    `images`: raw `(n, H, W, C)`, `labels` `(n,)`; `preprocess`: raw images -> the network's input;
+    `training_batches`: gives preprocessed batches as they looked in training. BatchNorm statistics are re-estimated
+    from them, and are taken where they bring the logits for the images that score plans closer to the original's.
     """
 
     proxy: Proxy
     images: Pixels
     labels: NDArray[np.int64]
     preprocess: Callable[[Pixels], Array]
-    shown: Callable[[], Iterable[Array]]
+    training_batches: Callable[[], Iterable[Array]]
     whole: bool = False
     """Whether the images are all validation images and no others."""
     known: dict[Plan, float] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Accuracy:
         network = self.proxy.network
         if not network.norms or not kernels:
             return None
-        new = network.batchnorm_statistics(kernels, self.shown())
+        new = network.batchnorm_statistics(kernels, self.training_batches())
         return new if self.closeness(kernels, new) > self.closeness(kernels, None) else None
 
     def closeness(self, kernels: Kernels, statistics: Statistics) -> float:

@@ -297,6 +297,6 @@ def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
     }
 
 
-def corrections_of(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> PlanRefits:
+def plan_refits(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> PlanRefits:
     """Plan -> its accuracy as it would be built; chains are refitted to the raw images `unscored`."""
     return PlanRefits(judge, lambda: data.preprocess(unscored), progress, seen=bool(data.validation_is_small))
