@@ -65,7 +65,7 @@ def moment_of(op: Conv, count: int) -> SecondMoment:
 
 
 def falling(rng: np.random.Generator, rows: int, columns: int) -> Array:
-    """A random matrix of which the first directions are the strongest."""
+    """A random matrix whose first directions are the strongest."""
     few = min(rows, columns) // 4
     strong = rng.standard_normal((rows, few)).astype(np.float32) * np.geomspace(1, 0.02, few).astype(np.float32)
     noise = rng.standard_normal((rows, columns), np.float32)

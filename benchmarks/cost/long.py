@@ -1,4 +1,4 @@
-"""A long study: what the last of its trials cost beside the first, its memory, its database, and how it is resumed.
+"""A long study: the cost of its last trials beside the first ones, its memory, its database, and its resumption.
 
     python benchmarks/cost/long.py [--networks NAME...] [--at TRIAL...] [--width N]
                                    [--work DIR] [--models DIR] [--data DIR]
@@ -137,7 +137,7 @@ def searched(network: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def edges(at: int, width: int, trials: int) -> tuple[int, int]:
-    """The trials from and to which are timed for one: half of them after it, if there are as many."""
+    """The first and the last trial that are timed around one; where possible half of them come after it."""
     start = max(0, min(at - width // 2, trials - width))
     return start, min(start + width, trials)
 

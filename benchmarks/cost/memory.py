@@ -2,8 +2,8 @@
 
     python benchmarks/cost/memory.py [--images N] [--trials N] [--keeps SHARE...] [--methods NAME...] [--work DIR]
 
-keras.applications.VGG16 without weights, 224 x 224 pixels, 138 million parameters, on images of noise, of which a
-quarter score plans. Fits are kept in the work folder, and the second set-up starts from them. Writes
+keras.applications.VGG16 without weights, 224 x 224 pixels, 138 million parameters, on images of noise. A
+quarter of the images score plans. Fits are kept in the work folder, and the second set-up starts from them. Writes
 benchmarks/results/memory.md: seconds and peak resident memory of set-up, search, build, and that of the cache.
 """
 
@@ -62,7 +62,7 @@ def made(model: Any, data: Data, args: argparse.Namespace, kept: Path) -> tuple[
 
 
 def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, phases: Phases) -> int:
-    """Set-up, search, build; the bytes of the cache. What they held is free afterwards."""
+    """Set-up, search, build; the bytes of the cache. Their memory is free afterwards."""
     from lrf_optuna.pipeline.build import build
     from lrf_optuna.plans.front import pareto_front
     from lrf_optuna.search.loop import search_front
@@ -91,7 +91,7 @@ def parsed() -> argparse.Namespace:
 
 
 def noise(count: int) -> dict[str, Any]:
-    """Images of noise with labels, all that a study needs."""
+    """Images of noise with labels, enough for a study."""
     rng = np.random.default_rng(0)
     images = {part: rng.integers(0, 256, (n, 224, 224, 3), np.uint8) for part, n in (("train", count), ("test", 8))}
     images["val"] = images["test"]
@@ -100,7 +100,7 @@ def noise(count: int) -> dict[str, Any]:
 
 
 class Phases:
-    """Runs one phase after the other and writes down what each took."""
+    """Runs one phase after the other and writes down the seconds and the memory of each."""
 
     def __init__(self) -> None:
         self.rows: list[str] = []

@@ -140,7 +140,7 @@ def search(proxy: Proxy, unit: Unit, trials: int, path: Path) -> dict[str, Any]:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The tables of all networks that were measured, and what a unit is."""
+    """The tables of all networks that were measured, and the definition of a unit."""
     blocks = []
     for head, line in ((HEAD, trial_line), (SHARES, shares_line), (SETUP, set_up_line), (WAYS, naive_line)):
         blocks.append("\n".join([head, "|" + "---|" * (head.count("|") - 1), *map(line, rows)]))

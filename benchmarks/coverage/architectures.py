@@ -160,7 +160,7 @@ def tried(make: Callable[[], Any], seed: int) -> dict[str, Any]:
 
 
 def passed(original: Any, seed: int, found: dict[str, Any]) -> None:
-    """Takes a network through the package and adds to `found` what there is to say, until something is not so."""
+    """Takes a network through the package and adds the facts to `found`, until a check fails."""
     model, x = split_separable(original), images_for(original, IMAGES, seed)
     expected = np.asarray(original(x, training=False))
     agree("unseparated", np.asarray(model(x, training=False)), expected)
@@ -209,7 +209,7 @@ def scores(model: Any, inventory: Inventory, plan: Plan, kernels: Any, built: An
 
 
 def random_plan(inventory: Inventory, seed: int) -> Plan:
-    """A random method and share for every site, of those that save there."""
+    """A random method and share for every site, among the methods that save there."""
     rng = np.random.default_rng(seed)
     choices = {}
     for site in inventory.sites:

@@ -217,7 +217,7 @@ def inputs_for(name: str) -> Any:
 
 
 def moments(model: Any, layer: Any, site: Site, x: Any) -> SecondMoments:
-    """The second moments of what a layer sees when the model runs on `x`."""
+    """The second moments of a layer's inputs when the model runs on `x`."""
     with recording_calls({site.name: layer}) as calls:
         model(x, training=False)
     gathering = MomentAccumulator(site.op, 10**6)

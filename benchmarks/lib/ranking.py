@@ -15,7 +15,7 @@ COUNTS = (16, 32, 64, 128, 256, 512, 2048)
 """Images that plans are scored on, where it is asked how many suffice."""
 DEFAULT = "cosine, logits"
 COUNTED = ("cosine, mean over taps", "cosine, logits")
-"""The measures of which it is asked."""
+"""The measures that are ranked by the number of images."""
 SEVERAL = 128
 KINDS = ("random", "sweep", "front")
 USABLE = 0.7
@@ -70,7 +70,7 @@ def ranked(one: Found, measure: str, which: str) -> float:
 
 
 def chosen(one: Found, which: str) -> Rows:
-    """All plans of a network, those of a kind, or the usable ones."""
+    """All plans of a network, the plans of a kind, or the usable ones."""
     rows: Rows = one["rows"]
     if which in ("usable", "alike"):
         return [row for row in rows if row["accuracy"] > USABLE * one["original"]]
@@ -174,7 +174,7 @@ def most(one: Found) -> int:
 
 
 def counted(rows: Rows, measure: str, count: int) -> Floats:
-    """A measure over so many images."""
+    """A measure over a number of images."""
     return np.array([row["counts"][measure][str(count)] for row in rows])
 
 

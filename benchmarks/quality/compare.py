@@ -5,8 +5,8 @@
 
 Runs `python -m lrf_optuna run --no-tune` and then `compare --test` for every network of the folder's models.json, and
 writes benchmarks/results/compare.md after each (compare_macs.md for budgets of MACs) from all of the work folder. A
-network whose compare.json is of as many trials is not compared again. The best baseline of a budget is the best one on
-validation images; its test accuracy stands beside.
+network whose compare.json has the same number of trials is not compared again. The best baseline of a budget is the
+best one on validation images; its test accuracy stands beside.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="of the models' models.json")
-    parser.add_argument("--cost", choices=("params", "macs"), default="params", help="what the budgets are of")
+    parser.add_argument("--cost", choices=("params", "macs"), default="params", help="the cost that budgets limit")
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--work", type=Path, help="by default runs/benchmarks/compare, or compare_macs")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
@@ -99,7 +99,7 @@ def compare(network: str, args: argparse.Namespace) -> None:
 
 
 def asked(network: str, models: Path) -> tuple[str, list[str]]:
-    """A network's data set, and the options for what it takes."""
+    """A network's data set, and the options for its preprocessing."""
     known, data = described(network, models)
     options = ["--divide", str(known["divide_by"]), "--augment", AUGMENT.get(network, "none")]
     for name in ("mean", "std"):

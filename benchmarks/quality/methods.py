@@ -158,7 +158,7 @@ def smallest(found: Found, most: float) -> float:
 
 
 def write(work: Path) -> None:
-    """The table of all rows that have been run, the best front of a network first, and what the mix saves."""
+    """The table of all rows that have been run, the best front of a network first, and the savings of the mix."""
     rows = [json.loads(file.read_text()) for file in work.glob("*.json")]
     rows.sort(key=lambda found: (found["network"], -float(np.mean(volumes(found)))))
     shares = " | ".join(f"weights at {most:g}" for most in LOSSES)
@@ -198,7 +198,7 @@ def accuracies(rows: list[Found]) -> list[str]:
 
 
 def savings(rows: list[Found]) -> list[str]:
-    """A table of what the mix saves of the convolutions' weights against the best method alone on them."""
+    """A table of the convolutions' weights that the mix saves against the best method alone on them."""
     lines = ["| network | loss | all methods | best alone | saved | in the paper |", "|" + "---|" * 6]
     for mix in (found for found in rows if found["row"] == MIX):
         alone = [found for found in rows if found["alone"] and found["network"] == mix["network"]]

@@ -47,7 +47,7 @@ from lrf_optuna.training.finetune import finetune
 CALIBRATION = 1024
 """Images that the proxy gets, at most three quarters of those there are: the others score too."""
 TEST = 2000
-"""Test images that say what a plan's true accuracy is."""
+"""Test images, on which the true accuracy of a plan is measured."""
 TUNED = NETWORKS[0]
 MOST_DRAWS = 10
 """Random plans are drawn at most, for every one that is wanted: of a small network many are the same."""
@@ -122,7 +122,7 @@ def prepared(model: Any, data: Data) -> tuple[Proxy, Array]:
 
 
 def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) -> Found:
-    """The original's accuracy, and for every plan its kind, its true accuracy and what each measure says of it."""
+    """The original's accuracy; for every plan its kind, its true accuracy and its value by each measure."""
     table = proxy.table(KEEP)
     test = data.test.take(slice(TEST))
     pixels, labels = data.preprocess(test.pixels), test.labels
@@ -144,7 +144,7 @@ def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) ->
 
 
 def plans_of(proxy: Proxy, table: OptionTable, count: int, trials: int) -> list[tuple[str, Plan]]:
-    """(kind, plan), a third of each kind as far as there are as many; no plan twice, none that changes nothing."""
+    """(kind, plan), at most a third of each kind; no plan comes twice, and every plan changes something."""
     swept = dict.fromkeys(table.decode(row) for row in lagrangian_sweep(table))
     evolved = [candidate.plan for candidate in pareto_front(search_front(proxy, table, trials=trials))]
     rng = np.random.default_rng(0)
@@ -232,7 +232,7 @@ class Errors:
         self.known: dict[tuple[str, Choice], tuple[float, ...]] = {}
 
     def harm(self, site: str, choices: Sequence[Choice]) -> ErrorToLossCurve:
-        """What the errors of a site do to the network, as the table has it: also of what the table leaves out."""
+        """The network's loss by the error of a site, as in the option table, also for choices outside the table."""
         errors = {choice: 0.0 if choice == INTACT else self.proxy.kernels.error(site, choice) for choice in choices}
         return measure_sensitivity(self.proxy, site, KEEP, errors)
 

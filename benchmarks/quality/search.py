@@ -112,7 +112,7 @@ def lines_of(row: dict[str, Any], rows: list[dict[str, Any]], shown: list[int]) 
         alone = {FIRST: (first, np.mean([volumes[first - 1] for volumes in row["volumes"]]))}
         alone[SWEEP] = (row["sweep"]["plans"], row["sweep"]["volume"])
         for name, (plans, volume) in alone.items():
-            gained = f"{(last - volume) / (1 - volume):.1%} of what it leaves"
+            gained = f"{(last - volume) / (1 - volume):.1%} of the volume that it leaves"
             cells = [f"{volume:.4f}"] * len(shown)
             lines.append(f"| {row['network']} | {name} ({plans} plans) | – | {' | '.join(cells)} | {gained} |")
     return lines
