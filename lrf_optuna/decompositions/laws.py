@@ -84,7 +84,7 @@ def has_whole_ranks(method: Decomposition, op: Conv) -> bool:
     return valid and len({len(each) for each in ranks}) == 1
 
 
-def keeps_to_the_budget(method: Decomposition, op: Conv) -> bool:
+def is_within_budget(method: Decomposition, op: Conv) -> bool:
     """A chain has no more weights than the share that is wanted."""
     pairs = zip(LAW_KEEPS, chains_of(method, op), strict=True)
     return all(chain.params <= keep * op.params or set(method.ranks(op, keep)) <= {1} for keep, chain in pairs)
@@ -209,7 +209,7 @@ def example_kernel(op: Conv, seed: int = 0) -> Array:
 
 LAWS: dict[str, Callable[[Decomposition, Conv], bool]] = {
     "its ranks are a tuple of whole numbers from 1 up, as many at every keep": has_whole_ranks,
-    "its chain has at most keep * op.params weights, or every rank is 1": keeps_to_the_budget,
+    "its chain has at most keep * op.params weights, or every rank is 1": is_within_budget,
     "its weights grow with keep": grows,
     "its stages join from op.cin to op.cout": joins,
     "its strides multiply to op.strides": has_the_strides,

@@ -32,6 +32,7 @@ def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress)
     stored = {name: stored_choices(proxy, name, grid) for name, grid in grids.items()}
     table = {name: site_options(proxy, name, grids[name], choices) for name, choices in stored.items() if choices}
     missing = {name: grid for name, grid in grids.items() if name not in table}
+    _ = proxy.moments if missing else None  # before the task: progress shows one task at a time
     with proxy.single_blas_thread(), progress.task("option table", len(grids), len(table)) as step:
         for name, choices in screened_sites(proxy, missing):
             table[name] = site_options(proxy, name, grids[name], choices)
