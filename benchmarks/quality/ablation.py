@@ -163,7 +163,7 @@ def measured(name: str, model: Any, images: Any, judge: Judge, seed: int, args: 
         for one in row.patches():
             stack.enter_context(one)
         if row.images:
-            stack.enter_context(patch.object(proxy_module, "SCORED", row.images))
+            stack.enter_context(patch.object(proxy_module, "SCORED_IMAGES", row.images))
         proxy = Proxy(model, images, cache=args.work / "cache", methods=row.methods)
         unit, start = unit_of(proxy), cpu_seconds()
         table = proxy.table(KEEP)

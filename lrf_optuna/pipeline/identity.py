@@ -12,6 +12,7 @@ from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.scoring.objectives import OBJECTIVES
+from lrf_optuna.scoring.proxy import SCORED_IMAGES
 from lrf_optuna.scoring.similarity import SIMILARITIES
 from lrf_optuna.search.samplers import SAMPLERS
 
@@ -38,6 +39,7 @@ def spec_identity(spec: StudySpec) -> dict[str, str]:
         "set of maps": search.maps,
         "seed": str(search.seed),
         "calibration": str(search.calibration),
+        "number of scoring images": str(SCORED_IMAGES),
     }
 
 

@@ -42,8 +42,8 @@ from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
 from lrf_optuna.scoring.similarity import SIMILARITIES, similarity_of_finite
 
-SCORED_IMAGES = 128
-"""Images that a plan is scored on, where calibration has at least four times as many."""
+SCORED_IMAGES = 64
+"""Images that a plan is scored on, a quarter of them at most (rows of images in benchmarks/results/ablation.md)."""
 SMALL_KERNEL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
 TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Shapes], dict[str, Any]]] = {
