@@ -40,7 +40,7 @@ BEFORE = {
 AUGMENT = {"resnet20_cifar10": "flip-crop"}
 """How the training images of a network were augmented, where it is known."""
 RESUMED = "resnet20_cifar10", "vgg6_cifar10"
-"""Networks that are refitted with resumed passes and with whole ones."""
+"""Networks that are refitted with resumed passes and with whole ones: a choice makes four to ten such refits."""
 PASS, PASSES = 128, 20
 """Images of a pass, and passes that are timed."""
 
