@@ -43,7 +43,7 @@ def main() -> None:
     shutil.rmtree(kept, ignore_errors=True)
     keras.utils.set_random_seed(0)
     model = phases.run("load", lambda: keras.applications.VGG16(weights=None, classifier_activation=None))
-    data = data_from_arrays(**noise(args.images), input_shape=(224, 224, 3), classes=1000)
+    data = data_from_arrays(noise(args.images), input_shape=(224, 224, 3), classes=1000)
     size = compressed(model, data, args, kept, phases)
     phases.run("set-up again, from the cache", lambda: made(model, data, args, kept))
     phases.rows.append(f"| (the cache: {size / 2**30:.1f} GiB on disk) | | |")

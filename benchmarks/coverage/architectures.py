@@ -2,7 +2,7 @@
 
     python benchmarks/coverage/architectures.py [NAME...] [--models DIR] [--size PIXELS] [--seed SEED] [--work DIR]
 
-Takes keras.applications without weights, the nets of the zoo untrained, and the .keras files beside the project
+Takes keras.applications without weights, the nets of the zoo and of classics.py untrained, and the .keras files
 (../shared/models); writes benchmarks/results/architectures.md. A network passes where its totals are `count_params()`,
 every layer is a site or has a reason, and the model built from a random plan has the counted parameters and MACs,
 the outputs of the original with the composed kernels, and the same outputs once saved and loaded by plain Keras: to
@@ -24,6 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.coverage.classics import CLASSICS
 from benchmarks.lib.beside import SHARED
 from benchmarks.lib.tables import publish
 from lrf_optuna.decompositions.registry import applicable_methods, choice_of, compose
@@ -76,7 +77,9 @@ HEAD = (
 def main() -> None:
     """Run the networks and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of: {', '.join([*APPLICATIONS, *ZOO])}, and the files' names")
+    parser.add_argument(
+        "names", nargs="*", help=f"of: {', '.join([*APPLICATIONS, *CLASSICS, *ZOO])}, and the files' names"
+    )
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--seed", type=int, default=0)
@@ -100,9 +103,9 @@ def main() -> None:
 
 
 def networks(models: Path, size: int) -> dict[str, Callable[[], Any]]:
-    """Name -> what makes the network: applications, the zoo, and the files of a folder."""
+    """Name -> what makes the network: applications, classics, the zoo, and the files of a folder."""
     made = {name: lambda name=name: application(name, size) for name in APPLICATIONS}
-    made |= {name: lambda make=make, name=name: make(0, name) for name, make in ZOO.items()}
+    made |= {name: lambda make=make, name=name: make(0, name) for name, make in (CLASSICS | ZOO).items()}
     files = sorted(models.glob("*.keras"))
     return made | {
         file.stem: lambda file=file: keras.models.load_model(file, compile=False)

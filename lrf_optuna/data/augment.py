@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.errors import LrfError, lookup
 
-
-class Augmentation(NamedTuple):
-    """What changes each training image at random: a mirrored copy, a shifted one."""
-
-    flip: bool
-    crop: bool
-
-
-AUGMENTATIONS = {
-    "none": Augmentation(flip=False, crop=False),
-    "flip": Augmentation(flip=True, crop=False),
-    "crop": Augmentation(flip=False, crop=True),
-    "flip-crop": Augmentation(flip=True, crop=True),
-}
+AUGMENTATIONS = {"none": (False, False), "flip": (True, False), "crop": (False, True), "flip-crop": (True, True)}
+"""Name -> whether random images are mirrored, and whether every image is shifted."""
 
 
 def augmented(pixels: Pixels, how: str, rng: np.random.Generator) -> Pixels:

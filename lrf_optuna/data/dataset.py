@@ -13,23 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_optuna.config import DataSpec
+from lrf_optuna.data import sources
 from lrf_optuna.data.augment import augmented
-from lrf_optuna.data.sources import (
-    PARTS,
-    Arrays,
-    Labels,
-    OpenShape,
-    Pixels,
-    load_digits,
-    load_folder,
-    load_keras_dataset,
-    load_npz,
-    stratified_order,
-)
+from lrf_optuna.data.sources import Arrays, Labels, OpenShape, Pixels, stratified_order
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import ArrayLike
 
 
 TEST_SHARE = 0.2
@@ -106,17 +98,15 @@ class Data:
         The sample holds the classes in about their shares. Training images join a validation set of fewer than
         `FEW_VALIDATION_IMAGES`, because a choice by a handful of images is chance.
         """
-        return (joined(self.val, self.train) if self.validation_is_small else self.val).sample(count, seed)
+        if not self.validation_is_small:
+            return self.val.sample(count, seed)
+        pixels = np.concatenate([self.val.pixels, self.train.pixels])
+        return LabeledImages(pixels, np.concatenate([self.val.labels, self.train.labels])).sample(count, seed)
 
     @property
     def validation_is_small(self) -> bool:
         """Whether there are too few validation images to choose a point by them alone."""
         return len(self.val) < FEW_VALIDATION_IMAGES
-
-
-def joined(one: LabeledImages, other: LabeledImages) -> LabeledImages:
-    """The images of both parts."""
-    return LabeledImages(np.concatenate([one.pixels, other.pixels]), np.concatenate([one.labels, other.labels]))
 
 
 def batches(
@@ -128,10 +118,9 @@ def batches(
     rng: np.random.Generator | None = None,
 ) -> Iterator[tuple[NDArray[np.float32], Labels]]:
     """One epoch as (x, y) of up to `size` images: shuffled and augmented by `rng`, or plain and in order without it."""
-    order = None if rng is None else rng.permutation(len(images))
+    order = np.arange(len(images)) if rng is None else rng.permutation(len(images))
     for start in range(0, len(images), size):
-        stop = start + size
-        part = images.take(slice(start, stop) if order is None else order[start:stop])
+        part = images.take(order[start : start + size])
         pixels = part.pixels if rng is None else augmented(part.pixels, augment, rng)
         yield preprocess(pixels), part.labels
 
@@ -142,49 +131,41 @@ def load_data(spec: DataSpec, seed: int, input_shape: OpenShape | None = None, c
     Raises an LrfError for files that are missing or broken and for images and labels that do not fit.
     """
     if spec.path == "digits":
-        arrays = load_digits(seed)
+        arrays = sources.load_digits(seed)
     elif spec.path.startswith("keras:"):
-        arrays = load_keras_dataset(spec.path.removeprefix("keras:"))
+        arrays = sources.load_keras_dataset(spec.path.removeprefix("keras:"))
     elif Path(spec.path).is_dir():
-        arrays = load_folder(Path(spec.path), input_shape, classes)
+        arrays = sources.load_folder(Path(spec.path), input_shape, classes)
     else:
-        arrays = load_npz(Path(spec.path))
-    return assemble(arrays, spec, seed, input_shape, classes)
+        arrays = sources.load_npz(Path(spec.path))
+    return data_from_arrays(arrays, spec=spec, seed=seed, input_shape=input_shape, classes=classes)
 
 
 def data_from_arrays(
-    x_train: Pixels,
-    y_train: Pixels,
-    x_test: Pixels,
-    y_test: Pixels,
-    x_val: Pixels | None = None,
-    y_val: Pixels | None = None,
+    arrays: Mapping[str, ArrayLike | None],
     *,
     spec: DataSpec | None = None,
     seed: int = 0,
     input_shape: OpenShape | None = None,
     classes: int | None = None,
 ) -> Data:
-    """The data of arrays: images (N, H, W, C) or (N, H, W), labels as integers (N,), (N, 1) or one-hot (N, K).
+    """The data of `x_train`, `y_train` and, if any, `x_test`, `y_test`, `x_val`, `y_val`.
 
-    Raises LrfError where they do not fit each other or the model.
+    Images are (N, H, W, C) or (N, H, W), labels integers (N,), (N, 1) or one-hot (N, K). Validation and test images are
+    split off the training images where there are none. Raises LrfError where arrays do not fit each other or the model.
     """
-    given = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test, "x_val": x_val, "y_val": y_val}
-    arrays = {name: np.asarray(array) for name, array in given.items() if array is not None}
-    return assemble(arrays, spec or DataSpec(path="arrays"), seed, input_shape, classes)
-
-
-def assemble(arrays: Arrays, spec: DataSpec, seed: int, input_shape: OpenShape | None, classes: int | None) -> Data:
-    """The checked parts; validation and test images are split off the training images where there are none."""
-    parts = {
-        part: labeled_images(arrays, part, input_shape) for part in PARTS if {f"x_{part}", f"y_{part}"} & arrays.keys()
-    }
+    spec = spec or DataSpec(path="arrays")
+    given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    named = [part for part in sources.PARTS if {f"x_{part}", f"y_{part}"} & given.keys()]
+    parts = {part: labeled_images(given, part, input_shape) for part in named}
     shapes = {images.pixels.shape[1:] for images in parts.values()}
     if len(shapes) > 1:
         raise LrfError(f"{spec.path}: the parts have images of different shapes: {sorted(shapes)}")
     classes = classes or 1 + max(int(images.labels.max()) for images in parts.values())
     for part, images in parts.items():
-        check_range(images.labels, part, classes)
+        if images.labels.min() < 0 or images.labels.max() >= classes:
+            labels = f"{images.labels.min()}..{images.labels.max()}"
+            raise LrfError(f"the labels of y_{part} should be 0..{classes - 1} for {classes} outputs, but are {labels}")
     notes = []
     for part, share, note in (("test", TEST_SHARE, NO_TEST), ("val", spec.validation, NO_VALIDATION)):
         if part not in parts:
@@ -233,13 +214,6 @@ def class_indices(labels: Pixels, part: str) -> Labels:
     if labels.ndim != 1:
         raise LrfError(f"y_{part} should have the shape (N,), (N, 1) or one-hot (N, K), but got {labels.shape}")
     return labels.astype(np.int64)
-
-
-def check_range(labels: Labels, part: str, classes: int) -> None:
-    """Raises LrfError where a label is not the index of an output."""
-    if labels.min() < 0 or labels.max() >= classes:
-        given = f"{labels.min()}..{labels.max()}"
-        raise LrfError(f"the labels of y_{part} should be 0..{classes - 1} for {classes} outputs, but are {given}")
 
 
 def preprocess_of(spec: DataSpec, channels: int) -> Preprocess:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import re
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrf_optuna.data.dataset import Data, batches
-from lrf_optuna.data.sources import OpenShape, Pixels
+from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import write_whole
-from lrf_optuna.models.zoo import ZOO
 from lrf_optuna.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -77,8 +76,8 @@ def describe_input(model: keras.Model) -> tuple[OpenShape, int]:
     inputs = getattr(model, "inputs", None) or []
     outputs = getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1:
-        found = f"{len(inputs)} inputs and {len(outputs)} outputs"
-        raise LrfError(f"the model should be functional or Sequential with one input and one output, but has {found}")
+        given = f"{len(inputs)} inputs and {len(outputs)} outputs"
+        raise LrfError(f"the model should be functional or Sequential with one input and one output, but has {given}")
     before, after = tuple(inputs[0].shape), tuple(outputs[0].shape)
     if len(before) < 2:
         raise LrfError(f"the model should take images (N, H, W, C) or other arrays, but takes {before}")
@@ -103,28 +102,21 @@ def load_like(path: Path, model: keras.Model) -> keras.Model:
     """The model in a file whose custom layers and activations are those of `model`, registered or not."""
     import keras
 
-    with keras.saving.custom_object_scope(custom_objects(model)):
-        return from_file(path)
-
-
-def custom_objects(model: keras.Model) -> dict[str, Any]:
-    """Name -> class or function, for all in the layers of a model that Keras does not know by itself."""
     values = [value for layer in model._flatten_layers() for value in (type(layer), getattr(layer, "activation", None))]
-    found = [value for value in values if isinstance(value, type) or inspect.isfunction(value)]
-    return {value.__name__: value for value in found if not value.__module__.startswith("keras.")}
+    objects = [value for value in values if isinstance(value, type) or inspect.isfunction(value)]
+    custom = {value.__name__: value for value in objects if not value.__module__.startswith("keras.")}
+    with keras.saving.custom_object_scope(custom):
+        return from_file(path)
 
 
 def reason_of(message: str) -> str:
     """The reason in a message of Keras, in one line: a known one in our words, else the last line of the message."""
     function = "load it in a function and give package.module:function as the model"
-    custom = re.search(r"Could not locate class '([^']+)'|Unknown layer: '([^']+)'", message)
-    if custom:
-        name = (custom[1] or custom[2]).rpartition(">")[2]
-        return f"it uses the custom layer {name!r}; {function}"
+    if custom := re.search(r"(?:Could not locate class|Unknown layer:) '(?:[^']*>)?([^']+)'", message):
+        return f"it uses the custom layer {custom[1]!r}; {function}"
     if "`Lambda` layer" in message:
         return f"it has a Lambda layer, which is code that Keras does not run from a file; {function}"
-    lines = message.strip().splitlines() or ["the file is broken"]
-    reason = lines[-1].strip().removesuffix(".")
+    reason = (message.strip().splitlines() or ["the file is broken"])[-1].strip().removesuffix(".")
     return reason if len(reason) <= MESSAGE_LENGTH else f"{reason[:MESSAGE_LENGTH]} ..."
 
 
@@ -132,10 +124,10 @@ def from_applications(name: str) -> keras.Model:
     """A network of keras.applications with its ImageNet weights, which Keras downloads on first use."""
     from keras import applications
 
-    known = {key: make for key, make in vars(applications).items() if key[0].isupper()}
-    make = lookup(known, name, "network of keras.applications")
+    networks = {key: network for key, network in vars(applications).items() if key[0].isupper()}
+    network = lookup(networks, name, "network of keras.applications")
     try:
-        return make(weights="imagenet")
+        return network(weights="imagenet")
     except Exception as error:  # Keras raises a plain Exception where a download fails
         raise LrfError(
             f"could not download keras:{name} ({reason_of(str(error))}); give a .keras file instead"
@@ -161,57 +153,43 @@ def from_function(path: str) -> keras.Model:
 
 def from_zoo(name: str, cache: Path | None, data: Data | None, seed: int, progress: Progress) -> keras.Model:
     """A net from the cache if it was trained on the same images with the same seed, or else trained now."""
+    from lrf_optuna.models.zoo import ZOO
+
     build = lookup(ZOO, name, "net of the zoo")
     if data is None:
         raise LrfError(f"zoo:{name} is trained on first use: give it data")
-    identity = f"{name}_seed{seed}_{fingerprint(data):08x}"
+    train = (data.train.pixels.tobytes(), data.train.labels.tobytes(), f"{data.preprocess} {data.augment}".encode())
+    identity = f"{name}_seed{seed}_{zlib.crc32(b''.join(train)):08x}"
     file = cache / "original.keras" if cache else None
     if file and file.is_file():
         cached = from_file(file)
         if cached.name == identity:
             return cached
     model = build(seed, identity)
+    given, wanted = (data.train.pixels.shape[1:], data.classes), describe_input(model)
+    if given != wanted:
+        net = f"{wanted[0]} images in {wanted[1]} classes"
+        raise LrfError(f"this net of the zoo takes {net}, but the data are {given[0]} in {given[1]}")
     fit_classifier(model, data, seed, progress)
     if file:
         write_whole(file, model.save)
     return model
 
 
-def fingerprint(data: Data) -> int:
-    """A checksum of the images, labels, preprocessing and augmentation of training."""
-    seen = (data.train.pixels.tobytes(), data.train.labels.tobytes(), f"{data.preprocess} {data.augment}".encode())
-    return zlib.crc32(b"".join(seen))
-
-
 def fit_classifier(model: keras.Model, data: Data, seed: int, progress: Progress) -> None:
     """Train with Adam and a cosine schedule on the training images; `model` stays uncompiled."""
     import keras
 
-    check_fit(model, data)
-    steps = -(-len(data.train) // ZOO_BATCH)
+    rng = np.random.default_rng(seed)
     epochs = int(np.clip(ZOO_IMAGES // len(data.train), *ZOO_EPOCHS))
     trainer = keras.Model(model.inputs, model.outputs)  # shares the layers
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    rate = keras.optimizers.schedules.CosineDecay(ZOO_RATE, epochs * steps)
+    rate = keras.optimizers.schedules.CosineDecay(ZOO_RATE, epochs * math.ceil(len(data.train) / ZOO_BATCH))
     trainer.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     label = f"training zoo:{model.name.partition('_seed')[0]}"
     with progress.task(label, epochs) as step:
-        show = lambda _, logs: step(1, note=f"{logs['accuracy']:.1%}")  # noqa: E731
-        shown = [keras.callbacks.LambdaCallback(on_epoch_end=show)]
-        images = all_batches(data, epochs, seed)
-        trainer.fit(images, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=shown)
-
-
-def all_batches(data: Data, epochs: int, seed: int) -> Iterator[tuple[Pixels, Pixels]]:
-    """The batches of all epochs, one after the other."""
-    rng = np.random.default_rng(seed)
-    for _ in range(epochs):
-        yield from batches(data.train, data.preprocess, ZOO_BATCH, augment=data.augment, rng=rng)
-
-
-def check_fit(model: keras.Model, data: Data) -> None:
-    """Raises LrfError where the data are not of the net's images and classes."""
-    shape, classes = describe_input(model)
-    if (data.train.pixels.shape[1:], data.classes) != (shape, classes):
-        have = f"the data are {data.train.pixels.shape[1:]} in {data.classes}"
-        raise LrfError(f"this net of the zoo takes {shape} images in {classes} classes, but {have}")
+        for _ in range(epochs):
+            for x, y in batches(data.train, data.preprocess, ZOO_BATCH, augment=data.augment, rng=rng):
+                accuracy = trainer.train_on_batch(x, y, return_dict=True)["accuracy"]
+            step(1, f"{accuracy:.1%}")
+            trainer.reset_metrics()

@@ -17,13 +17,7 @@ WEIGHTS_DIGESTS: WeakKeyDictionary[Any, tuple[list[Array], str]] = WeakKeyDictio
 
 def view_of(variable: Any) -> Array:
     """The values of a variable, not copied; TensorFlow gives a variable with a view new memory when it changes."""
-    values: Array = np.asarray(tf.convert_to_tensor(variable))
-    return values
-
-
-def weights_of(model: Any) -> list[Array]:
-    """The values of `model.get_weights()`, not copied."""
-    return [view_of(variable) for variable in model.weights]
+    return np.asarray(tf.convert_to_tensor(variable))
 
 
 def weights_digest(model: Any) -> str:
@@ -31,9 +25,9 @@ def weights_digest(model: Any) -> str:
 
     A variable whose values are viewed gets new memory when it changes, so equal addresses are equal values.
     """
-    weights = weights_of(model)
-    views, found = WEIGHTS_DIGESTS.get(model, ([], ""))
-    if [view.ctypes.data for view in views] != [array.ctypes.data for array in weights]:
-        found = digest(*weights)
-        WEIGHTS_DIGESTS[model] = weights, found
-    return found
+    weights = [view_of(variable) for variable in model.weights]
+    views, known = WEIGHTS_DIGESTS.get(model, ([], ""))
+    if [view.ctypes.data for view in views] == [view.ctypes.data for view in weights]:
+        return known
+    WEIGHTS_DIGESTS[model] = weights, digest(*weights)
+    return WEIGHTS_DIGESTS[model][1]

@@ -63,7 +63,7 @@ def dataset(
         return load_data(spec.data, seed, shape, classes)
     if isinstance(data, Data):
         return data
-    return data_from_arrays(**named_arrays(data), spec=spec.data, seed=seed, input_shape=shape, classes=classes)
+    return data_from_arrays(named_arrays(data), spec=spec.data, seed=seed, input_shape=shape, classes=classes)
 
 
 def named_arrays(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,8 +116,7 @@ class Run(PreparedStudy):
                 seed = self.spec.search.seed
                 tuned = finetune(model, self.model, self.data, self.spec.tune, seed=seed, progress=self.progress)
             log.info("fine-tuned at the rate %g: validation accuracy %s", tuned.rate, tuned.val_accuracy)
-            model = tuned.model
-            result.tuned = self.evaluate("tuned", model, macs, True, tuned.epochs)
+            result.tuned = self.evaluate("tuned", model, macs, True, epochs)
         self.final_model, result.seconds = model, dict(self.seconds)
 
     def evaluate(

@@ -7,9 +7,10 @@ same weights, and the largest of the good ones trains the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, islice
 from math import isfinite
 from typing import Any
 
@@ -22,25 +23,19 @@ from lrf_optuna.data.dataset import Data, batches
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers
-from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.training.distillation import TrainingStep, training_step
 from lrf_optuna.training.recipe import DEFAULT, Recipe
 
 log = logging.getLogger(__name__)
-DROPOUT = (
-    keras.layers.Dropout,  # and the spatial ones, which are subclasses
-    keras.layers.GaussianDropout,
-    keras.layers.AlphaDropout,
-)
-"""The layers that drop values at a `rate`."""
+DROPOUT = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
+"""The layers that drop values at a `rate`; the spatial ones are subclasses of Dropout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A fine-tuned model, and how it came about: passes, rate, validation accuracy before and after each."""
+    """The learning rate of a fine-tune, and the validation accuracy before it and after each pass."""
 
-    model: Any
-    epochs: int
     rate: float
     val_accuracy: tuple[float, ...]
 
@@ -70,14 +65,14 @@ def finetune(
         rate = choose_rate(run.probe_losses(step), recipe, progress) if spec.rate == "auto" else spec.rate
         train = run.trainer(rate, run.total)
         for epoch in range(spec.epochs):
-            run.train(train, epoch, run.steps, lambda: step(1))
+            run.train(train, epoch, run.steps, step)
             accuracies.append(run.evaluator.accuracy(data.val))
             log.info("epoch %d of %d: validation accuracy %.4f", epoch + 1, spec.epochs, accuracies[-1])
-            step(0, note=f"epoch {epoch + 1}: validation {accuracies[-1]:.2%}")
+            step(0, f"epoch {epoch + 1}: validation {accuracies[-1]:.2%}")
             if accuracies[-1] > max(accuracies[:-1]):
                 best = model.get_weights()
     model.set_weights(best)
-    return Tuned(model, spec.epochs, float(rate), tuple(accuracies))
+    return Tuned(float(rate), tuple(accuracies))
 
 
 class FineTune:
@@ -95,19 +90,18 @@ class FineTune:
         optimizer = self.recipe.optimizer(self.spec.optimizer, self.recipe.schedule(rate, steps))
         return training_step(self.model, self.teacher, optimizer, self.spec.distil)
 
-    def train(self, train: TrainingStep, epoch: int, steps: int, after: Callable[[], None]) -> None:
-        """Train for some steps of an epoch, and call `after` each of them."""
+    def train(self, train: TrainingStep, epoch: int, steps: int, step: Step, note: str = "") -> None:
+        """Train for some steps of an epoch, and report each of them."""
         for x, y in shuffled_batches(self.data, self.spec.batch, self.seed, epoch, steps):
             train(x, y)
-            after()
+            step(1, note)
 
-    def probe_losses(self, step: Callable[..., None]) -> dict[float, float]:
+    def probe_losses(self, step: Step) -> dict[float, float]:
         """Rate -> cross-entropy on a sample of validation images after a short run; the weights stay as they are."""
         sample = self.data.val.sample(self.recipe.probe_images, self.seed)
         steps, start, losses = self.recipe.probe_steps(self.total), self.model.get_weights(), {}
         for rate in self.recipe.rates[self.spec.optimizer]:
-            note = f"trying the rate {rate:g}"
-            self.train(self.trainer(rate, steps), -1, steps, lambda note=note: step(1, note=note))  # type: ignore[misc]
+            self.train(self.trainer(rate, steps), -1, steps, step, f"trying the rate {rate:g}")
             losses[rate] = self.evaluator.cross_entropy(sample)
             self.model.set_weights(start)
         log.info("validation loss after %d steps by rate: %s", steps, losses)
@@ -140,13 +134,7 @@ def without_dropout(model: Any) -> Iterator[None]:
 
 def shuffled_batches(data: Data, size: int, seed: int, epoch: int, steps: int) -> Iterator[tuple[Array, Index]]:
     """`steps` shuffled and augmented batches of `size`, the same for the same seed and epoch."""
-    size, count, turn = min(size, len(data.train)), 0, 0
-    while count < steps:
-        rng = np.random.default_rng([seed, epoch + 1, turn])
-        for x, y in batches(data.train, data.preprocess, size, augment=data.augment, rng=rng):
-            if len(x) == size:
-                yield x, y
-                count += 1
-            if count == steps:
-                return
-        turn += 1
+    size = min(size, len(data.train))
+    rngs = (np.random.default_rng([seed, epoch + 1, turn]) for turn in count())
+    turns = (batches(data.train, data.preprocess, size, augment=data.augment, rng=rng) for rng in rngs)
+    return islice(((x, y) for turn in turns for x, y in turn if len(x) == size), steps)

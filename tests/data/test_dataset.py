@@ -147,27 +147,27 @@ def test_validation_images_of_their_own_are_used_without_a_note(tmp_path: Path) 
 def test_a_class_with_one_image_can_still_be_split() -> None:
     given = arrays()
     given["y_train"][0] = 3
-    assert len(data_from_arrays(**given).train) == 54
+    assert len(data_from_arrays(given).train) == 54
 
 
 @pytest.mark.parametrize("kind", ["column", "one-hot", "float"])
 def test_labels_of_every_usual_kind_become_integers(kind: str) -> None:
     given = arrays()
     kinds = {"column": lambda y: y[:, None], "one-hot": lambda y: np.eye(3)[y], "float": lambda y: y.astype(float)}
-    plain = data_from_arrays(**given)
-    data = data_from_arrays(**given | {name: kinds[kind](given[name]) for name in ("y_train", "y_test")})
+    plain = data_from_arrays(given)
+    data = data_from_arrays(given | {name: kinds[kind](given[name]) for name in ("y_train", "y_test")})
     assert data.test.labels.dtype == np.int64
     np.testing.assert_array_equal(data.train.labels, plain.train.labels)
     assert data.classes == 3
 
 
 def test_images_without_a_channel_axis_fit_a_model_of_one_channel() -> None:
-    data = data_from_arrays(**arrays(shape=(8, 6)), input_shape=(8, 6, 1), classes=3)
+    data = data_from_arrays(arrays(shape=(8, 6)), input_shape=(8, 6, 1), classes=3)
     assert data.test.pixels.shape == (30, 8, 6, 1)
 
 
 def test_a_model_that_takes_any_size_takes_these() -> None:
-    assert data_from_arrays(**arrays(), input_shape=(None, None, 3)).test.pixels.shape[1:] == (8, 6, 3)
+    assert data_from_arrays(arrays(), input_shape=(None, None, 3)).test.pixels.shape[1:] == (8, 6, 3)
 
 
 NAN = np.full((30, 8, 6, 3), np.nan)
@@ -200,19 +200,19 @@ def test_arrays_that_do_not_fit_are_told_in_one_line(tmp_path: Path, name: str) 
 def test_parts_of_different_shapes_are_refused() -> None:
     given = arrays() | {"x_test": np.zeros((30, 9, 6, 3))}
     with pytest.raises(LrfError, match="the parts have images of different shapes"):
-        data_from_arrays(**given, input_shape=(None, None, 3))
+        data_from_arrays(given, input_shape=(None, None, 3))
 
 
 def test_a_mean_for_each_of_two_channels_does_not_fit_three() -> None:
     spec = DataSpec(path="arrays", mean=(0.1, 0.2), std=(1.0, 1.0))
     with pytest.raises(LrfError, match=r"mean should have 1 or 3 numbers, one a channel, but got \[0.1, 0.2\]"):
-        data_from_arrays(**arrays(), spec=spec)
+        data_from_arrays(arrays(), spec=spec)
 
 
 def test_one_image_cannot_be_split() -> None:
     given = {"x_train": np.zeros((1, 4, 4, 1)), "y_train": [0], "x_test": np.zeros((1, 4, 4, 1)), "y_test": [0]}
     with pytest.raises(LrfError, match="cannot be split"):
-        data_from_arrays(**given)
+        data_from_arrays(given)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

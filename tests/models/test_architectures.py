@@ -1,4 +1,4 @@
-"""Whole architectures through sites, a random plan, build and file; all of them are in benchmarks/coverage/architectures.py."""
+"""Whole architectures through sites, a random plan, build and file; benchmarks/coverage/architectures.py has all."""
 
 import importlib
 
