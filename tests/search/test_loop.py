@@ -415,12 +415,13 @@ def test_where_initial_plans_are_fewer_than_the_population_children_follow_and_n
 def test_where_another_process_scored_initial_plans_children_follow_and_not_random_plans(
     proxy: Proxy, table: OptionTable, tmp_path: Path
 ) -> None:
+    few = OptionTable({s: [*opts[:2], *opts[-2:]] for s, opts in table.items()}, table.fixed, spaces(table))
     other = store_at(tmp_path / "other.db")
-    search_front(proxy, table, trials=19, population=20, store=other)
+    search_front(proxy, few, trials=19, population=20, store=other)
     store = store_at(tmp_path / "s.db")
     progress = AppendAfter(1, StudyStore.read(store.url, "s"), other.finished()[1:])
-    search_front(proxy, table, trials=120, population=60, store=store, progress=progress)
-    choices = {site: {option.choice for option in options} for site, options in table.items()}
+    search_front(proxy, few, trials=120, population=60, store=store, progress=progress)
+    choices = {site: {option.choice for option in options} for site, options in few.items()}
     assert all(choice in choices[site] for one in store.candidates() for site, choice in one.plan)
 
 
