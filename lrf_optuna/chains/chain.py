@@ -5,7 +5,7 @@ All three are derived here, once, for every decomposition. The chain of a tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,10 @@ class Chain:
             total += stage.macs(shape)
             shape = stage.out_map(shape)
         return total
+
+    def shaped(self, factors: Iterable[Array]) -> Kernels:
+        """The factors, one a stage, in the shapes of the stage kernels."""
+        return tuple(factor.reshape(stage.kernel_shape) for factor, stage in zip(factors, self.stages, strict=True))
 
     def compose(self, kernels: Kernels) -> Array:
         """The dense kernel `(*window, cin, cout)` that the stages stand for.

@@ -7,7 +7,7 @@ Alternating least squares with a small ridge: the ridge bounds the components, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import final
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, Kernels, along, entering, pointwise, spatial, window_axes
 from lrf_optuna.chains.linalg import solve_positive_definite
-from lrf_optuna.decompositions.ranks import largest
+from lrf_optuna.decompositions.ranks import largest_ranks, one_rank
 
 ALS_SWEEPS, FEWEST_ALS_SWEEPS = 30, 5
 """Sweeps of alternating least squares (ALS): at most, and at least for large kernels."""
@@ -30,69 +30,33 @@ ALS_TOLERANCE = 1e-5
 @final
 @dataclass(frozen=True, slots=True)
 class CP:
-    """CP: 1 x 1 to r channels, a depthwise stage along each axis of the window, 1 x 1 (Lebedev et al. 2015)."""
+    """CP: 1 x 1 to r channels, depthwise stages with the window, 1 x 1 (Lebedev et al. 2015).
 
-    name: str = "cp"
+    `by_axis`: whether there is a depthwise stage along each axis of the window, or one with the whole window.
+    """
+
+    name: str
+    by_axis: bool
 
     def applies(self, op: Conv) -> bool:
-        return can_be_depthwise(op)
+        return not op.pointwise and not op.transposed  # Keras has no transposed depthwise layers
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        return (largest(lambda r: self.chain(op, (r,)).params, most_terms(op), keep * op.params),)
+        # no generic kernel of this shape has a larger rank than all entries over the longest mode
+        most = op.params // max(*op.window, op.cin, op.cout)
+        return largest_ranks(partial(self.chain, op), one_rank, most, keep * op.params)
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         (r,) = ranks
-        middle = [along(op, axis, r, r, groups=r) for axis in window_axes(op)]
-        return Chain((entering(op, r), *middle, pointwise(op, r, op.cout)))
+        last = pointwise(op, r, op.cout)
+        if not self.by_axis:
+            return Chain((pointwise(op, op.cin, r), spatial(op, r, r, groups=r), last))
+        return Chain((entering(op, r), *(along(op, axis, r, r, groups=r) for axis in window_axes(op)), last))
 
     def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
-        (r,) = ranks
-        sizes = tuple(op.window[axis] for axis in window_axes(op))
-        *middle, inside, outside = als(kernel.reshape(*sizes, op.cin, op.cout), r)
-        windows = [on_axis(op, axis, factor) for axis, factor in zip(window_axes(op), middle, strict=True)]
-        ones = (1,) * len(op.window)
-        return inside.reshape(*ones, op.cin, r), *windows, outside.T.reshape(*ones, r, op.cout)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class CP3:
-    """CP with the window in one piece: 1 x 1 to r channels, one depthwise stage, 1 x 1 to cout."""
-
-    name: str = "cp3"
-
-    def applies(self, op: Conv) -> bool:
-        return can_be_depthwise(op)
-
-    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        return (largest(lambda r: self.chain(op, (r,)).params, most_terms(op), keep * op.params),)
-
-    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
-        (r,) = ranks
-        return Chain((pointwise(op, op.cin, r), spatial(op, r, r, groups=r), pointwise(op, r, op.cout)))
-
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
-        (r,) = ranks
-        window, inside, outside = als(kernel.reshape(-1, op.cin, op.cout), r)
-        ones = (1,) * len(op.window)
-        return inside.reshape(*ones, op.cin, r), window.reshape(*op.window, 1, r), outside.T.reshape(*ones, r, op.cout)
-
-
-def can_be_depthwise(op: Conv) -> bool:
-    """Whether Keras has depthwise layers for the window of an operation: there are no transposed ones."""
-    return not op.pointwise and not op.transposed
-
-
-def on_axis(op: Conv, axis: int, factor: Array) -> Array:
-    """A (size, r) factor as the kernel of a depthwise stage along one axis."""
-    shape = [1] * len(op.window)
-    shape[axis] = op.window[axis]
-    return factor.reshape(*shape, 1, -1)
-
-
-def most_terms(op: Conv) -> int:
-    """A rank that no generic kernel of this shape exceeds: all entries over the longest mode."""
-    return op.params // max(*op.window, op.cin, op.cout)
+        sizes = [op.window[axis] for axis in window_axes(op)] if self.by_axis else [-1]
+        *middle, inside, outside = als(kernel.reshape(*sizes, op.cin, op.cout), *ranks)
+        return self.chain(op, ranks).shaped((inside, *middle, outside.T))
 
 
 def als(tensor: Array, rank: int) -> list[Array]:
@@ -101,7 +65,7 @@ def als(tensor: Array, rank: int) -> list[Array]:
     Sweeps are extrapolated with Nesterov's momentum, restarted when the error rises (Mitchell, Ye and De Sterck 2020).
     The columns of all factors but the last have unit norm. Deterministic.
     """
-    factors = [initial_factor(unfolded(tensor, mode), rank) for mode in range(tensor.ndim)]
+    factors = [initial_factor(tensor, mode, rank) for mode in range(tensor.ndim)]
     best, least, momentum = factors, np.inf, 0
     for _ in range(int(np.clip(ALS_PRODUCTS / (2 * tensor.size * rank), FEWEST_ALS_SWEEPS, ALS_SWEEPS))):
         swept, error = sweep(tensor, factors)
@@ -156,14 +120,10 @@ def broadcastable(factor: Array, mode: int, modes: int) -> Array:
     return factor.reshape(*shape, -1)
 
 
-def unfolded(tensor: Array, mode: int) -> Array:
-    """The tensor as a matrix with one mode as its rows."""
-    return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
-
-
-def initial_factor(matrix: Array, rank: int) -> Array:
-    """The leading left singular vectors; random unit columns, always equal, where the rank exceeds the mode's size."""
-    size = len(matrix)
+def initial_factor(tensor: Array, mode: int, rank: int) -> Array:
+    """The leading singular vectors of a mode; random unit columns, always equal, where the rank exceeds its size."""
+    size = tensor.shape[mode]
+    matrix = np.moveaxis(tensor, mode, 0).reshape(size, -1)
     vectors = np.linalg.eigh(matrix @ matrix.T)[1][:, ::-1][:, :rank]
     if rank > size:
         more = np.random.default_rng(rank).standard_normal((size, rank - size))

@@ -7,7 +7,6 @@ from typing import final
 
 import numpy as np
 
-from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, Kernels
 from lrf_optuna.decompositions.svd import matrix_chain, matrix_kernels, matrix_ranks
 
@@ -25,11 +24,8 @@ class QR:
     def applies(self, op: Conv) -> bool:
         return op.pointwise
 
-    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        return matrix_ranks(op, keep)
-
-    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
-        return matrix_chain(op, ranks)
+    ranks = staticmethod(matrix_ranks)
+    chain = staticmethod(matrix_chain)
 
     def prepare(self, op: Conv, kernel: Array) -> Pivoted:
         matrix = kernel.reshape(-1, op.cout)
@@ -45,9 +41,6 @@ class QR:
         first[:, :rank] = solve_triangular(corner, matrix[:, order[:rank]].T, trans="T", lower=False).T
         last[:rank, order] = upper[:rank]
         return matrix_kernels(op, first, last)
-
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
-        return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
 def pivoted(matrix: Array) -> tuple[Array, Array]:

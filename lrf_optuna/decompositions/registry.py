@@ -13,7 +13,7 @@ from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, join_groups, split_groups
 from lrf_optuna.decompositions import laws
 from lrf_optuna.decompositions.base import Decomposition
-from lrf_optuna.decompositions.cp import CP, CP3
+from lrf_optuna.decompositions.cp import CP
 from lrf_optuna.decompositions.intact import Intact
 from lrf_optuna.decompositions.qr import QR
 from lrf_optuna.decompositions.svd import MatrixSVD, SpatialSVD
@@ -40,8 +40,8 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
         MatrixSVD("channel_svd", pointwise=False),
         SpatialSVD(),
         Tucker2(),
-        CP(),
-        CP3(),
+        CP("cp", by_axis=True),
+        CP("cp3", by_axis=False),
         TT(),
     )
 }

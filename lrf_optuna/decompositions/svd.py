@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -10,7 +11,24 @@ import numpy as np
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, Kernels, along, pointwise, spatial
 from lrf_optuna.chains.linalg import SingularVectors, singular_vectors
-from lrf_optuna.decompositions.ranks import largest
+from lrf_optuna.decompositions.ranks import largest_ranks, one_rank
+
+
+def matrix_ranks(op: Conv, keep: float) -> tuple[int, ...]:
+    """The largest rank of a (window x cin) by cout matrix whose two factors have this share of the weights."""
+    full = min(op.params // op.cout, op.cout)
+    return largest_ranks(partial(matrix_chain, op), one_rank, full, keep * op.params)
+
+
+def matrix_chain(op: Conv, ranks: tuple[int, ...]) -> Chain:
+    """The chain of a matrix factorization of rank r: the whole window into r channels, then 1 x 1."""
+    (r,) = ranks
+    return Chain((spatial(op, op.cin, r), pointwise(op, r, op.cout)))
+
+
+def matrix_kernels(op: Conv, first: Array, last: Array) -> Kernels:
+    """The factors `(window x cin, r)` and `(r, cout)` as the kernels of a matrix chain."""
+    return first.reshape(*op.window, op.cin, -1), last.reshape(*(1,) * len(op.window), -1, op.cout)
 
 
 @final
@@ -27,20 +45,14 @@ class MatrixSVD:
     def applies(self, op: Conv) -> bool:
         return op.pointwise == self.pointwise
 
-    def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        return matrix_ranks(op, keep)
-
-    def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
-        return matrix_chain(op, ranks)
+    ranks = staticmethod(matrix_ranks)
+    chain = staticmethod(matrix_chain)
 
     def prepare(self, op: Conv, kernel: Array) -> SingularVectors:
         return singular_vectors(kernel.reshape(-1, op.cout))
 
     def truncate(self, op: Conv, prepared: SingularVectors, ranks: tuple[int, ...]) -> Kernels:
         return matrix_kernels(op, *prepared.truncated(ranks[0]))
-
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
-        return self.truncate(op, self.prepare(op, kernel), ranks)
 
 
 @final
@@ -56,7 +68,7 @@ class SpatialSVD:
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
         first = op.window[0] * op.cin
         full = min(first, op.params // first)
-        return (largest(lambda r: self.chain(op, (r,)).params, full, keep * op.params),)
+        return largest_ranks(partial(self.chain, op), one_rank, full, keep * op.params)
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         (r,) = ranks
@@ -69,26 +81,5 @@ class SpatialSVD:
 
     def truncate(self, op: Conv, prepared: SingularVectors, ranks: tuple[int, ...]) -> Kernels:
         first, last = prepared.truncated(ranks[0])
-        ones = (1,) * (len(op.window) - 1)
-        others = np.moveaxis(last.reshape(-1, *op.window[1:], op.cout), 0, -2)[None]
-        return first.reshape(op.window[0], *ones, op.cin, -1), np.ascontiguousarray(others)
-
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
-        return self.truncate(op, self.prepare(op, kernel), ranks)
-
-
-def matrix_ranks(op: Conv, keep: float) -> tuple[int, ...]:
-    """The largest rank of a (window x cin) by cout matrix whose two factors have this share of the weights."""
-    full = min(op.params // op.cout, op.cout)
-    return (largest(lambda r: matrix_chain(op, (r,)).params, full, keep * op.params),)
-
-
-def matrix_chain(op: Conv, ranks: tuple[int, ...]) -> Chain:
-    """The chain of a matrix factorization of rank r: the whole window into r channels, then 1 x 1."""
-    (r,) = ranks
-    return Chain((spatial(op, op.cin, r), pointwise(op, r, op.cout)))
-
-
-def matrix_kernels(op: Conv, first: Array, last: Array) -> Kernels:
-    """The factors `(window x cin, r)` and `(r, cout)` as the kernels of a matrix chain."""
-    return first.reshape(*op.window, op.cin, -1), last.reshape(*(1,) * len(op.window), -1, op.cout)
+        others = np.moveaxis(last.reshape(-1, *op.window[1:], op.cout), 0, -2)
+        return self.chain(op, ranks).shaped((first, np.ascontiguousarray(others)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from math import prod
 from typing import final
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, Kernels, along, entering, pointwise, window_axes
 from lrf_optuna.chains.linalg import SingularVectors, singular_vectors
-from lrf_optuna.decompositions.ranks import fraction, largest
+from lrf_optuna.decompositions.ranks import bond_ranks, fractions, largest_ranks
 
 
 @final
@@ -26,13 +27,11 @@ class TT:
         return not op.pointwise
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        full = full_bonds(op)
-        most = max(full)
-
-        def at(t: int) -> tuple[int, ...]:
-            return clipped(op, [fraction(t, most, size) for size in full])
-
-        return at(largest(lambda t: self.chain(op, at(t)).params, most, keep * op.params))
+        # inside the window a bond is no larger than the channels
+        full = [min(rank, max(op.cin, op.cout)) for rank in bond_ranks(tensor_shape(op))]
+        return largest_ranks(
+            partial(self.chain, op), lambda t: clipped(op, fractions(full, t)), max(full), keep * op.params
+        )
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         middle = [along(op, axis, a, b) for axis, (a, b) in zip(window_axes(op), pairwise(ranks), strict=True)]
@@ -43,16 +42,11 @@ class TT:
 
     def truncate(self, op: Conv, prepared: SingularVectors, ranks: tuple[int, ...]) -> Kernels:
         first, rest = prepared.truncated(ranks[0], left=0)
-        ones, kernels = (1,) * len(op.window), []
+        cores = [first]
         for axis, bond, rank in zip(window_axes(op), ranks, ranks[1:], strict=False):
-            window = [1] * len(op.window)
-            window[axis] = op.window[axis]
             core, rest = singular_vectors(rest.reshape(bond * op.window[axis], -1), rank).truncated(rank, left=0)
-            kernels.append(np.moveaxis(core.reshape(bond, -1, rank), 1, 0).reshape(*window, bond, rank))
-        return first.reshape(*ones, op.cin, -1), *kernels, rest.reshape(*ones, -1, op.cout)
-
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
-        return self.truncate(op, self.prepare(op, kernel), ranks)
+            cores.append(np.moveaxis(core.reshape(bond, -1, rank), 1, 0))
+        return self.chain(op, ranks).shaped((*cores, rest))
 
 
 def tensor_shape(op: Conv) -> tuple[int, ...]:
@@ -60,13 +54,7 @@ def tensor_shape(op: Conv) -> tuple[int, ...]:
     return (op.cin, *(op.window[axis] for axis in window_axes(op)), op.cout)
 
 
-def full_bonds(op: Conv) -> list[int]:
-    """The largest rank of each bond: the smaller side of the cut, and inside the window no more than the channels."""
-    sizes, channels = tensor_shape(op), max(op.cin, op.cout)
-    return [min(channels, prod(sizes[:cut]), prod(sizes[cut:])) for cut in range(1, len(sizes))]
-
-
-def clipped(op: Conv, ranks: list[int]) -> tuple[int, ...]:
+def clipped(op: Conv, ranks: Sequence[int]) -> tuple[int, ...]:
     """The ranks, none larger than its neighbor times the mode between them can feed."""
     sizes, ranks = tensor_shape(op), list(ranks)
     for i in range(1, len(ranks)):

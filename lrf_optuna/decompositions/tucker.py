@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, Kernels, pointwise, spatial
-from lrf_optuna.decompositions.ranks import fraction, largest
+from lrf_optuna.decompositions.ranks import fractions, largest_ranks
 
 HOOI_SWEEPS = 20
 """Sweeps of the higher-order orthogonal iteration (HOOI) at most."""
@@ -30,12 +31,8 @@ class Tucker2:
         return not op.pointwise
 
     def ranks(self, op: Conv, keep: float) -> tuple[int, ...]:
-        most = max(op.cin, op.cout)
-
-        def at(t: int) -> tuple[int, int]:
-            return fraction(t, most, op.cin), fraction(t, most, op.cout)
-
-        return at(largest(lambda t: self.chain(op, at(t)).params, most, keep * op.params))
+        full = op.cin, op.cout
+        return largest_ranks(partial(self.chain, op), partial(fractions, full), max(full), keep * op.params)
 
     def chain(self, op: Conv, ranks: tuple[int, ...]) -> Chain:
         r1, r2 = ranks
@@ -49,12 +46,7 @@ class Tucker2:
         tensor, inside, outside = prepared
         inside, outside = orthogonal_iteration(tensor, inside[:, : ranks[0]], outside[:, : ranks[1]])
         core = inside.T @ tensor @ outside
-        ones = (1,) * len(op.window)
-        first, last = inside.reshape(*ones, op.cin, -1), outside.T.reshape(*ones, -1, op.cout)
-        return first.copy(), core.reshape(*op.window, *core.shape[1:]), last.copy()
-
-    def factorize(self, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> Kernels:
-        return self.truncate(op, self.prepare(op, kernel), ranks)
+        return self.chain(op, ranks).shaped((inside.copy(), core, outside.T.copy()))
 
 
 def leading_vectors(tensor: Array) -> Array:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tensorly.decomposition import parafac, partial_tucker, tensor_train
 
 from lrf_optuna.chains.conv import Conv
-from lrf_optuna.decompositions.base import Decomposition
+from lrf_optuna.decompositions.base import Decomposition, factorize
 from lrf_optuna.decompositions.cp import als
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of
 from lrf_optuna.errors import LrfError
@@ -79,7 +79,7 @@ def off(kernel: Array, composed: Array) -> float:
 
 
 def error_at(method: Decomposition, op: Conv, kernel: Array, ranks: tuple[int, ...]) -> float:
-    return off(kernel, method.chain(op, ranks).compose(method.factorize(op, kernel, ranks)))
+    return off(kernel, method.chain(op, ranks).compose(factorize(method, op, kernel, ranks)))
 
 
 def applicable(name: str, op: Conv) -> Decomposition:
@@ -153,7 +153,7 @@ def test_factorize_gives_one_kernel_of_the_right_shape_and_dtype_a_stage(
 ) -> None:
     for keep in (0.01, 0.4, 1.0):
         ranks = method.ranks(op, keep)
-        chain, kernels = method.chain(op, ranks), method.factorize(op, random_kernel(op).astype(dtype), ranks)
+        chain, kernels = method.chain(op, ranks), factorize(method, op, random_kernel(op).astype(dtype), ranks)
         assert [kernel.shape for kernel in kernels] == [stage.kernel_shape for stage in chain.stages]
         assert {kernel.dtype for kernel in kernels} == {np.dtype(dtype)}
         assert chain.compose(kernels).shape == op.kernel_shape
@@ -181,7 +181,7 @@ def test_the_error_does_not_rise_with_the_ranks(method: Decomposition, op: Conv)
 def test_the_same_kernel_gives_the_same_stages_and_stays_as_it_is(method: Decomposition, op: Conv) -> None:
     kernel, ranks = random_kernel(op), method.ranks(op, 0.6)
     before = kernel.copy()
-    first, second = (method.factorize(op, kernel, ranks) for _ in range(2))
+    first, second = (factorize(method, op, kernel, ranks) for _ in range(2))
     assert np.array_equal(kernel, before)
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(a, b)
@@ -192,7 +192,7 @@ def test_the_same_kernel_gives_the_same_stages_and_stays_as_it_is(method: Decomp
 def test_intact_is_the_kernel_itself(case: str) -> None:
     op, kernel = OPS[case], random_kernel(OPS[case])
     assert chain_of(op, INTACT).stages == (op,)
-    assert np.array_equal(DECOMPOSITIONS["intact"].factorize(op, kernel, ())[0], kernel)
+    assert np.array_equal(factorize(DECOMPOSITIONS["intact"], op, kernel, ())[0], kernel)
 
 
 @pytest.mark.parametrize(("name", "case"), [("svd", "dense"), ("svd", "1x1, stride 2"), ("channel_svd", "3x3 same")])
@@ -220,7 +220,7 @@ def test_tt_is_the_tensor_train_of_tensorly(case: str, ranks: tuple[int, ...]) -
     op, kernel = OPS[case], random_kernel(OPS[case])
     method = DECOMPOSITIONS["tt"]
     wanted = tensor_train(np.moveaxis(kernel, -2, 0), rank=[1, *ranks, 1]).to_tensor()
-    composed = method.chain(op, ranks).compose(method.factorize(op, kernel, ranks))
+    composed = method.chain(op, ranks).compose(factorize(method, op, kernel, ranks))
     np.testing.assert_allclose(composed, np.moveaxis(wanted, 0, -2), atol=1e-4)
 
 
