@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.lib.beside import SHARED, described, unpacked
 from benchmarks.lib.tables import publish
-from lrf_optuna.plans.comparison import BUILT, FILTERS, KINDS, OURS, BudgetRows, Comparison, Row, Score
+from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KINDS, OURS, BudgetRows, Comparison, Row, Score
 
 NETWORKS = (
     "resnet20_cifar10",
@@ -31,7 +31,7 @@ NETWORKS = (
 )
 AUGMENT = {"resnet20_cifar10": "flip-crop", "resnet32_cifar10": "flip-crop", "vgg6_cifar10": "flip"}
 """How networks were trained, where images were changed: BatchNorm statistics are re-estimated on such images."""
-WORDS = {"fitted": "", "plain": "as published", BUILT: "as built"}
+WORDS = {"fitted": "", "plain": "as published", AS_BUILT: "as built"}
 """Kernels -> how a row with them is called."""
 HEAD = (
     "| network | {} left | ours, as built | ours | best baseline, as built | best baseline, fitted to data | "
@@ -117,7 +117,7 @@ def page(found: Sequence[Comparison]) -> str:
 def summary(one: Comparison) -> str:
     """A network in a line: at how many budgets ours is at least every baseline, and what is dominated."""
     wins = [sum(leads(block, of) for block in one.blocks) for of in (on_validation, on_test)]
-    gaps = behind(one, (*KINDS, BUILT)), behind(one, KINDS)
+    gaps = behind(one, (*KINDS, AS_BUILT)), behind(one, KINDS)
     cells = (one.study, shown(one.original), len(one.blocks), *wins, *gaps, one.front, one.dominated)
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -150,12 +150,12 @@ def behind(one: Comparison, kinds: Sequence[str]) -> str:
 
 def latest(row: Row, kinds: Sequence[str]) -> Score | None:
     """The score of a row as built, where that is one of the kinds and there is one, else fitted."""
-    return (row.built if BUILT in kinds else None) or row.fitted
+    return (row.built if AS_BUILT in kinds else None) or row.fitted
 
 
 def leads(block: BudgetRows, of: Callable[[Score], float | None]) -> bool:
     """Whether ours as built is there and nothing else that was measured is more accurate, whatever its kernels."""
-    ours = latest(block.row(OURS), (BUILT,))
+    ours = latest(block.row(OURS), (AS_BUILT,))
     others = [s for row in block.rows if row.name != OURS for s in (row.fitted, row.plain, row.built) if s]
     mine, theirs = ours and of(ours), [share for score in others if (share := of(score)) is not None]
     return mine is not None and all(mine >= share for share in theirs)

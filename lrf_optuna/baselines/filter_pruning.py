@@ -8,53 +8,43 @@ activation is between. So only kernels of consumers change; counts are those of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from lrf_optuna.baselines.budget import Costs, bisect_scale, checked_budget, over_budget, within_budget
+from lrf_optuna.baselines.budget import Costs, check_budget, cost_shares, largest_within
 from lrf_optuna.chains.conv import Array, Conv, Index
 from lrf_optuna.chains.site import Site
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import keras_class_name
 from lrf_optuna.models.layer_kinds import channels_first, walk_layers
+from lrf_optuna.scoring.objectives import Measured
 from lrf_optuna.scoring.proxy import Proxy
 
 MIXING = ("softmax", "log_softmax", "sparsemax", "glu")
 """Activations of Keras in which channels see each other."""
-ChannelMap = Callable[[Any, Index, tuple[int, ...]], Index]
-"""(layer, the filter of every input channel, input shape) -> the filter of every output channel."""
-
-
-def keep_channels(layer: Any, channels: Index, shape: tuple[int, ...]) -> Index:
-    """Every channel stays where it is."""
-    return channels
-
-
-def repeat_channels(layer: Any, channels: Index, shape: tuple[int, ...]) -> Index:
-    """A depthwise convolution gives `depth_multiplier` channels for each input channel."""
-    return np.repeat(channels, layer.depth_multiplier)
-
-
-def flatten_channels(layer: Any, channels: Index, shape: tuple[int, ...]) -> Index:
-    """All channels of the first position, then the channels of the next one, as in `(*map, channels)`."""
-    return np.tile(channels, int(np.prod(shape[:-1])))
-
+ChannelMap = Callable[[Any, Index, int], Index]
+"""(layer, the filter of every input channel, positions of the input) -> the filter of every output channel."""
 
 POOLING = [f"{of}Pooling{d}D" for of in ("Max", "Average", "GlobalMax", "GlobalAverage") for d in (1, 2, 3)]
 SPATIAL = [f"{kind}{d}D" for kind in ("ZeroPadding", "Cropping", "UpSampling", "SpatialDropout") for d in (1, 2, 3)]
 POINTWISE = ("BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "Identity")
 TRAINING = ("Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization")
+DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 CHANNEL_WISE: dict[str, ChannelMap] = {
-    **dict.fromkeys((*POOLING, *SPATIAL, *POINTWISE, *TRAINING), keep_channels),
-    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), repeat_channels),
-    "Flatten": flatten_channels,
+    **dict.fromkeys((*POOLING, *SPATIAL, *POINTWISE, *TRAINING), lambda layer, channels, positions: channels),
+    **dict.fromkeys(DEPTHWISE, lambda layer, channels, positions: np.repeat(channels, layer.depth_multiplier)),
+    "Flatten": lambda layer, channels, positions: np.tile(channels, positions),
 }
-"""Layers of Keras in which no channel sees another; at any other layer a channel group ends."""
+"""Layers of Keras in which no channel sees another; at any other layer a channel group ends.
+
+A depthwise convolution gives `depth_multiplier` channels for each input channel; Flatten gives all channels of the
+first position, then the channels of the next one.
+"""
 LAYERS_WITH_FILTERS = ("Dense", *(f"Conv{d}D{end}" for d in (1, 2, 3) for end in ("", "Transpose")))
 """Layers of Keras that have filters to prune, and that consume all channels."""
 
@@ -86,13 +76,19 @@ class PrunedNetwork:
     macs: int
     costs: Mapping[str, float]
 
+    def measured(self, proxy: Proxy) -> Measured:
+        """What one forward pass over the scored images says of the network."""
+        similarities = proxy.similarities(self.kernels)
+        return Measured(similarities, self.params, self.macs, self.costs["params"], self.costs["macs"])
+
 
 def prune_filters(proxy: Proxy, budget: Costs) -> PrunedNetwork:
     """The network with the least fraction of its filters pruned that meets a budget.
 
     Raises LrfError where no layer can be pruned, and where one filter a layer is still over the budget.
     """
-    checked, groups = checked_budget(budget), channel_groups(proxy)
+    check_budget(budget)
+    groups = channel_groups(proxy)
     if not groups:
         raise LrfError("no layer of this network can lose filters: all their channels are added, joined or put out")
     ordered = {site: filters_by_norm(proxy.kernels.originals[site]) for site in groups}
@@ -100,11 +96,9 @@ def prune_filters(proxy: Proxy, budget: Costs) -> PrunedNetwork:
     def removed_at(scale: float) -> dict[str, Index]:
         return {site: first_fraction(filters, 1 - scale) for site, filters in ordered.items()}
 
-    removed = bisect_scale(removed_at, lambda gone: within_budget(pruned_costs(proxy, groups, gone), checked))
-    if removed is None:
-        raise over_budget(pruned_costs(proxy, groups, removed_at(0.0)), checked)
-    counts, costs = pruned_counts(proxy, groups, removed), pruned_costs(proxy, groups, removed)
-    return PrunedNetwork(zeroed_kernels(proxy, groups, removed), removed, *counts, costs)
+    removed = largest_within(removed_at, lambda gone: cost_shares(proxy, *pruned_counts(proxy, groups, gone)), budget)
+    counts = pruned_counts(proxy, groups, removed)
+    return PrunedNetwork(zeroed_kernels(proxy, groups, removed), removed, *counts, cost_shares(proxy, *counts))
 
 
 def filters_by_norm(kernel: Array) -> Index:
@@ -126,12 +120,6 @@ def zeroed_kernels(proxy: Proxy, groups: Mapping[str, ChannelGroup], removed: Ma
             kernel[..., np.isin(channels, filters), :] = 0
             kernels[consumer] = proxy.to_keras_layout(consumer, kernel)
     return kernels
-
-
-def pruned_costs(proxy: Proxy, groups: Mapping[str, ChannelGroup], removed: Mapping[str, Index]) -> dict[str, float]:
-    """Parameters and MACs of the network without removed filters, as shares of the original."""
-    params, macs = pruned_counts(proxy, groups, removed)
-    return {"params": params / proxy.inventory.params, "macs": macs / proxy.inventory.macs}
 
 
 def pruned_counts(proxy: Proxy, groups: Mapping[str, ChannelGroup], removed: Mapping[str, Index]) -> tuple[int, int]:
@@ -156,25 +144,12 @@ def remaining(channels: Index, removed: Index) -> Fraction:
     return 1 - Fraction(int(np.isin(channels, removed).sum()), len(channels))
 
 
-@dataclass(frozen=True, slots=True)
-class CallGraph:
-    """The layer calls of one model; a nested model has a graph of its own."""
-
-    calls: tuple[Any, ...]
-    outputs: frozenset[int]
-    """Identities of the model's output tensors."""
-
-    def consumers_of(self, tensor: Any) -> list[Any]:
-        """The calls that take a tensor."""
-        return [call for call in self.calls if any(other is tensor for other in call.input_tensors)]
-
-
-def call_graphs(model: Any) -> list[CallGraph]:
-    """The graph of a functional or sequential model, and the graphs of the models in it."""
-    found = [getattr(nest, "_functional", None) or nest for nest in model._flatten_layers()]
-    distinct = {id(nest): nest for nest in found if hasattr(nest, "_nodes_by_depth")}.values()
-    calls = (tuple(chain.from_iterable(nest._nodes_by_depth.values())) for nest in distinct)
-    return [CallGraph(own, frozenset(map(id, nest.outputs))) for own, nest in zip(calls, distinct, strict=True)]
+def layer_calls(model: Any) -> tuple[list[Any], set[int]]:
+    """The layer calls in a functional or sequential model and in the models in it, and the ids of models' outputs."""
+    nests = [getattr(nest, "_functional", None) or nest for nest in model._flatten_layers()]
+    graphs = {id(nest): nest for nest in nests if hasattr(nest, "_nodes_by_depth")}.values()
+    calls = [call for graph in graphs for level in graph._nodes_by_depth.values() for call in level]
+    return calls, {id(tensor) for graph in graphs for tensor in graph.outputs}
 
 
 def channel_groups(proxy: Proxy) -> dict[str, ChannelGroup]:
@@ -183,16 +158,14 @@ def channel_groups(proxy: Proxy) -> dict[str, ChannelGroup]:
     Such a site has filters, is called once, and its channels reach only consumers with weights for each of them,
     through channel-wise layers: no sum, no concatenation, no unknown layer, no output.
     """
-    names = {id(layer): path for path, layer in walk_layers(proxy.network.model)}
-    graphs = call_graphs(proxy.network.model)
-    times = Counter(id(call.operation) for graph in graphs for call in graph.calls)
-    called_once = {layer: path for layer, path in names.items() if times[layer] == 1}
+    calls, outputs = layer_calls(proxy.network.model)
+    times = Counter(id(call.operation) for call in calls)
+    called_once = {id(layer): path for path, layer in walk_layers(proxy.network.model) if times[id(layer)] == 1}
     found = {}
-    for graph in graphs:
-        for call in graph.calls:
-            path = called_once.get(id(call.operation), "")
-            if path in proxy.sites and is_prunable(call.operation, proxy.sites[path]):
-                found[path] = trace_group(graph, call, proxy.sites, called_once)
+    for call in calls:
+        path = called_once.get(id(call.operation), "")
+        if path in proxy.sites and is_prunable(call.operation, proxy.sites[path]):
+            found[path] = trace_group(call, calls, outputs, proxy.sites, called_once)
     return {path: group for path in proxy.sites if (group := found.get(path))}
 
 
@@ -222,16 +195,16 @@ def is_channel_wise(layer: Any, dims: int) -> bool:
 
 
 def trace_group(
-    graph: CallGraph, start: Any, sites: Mapping[str, Site], called_once: Mapping[int, str]
+    start: Any, calls: Sequence[Any], outputs: Set[int], sites: Mapping[str, Site], called_once: Mapping[int, str]
 ) -> ChannelGroup | None:
     """The channel group of a call's output; None where a channel goes to anything but consumers."""
     between: dict[str, Index] = {}
     consumers: dict[str, Index] = {}
     queue = [(start.output_tensors[0], np.arange(start.output_tensors[0].shape[-1]))]
     for tensor, channels in queue:
-        if id(tensor) in graph.outputs:
+        if id(tensor) in outputs:
             return None
-        for call in graph.consumers_of(tensor):
+        for call in (call for call in calls if any(source is tensor for source in call.input_tensors)):
             layer, path = call.operation, called_once.get(id(call.operation))
             if path is None or len(call.input_tensors) != 1:
                 return None
@@ -239,8 +212,9 @@ def trace_group(
                 consumers[path] = channels
             elif is_channel_wise(layer, len(tensor.shape)):
                 between[path] = channels
-                map_channels = CHANNEL_WISE[type(layer).__name__]
-                queue.append((call.output_tensors[0], map_channels(layer, channels, tuple(tensor.shape[1:]))))
+                positions = prod(size or 1 for size in tensor.shape[1:-1])
+                mapped = CHANNEL_WISE[type(layer).__name__](layer, channels, positions)
+                queue.append((call.output_tensors[0], mapped))
             else:
                 return None
     return ChannelGroup(between, consumers) if consumers else None

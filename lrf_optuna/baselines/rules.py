@@ -6,21 +6,21 @@ a free number (an energy, a rank factor, an accuracy), that number is bisected u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 
-from lrf_optuna.baselines.budget import Costs, RuleContext, budget_share, checked_budget, over_budget, threshold_at
+from lrf_optuna.baselines.budget import Costs, RuleContext, check_budget, over_budget, within_budget
 from lrf_optuna.baselines.evb import evb_rank, squared_values
 from lrf_optuna.chains.conv import Array, split_groups
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.fitting.layer_fit import as_matrix
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
-from lrf_optuna.scoring.option_table import Option, plan_of
+from lrf_optuna.scoring.option_table import Option, Shares, plan_of
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import lagrangian_within
 
@@ -33,27 +33,32 @@ Rule = Callable[[RuleContext, Costs], Plan]
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A rule for ranks: its name, its source, and the plan that it chooses within a budget.
-
-    `plan(context, budget)` is the largest plan of its kind within the budget. It raises LrfError where even the
-    smallest one exceeds the budget, and where the rule cannot be applied to the network.
-    """
+    """A rule for ranks: its name, its source, and a function (context, budget) -> plan, for a checked budget."""
 
     name: str
     source: str
-    plan: Rule
+    rule: Rule
+
+    def plan(self, context: RuleContext, budget: Costs) -> Plan:
+        """The largest plan of the rule within a budget; the original where that meets it.
+
+        Raises LrfError where even the smallest plan exceeds the budget, and where the rule cannot be applied.
+        """
+        check_budget(budget)
+        original = Plan(())
+        return original if within_budget(context.costs(original), budget) else self.rule(context, budget)
 
 
 def uniform(context: RuleContext, budget: Costs, *, methods: Sequence[str]) -> Plan:
     """The same keep in every layer, with the first of the methods that saves there."""
-    method_at = context.first_saving(methods)
-    return context.largest(lambda keep: context.uniform_plan(method_at, keep), budget)
+    chosen, choice = context.first_saving(methods), context.proxy.choice
+    return context.largest(lambda keep: Plan.of({site: choice(site, m, keep) for site, m in chosen.items()}), budget)
 
 
 def energy(context: RuleContext, budget: Costs) -> Plan:
     """In every layer the least rank that retains one share, the same for all, of the squared singular values."""
     methods = context.first_saving((CHANNEL_SVD, MATRIX_SVD))
-    curves = {site: lost_energy(context, site) for site, method in methods.items() if method != INTACT.method}
+    curves = {site: lost_energy(context, site) for site in methods}
 
     def plan_at(share: float) -> Plan:
         ranks = {site: max(1, int(np.sum(curve > 1 - share))) for site, curve in curves.items()}
@@ -76,22 +81,13 @@ def unfold_input(kernel: Array) -> Array:
     return np.moveaxis(kernel, -2, 0).reshape(kernel.shape[-2], -1)
 
 
-def unfold_output(kernel: Array) -> Array:
-    """The unfolding of a kernel along its output channels."""
-    return as_matrix(kernel).T
-
-
-UNFOLDINGS: dict[str, tuple[Callable[[Array], Array], ...]] = {
-    TUCKER: (unfold_input, unfold_output),
-    CHANNEL_SVD: (unfold_output,),
-    MATRIX_SVD: (unfold_output,),
-}
-"""Method -> for each of its ranks the unfolding of the kernel whose rank it is."""
+UNFOLDINGS: dict[str, tuple[Callable[[Array], Array], ...]] = {TUCKER: (unfold_input, as_matrix)}
+"""Method -> for each of its ranks the matrix whose rank it is; of the SVDs it is the kernel as a matrix."""
 
 
 def vbmf(context: RuleContext, budget: Costs, *, methods: Sequence[str]) -> Plan:
     """The ranks of empirical variational Bayes, all times one factor, with the first method that saves."""
-    chosen = {site: method for site, method in context.first_saving(methods).items() if method != INTACT.method}
+    chosen = context.first_saving(methods)
     ranks = {site: evb_ranks(context, site, method) for site, method in chosen.items()}
     largest_factor = max(full / rank for pairs in ranks.values() for rank, full in pairs)
 
@@ -109,7 +105,7 @@ def evb_ranks(context: RuleContext, site: str, method: str) -> list[tuple[int, i
     """For each rank of a method that of EVB, at least 1 and the largest of all groups, and the full rank."""
     parts = split_groups(context.proxy.kernels.originals[site], context.proxy.sites[site].op.groups)
     pairs = []
-    for unfolded in UNFOLDINGS[method]:
+    for unfolded in UNFOLDINGS.get(method, (as_matrix,)):
         matrices = [unfolded(part) for part in parts]
         pairs.append((max(1, *map(evb_rank, matrices)), min(matrices[0].shape)))
     return pairs
@@ -117,18 +113,11 @@ def evb_ranks(context: RuleContext, site: str, method: str) -> list[tuple[int, i
 
 def greedy(context: RuleContext, budget: Costs) -> Plan:
     """In every layer the smallest option with which it alone leaves an accuracy, the same for all."""
-    curves = {site: accuracies(context, site, checked_budget(budget)) for site in context.table}
-    thresholds = sorted({accuracy for curve in curves.values() for accuracy, _ in curve})
-
-    def plan_at(scale: float) -> Plan:
-        least = threshold_at(thresholds, scale)
-        return Plan.of({site: next(o for a, o in curve if a >= least).choice for site, curve in curves.items()})
-
-    return context.largest(plan_at, budget)
+    return with_one_threshold(context, budget, {site: accuracies(context, site, budget) for site in context.table})
 
 
-def accuracies(context: RuleContext, site: str, budget: Costs) -> list[tuple[float, Option]]:
-    """Options of a site from the smallest to intact, each with the accuracy that it alone leaves, monotone.
+def accuracies(context: RuleContext, site: str, budget: Costs) -> list[RatedChoice]:
+    """Choices of a site from the smallest to intact, rated by the accuracy that each alone leaves, monotone.
 
     At each of a few keeps it is the option with the least data-aware loss. Intact counts as infinite accuracy.
     Raises LrfError where the context has no accuracy.
@@ -137,42 +126,58 @@ def accuracies(context: RuleContext, site: str, budget: Costs) -> list[tuple[flo
         raise LrfError("this rule measures accuracies of plans: give labeled images (RuleContext.accuracy)")
     options = [option for option in context.table[site] if option.choice != INTACT]
     keeps = sorted({option.keep for option in options})
-    count = min(KEEPS_EVALUATED, len(keeps))
-    evaluated = [keeps[i] for i in np.unique(np.linspace(0, len(keeps) - 1, count).round().astype(int))]
-    best = [min((o for o in options if o.keep == keep), key=lambda o: o.loss) for keep in evaluated]
+    evaluated = np.linspace(0, len(keeps) - 1, min(KEEPS_EVALUATED, len(keeps))).round().astype(int)
+    best = [min((o for o in options if o.keep == keeps[i]), key=lambda o: o.loss) for i in evaluated]
     best.sort(key=lambda option: budget_share(option, budget))
-    measured = [context.accuracy(Plan.of({site: option.choice})) for option in best]
-    intact = next(option for option in context.table[site] if option.choice == INTACT)
-    return [*zip(np.maximum.accumulate(measured).tolist(), best, strict=True), (np.inf, intact)]
+    measured = np.maximum.accumulate([context.accuracy(Plan.of({site: option.choice})) for option in best])
+    rated = [RatedChoice(o.choice, rating, budget_share(o, budget)) for o, rating in zip(best, measured, strict=True)]
+    return [*rated, RatedChoice(INTACT, np.inf, np.inf)]
 
 
 def minmax(context: RuleContext, budget: Costs) -> Plan:
     """In every layer the cheapest option within one relative spectral error of the weights, the same for all."""
-    checked, shares = checked_budget(budget), context.proxy.shares
-    rows = {
-        site: [(budget_share(shares(site, choice), checked), error, choice) for choice, error in errors.items()]
-        for site, errors in context.spectral.items()
+    shares = context.proxy.shares
+    rated = {
+        site: [RatedChoice(choice, -error, budget_share(shares(site, choice), budget)) for choice, error in own.items()]
+        for site, own in context.spectral.items()
     }
-    thresholds = sorted({error for own in rows.values() for _, error, _ in own}, reverse=True)
+    return with_one_threshold(context, budget, rated)
+
+
+class RatedChoice(NamedTuple):
+    """A choice, how good it is, and the part of a budget that it takes."""
+
+    choice: Choice
+    rating: float
+    share: float
+
+
+def with_one_threshold(context: RuleContext, budget: Costs, rated: Mapping[str, Sequence[RatedChoice]]) -> Plan:
+    """In every layer the cheapest choice that is rated at a threshold or better; the highest one within the budget."""
+    thresholds = sorted({one.rating for own in rated.values() for one in own})
 
     def plan_at(scale: float) -> Plan:
-        most = threshold_at(thresholds, scale)
-        return Plan.of(
-            {site: min((row for row in own if row[1] <= most), key=itemgetter(0, 1))[2] for site, own in rows.items()}
-        )
+        least = thresholds[min(int(scale * len(thresholds)), len(thresholds) - 1)]
+        good = {site: [one for one in own if one.rating >= least] for site, own in rated.items()}
+        return Plan.of({site: min(own, key=lambda one: (one.share, -one.rating)).choice for site, own in good.items()})
 
     return context.largest(plan_at, budget)
 
 
 def lagrangian_rule(context: RuleContext, budget: Costs) -> Plan:
     """The options with the least sum of data-aware losses, by a Lagrangian relaxation of the knapsack problem."""
-    allocations = lagrangian_within(context.table, checked_budget(budget))
     cheapest = {site: min(options, key=lambda o: budget_share(o, budget)) for site, options in context.table.items()}
-    plans = [plan_of(allocation) for allocation in (*allocations, cheapest)]
-    found = next((plan for plan in plans if context.meets(plan, budget)), None)
-    if found is None:
-        raise over_budget(context.costs(plans[-1]), budget)
-    return found
+    for allocation in (*lagrangian_within(context.table, budget), cheapest):
+        costs = context.costs(plan := plan_of(allocation))
+        if within_budget(costs, budget):
+            return plan
+    raise over_budget(costs, budget)
+
+
+def budget_share(option: Option | Shares, budget: Costs) -> float:
+    """The part of a budget that an option takes, added up over the budget's costs."""
+    total: float = sum(getattr(option, cost) / max(most, 1e-9) for cost, most in budget.items())
+    return total
 
 
 BASELINES: dict[str, Baseline] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrf_optuna.baselines.compare import SearchedStudy, compare_at, front_to_compare
+from lrf_optuna.baselines.compare import BaselineComparison, front_to_compare
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.pipeline.inputs import GivenData
 from lrf_optuna.pipeline.run import Run
@@ -44,23 +44,23 @@ def compare_baselines(
 
 def compare_run(run: Run, budgets: Sequence[float], cost: str = "params", test: bool = False) -> Comparison:
     """The comparison of a run's study at checked budgets; nothing is written."""
-    return compare_at(searched_study(run, cost), budgets, cost, test)
-
-
-def searched_study(run: Run, cost: str = "params") -> SearchedStudy:
-    """The part of a run that a comparison reads. Raises LrfError where nothing in it has such a cost."""
-    candidates = run.record.candidates()
-    points = front_to_compare(candidates, cost)
-    return SearchedStudy(
-        name=run.spec.name,
-        points=points,
-        trials=len(candidates),
-        calibration=len(run.calibration),
-        proxy=run.proxy,
-        table=run.table,
-        data=run.data,
-        accuracy=run.accuracy,
-        refits=run.refits,
-        choose=run.choose_by_accuracy,
-        progress=run.progress,
+    rows = comparison_of(run, cost, test)
+    with run.proxy.single_blas_thread():
+        blocks = tuple(rows.block(cost, budget) for budget in budgets)
+    return Comparison(
+        study=run.spec.name,
+        trials=len(run.record.candidates()),
+        cost=cost,
+        objectives=tuple(rows.points[0].costs),
+        front=len(rows.points),
+        dominated=len(rows.dominated_points),
+        original=rows.original(),
+        blocks=blocks,
+        notes=rows.notes(len(run.calibration)),
     )
+
+
+def comparison_of(run: Run, cost: str = "params", test: bool = False) -> BaselineComparison:
+    """What computes the rows for a run's study. Raises LrfError where nothing in the study has such a cost."""
+    points = front_to_compare(run.record.candidates(), cost)
+    return BaselineComparison(points, run.table, run.data, run.refits, test, run.progress)

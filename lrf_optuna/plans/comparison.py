@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from lrf_optuna.errors import LrfError, lookup
 
@@ -14,9 +16,9 @@ FILE = "compare.json"
 OURS, FILTERS = "ours", "l1 filters"
 KINDS = ("fitted", "plain")
 """Kinds of kernels: fitted to data as ours are, or data-free as published."""
-BUILT = "built"
+AS_BUILT = "built"
 """The kind of kernels that `run` builds: fitted to data, and refitted in layer order where that is more accurate."""
-WORDS = {"params": "parameters", "macs": "MACs"}
+BUDGET_COSTS = ("params", "macs")
 """The costs that a budget may be of."""
 
 
@@ -54,12 +56,6 @@ class Row:
     def best(self) -> Score | None:
         """The accuracies with fitted kernels, of filter pruning the only ones."""
         return self.fitted or self.plain
-
-    @classmethod
-    def of(cls, table: dict[str, Any]) -> Row:
-        """The row of `asdict`."""
-        scores = {name: Score(**table[name]) if table[name] else None for name in (*KINDS, BUILT)}
-        return cls(**table | scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +114,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of compare.json."""
-        table: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        table: dict[str, Any] = TypeAdapter(Comparison).dump_python(self, mode="json")
         return table | {"verdict": self.verdict}
 
     def to_json(self) -> str:
@@ -126,26 +122,18 @@ class Comparison:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @classmethod
-    def from_dict(cls, table: dict[str, Any]) -> Comparison:
-        """The comparison of `to_dict`."""
-        fields = {name: value for name, value in table.items() if name != "verdict"}
-        blocks = tuple(BudgetRows(block["budget"], tuple(map(Row.of, block["rows"]))) for block in fields["blocks"])
-        texts = {name: tuple(fields[name]) for name in ("objectives", "notes")}
-        return cls(**fields | texts | {"original": Score(**fields["original"]), "blocks": blocks})
-
-    @classmethod
     def read(cls, folder: Path, study: str) -> Comparison | None:
         """The comparison that a run folder keeps of a study; None where there is none that can be read."""
         try:
-            comparison = cls.from_dict(json.loads((folder / FILE).read_text()))
-        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            comparison = TypeAdapter(cls).validate_json((folder / FILE).read_bytes())
+        except (OSError, ValueError):
             return None
         return comparison if comparison.study == study else None
 
 
 def checked_budgets(budgets: Sequence[float], cost: str) -> tuple[float, ...]:
     """The budgets, each once, from large to small. Raises LrfError for no shares, and for no cost of a budget."""
-    lookup(WORDS, cost, "cost")
+    lookup(dict.fromkeys(BUDGET_COSTS), cost, "cost")
     for budget in budgets:
         if not 0 < budget <= 1:
             raise LrfError(f"budgets should be shares in (0, 1], such as 0.5,0.3, but got {budget:g}")

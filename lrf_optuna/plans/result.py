@@ -10,6 +10,9 @@ from typing import Any
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
 
+NO_EPOCHS = ("epochs", None)
+"""The entry of a network that was not tuned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -21,13 +24,6 @@ class Evaluation:
     test_accuracy: float
     file_bytes: int = 0
     epochs: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The evaluation as result.json has it."""
-        table = asdict(self)
-        if self.epochs is None:
-            table.pop("epochs")
-        return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +61,14 @@ class Result:
     """A digest of all that decides what model.keras is: equal digests need no second build."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of result.json."""
-        chosen = {"trial": self.chosen.trial, **self.chosen.costs, "plan": self.chosen.plan.to_dict(), "why": self.why}
-        return {
-            "study": self.study,
-            "trials": self.trials,
-            "distinct": self.distinct,
-            "calibration": self.calibration,
-            "seconds": {step: round(value, 2) for step, value in self.seconds.items()},
-            "original": self.original.to_dict(),
-            "chosen": chosen,
-            "built": self.built.to_dict() if self.built else None,
-            "tuned": self.tuned.to_dict() if self.tuned else None,
-            "layers": [asdict(part) for part in self.layers],
-            "model_digest": self.model_digest,
-        }
+        """The content of result.json; an evaluation without epochs has no such key."""
+        table = asdict(
+            self, dict_factory=lambda pairs: {key: value for key, value in pairs if (key, value) != NO_EPOCHS}
+        )
+        plan, why = self.chosen.plan.to_dict(), table.pop("why")
+        table["chosen"] = {"trial": self.chosen.trial, **self.chosen.costs, "plan": plan, "why": why}
+        table["seconds"] = {step: round(value, 2) for step, value in self.seconds.items()}
+        return table
 
     def to_json(self) -> str:
         """result.json as text."""

@@ -16,13 +16,13 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from rich.console import Console
 from typer.testing import CliRunner
 
-from lrf_optuna.baselines.compare import BaselineComparison, DataFreeKernels
+from lrf_optuna.baselines.compare import BaselineComparison
 from lrf_optuna.baselines.rules import baselines_of
 from lrf_optuna.cli.app import app
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pipeline.build import build
-from lrf_optuna.pipeline.compare import compare_run, searched_study
+from lrf_optuna.pipeline.compare import compare_run, comparison_of
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.comparison import FILTERS, OURS, BudgetRows, Comparison, Row, Score, checked_budgets
@@ -75,7 +75,7 @@ def found(work: Run) -> Comparison:
 
 @pytest.fixture
 def comparison(work: Run) -> BaselineComparison:
-    return BaselineComparison(searched_study(work))
+    return comparison_of(work)
 
 
 def rows_of(found: Comparison) -> list[tuple[float, Row]]:
@@ -123,12 +123,10 @@ def test_our_point_is_on_the_front_and_as_accurate_as_choosing_found_it(work: Ru
             assert f"params <= {budget:g}" in row.source
 
 
-def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run) -> None:
+def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run, comparison: BaselineComparison) -> None:
     plain = Proxy(work.model, work.data.preprocess(work.calibration), inventory=work.inventory, refit=False)
-    plan = baselines_of(work.proxy)["uniform tucker2"].plan(
-        BaselineComparison(searched_study(work)).context, {"params": 0.6}
-    )
-    ours, theirs = DataFreeKernels(work.proxy).dense_kernels(plan), plain.dense_kernels(plan)
+    plan = baselines_of(work.proxy)["uniform tucker2"].plan(comparison.context, {"params": 0.6})
+    ours, theirs = comparison.kernels(plan, "plain"), plain.dense_kernels(plan)
     assert ours.keys() == theirs.keys() == {site for site, choice in plan if choice != INTACT}
     assert all(np.allclose(ours[site], theirs[site], atol=1e-5) for site in ours)
 
@@ -162,7 +160,7 @@ def test_test_images_are_measured_of_ours_filter_pruning_and_the_best_baseline_o
 def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(
     work: Run, found: Comparison, comparison: BaselineComparison
 ) -> None:
-    points = {point.trial: point for point in comparison.study.points}
+    points = {point.trial: point for point in comparison.points}
     ours = found.blocks[0].row(OURS)
     assert ours.trial is not None
     assert ours.fitted
@@ -171,7 +169,7 @@ def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(
     assert best is not None
     assert best.plain
     plan = baselines_of(work.proxy)[best.name].plan(comparison.context, {"params": BUDGETS[0]})
-    assert best.plain.test == comparison.on_test(comparison.data_free.dense_kernels(plan))
+    assert best.plain.test == comparison.on_test(comparison.kernels(plan, "plain"))
 
 
 def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, found: Comparison) -> None:
@@ -199,7 +197,7 @@ def test_the_best_baseline_is_neither_ours_nor_filter_pruning_and_of_equals_the_
 
 
 def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(comparison: BaselineComparison) -> None:
-    point = max(comparison.study.points, key=lambda p: p.costs["params"])
+    point = max(comparison.points, key=lambda p: p.costs["params"])
     costs = point.costs
 
     def measured(loss: float, params: float, macs: float) -> Measured:
@@ -210,7 +208,7 @@ def test_a_point_is_dominated_by_what_is_no_worse_and_better_in_one(comparison: 
     assert comparison.dominated_points == set()
     assert (
         comparison.count_dominated(measured(0.0, 0.0, 0.0))
-        == len(comparison.study.points)
+        == len(comparison.points)
         == len(comparison.dominated_points)
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrf_optuna.baselines.budget import RuleContext, bisect_scale, spectral_norm, weight_errors
+from lrf_optuna.baselines.budget import RuleContext, largest_within, spectral_errors, spectral_norm
 from lrf_optuna.baselines.rules import BASELINES, baselines_of, evb_ranks, lost_energy
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods
@@ -200,12 +200,8 @@ def test_vbmf_ranks_are_at_least_one_and_at_most_full(context: RuleContext) -> N
 def test_plain_errors_are_those_of_the_truncated_singular_values(context: RuleContext, rank: int) -> None:
     kernel, choice = context.proxy.kernels.originals["hidden"], Choice("svd", (rank,))
     values = np.linalg.svd(kernel.reshape(16, 16), compute_uv=False)
-    largest, whole = (
-        weight_errors(context.proxy.sites["hidden"].op, kernel, [INTACT, choice], norm)
-        for norm in (spectral_norm, lambda matrix: float(np.linalg.norm(matrix)))
-    )
-    assert largest == pytest.approx({INTACT: 0, choice: values[rank] / values[0]}, rel=1e-3)
-    assert whole == pytest.approx({INTACT: 0, choice: np.linalg.norm(values[rank:]) / np.linalg.norm(values)}, rel=1e-3)
+    found = spectral_errors(context.proxy.sites["hidden"].op, kernel, [INTACT, choice])
+    assert found == pytest.approx({INTACT: 0, choice: values[rank] / values[0]}, rel=1e-3)
 
 
 def test_a_large_matrix_has_the_same_spectral_norm(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +212,11 @@ def test_a_large_matrix_has_the_same_spectral_norm(rng: np.random.Generator, mon
     assert spectral_norm(matrix.T) == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-3)
 
 
-def test_the_highest_scale_that_fits_is_found() -> None:
-    assert bisect_scale(lambda scale: scale, lambda scale: scale <= 0.3) == pytest.approx(0.3)
-    assert bisect_scale(lambda scale: scale, lambda scale: True) == 1
-    assert bisect_scale(lambda scale: scale, lambda scale: False) is None
+def test_the_highest_scale_within_a_budget_is_found() -> None:
+    def found(most: float) -> float:
+        return largest_within(lambda scale: scale, lambda scale: {"params": 0.2 + scale}, {"params": most})
+
+    assert found(0.5) == pytest.approx(0.3)
+    assert found(2) == 1
+    with pytest.raises(LrfError, match=r"the smallest has params 0\.2000"):
+        found(0.1)
