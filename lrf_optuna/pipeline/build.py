@@ -25,8 +25,8 @@ EQUAL = 1e-4
 """Most that a built network's logits may differ from the scored ones in any case, relative to the largest."""
 ROUNDING_FACTOR = 10
 """Times the measured rounding that they may differ: benchmarks/coverage/architectures.py allows the same."""
-ROUNDINGS = {"float16": 2**-10, "bfloat16": 2**-7}
-"""The relative spacing of numbers in half precision; it is 2^-23 in single precision."""
+SPACINGS = {"float16": 2**-10, "bfloat16": 2**-7}
+"""Data type -> the relative spacing of its numbers; it is 2^-23 in single precision."""
 
 
 def build(model: Any, proxy: Proxy, plan: Plan, corrected: RefitResult) -> Any:
@@ -74,7 +74,7 @@ def relative_difference(found: Array, expected: Array) -> float:
 def rounded_logits(built: Any, proxy: Proxy, kernels: Mapping[str, Array], statistics: list[Any] | None) -> Array:
     """The logits of the scored network with all its kernels changed at random by about one rounding."""
     rng = np.random.default_rng(0)
-    spacing = max(ROUNDINGS.get(layer.compute_dtype, 2**-23) for _, layer in walk_layers(built))
+    spacing = max(SPACINGS.get(layer.compute_dtype, 2**-23) for _, layer in walk_layers(built))
     whole = {name: np.asarray(kernels.get(name, own)) for name, own in proxy.network.original_kernels.items()}
     rounded = {
         name: kernel * (1 + np.float32(spacing) * rng.standard_normal(kernel.shape, np.float32))
@@ -83,7 +83,7 @@ def rounded_logits(built: Any, proxy: Proxy, kernels: Mapping[str, Array], stati
     return proxy.network.run(proxy.scored.tensors, rounded, statistics)[OUTPUT]
 
 
-def parts_of(inventory: Inventory, plan: Plan) -> list[LayerResult]:
+def layer_results(inventory: Inventory, plan: Plan) -> list[LayerResult]:
     """What every layer with weights gets from a plan."""
     found = []
     for row in inventory.rows:

@@ -3,38 +3,175 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from lrf_optuna.files import digest
+import numpy as np
+
+from lrf_optuna.config import StudySpec
+from lrf_optuna.data.dataset import Data
+from lrf_optuna.files import digest, write_text
 from lrf_optuna.models.evaluation import Evaluator
-from lrf_optuna.models.inventory import plan_counts
+from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.load import load_like
-from lrf_optuna.pipeline.build import build, parts_of
-from lrf_optuna.pipeline.prepared import PreparedStudy
-from lrf_optuna.pipeline.run_folder import Reasoned
+from lrf_optuna.pipeline.build import build, layer_results
+from lrf_optuna.pipeline.identity import study_identity
+from lrf_optuna.pipeline.inputs import GivenData, load_inputs
+from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.scoring.kernel_cache import cache_folder
+from lrf_optuna.scoring.option_table import OptionTable
+from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import is_flat, search_front
+from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
+from lrf_optuna.selection.sequential_refit import PlanRefits, plan_refits
+from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import finetune
 
 log = logging.getLogger(__name__)
-LADDER = 24
-"""Plans of the Lagrangian sweep among which a tolerated drop is located: each step is about 4 % of the sizes."""
+PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
+"""The phases of a run, in order, by the names that result.json has for their seconds."""
+PROXY_KEYS = {"methods", "objectives", "similarity", "maps"}
+"""Fields of `SearchSpec` that are arguments of `Proxy`."""
 SEARCH_KEYS = {"trials", "population", "seed", "sampler", "initial_plans", "stop_when_flat"}
 """Fields of `SearchSpec` that are arguments of `search_front`."""
+PLANS_OF_DROP = 24
+"""Plans of the Lagrangian sweep among which a tolerated drop is located: each step is about 4 % of the sizes."""
 
 
 @dataclass
-class Run(PreparedStudy):
-    """The steps of one study: search, choose, build, tune."""
+class Run:
+    """One study with its model, data and folder, and its steps; what the steps need is computed on first use."""
 
+    spec: StudySpec
+    folder: RunFolder
+    model: Any
+    data: Data
+    progress: Progress = SILENT
+    force: bool = False
+    """Whether an untuned model may replace a tuned one."""
     final_model: Any = None
     """The model that `finish` built or tuned; None where the folder had it already."""
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    """Phase -> seconds that it took; their sum is about the time of the whole run."""
+
+    @classmethod
+    def open(
+        cls,
+        spec: StudySpec,
+        folder: Path,
+        *,
+        model: Any = None,
+        data: GivenData = None,
+        progress: Progress = SILENT,
+        started: float | None = None,
+    ) -> Run:
+        """The run of `spec` in `folder`; model and data are loaded where they are not given.
+
+        `started`: the `time.perf_counter()` from which on the phase `load` is counted; now where it is not given.
+        Raises LrfError for what does not exist or does not fit, before anything is written.
+        """
+        started = time.perf_counter() if started is None else started
+        place = RunFolder(folder)
+        model, data = load_inputs(spec, folder, spec.search.storage or place.url, model, data, progress)
+        run = cls(spec, place, model, data, progress)
+        run.seconds["load"] = time.perf_counter() - started
+        return run
+
+    @classmethod
+    def resume(
+        cls,
+        found: ExistingStudy,
+        spec: StudySpec,
+        progress: Progress = SILENT,
+        *,
+        model: Any = None,
+        data: GivenData = None,
+    ) -> Run:
+        """The run of a study that is there, with `spec` for now: the study keeps the one that it was searched with.
+
+        Raises LrfError where its model or data are no longer what they were.
+        """
+        run = cls.open(spec, found.folder.path, model=model, data=data, progress=progress)
+        StudyStore.check(found.record.url, found.record.name, run.identity)
+        run.record = found.record
+        return run
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """Every layer of the model."""
+        return find_sites(self.model, tuple(self.data.train.pixels.shape[1:]))
+
+    @cached_property
+    def calibration(self) -> np.ndarray[Any, Any]:
+        """Raw calibration images: of the training part, by seed."""
+        return self.data.calibration(self.spec.search.calibration, self.spec.search.seed).pixels
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What the study is about: a study of the same name with another identity is refused."""
+        return study_identity(self.spec, self.data, self.model, self.inventory)
+
+    @cached_property
+    def record(self) -> StudyStore:
+        """The study on disk, new or resumed."""
+        return StudyStore.open(
+            self.spec.search.storage or self.folder.url,
+            self.spec.name,
+            objectives=self.spec.search.objectives,
+            identity=self.identity,
+            spec=self.spec.model_dump_json(exclude={"search": {"storage"}}),
+        )
+
+    @cached_property
+    def proxy(self) -> Proxy:
+        """The proxy, fitted to the calibration images."""
+        images, cache = self.data.preprocess(self.calibration), cache_folder(self.spec.search.cache)
+        options = self.spec.search.model_dump(include=PROXY_KEYS)
+        with self.timed("prepare"):
+            return Proxy(self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **options)
+
+    @cached_property
+    def table(self) -> OptionTable:
+        """The options of every layer."""
+        proxy = self.proxy
+        with self.timed("prepare"):
+            return proxy.table(self.spec.search.keep, self.progress)
+
+    @cached_property
+    def unscored(self) -> np.ndarray[Any, Any]:
+        """The raw calibration images that layers are fitted to."""
+        return self.calibration[len(self.proxy.scored) :]
+
+    @cached_property
+    def accuracy(self) -> Accuracy:
+        """The accuracy of plans on validation images, as they were scored."""
+        return accuracy_on_validation(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
+
+    @cached_property
+    def refits(self) -> PlanRefits:
+        """The accuracy and the kernels of plans as they would be built."""
+        return plan_refits(self.accuracy, self.data, self.unscored, self.progress)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the block's seconds to a phase; the seconds of a phase inside the block count for that phase alone."""
+        start, before = time.perf_counter(), sum(self.seconds.values())
+        try:
+            yield
+        finally:
+            inside = sum(self.seconds.values()) - before
+            self.seconds[phase] += time.perf_counter() - start - inside
 
     def search(self) -> list[Candidate]:
         """Every candidate, after as many further trials as the specification asks for."""
@@ -57,7 +194,7 @@ class Run(PreparedStudy):
         drop = self.spec.search.max_drop
         if drop is None or "loss" not in self.spec.search.objectives:
             return {}
-        plans = enumerate(evenly_spaced(self.table, LADDER))
+        plans = enumerate(evenly_spaced(self.table, PLANS_OF_DROP))
         most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.refits)
         self.progress.say(f"a drop of {drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}
@@ -65,15 +202,9 @@ class Run(PreparedStudy):
     def choose(self, points: Sequence[Candidate]) -> Reasoned:
         """One point off the front, and why, as the specification asks."""
         search = self.spec.search
-        if search.by == "loss" and search.max_drop is None:
-            return choose_point(points, targets=search.wanted, progress=self.progress)
-        return self.choose_by_accuracy(points, search.wanted, search.max_drop)
-
-    def choose_by_accuracy(
-        self, points: Sequence[Candidate], targets: Mapping[str, float], max_drop: float | None = None
-    ) -> Reasoned:
-        """One point off the front by its measured accuracy, and why."""
-        return choose_point(points, targets=targets, max_drop=max_drop, accuracy=self.refits, progress=self.progress)
+        accuracy = None if search.by == "loss" and search.max_drop is None else self.refits
+        wanted, drop = search.wanted, search.max_drop
+        return choose_point(points, targets=wanted, max_drop=drop, accuracy=accuracy, progress=self.progress)
 
     def finish(self, candidates: Sequence[Candidate], choice: Reasoned | None = None) -> Result:
         """Build and tune the given choice, or else the one that the specification asks for, and write all files.
@@ -84,81 +215,67 @@ class Run(PreparedStudy):
         self.check_replaceable()
         points, request = pareto_front(candidates), self.request_digest(len(candidates))
         with self.timed("pick"):
-            chosen = choice or self.folder.choice_for(request, points) or self.choose(points)
-        self.progress.say(f"trial {chosen[0].trial}: {chosen[1]}")
-        self.folder.write_choice(self.spec.name, chosen, "" if choice else request)
-        existing = self.folder.result_for(self.model_digest(chosen[0], tuned=bool(self.spec.tune.epochs)))
+            chosen, why = choice or self.folder.choice_for(request, points) or self.choose(points)
+        self.progress.say(f"trial {chosen.trial}: {why}")
+        self.folder.write_choice(self.spec.name, (chosen, why), "" if choice else request)
+        model_digest = self.model_digest(chosen, tuned=bool(self.spec.tune.epochs))
+        existing = self.folder.result_for(model_digest)
         if existing and existing.trials == len(candidates):
             self.progress.say("nothing to do: the model of this point is there")
             return existing
-        result = self.new_result(candidates, *chosen)
+        result = Result(
+            study=self.spec.name,
+            trials=len(candidates),
+            distinct=len({candidate.plan for candidate in candidates}),
+            calibration=len(self.calibration),
+            seconds=self.seconds,  # the report has the seconds until then
+            original=self.evaluate("original", self.model, Plan(())),
+            chosen=chosen,
+            why=why,
+            layers=layer_results(self.inventory, chosen.plan),
+            model_digest=model_digest,
+        )
         self.build_and_tune(result)
         with self.timed("report"):
             self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.seconds)
-        self.folder.write_result(result)
+        write_text(self.folder.result, result.to_json())
         return result
 
     def build_and_tune(self, result: Result) -> None:
         """Build the chosen point, tune it where the specification asks for that, and write the last of the two."""
         plan, epochs = result.chosen.plan, self.spec.tune.epochs
-        macs = plan_counts(self.inventory, plan)[1]
         untuned = self.folder.result_for(self.model_digest(result.chosen, tuned=False))
         if untuned:
             model, result.built = load_like(self.folder.model, self.model), untuned.built
         else:
             with self.timed("build"):
                 model = build(self.model, self.proxy, plan, self.refits.of(plan))
-            measured = self.measured_in_choice(plan)
-            result.built = self.evaluate("built", model, macs, final=not epochs, measured=measured)
+            result.built = self.evaluate("built", model, plan, final=not epochs)
         if epochs:
             with self.timed("tune"):
                 seed = self.spec.search.seed
                 tuned = finetune(model, self.model, self.data, self.spec.tune, seed=seed, progress=self.progress)
             log.info("fine-tuned at the rate %g: validation accuracy %s", tuned.rate, tuned.val_accuracy)
-            result.tuned = self.evaluate("tuned", model, macs, True, epochs)
-        self.final_model, result.seconds = model, dict(self.seconds)
+            result.tuned = self.evaluate("tuned", model, plan, True, epochs)
+        self.final_model = model
 
-    def evaluate(
-        self,
-        name: str,
-        model: Any,
-        macs: int,
-        final: bool = False,
-        epochs: int | None = None,
-        measured: float | None = None,
-    ) -> Evaluation:
-        """The size and the accuracies of the network `name`; a `final` one is written as model.keras.
+    def evaluate(self, name: str, model: Any, plan: Plan, final: bool = False, epochs: int | None = None) -> Evaluation:
+        """The size and the accuracies of the network `name` of a plan; a `final` one is written as model.keras.
 
-        `measured`: its validation accuracy, where that is known.
+        The validation accuracy of an untuned network is not measured again where points are compared on all
+        validation images alone. `epochs`: passes that it was tuned for.
         """
+        val = self.refits(plan) if epochs is None and self.accuracy.whole else None
         with self.timed("measure"), self.progress.task(f"accuracy, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)
             evaluator = Evaluator.of(model, self.data.preprocess)
-            val = evaluator.accuracy(self.data.val) if measured is None else measured
+            val = evaluator.accuracy(self.data.val) if val is None else val
             step(1)
             test = evaluator.accuracy(self.data.test)
             step(1)
+        macs = plan_counts(self.inventory, plan)[1]
         return Evaluation(int(model.count_params()), macs, val, test, file_bytes, epochs)
-
-    def measured_in_choice(self, plan: Plan) -> float | None:
-        """The validation accuracy of a plan as built, where points are compared on all validation images alone."""
-        return self.refits(plan) if self.accuracy.whole else None
-
-    def new_result(self, candidates: Sequence[Candidate], chosen: Candidate, why: str) -> Result:
-        """The result before anything is built."""
-        return Result(
-            self.spec.name,
-            len(candidates),
-            len({candidate.plan for candidate in candidates}),
-            len(self.calibration),
-            dict(self.seconds),
-            self.evaluate("original", self.model, self.inventory.macs, measured=self.measured_in_choice(Plan(()))),
-            chosen,
-            why,
-            layers=parts_of(self.inventory, chosen.plan),
-            model_digest=self.model_digest(chosen, tuned=bool(self.spec.tune.epochs)),
-        )
 
     def check_replaceable(self) -> None:
         """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to."""

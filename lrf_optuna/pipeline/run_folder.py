@@ -25,41 +25,17 @@ Reasoned = tuple[Candidate, str]
 """A chosen point and the reason for it."""
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of one study; every file in it is written whole or not at all."""
+    """The folder of one study; every file in it is written whole or not at all.
 
-    path: Path
+    `database`: the SQLite file of the study, where no other storage is named, and its `url`; `plan`: the file of the
+    chosen point; `model`: of the smaller model; `result`: written last, so that where it is, all the others are.
+    """
 
-    @property
-    def database(self) -> Path:
-        """The SQLite file of the study, where no other storage is named."""
-        return self.path / "study.db"
-
-    @property
-    def url(self) -> str:
-        """The URL of `database`."""
-        return f"sqlite:///{self.database}"
-
-    @property
-    def plan(self) -> Path:
-        """The file of the chosen point."""
-        return self.path / "plan.json"
-
-    @property
-    def model(self) -> Path:
-        """The file of the smaller model."""
-        return self.path / "model.keras"
-
-    @property
-    def result(self) -> Path:
-        """The file that is written last: where it is, all the others are."""
-        return self.path / "result.json"
-
-    @property
-    def report(self) -> Path:
-        """The file of the report."""
-        return self.path / "report.html"
+    def __init__(self, path: Path) -> None:
+        self.path, self.database, self.url = path, path / "study.db", f"sqlite:///{path / 'study.db'}"
+        self.plan, self.model = path / "plan.json", path / "model.keras"
+        self.result, self.report = path / "result.json", path / "report.html"
 
     def write_choice(self, study: str, choice: Reasoned, request: str = "") -> None:
         """Write plan.json: the study, the trial, its costs, the reason, the plan.
@@ -125,12 +101,11 @@ class RunFolder:
         """
         if final:
             self.result.unlink(missing_ok=True)
-            return write_whole(self.model, model.save).stat().st_size
-        file = write_whole(self.path / ".weighed.keras", model.save)
-        try:
-            return file.stat().st_size
-        finally:
+        file = write_whole(self.model if final else self.path / ".weighed.keras", model.save)
+        size = file.stat().st_size
+        if not final:
             file.unlink()
+        return size
 
     def write_report(
         self, store: StudyStore, candidates: Sequence[Candidate], result: Result, progress: Progress = SILENT
@@ -143,17 +118,12 @@ class RunFolder:
             save_to_study(store.study, run_figures(candidates, points, result))
             step(1)
 
-    def write_result(self, result: Result) -> None:
-        """Write result.json, the last file of a run."""
-        write_text(self.result, result.to_json())
-
     def write_comparison(self, store: StudyStore, comparison: Comparison) -> None:
         """Write compare.json, put its figure into the study, and a section into the report where there is one."""
         write_text(self.path / FILE, comparison.to_json())
         save_to_study(store.study, comparison_figures(comparison))
         if self.report.exists() and self.result.exists():
-            candidates = store.candidates()
-            write_report(self.report, candidates, pareto_front(candidates), Result.read(self.result), comparison)
+            self.write_report(store, store.candidates(), Result.read(self.result))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lrf_optuna.baselines.compare import DATA_FREE_BYTES
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.chains.site import Site
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import load_data
-from lrf_optuna.decompositions.registry import applicable_methods, chain_of, choice_of, compose
-from lrf_optuna.fitting.layer_fit import LayerFitter
-from lrf_optuna.fitting.second_moment import SecondMoments
+from lrf_optuna.decompositions.registry import applicable_methods, chain_of, choice_of
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.layer_kinds import read_kernel, walk_layers
 from lrf_optuna.models.load import describe_input, load_model
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.zoo import ZOO
-from lrf_optuna.plans.plan import INTACT, Choice
+from lrf_optuna.plans.plan import INTACT
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.scoring.kernel_store import KernelStore
 from lrf_optuna.scoring.proxy import Proxy
 
 KEEPS = (0.2, 0.4, 0.6)
@@ -60,30 +60,26 @@ def survey(
     With preprocessed `images` `(n, H, W, C)`, kernels are fitted to them as in a search, and `error` is of the
     layer's outputs. Raises LrfError where nothing in the model can be factorized and there are images.
     """
-    layers = dict(walk_layers(model))
-    proxy = None if images is None else Proxy(model, images, inventory=inventory, progress=progress)
-    all_moments = proxy.moments if proxy else {}
+    if images is None:
+        layers, sites = dict(walk_layers(model)), {site.name: site for site in inventory.sites}
+        store = KernelStore(sites, {name: read_kernel(layers[name]) for name in sites}, None, DATA_FREE_BYTES)
+    else:
+        store = Proxy(model, images, inventory=inventory, progress=progress).kernels
     rows: list[MethodRow] = []
     with progress.task("methods", len(inventory.sites)) as step:
         for site in inventory.sites:
-            rows += rows_of_site(site, read_kernel(layers[site.name]), all_moments.get(site.name), keeps)
+            rows += rows_of_site(site, store, keeps)
             step(1)
     return rows
 
 
-def rows_of_site(
-    site: Site, kernel: Array, moments: SecondMoments | None, keeps: Sequence[float]
-) -> Iterator[MethodRow]:
-    """The rows of one layer; a choice that several keeps lead to is fitted once."""
+def rows_of_site(site: Site, store: KernelStore, keeps: Sequence[float]) -> Iterator[MethodRow]:
+    """The rows of one layer."""
     original_macs = site.macs(Chain((site.op,)))
-    errors: dict[Choice, float] = {INTACT: 0.0}
-    fitter = LayerFitter(site.op, kernel, moments)
     for method in applicable_methods(site.op)[1:]:
         for keep in keeps:
             choice = choice_of(site.op, method, keep)
             chain = chain_of(site.op, choice)
-            if choice not in errors:
-                errors[choice] = fitter.error(compose(site.op, choice, fitter.fit(choice)))
             yield MethodRow(
                 layer=site.name,
                 method=method,
@@ -94,7 +90,7 @@ def rows_of_site(
                 params_share=chain.params / site.op.params,
                 macs=site.macs(chain),
                 macs_share=site.macs(chain) / max(original_macs, 1),
-                error=errors[choice],
+                error=0.0 if choice == INTACT else store.error(site.name, choice),
             )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from rich.console import Console
+from support.evaluation import accuracy
 from typer.testing import CliRunner
 
 from lrf_optuna.baselines.compare import BaselineComparison
@@ -178,9 +179,9 @@ def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, 
     assert ours.trial is not None
     assert ours.built
     plan = points[ours.trial].plan
-    built = work.evaluate("built", build(work.model, work.proxy, plan, work.refits.of(plan)), 0)
-    assert ours.built.val == pytest.approx(built.val_accuracy, abs=2 / len(work.accuracy.labels))
-    assert ours.built.test == pytest.approx(built.test_accuracy, abs=2 / len(work.data.test))
+    built = build(work.model, work.proxy, plan, work.refits.of(plan))
+    assert ours.built.val == pytest.approx(accuracy(built, work.data, work.data.val), abs=2 / len(work.accuracy.labels))
+    assert ours.built.test == pytest.approx(accuracy(built, work.data, work.data.test), abs=2 / len(work.data.test))
 
 
 def test_the_best_baseline_is_neither_ours_nor_filter_pruning_and_of_equals_the_first() -> None:
