@@ -28,7 +28,8 @@ SCALE_BISECTIONS = 40
 GRAM_SIDE = 1024
 """Smaller side of a matrix up to which its Gram matrix gives the largest singular value quicker than Lanczos does."""
 Costs = Mapping[str, float]
-Network = TypeVar("Network")
+Scaled = TypeVar("Scaled")
+"""What a scale decides: a plan, or the filters that are removed."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,7 @@ def cost_shares(proxy: Proxy, params: int, macs: int) -> dict[str, float]:
     return {"params": params / proxy.inventory.params, "macs": macs / proxy.inventory.macs}
 
 
-def largest_within(
-    network_at: Callable[[float], Network], costs_of: Callable[[Network], Costs], budget: Costs
-) -> Network:
+def largest_within(network_at: Callable[[float], Scaled], costs_of: Callable[[Scaled], Costs], budget: Costs) -> Scaled:
     """`network_at(scale)` for the highest scale in [0, 1] at which it meets a budget, by bisection.
 
     Raises LrfError, with the costs at scale 0, where not even scale 0 does.

@@ -31,7 +31,7 @@ COST_ROUNDING = 1e-6
 """Least difference of a cost by which a row dominates a point: the same plan measured twice differs by less."""
 DATA_FREE_BYTES = 2**27
 """Bytes of data-free kernels in memory at most: a quarter of the kernels that a proxy has in memory."""
-Network = Plan | PrunedNetwork
+ComparedNetwork = Plan | PrunedNetwork
 SOURCE = "L1-norm filter pruning (Li et al., ICLR 2017)"
 
 
@@ -63,7 +63,7 @@ class BaselineComparison:
     """Numbers of the points that some row dominates."""
     scores: dict[tuple[Plan, str], Score] = field(default_factory=dict)
     """Scores by plan and kind of kernels: rules often agree on a plan."""
-    networks: dict[str, Network] = field(default_factory=dict)
+    networks: dict[str, ComparedNetwork] = field(default_factory=dict)
     """Name of a row of the current block -> its network."""
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class BaselineComparison:
         """The rows for a budget: ours, every baseline, filter pruning."""
         self.networks.clear()
         yield self.row_of_ours(budget)
-        others: list[tuple[str, str, Callable[[], Network]]] = [
+        others: list[tuple[str, str, Callable[[], ComparedNetwork]]] = [
             (rule.name, rule.source, partial(rule.plan, self.context, budget)) for rule in self.rules
         ]
         others.append((FILTERS, SOURCE, partial(prune_filters, self.proxy, budget)))
@@ -124,14 +124,14 @@ class BaselineComparison:
             return Row(OURS, "the front", str(reason))
         return replace(self.row(OURS, why, chosen.plan), trial=chosen.trial)
 
-    def row_or_reason(self, name: str, source: str, rule: Callable[[], Network]) -> Row:
+    def row_or_reason(self, name: str, source: str, rule: Callable[[], ComparedNetwork]) -> Row:
         """The row of the network that a rule gives, or the reason why there is none."""
         try:
             return self.row(name, source, rule())
         except LrfError as reason:
             return Row(name, source, str(reason))
 
-    def row(self, name: str, source: str, network: Network) -> Row:
+    def row(self, name: str, source: str, network: ComparedNetwork) -> Row:
         """The row of a network: a plan has fitted and data-free kernels, filter pruning has nothing to fit."""
         self.networks[name] = network
         if isinstance(network, Plan):
@@ -149,7 +149,7 @@ class BaselineComparison:
             self.scores[plan, kind] = Score(self.accuracy.of(self.kernels(plan, kind)))
         return self.scores[plan, kind]
 
-    def kernels(self, network: Network, kind: str) -> Mapping[str, Array]:
+    def kernels(self, network: ComparedNetwork, kind: str) -> Mapping[str, Array]:
         """Site -> kernel as Keras lays it out, for the sites that a network changes."""
         if isinstance(network, PrunedNetwork):
             return network.kernels

@@ -34,10 +34,10 @@ POOLING = [f"{of}Pooling{d}D" for of in ("Max", "Average", "GlobalMax", "GlobalA
 SPATIAL = [f"{kind}{d}D" for kind in ("ZeroPadding", "Cropping", "UpSampling", "SpatialDropout") for d in (1, 2, 3)]
 POINTWISE = ("BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "Identity")
 TRAINING = ("Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization")
-DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
+DEPTHWISE_LAYERS = ("DepthwiseConv1D", "DepthwiseConv2D")
 CHANNEL_WISE: dict[str, ChannelMap] = {
     **dict.fromkeys((*POOLING, *SPATIAL, *POINTWISE, *TRAINING), lambda layer, channels, positions: channels),
-    **dict.fromkeys(DEPTHWISE, lambda layer, channels, positions: np.repeat(channels, layer.depth_multiplier)),
+    **dict.fromkeys(DEPTHWISE_LAYERS, lambda layer, channels, positions: np.repeat(channels, layer.depth_multiplier)),
     "Flatten": lambda layer, channels, positions: np.tile(channels, positions),
 }
 """Layers of Keras in which no channel sees another; at any other layer a channel group ends.
@@ -83,7 +83,7 @@ class PrunedNetwork:
 
 
 def prune_filters(proxy: Proxy, budget: Costs) -> PrunedNetwork:
-    """The network with the least fraction of its filters pruned that meets a budget.
+    """The network with the least fraction of its filters pruned that meets a budget; a layer keeps one at least.
 
     Raises LrfError where no layer can be pruned, and where one filter a layer is still over the budget.
     """
@@ -91,24 +91,17 @@ def prune_filters(proxy: Proxy, budget: Costs) -> PrunedNetwork:
     groups = channel_groups(proxy)
     if not groups:
         raise LrfError("no layer of this network can lose filters: all their channels are added, joined or put out")
-    ordered = {site: filters_by_norm(proxy.kernels.originals[site]) for site in groups}
+    kernels = {site: proxy.kernels.originals[site] for site in groups}
+    norms = {site: np.abs(kernel).reshape(-1, kernel.shape[-1]).sum(axis=0) for site, kernel in kernels.items()}
+    by_norm = {site: np.argsort(own, kind="stable") for site, own in norms.items()}
 
     def removed_at(scale: float) -> dict[str, Index]:
-        return {site: first_fraction(filters, 1 - scale) for site, filters in ordered.items()}
+        counts = {site: min(int((1 - scale) * len(own)), len(own) - 1) for site, own in by_norm.items()}
+        return {site: np.sort(own[: counts[site]]) for site, own in by_norm.items()}
 
     removed = largest_within(removed_at, lambda gone: cost_shares(proxy, *pruned_counts(proxy, groups, gone)), budget)
     counts = pruned_counts(proxy, groups, removed)
     return PrunedNetwork(zeroed_kernels(proxy, groups, removed), removed, *counts, cost_shares(proxy, *counts))
-
-
-def filters_by_norm(kernel: Array) -> Index:
-    """The filters of a kernel `(*window, cin, cout)` from the smallest L1 norm to the largest."""
-    return np.argsort(np.abs(kernel).sum(axis=tuple(range(kernel.ndim - 1))), kind="stable")
-
-
-def first_fraction(filters: Index, fraction: float) -> Index:
-    """The first filters, a fraction of all, in ascending order; at least one filter remains."""
-    return np.sort(filters[: min(int(fraction * len(filters)), len(filters) - 1)])
 
 
 def zeroed_kernels(proxy: Proxy, groups: Mapping[str, ChannelGroup], removed: Mapping[str, Index]) -> dict[str, Array]:

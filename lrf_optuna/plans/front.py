@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
+import moocore
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.plans.hypervolume import dominated_by, hypervolume, non_dominated
+from lrf_optuna.plans.hypervolume import dominated_by, hypervolume
 from lrf_optuna.plans.plan import Candidate, Plan
 
 
@@ -60,8 +61,10 @@ def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
     first: dict[Plan, Candidate] = {}
     for candidate in candidates:
         first.setdefault(candidate.plan, candidate)
-    distinct = list(first.values())
-    return sorted((distinct[i] for i in non_dominated(cost_matrix(distinct))), key=size) if distinct else []
+    if not first:
+        return []
+    costs = cost_matrix(distinct := list(first.values()))
+    return sorted(compress(distinct, moocore.is_nondominated(costs)), key=size)
 
 
 def hypervolume_history(candidates: Sequence[Candidate]) -> list[float]:

@@ -17,11 +17,6 @@ def hypervolume(costs: Array) -> float:
     return float(moocore.hypervolume(costs, ref=np.ones(costs.shape[1])))
 
 
-def non_dominated(costs: Array) -> NDArray[np.intp]:
-    """Which rows of `(n, costs)` no other row dominates, as ascending indices; of equal rows the first one."""
-    return np.flatnonzero(moocore.is_nondominated(costs))
-
-
 def dominated_by(front: Array, points: Array) -> NDArray[np.bool_]:
     """For each of the points `(n, costs)`, whether a row of `front` `(m, costs)` is as good in every cost."""
     as_good = np.ones((len(front), len(points)), bool)

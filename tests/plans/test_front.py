@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.points import CANDIDATES, rows
 
 from lrf_optuna.plans.front import Front, cost_matrix, pareto_front, size
-from lrf_optuna.plans.hypervolume import hypervolume, non_dominated
+from lrf_optuna.plans.hypervolume import hypervolume
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
 
 Array = np.ndarray[Any, Any]
@@ -50,9 +50,9 @@ def test_the_order_of_adding_changes_neither_the_costs_on_the_front_nor_its_volu
 
 @given(rows())
 def test_undominated_rows_are_those_of_the_front(points: Array) -> None:
-    kept = non_dominated(points)
-    assert len(set(kept.tolist())) == len(kept)
-    assert sorted(points[kept].tolist()) == sorted(cost_matrix(Front.of(candidates(points)).points).tolist())
+    kept = pareto_front(candidates(points))
+    assert len({point.trial for point in kept}) == len(kept)
+    assert {point.trial for point in kept} == {point.trial for point in Front.of(candidates(points)).points}
 
 
 def beats(a: Candidate, b: Candidate) -> bool:
