@@ -68,7 +68,6 @@ def measured(layers: int, trials: int, batch: int) -> Iterator[str]:
             if record is not WAYS["models"]:
                 continue
             yield row(f"{layers} | read plans and values | models", trials, store.candidates)
-            yield row(f"{layers} | read whole trials | models", trials, store.finished)
             yield row(f"{layers} | read whole trials | `get_trials`", trials, read_by_optuna, store.url)
 
 

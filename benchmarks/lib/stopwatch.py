@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from lrf_optuna.storage.writer import BackgroundWriter
 
 PARTS = {
-    "opening": ("storage.study:StudyStore.open", "storage.study:StudyStore.read", "storage.study:StudyStore.finished"),
+    "opening": ("storage.study:StudyStore.open", "storage.study:StudyStore.read"),
     "initial plans": ("search.loop:Search.first_generation",),
     "optuna": ("optuna:Study.ask", "optuna:Study.tell", "optuna:Study.enqueue_trial", "optuna:Trial.relative_params"),
-    "children": ("search.loop:Search.child_parameters", "search.children:ChildGenerator.observe"),
+    "children": ("search.loop:Search.child_parameters", "search.children:Observations.add"),
     "composing": ("scoring.proxy:Proxy.kernel_tensors",),
     "passing": ("models.forward:ForwardPass.run",),
     "similarity": ("scoring.proxy:similarity_of_finite",),

@@ -33,9 +33,9 @@ from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.hypervolume import hypervolume
 from lrf_optuna.plans.plan import INTACT, Candidate
-from lrf_optuna.scoring.option_table import OptionTable, plan_of
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.search.allocation import SWEEP_MULTIPLIERS, lagrangian
+from lrf_optuna.search.allocation import SWEEP_MULTIPLIERS
 from lrf_optuna.search.loop import search_front
 from lrf_optuna.selection.accuracy import Accuracy
 
@@ -133,7 +133,7 @@ def curve(proxy: Proxy, table: OptionTable) -> list[tuple[float, float]]:
     if not sites:
         return []
     wide = OptionTable({name: table[name] for name in sites})
-    plans = dict.fromkeys(plan_of(lagrangian(wide, multiplier, 1.0)) for multiplier in SWEEP_MULTIPLIERS)
+    plans = dict.fromkeys(map(wide.decode, wide.allocator(np.ones_like(SWEEP_MULTIPLIERS))(SWEEP_MULTIPLIERS)))
     whole = sum(proxy.sites[name].op.params for name in wide)
     return [
         (

@@ -27,11 +27,6 @@ BISECTIONS = 40
 """Halvings of that range, to below any step that a rank can make."""
 
 
-def lagrangian(table: OptionTable, multiplier: float, mix: float) -> Allocation:
-    """The allocation with the least loss + multiplier * (mix * params + (1 - mix) * macs)."""
-    return table.allocation(table.allocator(np.array([mix]))(np.array([multiplier]))[0])
-
-
 def lagrangian_sweep(table: OptionTable) -> OptionIndices:
     """The distinct Lagrangian plans over multipliers and mixes `(n, layers)`, the largest network first."""
     mixes, multipliers = (axis.ravel() for axis in np.meshgrid(MIXES, SWEEP_MULTIPLIERS, indexing="ij"))

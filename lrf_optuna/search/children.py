@@ -94,7 +94,7 @@ class Observations:
 
 
 class ChildGenerator:
-    """Draws children from the scored plans; `observe` tells it about each of them.
+    """Draws children from the scored plans; `observations` takes in each of them.
 
     `objectives`: the names of the costs, in the order of the front's columns; costs other than `loss`, `params` and
     `macs` cannot be predicted and count as 0. `limits`: objective -> most, what children should mostly be within.
@@ -117,10 +117,6 @@ class ChildGenerator:
         self.fitted_to = 0
         self.surrogate: Surrogate
         self.multiplier_sizes: Array
-
-    def observe(self, plan: OptionIndices, loss: float) -> None:
-        """Take in a scored plan."""
-        self.observations.add(plan, loss)
 
     def child(self, parents: OptionIndices, front: Array) -> OptionIndices:
         """The next plan to score `(layers,)`.

@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from lrf_optuna.errors import LrfError, lookup
@@ -28,9 +30,9 @@ from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
-from lrf_optuna.search.space import parameters_of, search_space, space_of_trial, table_in_space
+from lrf_optuna.search.space import SearchSpace
 from lrf_optuna.storage.database import quiet_optuna
-from lrf_optuna.storage.study import PLAN, StudyStore, candidate_of
+from lrf_optuna.storage.study import PLAN, StudyStore
 from lrf_optuna.storage.writer import BackgroundWriter
 
 HYPERVOLUME = "hypervolume"
@@ -91,12 +93,13 @@ def search_front(
     """
     options = SearchOptions(trials, population, seed, targets or {}, sampler, initial_plans, stop_when_flat)
     options.check(tuple(proxy.objectives))
-    rank, finished = (store.join(), store.finished()) if store else (0, [])
-    search = Search(proxy, table, options, finished, rank)
+    rank, finished = (store.join(), store.candidates()) if store else (0, [])
+    stored = store.distributions(finished[0].trial) if store and finished else {}
+    search = Search(proxy, table, options, finished, rank, stored)
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(proxy.single_blas_thread())
-        first_unknown = finished[-1].number + 1 if finished else 0
+        first_unknown = finished[-1].trial + 1 if finished else 0
         writer = stack.enter_context(BackgroundWriter(store, options.trials, known=first_unknown)) if store else None
         step = stack.enter_context(progress.task("trials", options.trials, done=min(options.trials, len(finished))))
         while not search.done:
@@ -107,7 +110,7 @@ def search_front(
                 writer.put(trial)
                 if news := writer.news():
                     writer.interval = SHARED_INTERVAL
-                    search.take_trials(news)
+                    search.take_stored(news)
             step(
                 len(search.candidates) - before,
                 note=f"front {len(search.front)}, hypervolume {search.front.volume:.4f}",
@@ -120,7 +123,8 @@ def search_front(
 class Search:
     """The state of a search: its candidates, their front, and the study in memory that Optuna samples from.
 
-    `finished`: the trials of earlier sessions or other processes; `rank`: the number of this process on the store.
+    `finished`: the candidates of earlier sessions or other processes; `rank`: the number of this process on the store;
+    `stored`: the distributions of the trials in the store.
     """
 
     def __init__(
@@ -128,12 +132,13 @@ class Search:
         proxy: Proxy,
         table: OptionTable,
         options: SearchOptions,
-        finished: Sequence[FrozenTrial] = (),
+        finished: Sequence[Candidate] = (),
         rank: int = 0,
+        stored: Mapping[str, BaseDistribution] = MappingProxyType({}),
     ) -> None:
         self.proxy, self.options = proxy, options
-        self.space = space_of_trial(finished[0], table) if finished else search_space(table)
-        self.table = table_in_space(table, self.space)
+        self.space = SearchSpace(proxy, table, stored)
+        self.table = self.space.options_of(table)
         seed = process_seed(options.seed, len(finished), rank)
         self.children = ChildGenerator(self.table, tuple(proxy.objectives), options.targets, seed)
         directions = [optuna.study.StudyDirection.MINIMIZE] * len(proxy.objectives)
@@ -148,8 +153,8 @@ class Search:
         self.candidate_of_trial: dict[int, int] = {}
         """Number of a trial of the study in memory -> number of its candidate."""
         self.waiting = deque(first_plans.order_for_process(self.first_generation(seed, len(finished)), rank))
-        self.take_trials(finished)
-        self.replay(finished)
+        self.take_stored(finished)
+        self.replay()
 
     def first_generation(self, seed: int, finished: int) -> list[Allocation]:
         """The first plans to score after `finished` trials; the plain samplers without initial plans draw their own."""
@@ -172,7 +177,7 @@ class Search:
         if parameters := self.first_parameters():
             self.study.enqueue_trial(parameters)
         trial = self.ask()
-        plan = self.plan_of_parameters(trial.params)
+        plan = self.space.plan(trial.params)
         measured, costs = self.proxy.measure(plan), self.proxy.costs(plan)
         self.candidate_of_trial[trial.number] = len(self.candidates)
         self.take(plan, costs, OBJECTIVES["loss"](measured))
@@ -187,16 +192,16 @@ class Search:
         the option table has no more or because other processes scored some of them. Empty after the first generation.
         """
         while self.waiting:
-            allocation = self.waiting.popleft()
-            if plan_of(allocation) not in self.plans:
-                return parameters_of(allocation)
+            plan = plan_of(self.waiting.popleft())
+            if plan not in self.plans:
+                return self.space.parameters(plan)
         if self.options.sampler == SURROGATE and len(self.candidate_of_trial) < self.options.population:
-            return self.child_parameters(self.study, self.space, [])
+            return self.child_parameters(self.study, self.space.distributions, [])
         return {}
 
     def ask(self) -> optuna.Trial:
         """The next trial of the study in memory. Reading its relative parameters gives an enqueued one a generation."""
-        trial = self.study.ask(self.space)
+        trial = self.study.ask(self.space.distributions)
         _ = trial.relative_params
         return trial
 
@@ -216,25 +221,24 @@ class Search:
         self.volumes.append(self.front.volume)
         self.encoded.append(encoded := self.table.encode(plan))
         if encoded is not None:
-            self.children.observe(encoded, loss)
+            self.children.observations.add(encoded, loss)
 
-    def take_trials(self, trials: Sequence[FrozenTrial]) -> None:
-        """Add finished trials of earlier sessions or other processes."""
-        for trial in trials:
-            stored = candidate_of(trial, tuple(self.proxy.objectives))
+    def take_stored(self, candidates: Sequence[Candidate]) -> None:
+        """Add candidates of earlier sessions or other processes."""
+        for stored in candidates:
             loss = stored.costs.get("loss")
             measured = OBJECTIVES["loss"](self.proxy.measure(stored.plan)) if loss is None else loss
             self.take(stored.plan, stored.costs, measured)
 
-    def replay(self, trials: Sequence[FrozenTrial]) -> None:
-        """Put stored trials that may still be parents into the study in memory: the front and the latest population."""
-        latest = range(len(trials) - self.options.population, len(trials))
-        parents = {point.trial for point in self.front.points} | {i for i in latest if i >= 0}
-        for i in sorted(parents):
-            self.study.enqueue_trial(trials[i].params)
-            trial = self.ask()
-            self.candidate_of_trial[trial.number] = i
-            self.tell(trial, self.candidates[i].costs)
+    def replay(self) -> None:
+        """Put candidates that may still be parents into the study in memory: the front and the latest population."""
+        latest = self.candidates[-self.options.population :]
+        for i in sorted({candidate.trial for candidate in [*self.front.points, *latest]}):
+            if parameters := self.space.parameters(self.candidates[i].plan):
+                self.study.enqueue_trial(parameters)
+                trial = self.ask()
+                self.candidate_of_trial[trial.number] = i
+                self.tell(trial, self.candidates[i].costs)
 
     def child_parameters(
         self, study: optuna.Study, search_space: dict[str, Any], parents: list[FrozenTrial]
@@ -246,13 +250,8 @@ class Search:
         if not rows:
             return {}
         child = self.children.child(np.array(rows), self.front.costs)
-        parameters = parameters_of(self.table.allocation(child))
+        parameters = self.space.parameters(self.table.decode(child))
         return {name: value for name, value in parameters.items() if name in search_space}
-
-    def plan_of_parameters(self, parameters: Mapping[str, Any]) -> Plan:
-        """The plan that a trial has drawn."""
-        pairs = {site: (parameters[f"{site}.method"], parameters[f"{site}.keep"]) for site in self.table}
-        return Plan.of({site: self.proxy.choice(site, *pair) for site, pair in pairs.items()})
 
     def attributes(self, plan: Plan, measured: Measured) -> dict[str, Any]:
         """User attributes of a trial: what a reader of the database needs without this package."""

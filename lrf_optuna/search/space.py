@@ -5,53 +5,57 @@ Every trial has the same parameters, because Optuna's NSGA-II evolves only param
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import FrozenTrial
 
+from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.errors import LrfError
-from lrf_optuna.plans.plan import INTACT
-from lrf_optuna.scoring.option_table import Allocation, Option, OptionTable
+from lrf_optuna.plans.plan import Choice, Plan
+from lrf_optuna.scoring.option_table import OptionTable
+from lrf_optuna.scoring.proxy import Proxy
 
 
-def search_space(table: OptionTable) -> dict[str, BaseDistribution]:
-    """Parameter -> its distribution: `SITE.method` and `SITE.keep` for every site."""
-    space: dict[str, BaseDistribution] = {}
-    for site in table:
-        methods, keeps = table.methods_and_keeps(site)
-        space[f"{site}.method"] = CategoricalDistribution(methods)
-        space[f"{site}.keep"] = CategoricalDistribution(keeps)
-    return space
+class SearchSpace:
+    """The parameters of trials, and the plans that they stand for.
 
-
-def space_of_trial(trial: FrozenTrial, table: OptionTable) -> dict[str, BaseDistribution]:
-    """The space that a stored trial was drawn from: Optuna lets a study have only one."""
-    return {name: trial.distributions.get(name, space) for name, space in search_space(table).items()}
-
-
-def table_in_space(table: OptionTable, space: Mapping[str, BaseDistribution]) -> OptionTable:
-    """The options that trials of a space can have; the intact layer has the largest keep of the space where needed.
-
-    Raises LrfError where a site has none.
+    `stored`: the distributions of the trials that a study has already, which hold for its further trials too, because
+    Optuna lets a study have only one space.
     """
-    options: dict[str, list[Option]] = {}
-    for site in table:
-        methods, keeps = (space[f"{site}.{name}"].choices for name in ("method", "keep"))  # type: ignore[attr-defined]
-        moved = (
-            replace(option, keep=max(keeps)) if option.choice == INTACT and option.keep not in keeps else option
-            for option in table[site]
-        )
-        options[site] = [option for option in moved if option.method in methods and option.keep in keeps]
-        if not options[site]:
-            raise LrfError(f"the study's trials have no method and keep of today at {site!r}: give another --name")
-    return OptionTable(options, table.fixed, table.space)
 
+    def __init__(self, proxy: Proxy, table: OptionTable, stored: Mapping[str, BaseDistribution]) -> None:
+        self.proxy = proxy
+        self.distributions: dict[str, BaseDistribution] = {}
+        self.pairs: dict[str, dict[Choice, tuple[str, float]]] = {}
+        """Site -> choice -> the method and the largest keep that stand for it; `intact` for the intact layer."""
+        for site in table:
+            names = f"{site}.method", f"{site}.keep"
+            own: Iterable[tuple[str, Sequence[Any]]] = zip(names, table.methods_and_keeps(site), strict=True)
+            found: dict[str, Any] = {name: stored.get(name, CategoricalDistribution(some)) for name, some in own}
+            methods, keeps = (found[name].choices for name in names)
+            known = [method for method in reversed(methods) if method in DECOMPOSITIONS]
+            self.pairs[site] = {proxy.choice(site, m, keep): (m, keep) for m in known for keep in sorted(keeps)}
+            self.distributions |= found
 
-def parameters_of(allocation: Allocation) -> dict[str, str | float]:
-    """The trial parameters of an allocation."""
-    parameters: dict[str, str | float] = {}
-    for site, option in allocation.items():
-        parameters |= {f"{site}.method": option.method, f"{site}.keep": option.keep}
-    return parameters
+    def options_of(self, table: OptionTable) -> OptionTable:
+        """The options that trials can have. Raises LrfError where a site has none."""
+        found = table.where(lambda site, option: option.choice in self.pairs[site])
+        for site, options in found.items():
+            if not options:
+                raise LrfError(f"the study's trials have no method and keep of today at {site!r}: give another --name")
+        return found
+
+    def plan(self, parameters: Mapping[str, Any]) -> Plan:
+        """The plan that a trial has drawn."""
+        pairs = {site: (parameters[f"{site}.method"], parameters[f"{site}.keep"]) for site in self.pairs}
+        return Plan.of({site: self.proxy.choice(site, *pair) for site, pair in pairs.items()})
+
+    def parameters(self, plan: Plan) -> dict[str, Any]:
+        """Parameters that stand for a plan; empty where the space has none for it."""
+        found: dict[str, Any] = {}
+        for site, pairs in self.pairs.items():
+            if plan[site] not in pairs:
+                return {}
+            found[f"{site}.method"], found[f"{site}.keep"] = pairs[plan[site]]
+        return found

@@ -9,21 +9,19 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from sys import intern
 from typing import Any
 
 import optuna
-from optuna.distributions import check_distribution_compatibility, distribution_to_json, json_to_distribution
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.storage.database import Database
-from lrf_optuna.storage.public_calls import DELETED, Counts, PublicTrials, fitting
+from lrf_optuna.storage.database import DELETED, Database
+from lrf_optuna.storage.public_calls import Counts, PublicTrials, fitting
 
 try:
     from optuna.storages._rdb import models
@@ -56,8 +54,8 @@ class BulkTrials:
 
     def __init__(self, database: Database, study_id: int, key: str) -> None:
         self.database, self.study_id, self.key = database, study_id, key
-        self.distributions: dict[str, str] = {}
-        """Parameter -> the JSON of its distribution in the first trial that has the parameter."""
+        self.distributions: dict[str, BaseDistribution] = {}
+        """Parameter -> its distribution in the first trial that has the parameter."""
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -72,30 +70,34 @@ class BulkTrials:
         """Add the first trials, until the study has `most` candidates, and return their numbers."""
         with self.writing() as session:
             counts = self.count(session)
-            fit = fitting(trials, self.key, None if most is None else most - counts.candidates)
-            distributions = self.distributions_of(session, fit)
+            fit = fitting(trials, self.key, counts.candidates, most)
+            distributions = self.checked_distributions(session, fit)
             write_trials(session, self.study_id, counts.total, fit)
         self.distributions = distributions
         return list(range(counts.total, counts.total + len(fit)))
 
-    def distributions_of(self, session: Session, trials: Sequence[FrozenTrial]) -> dict[str, str]:
-        """The first distribution of every parameter, with which the distributions of the trials agree."""
+    def checked_distributions(self, session: Session, trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+        """The first distribution of every parameter. Raises LrfError where Optuna would refuse a trial's beside it."""
         found = dict(self.distributions)
         for trial in trials:
             for name, distribution in trial.distributions.items():
-                text = distribution_to_json(distribution)
                 if name not in found:
-                    found[name] = self.first_distribution(session, name) or text
-                if found[name] != text:
-                    check_compatible(name, found[name], text)
+                    found[name] = self.first_distribution(session, name) or distribution
+                try:
+                    if found[name] != distribution:
+                        optuna.distributions.check_distribution_compatibility(found[name], distribution)
+                except ValueError as error:
+                    raise LrfError(
+                        f"the study draws {name} from {found[name]}, and a trial comes with {distribution}: {error}"
+                    ) from None
         return found
 
-    def first_distribution(self, session: Session, name: str) -> str | None:
-        """The distribution of a parameter in the study, as JSON; None where no trial has the parameter."""
+    def first_distribution(self, session: Session, name: str) -> BaseDistribution | None:
+        """The distribution of a parameter in the study; None where no trial has the parameter."""
         query = select(models.TrialParamModel.distribution_json).join(models.TrialModel)
         found = query.where(models.TrialModel.study_id == self.study_id, models.TrialParamModel.param_name == name)
-        text: str | None = session.scalar(found.limit(1))
-        return text
+        text = session.scalar(found.limit(1))
+        return None if text is None else json_to_distribution(text)
 
     def counts(self) -> Counts:
         """Count the trials."""
@@ -116,22 +118,18 @@ class BulkTrials:
         query = select(*columns).join_from(trial, mark, condition, isouter=every).where(trial.study_id == self.study_id)
         return query if every else query.where(trial.state == TrialState.COMPLETE)
 
-    def since(self, number: int, before: int | None) -> list[FrozenTrial]:
-        """The candidates of a range of numbers, each equal to the trial that Optuna reads."""
-        column = models.TrialModel.number
-        limits = [column >= number] if before is None else [column >= number, column < before]
+    def marks(self, since: int, before: int | None) -> list[tuple[int, Any, Sequence[float]]]:
+        """Number, marking attribute and values of the candidates in a range of numbers."""
+        trial, mark, value = models.TrialModel, models.TrialUserAttributeModel, models.TrialValueModel
+        limits = [trial.number >= since] if before is None else [trial.number >= since, trial.number < before]
+        marks = self.marked(trial.number, mark.value_json).order_by(trial.number)
+        costs = self.marked(trial.number, value.value, value.value_type).join(value, value.trial_id == trial.trial_id)
+        values = defaultdict[int, list[float]](list)
         with self.database.reading() as session:
-            heads = session.scalars(self.marked(models.TrialModel).where(*limits).order_by(column)).all()
-            return read_trials(session, heads, self.marked(models.TrialModel.trial_id).where(*limits))
-
-    def marks(self) -> list[tuple[int, Any, Sequence[float]]]:
-        """Number, marking attribute and values of every candidate."""
-        trial, mark = models.TrialModel, models.TrialUserAttributeModel
-        with self.database.reading() as session:
-            query = self.marked(trial.number, mark.value_json, trial.trial_id).order_by(trial.number)
-            values = read_values(session, self.marked(trial.trial_id))
-            rows = session.execute(query).all()
-        return [(number, json.loads(text), in_order(values[trial_id])) for number, text, trial_id in rows]
+            rows = session.execute(marks.where(*limits)).all()  # first, because other processes add trials meanwhile
+            for number, stored, kind in session.execute(costs.where(*limits).order_by(value.objective)):
+                values[number].append(value.stored_repr_to_value(stored, kind))
+        return [(number, json.loads(text), values[number]) for number, text in rows]
 
     def change(self, key: str, new: Callable[[Any], Any]) -> Any:
         """Replace a user attribute of the study."""
@@ -144,14 +142,6 @@ class BulkTrials:
             else:
                 row.value_json = json.dumps(value)
         return value
-
-
-def check_compatible(name: str, first: str, text: str) -> None:
-    """Raise LrfError where Optuna would not let one study have both distributions of a parameter."""
-    try:
-        check_distribution_compatibility(json_to_distribution(first), json_to_distribution(text))
-    except ValueError as error:
-        raise LrfError(f"the study draws {name} from {first}, and a trial comes with {text}: {error}") from None
 
 
 def write_trials(session: Session, study_id: int, number: int, trials: Sequence[FrozenTrial]) -> None:
@@ -188,62 +178,3 @@ def parts_of(trial: FrozenTrial) -> Iterator[tuple[Any, dict[str, Any]]]:
         yield models.TrialUserAttributeModel, {"key": key, "value_json": json.dumps(value)}
     for key, value in trial.system_attrs.items():
         yield models.TrialSystemAttributeModel, {"key": key, "value_json": json.dumps(value)}
-
-
-def read_parts(session: Session, ids: Select[Any], key: Any, read: Callable[..., Any], *columns: Any) -> Any:
-    """Trial id -> {`key`: `read(*columns)`}, off the table of the column `key`; never all rows at once."""
-    model, found = key.class_, defaultdict[int, dict[Any, Any]](dict)
-    rows = session.execute(select(model.trial_id, key, *columns).where(model.trial_id.in_(ids)))
-    for part in rows.partitions(1000):
-        for trial_id, name, *values in part:
-            found[trial_id][intern(name) if isinstance(name, str) else name] = read(*values)
-    return found
-
-
-def read_values(session: Session, ids: Select[Any]) -> Any:
-    """Trial id -> {objective: value}."""
-    model = models.TrialValueModel
-    return read_parts(session, ids, model.objective, model.stored_repr_to_value, model.value, model.value_type)
-
-
-def in_order(values: Mapping[int, float]) -> list[float]:
-    """The values of a trial, by objective."""
-    return [values[objective] for objective in sorted(values)]
-
-
-def read_trials(session: Session, heads: Sequence[Any], ids: Select[Any]) -> list[FrozenTrial]:
-    """The trials of these rows, whose ids are `ids`; equal distributions are one object."""
-    distribution = cache(json_to_distribution)
-    param, step = models.TrialParamModel, models.TrialIntermediateValueModel
-    user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
-
-    def parameter(place: int, value: float, text: str) -> tuple[int, Any, Any]:
-        return place, distribution(text).to_external_repr(value), distribution(text)
-
-    columns = param.param_id, param.param_value, param.distribution_json
-    params = read_parts(session, ids, param.param_name, parameter, *columns)
-    values = read_values(session, ids)
-    users = read_parts(session, ids, user.key, json.loads, user.value_json)
-    systems = read_parts(session, ids, system.key, json.loads, system.value_json)
-    to_value, kind = step.stored_repr_to_intermediate_value, step.intermediate_value_type
-    steps = read_parts(session, ids, step.step, to_value, step.intermediate_value, kind)
-    found = []
-    for head in heads:
-        i = head.trial_id
-        named = sorted(params[i].items(), key=lambda item: item[1][0])
-        trial = FrozenTrial(
-            number=head.number,
-            trial_id=i,
-            state=head.state,
-            value=None,
-            values=in_order(values[i]),
-            datetime_start=head.datetime_start,
-            datetime_complete=head.datetime_complete,
-            params={name: value for name, (_, value, _) in named},
-            distributions={name: spread for name, (_, _, spread) in named},
-            user_attrs=users[i],
-            system_attrs=systems[i],
-            intermediate_values=steps[i],
-        )
-        found.append(trial)
-    return found

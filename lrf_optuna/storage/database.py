@@ -34,8 +34,9 @@ REMEDIES = {
     "onnection": f"see that the server runs and can be reached, {RESUME}",
 }
 """A part of a database's error message -> the remedy that the user reads."""
-CREATED_TWICE = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
-"""Parts of the error message that the second of two processes gets, where both create the tables at one moment."""
+DELETED = "the study was deleted from the database while it was in use: run the same command again"
+RACES = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry", "locked")
+"""Parts of the error message that a process gets where another one creates the tables or switches to WAL just then."""
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -99,6 +100,16 @@ class Database:
             self.file_id = file_id(self.file)
 
     @contextmanager
+    def calling(self) -> Iterator[optuna.storages.RDBStorage]:
+        """Optuna's storage for public calls about a study."""
+        with plain_errors(self.url):
+            self.check_file()
+            try:
+                yield self.storage
+            except KeyError:
+                raise LrfError(DELETED) from None
+
+    @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that sees what is committed."""
         with plain_errors(self.url):
@@ -136,15 +147,16 @@ def file_id(file: Path | None) -> tuple[int, int] | None:
         return None
 
 
-def connect(url: str, attempts: int = 5) -> optuna.storages.RDBStorage:
-    """Optuna's storage at `url`. Several processes may create it at once."""
-    try:
-        return new_storage(url)
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        if attempts == 1 or not any(part in first_cause(error) for part in CREATED_TWICE):
-            raise
-    time.sleep(random.uniform(0.1, 0.3))
-    return connect(url, attempts - 1)
+def connect(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage at `url`, tried again where other processes create it at the same moment."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return new_storage(url)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.OperationalError) as error:
+            if time.monotonic() > end or not any(part in first_cause(error) for part in RACES):
+                raise
+        time.sleep(random.uniform(0.05, 0.3))
 
 
 def new_storage(url: str) -> optuna.storages.RDBStorage:
@@ -153,7 +165,8 @@ def new_storage(url: str) -> optuna.storages.RDBStorage:
     options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}} if path else {"pool_pre_ping": True}
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        use_wal(path)
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
     except RuntimeError as error:
@@ -162,20 +175,6 @@ def new_storage(url: str) -> optuna.storages.RDBStorage:
         event.listen(storage.engine, "connect", use_normal_sync)
         storage.engine.dispose()
     return storage
-
-
-def use_wal(path: Path) -> None:
-    """Switch to WAL mode. SQLite itself does not wait for another process that is just switching."""
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-                return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-        time.sleep(random.uniform(0.05, 0.15))
 
 
 def use_normal_sync(connection: Any, _record: Any) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from lrf_optuna.errors import LrfError
@@ -59,14 +59,12 @@ class StudyStore:
         """
         database = Database(url)
         with plain_errors(url), quiet_optuna():
-            if name not in optuna.study.get_all_study_names(database.storage):
-                with suppress(optuna.exceptions.DuplicatedStudyError):  # another process created it just now
-                    directions = [optuna.study.StudyDirection.MINIMIZE] * len(objectives)
-                    database.storage.create_new_study(directions, name)
+            directions = [optuna.study.StudyDirection.MINIMIZE] * len(objectives)
+            optuna.create_study(study_name=name, storage=database.storage, directions=directions, load_if_exists=True)
             store = cls(database, name)
             if len(store.study.directions) != len(objectives):
                 raise store.foreign()
-            store.claim(identity)
+            store.trials.change(IDENTITY, partial(store.check_identity, identity))  # one transaction
             if not store.objectives:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -123,30 +121,18 @@ class StudyStore:
         """The error for a study of another program."""
         return LrfError(f"the study {self.name!r} in this database was not made by lrf_optuna: give another --name")
 
-    def claim(self, identity: Mapping[str, str]) -> None:
-        """Set the identity of a new study or check that of an old one, in one transaction.
-
-        Of two processes that begin with different identities, the second is refused.
-        """
-
-        def checked(stored: Any) -> Any:
-            self.check_identity(identity, stored)
-            return dict(identity)
-
-        self.change(IDENTITY, checked)
-
-    def check_identity(self, identity: Mapping[str, str], stored: Mapping[str, str] | None) -> None:
-        """Raise LrfError where the stored identity is another one, and where a study without any has trials."""
-        if stored is None:
-            if self.trials.counts().total:
-                raise self.foreign()
-            return
-        other = sorted(part for part in {*stored, *identity} if stored.get(part) != identity.get(part))
+    def check_identity(self, identity: Mapping[str, str], stored: Mapping[str, str] | None) -> dict[str, str]:
+        """The identity. Raises LrfError where the stored one differs, and where a study without any has trials."""
+        if stored is None and self.trials.counts().total:
+            raise self.foreign()
+        found = identity if stored is None else stored
+        other = sorted(part for part in {*found, *identity} if found.get(part) != identity.get(part))
         if other:
             raise LrfError(
                 f"the study {self.name!r} has {self.count()} trials with another {' and another '.join(other)}: "
                 f"give another --name, or start again after `optuna delete-study --study-name {self.name}`"
             )
+        return dict(identity)
 
     def append(self, trials: Sequence[FrozenTrial], most: int | None = None) -> list[int]:
         """Record finished trials in one transaction, and return their numbers.
@@ -156,48 +142,31 @@ class StudyStore:
         """
         return self.trials.append(trials, most)
 
-    def change(self, key: str, new: Callable[[Any], Any]) -> Any:
-        """Replace a user attribute of the study by `new(old)`, in one transaction, and return the new value.
-
-        `old` is None where there is no such attribute. An exception of `new` leaves the attribute as it was.
-        """
-        return self.trials.change(key, new)
-
     def join(self) -> int:
         """How many processes have searched in this study before this one."""
-        count: int = self.change(PROCESSES, lambda before: (before or 0) + 1)
+        count: int = self.trials.change(PROCESSES, lambda before: (before or 0) + 1)
         return count - 1
 
     def count(self) -> int:
         """How many candidates the study has."""
         return self.trials.counts().candidates
 
-    def since(self, number: int, before: int | None = None) -> list[FrozenTrial]:
-        """The trials of candidates with `number` or a higher number (and a lower one than `before`), in order."""
-        return self.trials.since(number, before)
+    def candidates(self, since: int = 0, before: int | None = None) -> list[Candidate]:
+        """The candidates in a range of numbers, in order. Logs one warning where complete trials have no plan."""
+        if not self.warned:
+            _, complete, candidates = self.trials.counts()
+            self.warned = complete > candidates
+            if self.warned:
+                message = "%d trials of the study %s were not made by lrf_optuna and are ignored: they have no plan"
+                log.warning(message, complete - candidates, self.name)
+        objectives = self.objectives
+        return [
+            Candidate(number, Plan.from_json(plan), dict(zip(objectives, values, strict=True)))
+            for number, plan, values in self.trials.marks(since, before)
+        ]
 
-    def finished(self) -> list[FrozenTrial]:
-        """The trials of all candidates, in order."""
-        return self.since(0)
-
-    def candidates(self) -> list[Candidate]:
-        """All candidates, in order. Logs one warning where complete trials have no plan."""
-        counts, objectives = self.trials.counts(), self.objectives
-        if counts.complete > counts.candidates and not self.warned:
-            self.warned = True
-            log.warning(
-                "%d trials of the study %s were not made by lrf_optuna and are ignored: they have no plan",
-                counts.complete - counts.candidates,
-                self.name,
-            )
-        return [candidate(*found, objectives) for found in self.trials.marks()]
-
-
-def candidate_of(trial: FrozenTrial, objectives: Sequence[str]) -> Candidate:
-    """The candidate of a trial that has a plan."""
-    return candidate(trial.number, trial.user_attrs[PLAN], trial.values, objectives)
-
-
-def candidate(number: int, plan: str, values: Sequence[float], objectives: Sequence[str]) -> Candidate:
-    """A plan, as JSON, with its costs."""
-    return Candidate(number, Plan.from_json(plan), dict(zip(objectives, values, strict=True)))
+    def distributions(self, number: int) -> dict[str, BaseDistribution]:
+        """Parameter -> its distribution in the trial of a number."""
+        with self.database.calling() as storage:
+            trial_id = storage.get_trial_id_from_study_id_trial_number(self.trials.study_id, number)
+            return storage.get_trial(trial_id).distributions

@@ -1,14 +1,12 @@
 """Recording beside a search: `put` costs nothing, and a thread records trials in batches.
 
 There is a transaction at most every `INTERVAL` seconds, so that a `kill -9` loses the trials of the last second at
-most. Where numbers show that other processes have recorded trials, the thread reads these trials too.
+most. Where numbers show that other processes have recorded trials, the thread reads their candidates too.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lrf_optuna.errors import LrfError
@@ -16,6 +14,7 @@ from lrf_optuna.errors import LrfError
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from lrf_optuna.plans.plan import Candidate
     from lrf_optuna.storage.study import StudyStore
 
 INTERVAL = 0.5
@@ -23,10 +22,10 @@ INTERVAL = 0.5
 
 
 class BackgroundWriter:
-    """Finished trials on their way to a study, and the trials of other processes on their way back.
+    """Finished trials on their way to a study, and the candidates of other processes on their way back.
 
     A context: leaving it, be it by an exception or Ctrl-C, records every trial that was put. `most` is the number of
-    candidates at which the study is full. News are the trials of other processes with the number `known` or higher.
+    candidates at which the study is full. News are the candidates of other processes with the number `known` or higher.
     An error of the thread is raised once, by the next `put`, `news` or `flush` or by leaving the context. The LrfError
     says how many trials were lost.
     """
@@ -39,7 +38,7 @@ class BackgroundWriter:
         """The numbers of recorded trials, in the order of `put`; a trial for which the study is full gets none."""
         self.queue: list[FrozenTrial] = []
         self.batch: list[FrozenTrial] = []
-        self.others: list[FrozenTrial] = []
+        self.others: list[Candidate] = []
         self.flushes = self.flushed = 0
         """How many times `flush` was called, and how many of these calls have been served."""
         self.closing = self.raised = False
@@ -51,9 +50,7 @@ class BackgroundWriter:
         self.thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         with self.change:
             self.closing = True
             self.change.notify_all()
@@ -74,7 +71,7 @@ class BackgroundWriter:
                 self.change.notify_all()
         self.check()
 
-    def news(self) -> list[FrozenTrial]:
+    def news(self) -> list[Candidate]:
         """Candidates of other processes that were found since the last call, in the order of their numbers."""
         self.check()
         with self.change:
@@ -104,7 +101,7 @@ class BackgroundWriter:
         """Record batches until the context is left; this is what the thread runs."""
         try:
             while (flushes := self.next_batch()) is not None:
-                self.read_others(self.record())
+                self.record()
                 with self.change:
                     self.flushed = flushes
                     self.change.notify_all()
@@ -123,24 +120,15 @@ class BackgroundWriter:
             self.batch, self.queue = self.queue, []
             return self.flushes
 
-    def record(self) -> list[int]:
-        """Record the batch, and return the numbers of its trials."""
-        numbers = self.store.append(self.batch, self.most) if self.batch else []
+    def record(self) -> None:
+        """Record the batch, and read the candidates that other processes have recorded since the last one."""
+        own = self.store.append(self.batch, self.most) if self.batch else []
         with self.change:
             self.batch = []
-            self.numbers += numbers
-        return numbers
-
-    def read_others(self, own: Sequence[int]) -> None:
-        """Read candidates of other processes: new numbers that are not the `own` numbers of the last batch."""
+            self.numbers += own
         total = self.store.trials.counts().total
-        starts, ends = [self.known, *(number + 1 for number in own)], [*own, total]
-        found = [
-            trial
-            for start, end in zip(starts, ends, strict=True)
-            if start < end
-            for trial in self.store.since(start, end)
-        ]
-        with self.change:
-            self.known = total
-            self.others += found
+        if total - self.known > len(own):
+            others = [one for one in self.store.candidates(self.known, total) if one.trial not in own]
+            with self.change:
+                self.others += others
+        self.known = total

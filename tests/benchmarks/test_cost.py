@@ -112,7 +112,7 @@ def test_the_seconds_of_a_search_are_those_of_its_parts(
     assert set(found["wall"]) == {*stopwatch.PARTS, stopwatch.REST}
     assert 0 < found["first"] < sum(found["wall"].values())
     assert 0 < found["volume"] < 1
-    assert len(store_at(tmp_path / "s.db").finished()) == 6
+    assert store_at(tmp_path / "s.db").count() == 6
 
 
 def measured(costs: ModuleType) -> dict[str, Any]:

@@ -38,7 +38,7 @@ with BackgroundWriter(store, 100, interval=0.05) as recorder:
     recorder.flush()
     others = recorder.news()
 print(*recorder.numbers)
-print(*(trial.number for trial in others))
+print(*(one.trial for one in others))
 """
 
 
@@ -101,9 +101,11 @@ def test_what_is_appended_is_what_optuna_writes(server: Server) -> None:
         mine._trial_id = wanted._trial_id
         assert parts(mine) == parts(wanted)
     complete = theirs.study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    assert [*map(parts, theirs.since(0))] == [*map(parts, (trial for trial in complete if PLAN in trial.user_attrs))]
-    assert [t.number for t in ours.since(2, 5)] == [2, 3, 4]
-    assert ours.trials.marks() == theirs.trials.marks()
+    wanted = [(trial.number, trial.values) for trial in complete if PLAN in trial.user_attrs]
+    assert [(one.trial, [*one.costs.values()]) for one in theirs.candidates()] == wanted
+    assert [one.trial for one in ours.candidates(2, 5)] == [2, 3, 4]
+    assert ours.candidates() == theirs.candidates()
+    assert ours.distributions(0) == theirs.study.trials[0].distributions
 
 
 def test_processes_that_share_a_study_make_exactly_as_many_trials(server: Server) -> None:

@@ -64,12 +64,12 @@ def test_two_processes_make_exactly_the_trials_that_were_asked_for(folder: Path)
     processes = [started(folder, 60), started(folder, 60)]
     assert [process.wait(300) for process in processes] == [0, 0]
     store = store_at(folder / "s.db")
-    trials = store.finished()
-    assert [trial.number for trial in trials] == list(range(60))
+    trials = store.study.trials
+    assert [one.trial for one in store.candidates()] == list(range(60))
     assert store.join() == 2, "both took part"
     assert max(trial.system_attrs["NSGAIISampler:generation"] for trial in trials) >= 1
     assert started(folder, 70).wait(300) == 0
-    assert [trial.number for trial in store.finished()] == list(range(70)), "a third one goes on from there"
+    assert [one.trial for one in store.candidates()] == list(range(70)), "a third one goes on from there"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -84,5 +84,5 @@ def test_a_process_that_is_stopped_leaves_whole_trials_and_the_other_goes_on(how
         os.kill(other.pid, signal.SIGINT)
         other.communicate(timeout=120)
     count = store.count()
-    assert [trial.number for trial in store.finished()] == list(range(count))
+    assert [one.trial for one in store.candidates()] == list(range(count))
     assert len(store.study.trials) == count, "none is there by half"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.search import FIXED, all_allocations, made_up_table, sum_of
 
 from lrf_optuna.scoring.option_table import OptionTable
-from lrf_optuna.search.allocation import MIXES, evenly_spaced, lagrangian, lagrangian_sweep, lagrangian_within
+from lrf_optuna.search.allocation import MIXES, evenly_spaced, lagrangian_sweep, lagrangian_within
 
 COSTS = ("loss", "params", "macs")
 tables = st.integers(0, 1000).map(lambda seed: made_up_table((7, 4, 6), seed))
@@ -22,7 +22,8 @@ def test_a_lagrangian_allocation_has_the_least_price_of_all(table: OptionTable, 
         loss, params, macs = (sum_of(allocation, cost) for cost in COSTS)  # type: ignore[arg-type]
         return loss + multiplier * (mix * params + (1 - mix) * macs)
 
-    assert price(lagrangian(table, multiplier, mix)) == pytest.approx(min(map(price, all_allocations(table))))
+    (plan,) = table.allocator(np.array([mix]))(np.array([multiplier]))
+    assert price(table.allocation(plan)) == pytest.approx(min(map(price, all_allocations(table))))
 
 
 @given(tables)

@@ -48,7 +48,7 @@ class ToySearch:
     def score(self, plan: OptionIndices) -> Candidate:
         costs = self.costs(plan)
         self.plans.append(plan)
-        self.generator.observe(plan, costs["loss"])
+        self.generator.observations.add(plan, costs["loss"])
         values = {name: costs.get(name, 0.0) for name in self.objectives}
         self.candidates.append(Candidate(len(self.candidates), self.table.decode(plan), values))
         self.front.add(self.candidates[-1])

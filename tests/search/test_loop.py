@@ -71,7 +71,7 @@ class StopAfter(Silent):
 
 
 def test_initial_plans_are_the_first_generation_and_children_the_next_ones(store: StudyStore) -> None:
-    generations = [trial.system_attrs[GENERATION] for trial in store.finished()]
+    generations = [trial.system_attrs[GENERATION] for trial in store.study.trials]
     assert generations == sorted(generations)
     assert generations[:POPULATION] == [0] * POPULATION
     assert set(generations[POPULATION : 2 * POPULATION]) == {1}
@@ -80,7 +80,7 @@ def test_initial_plans_are_the_first_generation_and_children_the_next_ones(store
 def test_every_trial_has_the_same_parameters_with_one_distribution(
     store: StudyStore, proxy: Proxy, table: OptionTable
 ) -> None:
-    trials = store.finished()
+    trials = store.study.trials
     assert all(trial.distributions == trials[0].distributions for trial in trials)
     assert trials[0].distributions == {
         f"{site}.{name}": CategoricalDistribution(choices)
@@ -92,7 +92,7 @@ def test_every_trial_has_the_same_parameters_with_one_distribution(
 def test_the_parameters_of_a_stored_trial_mean_its_plan_and_its_values_are_the_plans_costs(
     store: StudyStore, proxy: Proxy
 ) -> None:
-    for trial, found in zip(store.finished(), store.candidates(), strict=True):
+    for trial, found in zip(store.study.trials, store.candidates(), strict=True):
         for site in proxy.sites:
             assert found.plan[site] == proxy.choice(site, trial.params[f"{site}.method"], trial.params[f"{site}.keep"])
         assert trial.values == pytest.approx(list(proxy.costs(found.plan).values()), abs=1e-6)
@@ -100,7 +100,7 @@ def test_the_parameters_of_a_stored_trial_mean_its_plan_and_its_values_are_the_p
 
 
 def test_the_user_attributes_of_a_stored_trial_say_what_was_measured(store: StudyStore, proxy: Proxy) -> None:
-    for trial, found in zip(store.finished(), store.candidates(), strict=True):
+    for trial, found in zip(store.study.trials, store.candidates(), strict=True):
         measured = proxy.measure(found.plan)
         wanted = {
             "plan",
@@ -118,7 +118,7 @@ def test_the_user_attributes_of_a_stored_trial_say_what_was_measured(store: Stud
 
 
 def test_every_trial_has_the_hypervolume_so_far_which_never_falls(store: StudyStore) -> None:
-    volumes = [trial.user_attrs[HYPERVOLUME] for trial in store.finished()]
+    volumes = [trial.user_attrs[HYPERVOLUME] for trial in store.study.trials]
     assert volumes == sorted(volumes)
     assert volumes[-1] > volumes[0]
     assert volumes == pytest.approx(hypervolume_history(store.candidates()), abs=1e-6)
@@ -185,8 +185,21 @@ def test_random_plans_are_drawn_for_the_first_generation_alone_also_after_a_resu
 ) -> None:
     options = SearchOptions(trials=60, population=30, initial_plans=False)
     earlier = Search(proxy, wide, options)
-    trials = [earlier.next_trial() for _ in range(finished)]
-    assert len(Search(proxy, wide, options, trials).waiting) == left
+    for _ in range(finished):
+        earlier.next_trial()
+    assert len(Search(proxy, wide, options, earlier.candidates).waiting) == left
+
+
+def test_stored_plans_that_are_no_options_of_the_table_become_parents_too(proxy: Proxy, table: OptionTable) -> None:
+    few = OptionTable({s: [*opts[:2], *opts[-2:]] for s, opts in table.items()}, table.fixed, spaces(table))
+    options = SearchOptions(population=6, sampler="nsga2", initial_plans=False)
+    earlier = Search(proxy, few, options)
+    for _ in range(6):
+        earlier.next_trial()
+    assert None in earlier.encoded
+    resumed = Search(proxy, few, options, earlier.candidates)
+    plans = [resumed.space.plan(trial.params) for trial in resumed.study.trials]
+    assert plans == [one.plan for one in earlier.candidates]
 
 
 def test_an_objective_that_is_not_finite_ends_the_search_in_one_line(
@@ -208,7 +221,7 @@ def test_a_resumed_search_goes_on_with_the_volume_and_the_parents_that_were_ther
 ) -> None:
     for trials in (12, 24):
         found = search_front(proxy, table, trials=trials, population=6, store=store_at(tmp_path / "s.db"))
-    trials_stored = store_at(tmp_path / "s.db").finished()
+    trials_stored = store_at(tmp_path / "s.db").study.trials
     volumes = [trial.user_attrs[HYPERVOLUME] for trial in trials_stored]
     assert volumes == pytest.approx(hypervolume_history(found), abs=1e-6)
     assert all(trial.system_attrs[GENERATION] > 0 for trial in trials_stored[12:]), "children of what was there"
@@ -221,7 +234,7 @@ def test_a_study_with_the_space_of_an_earlier_version_goes_on_with_that_space(
     earlier = OptionTable(table.where(lambda _, o: o.method in few["stem"][0]).options, table.fixed, few)
     search_front(proxy, earlier, trials=6, population=8, store=store_at(tmp_path / "s.db"))
     found = search_front(proxy, table, trials=24, population=8, store=store_at(tmp_path / "s.db"))
-    trials = store_at(tmp_path / "s.db").finished()
+    trials = store_at(tmp_path / "s.db").study.trials
     assert all(trial.distributions == trials[0].distributions for trial in trials)
     assert trials[0].distributions["stem.method"].choices == few["stem"][0]  # type: ignore[attr-defined]
     assert {choice.method for one in found for _, choice in one.plan} <= set(few["stem"][0])
@@ -254,7 +267,7 @@ def test_targets_are_constraints_that_hold_just_where_a_trial_is_within(
     store, targets = store_at(tmp_path / "s.db"), TARGETS | {"loss": 0.02}
     search_front(proxy, table, trials=24, population=8, targets=targets, store=store)
     feasible = []
-    for trial, one in zip(store.finished(), store.candidates(), strict=True):
+    for trial, one in zip(store.study.trials, store.candidates(), strict=True):
         wanted = {cost: one.costs[cost] - most for cost, most in targets.items()}
         assert constraints(trial) == pytest.approx(wanted)
         feasible.append(all(value <= 0 for value in constraints(trial).values()))
@@ -263,7 +276,7 @@ def test_targets_are_constraints_that_hold_just_where_a_trial_is_within(
 
 
 def test_without_targets_there_are_no_constraints(store: StudyStore) -> None:
-    assert not any(constraints(trial) for trial in store.finished())
+    assert not any(constraints(trial) for trial in store.study.trials)
 
 
 @pytest.mark.parametrize(("first", "then"), [({}, TARGETS), (TARGETS, {}), (TARGETS, {"params": 0.3})])
@@ -273,9 +286,9 @@ def test_a_study_goes_on_with_other_targets_and_old_trials_stay_as_they_were(
 ) -> None:
     how: dict[str, Any] = {"population": 6, "sampler": sampler}
     search_front(proxy, table, trials=8, targets=first, store=store_at(tmp_path / "s.db"), **how)
-    before = [(trial.values, constraints(trial)) for trial in store_at(tmp_path / "s.db").finished()]
+    before = [(trial.values, constraints(trial)) for trial in store_at(tmp_path / "s.db").study.trials]
     search_front(proxy, table, trials=20, targets=then, store=store_at(tmp_path / "s.db"), **how)
-    trials = store_at(tmp_path / "s.db").finished()
+    trials = store_at(tmp_path / "s.db").study.trials
     assert [(trial.values, constraints(trial)) for trial in trials[:8]] == before
     assert [set(constraints(trial)) for trial in trials] == [set(first)] * 8 + [set(then)] * 12
 
@@ -317,7 +330,7 @@ def test_finished_trials_are_in_the_store_after_ctrl_c(proxy: Proxy, table: Opti
     store = store_at(tmp_path / "s.db")
     with pytest.raises(KeyboardInterrupt):
         search_front(proxy, table, trials=100, population=8, store=store, progress=StopAfter(13))
-    assert [trial.number for trial in store.finished()] == list(range(13))
+    assert [one.trial for one in store.candidates()] == list(range(13))
     assert len(store.study.trials) == 13, "no trial is there by half"
     assert len(search_front(proxy, table, trials=20, population=8, store=store_at(tmp_path / "s.db"))) == 20
 
@@ -341,7 +354,7 @@ def test_trials_of_another_process_are_taken_in_while_searching(
     other = store_at(tmp_path / "other.db")
     search_front(proxy, table, trials=4, population=4, seed=5, initial_plans=False, sampler="random", store=other)
     store = store_at(tmp_path / "s.db")
-    progress = AppendAfter(12, StudyStore.read(store.url, "s"), other.finished())
+    progress = AppendAfter(12, StudyStore.read(store.url, "s"), other.study.trials)
     found = search_front(proxy, table, trials=200, population=10, store=store, progress=progress)
     assert len(found) == 200
     assert sum(progress.steps) >= 200
@@ -419,7 +432,7 @@ def test_where_another_process_scored_initial_plans_children_follow_and_not_rand
     other = store_at(tmp_path / "other.db")
     search_front(proxy, few, trials=19, population=20, store=other)
     store = store_at(tmp_path / "s.db")
-    progress = AppendAfter(1, StudyStore.read(store.url, "s"), other.finished()[1:])
+    progress = AppendAfter(1, StudyStore.read(store.url, "s"), other.study.trials[1:])
     search_front(proxy, few, trials=120, population=60, store=store, progress=progress)
     choices = {site: {option.choice for option in options} for site, options in few.items()}
     assert all(choice in choices[site] for one in store.candidates() for site, choice in one.plan)

@@ -1,4 +1,4 @@
-"""Trials in batches are row by row what Optuna itself writes, and are read as Optuna reads them."""
+"""Trials in batches are row by row what Optuna itself writes, and candidates are read as Optuna reads them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session
 from support.studies import IDENTITY, OBJECTIVES, finished_trial, odd_trial, odd_trials, opened, url_in
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.plans.plan import Plan
+from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.storage.bulk import BulkTrials
 from lrf_optuna.storage.public_calls import PublicTrials
 from lrf_optuna.storage.study import PLAN, StudyStore
@@ -44,9 +45,12 @@ def by_public_calls(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StudyStore
     return record
 
 
-def with_plan(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """The candidates among trials of any program."""
-    return [trial for trial in trials if trial.state == TrialState.COMPLETE and PLAN in trial.user_attrs]
+def candidates_of(trials: list[FrozenTrial]) -> list[Candidate]:
+    """The candidates among trials that Optuna read."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and PLAN in trial.user_attrs]
+    plans = [Plan.from_json(trial.user_attrs[PLAN]) for trial in complete]
+    costs = [dict(zip(OBJECTIVES, trial.values, strict=True)) for trial in complete]
+    return [Candidate(trial.number, *parts) for trial, *parts in zip(complete, plans, costs, strict=True)]
 
 
 def test_what_is_appended_is_row_by_row_what_optuna_writes(tmp_path: Path) -> None:
@@ -68,11 +72,8 @@ def test_optuna_reads_what_is_appended_and_we_read_what_optuna_wrote(tmp_path: P
     ours, theirs = two(tmp_path)
     ours.append(trials)
     theirs.study.add_trials(trials)
-    complete = with_plan(theirs.study.trials)
     assert repr(ours.study.trials) == repr(optuna.load_study(study_name="s", storage=url_in(tmp_path / "ours")).trials)
-    for record in (ours, theirs):
-        assert repr(record.since(0)) == repr(with_plan(record.study.trials))
-    for mine, wanted in zip(ours.since(0), complete, strict=True):
+    for mine, wanted in zip(ours.study.trials, theirs.study.trials, strict=True):
         given = trials[wanted.number]
         assert list(mine.params.items()) == list(wanted.params.items()) == list(given.params.items())
         assert mine.distributions == wanted.distributions
@@ -81,6 +82,7 @@ def test_optuna_reads_what_is_appended_and_we_read_what_optuna_wrote(tmp_path: P
         assert repr(mine.intermediate_values) == repr(wanted.intermediate_values)
         assert (mine.datetime_start, mine.datetime_complete) == (given.datetime_start, given.datetime_complete)
         assert mine.duration == given.duration
+    assert ours.candidates() == theirs.candidates() == candidates_of(theirs.study.trials)
 
 
 def test_the_cache_of_an_open_study_sees_what_is_appended(tmp_path: Path) -> None:
@@ -94,19 +96,47 @@ def test_the_cache_of_an_open_study_sees_what_is_appended(tmp_path: Path) -> Non
     assert [trial.number for trial in other.trials] == [0, 1, 2, 3, 4]
 
 
-def test_a_slice_of_the_trials_is_read(tmp_path: Path) -> None:
+def test_a_range_of_the_candidates_is_read(tmp_path: Path) -> None:
     record = opened(tmp_path)
     record.append([finished_trial(number) for number in range(9)])
-    assert [trial.number for trial in record.since(3)] == [3, 4, 5, 6, 7, 8]
-    assert [trial.number for trial in record.since(3, 5)] == [3, 4]
-    assert record.since(9) == []
-    assert record.since(3, 5) == record.study.trials[3:5]
+    assert [one.trial for one in record.candidates()] == list(range(9))
+    assert [one.trial for one in record.candidates(3)] == [3, 4, 5, 6, 7, 8]
+    assert record.candidates(9) == []
+    assert record.candidates(3, 5) == candidates_of(record.study.trials[3:5])
 
 
-def test_equal_distributions_are_one_object(tmp_path: Path) -> None:
-    record = opened(tmp_path)
-    record.append([finished_trial(0), finished_trial(1)])
-    assert len({id(spread) for trial in record.finished() for spread in trial.distributions.values()}) == 1
+def test_candidates_are_read_whole_while_another_process_adds_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, other = opened(tmp_path), opened(tmp_path)
+    record.append([finished_trial(0)])
+    execute, calls = Session.execute, list[int]()
+
+    def then_append(session: Session, *args: Any, **options: Any) -> Any:
+        found = execute(session, *args, **options)
+        if not calls:
+            calls.append(1)
+            other.append([finished_trial(1)])
+        return found
+
+    wanted = record.trials.marks(0, None)
+    monkeypatch.setattr(Session, "execute", then_append)
+    assert record.trials.marks(0, None) == wanted
+    assert record.count() == 2
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_distributions_of_a_trial_are_those_that_optuna_reads(
+    tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = opened(tmp_path) if fast else by_public_calls(monkeypatch, tmp_path)
+    record.append(odd_trials())
+    assert [record.distributions(number) for number in (0, 11)] == [
+        record.study.trials[number].distributions for number in (0, 11)
+    ]
+    optuna.delete_study(study_name="s", storage=url_in(tmp_path))
+    with pytest.raises(LrfError, match="the study was deleted from the database while it was in use"):
+        record.distributions(0)
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -129,7 +159,7 @@ def test_trials_that_did_not_complete_keep_their_numbers_and_do_not_count(tmp_pa
     assert record.append([finished_trial(i) for i in range(3)], most=2) == [2, 3]
     assert record.count() == 2
     assert running.number == 1
-    assert [trial.number for trial in record.finished()] == [trial.trial for trial in record.candidates()] == [2, 3]
+    assert [one.trial for one in record.candidates()] == [2, 3]
 
 
 def test_another_revision_of_the_schema_is_left_to_public_calls_with_the_same_result(
@@ -143,8 +173,7 @@ def test_another_revision_of_the_schema_is_left_to_public_calls_with_the_same_re
     for name in ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes"):
         assert one[name] == other[name], name
     for number, before in ((0, None), (2, 5)):
-        assert repr(plain.since(number, before)) == repr(fast.since(number, before))
-    assert plain.trials.marks() == fast.trials.marks()
+        assert plain.trials.marks(number, before) == fast.trials.marks(number, before)
     assert plain.trials.counts() == fast.trials.counts()
 
 
@@ -154,7 +183,7 @@ def test_no_table_is_touched_by_models_of_another_revision(tmp_path: Path, monke
     record = opened(tmp_path)
     assert (record.join(), record.join()) == (0, 1)
     assert record.append([finished_trial(1)]) == [1]
-    assert len(record.candidates()) == len(record.finished()) == record.count() == 2
+    assert len(record.candidates()) == record.count() == 2
     with pytest.raises(LrfError, match="another model"):
         opened(tmp_path, identity=IDENTITY | {"model": "x"})
     monkeypatch.undo()
@@ -186,7 +215,7 @@ def test_a_parameter_keeps_its_range_through_the_study(tmp_path: Path) -> None:
         with pytest.raises(LrfError, match="dynamic value space"):
             record.append([finished_trial(1), other])
         assert record.append([finished_trial(1)]) in ([1], [2])
-    assert len(opened(tmp_path).finished()) == 3
+    assert opened(tmp_path).count() == 3
     opened(tmp_path, "another study").append([other])
 
 
@@ -199,16 +228,6 @@ def test_a_number_may_have_another_span_as_in_optuna(tmp_path: Path) -> None:
     record = opened(tmp_path)
     record.append([of(5), of(9)])
     assert [trial.distributions["n"].high for trial in record.study.trials] == [5, 9]  # type: ignore[attr-defined]
-
-
-def test_candidates_are_those_of_whole_trials(tmp_path: Path) -> None:
-    record = opened(tmp_path)
-    record.append([finished_trial(number) for number in range(20)])
-    wanted = [
-        (trial.number, Plan.from_json(trial.user_attrs[PLAN]), dict(zip(OBJECTIVES, trial.values, strict=True)))
-        for trial in record.study.trials
-    ]
-    assert [(c.trial, c.plan, c.costs) for c in record.candidates()] == wanted
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -225,7 +244,7 @@ def test_only_complete_trials_with_a_plan_count(
     assert record.append([others[0], finished_trial(1), others[1], finished_trial(2)], most=2) == [3, 4]
     assert (record.count(), record.trials.counts()) == (2, (5, 3, 2))
     for _ in range(2):
-        assert [c.trial for c in record.candidates()] == [t.number for t in record.finished()] == [2, 4]
+        assert [one.trial for one in record.candidates()] == [2, 4]
     assert caplog.messages == ["1 trials of the study s were not made by lrf_optuna and are ignored: they have no plan"]
     assert record.study.trials[0].state == TrialState.WAITING, "an enqueued trial is the user's"
 

@@ -168,7 +168,7 @@ def test_a_file_that_is_taken_away_is_noticed(tmp_path: Path, how: str) -> None:
         run()
     one_line(error)
     before = sorted(folder.iterdir())
-    for act in (record.finished, record.candidates, record.count, lambda: record.append([finished_trial(1)])):
+    for act in (record.candidates, record.count, lambda: record.append([finished_trial(1)])):
         with pytest.raises(LrfError, match=rf"the database file .*study\.db was {word} while it was in use: put it"):
             act()
     assert sorted(folder.iterdir()) == before, "nothing is made"

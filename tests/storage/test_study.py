@@ -30,7 +30,7 @@ from support.studies import finished_trial, opened
 from pathlib import Path
 record = opened(Path(sys.argv[2]))
 print("ready", flush=True)
-for number in range(len(record.finished()), int(sys.argv[3])):
+for number in range(record.count(), int(sys.argv[3])):
     record.append([finished_trial(number)])
     print(number, flush=True)
 """
@@ -65,15 +65,14 @@ def test_a_kill_at_any_moment_leaves_whole_trials_and_a_resumed_study_has_all(tm
     total += seen
     with recording(tmp_path, total) as process:
         assert process.wait(timeout=120) == 0
-    assert [trial.number for trial in opened(tmp_path).finished()] == list(range(total))
-    assert len(opened(tmp_path).candidates()) == total
+    assert [one.trial for one in opened(tmp_path).candidates()] == list(range(total))
 
 
 def test_two_processes_that_record_at_once_give_every_trial_its_own_number(tmp_path: Path) -> None:
     opened(tmp_path)
     with recording(tmp_path, 15) as one, recording(tmp_path, 15) as other:
         assert one.wait(timeout=120) == other.wait(timeout=120) == 0
-    numbers = [trial.number for trial in opened(tmp_path).finished()]
+    numbers = [one.trial for one in opened(tmp_path).candidates()]
     assert numbers == list(range(len(numbers)))
     assert 15 <= len(numbers) <= 30
 
@@ -121,7 +120,7 @@ def test_the_database_lets_readers_in_while_it_is_written(tmp_path: Path) -> Non
         record.append([finished_trial(0)])
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,), "a reader sees one moment"
     connection.close()
-    assert len(record.finished()) == 1
+    assert record.count() == 1
 
 
 @pytest.mark.parametrize("part", IDENTITY)
@@ -131,8 +130,8 @@ def test_another_identity_is_refused_by_its_part(tmp_path: Path, part: str) -> N
         opened(tmp_path, identity=IDENTITY | {part: "other"})
     with pytest.raises(LrfError, match=f"another {part}"):
         opened(tmp_path, identity={k: v for k, v in IDENTITY.items() if k != part})
-    assert len(opened(tmp_path).finished()) == 1
-    assert opened(tmp_path, "another name", identity={}).finished() == []
+    assert opened(tmp_path).count() == 1
+    assert opened(tmp_path, "another name", identity={}).candidates() == []
 
 
 def test_several_differences_are_named_together(tmp_path: Path) -> None:
@@ -154,7 +153,7 @@ def test_a_study_that_was_stopped_in_the_making_is_adopted(tmp_path: Path) -> No
     optuna.create_study(study_name="s", storage=url_in(tmp_path), directions=["minimize"] * 2)
     record = opened(tmp_path)
     record.append([finished_trial(0)])
-    assert [trial.number for trial in opened(tmp_path).finished()] == [0]
+    assert [one.trial for one in opened(tmp_path).candidates()] == [0]
 
 
 def test_a_study_beside_those_of_others_is_kept_apart(tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ def test_a_study_beside_those_of_others_is_kept_apart(tmp_path: Path) -> None:
     theirs.add_trial(optuna.trial.create_trial(value=1.0))
     record = opened(tmp_path)
     record.append([finished_trial(0)])
-    assert [trial.number for trial in record.finished()] == [0]
+    assert [one.trial for one in record.candidates()] == [0]
     assert len(optuna.load_study(study_name="theirs", storage=url_in(tmp_path)).trials) == 1
 
 
@@ -283,7 +282,7 @@ def test_an_identity_is_set_and_checked_in_one_transaction(tmp_path: Path) -> No
         assert other.is_alive(), "the other process waits for the transaction"
         return {"model": "ours"}
 
-    ours.change(IDENTITY_KEY, while_the_other_waits)
+    ours.trials.change(IDENTITY_KEY, while_the_other_waits)
     other.join()
     assert "another model" in str(late[0])
     assert ours.study.user_attrs[IDENTITY_KEY] == {"model": "ours"}

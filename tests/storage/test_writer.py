@@ -14,9 +14,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from support.studies import finished_trial, opened, recorded
+from support.studies import finished_trial, opened, recorded, url_in
 
 from lrf_optuna.errors import LrfError
+from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.storage.writer import BackgroundWriter
 
 SEARCH = """
@@ -41,7 +42,7 @@ with BackgroundWriter(record, most, interval=0.05) as recorder:
     recorder.flush()
     others += recorder.news()
 print("numbers", *recorder.numbers)
-print("others", *(trial.number for trial in others))
+print("others", *(one.trial for one in others))
 """
 
 
@@ -52,6 +53,12 @@ def search(folder: Path, most: int, first: int) -> subprocess.Popen[str]:
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
     return process
+
+
+def labels(folder: Path, candidates: list[Candidate]) -> list[int]:
+    """The arguments of `finished_trial` for some candidates."""
+    trials = optuna.load_study(study_name="s", storage=url_in(folder)).trials
+    return [trials[one.trial].user_attrs["params"] for one in candidates]
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -165,20 +172,20 @@ def test_trials_of_others_are_news_once(tmp_path: Path) -> None:
     with BackgroundWriter(record, known=1) as recorder:
         recorder.put(finished_trial(0))
         recorder.flush()
-        assert [trial.number for trial in recorder.news()] == [1]
+        assert recorder.news() == record.candidates(1, 2)
         assert recorder.news() == []
         other.append([finished_trial(102)])
         recorder.put(finished_trial(1))
         other.append([finished_trial(103)])
         recorder.flush()
         news = recorder.news()
-        assert [trial.user_attrs["params"] for trial in news] == [102, 103]
+        assert labels(tmp_path, news) == [102, 103]
         other.append([finished_trial(104)])
         recorder.flush()
-        assert [trial.user_attrs["params"] for trial in recorder.news()] == [104]
+        assert labels(tmp_path, recorder.news()) == [104]
         assert recorder.news() == []
     assert record.count() == 7
-    assert news == [trial for trial in record.finished() if trial.user_attrs["params"] in (102, 103)]
+    assert news == [one for one in record.candidates() if one in news]
 
 
 @pytest.mark.parametrize("revision", ["v3.2.0.a", "v9.0.0.a"])
@@ -204,8 +211,8 @@ def test_trials_of_others_between_own_numbers_are_news(
         recorder.flush()
         news = recorder.news()
     assert recorder.numbers == [3, 7, 11]
-    assert [trial.number for trial in news] == [0, 2, 4, 6, 8, 10], "1, 5 and 9 have no plan"
-    assert {trial.user_attrs["params"] for trial in news} == {100, 101}
+    assert [one.trial for one in news] == [0, 2, 4, 6, 8, 10], "1, 5 and 9 have no plan"
+    assert set(labels(tmp_path, news)) == {100, 101}
     assert record.count() == 8, "the pruned trial and those without a plan do not count"
 
 
