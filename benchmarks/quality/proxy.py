@@ -270,7 +270,7 @@ def tuned(model: Any, proxy: Proxy, data: Data, plan: Plan) -> float:
     built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in changed(plan)})
     parts = {"train": data.train.take(slice(STEPS * BATCH)), "val": data.val.take(slice(VALIDATION))}
     finetune(built, model, dataclasses.replace(data, **parts), TuneSpec(epochs=1, rate=RATE, batch=BATCH))
-    return Evaluator.of(built, data.preprocess).accuracy(data.test.take(slice(TEST)))
+    return Evaluator(built, data.preprocess).accuracy(data.test.take(slice(TEST)))
 
 
 if __name__ == "__main__":

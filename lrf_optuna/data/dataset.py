@@ -19,7 +19,7 @@ from lrf_optuna.data.sources import Arrays, Labels, OpenShape, Pixels, stratifie
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import ArrayLike
 
@@ -103,26 +103,17 @@ class Data:
         pixels = np.concatenate([self.val.pixels, self.train.pixels])
         return LabeledImages(pixels, np.concatenate([self.val.labels, self.train.labels])).sample(count, seed)
 
+    def epoch(self, size: int, rng: np.random.Generator) -> Iterator[tuple[NDArray[np.float32], Labels]]:
+        """The training images, shuffled, augmented and preprocessed, as (x, y) of up to `size` images."""
+        order = rng.permutation(len(self.train))
+        for start in range(0, len(order), size):
+            part = self.train.take(order[start : start + size])
+            yield self.preprocess(augmented(part.pixels, self.augment, rng)), part.labels
+
     @property
     def validation_is_small(self) -> bool:
         """Whether there are too few validation images to choose a point by them alone."""
         return len(self.val) < FEW_VALIDATION_IMAGES
-
-
-def batches(
-    images: LabeledImages,
-    preprocess: Callable[[Pixels], NDArray[np.float32]],
-    size: int,
-    *,
-    augment: str = "none",
-    rng: np.random.Generator | None = None,
-) -> Iterator[tuple[NDArray[np.float32], Labels]]:
-    """One epoch as (x, y) of up to `size` images: shuffled and augmented by `rng`, or plain and in order without it."""
-    order = np.arange(len(images)) if rng is None else rng.permutation(len(images))
-    for start in range(0, len(images), size):
-        part = images.take(order[start : start + size])
-        pixels = part.pixels if rng is None else augmented(part.pixels, augment, rng)
-        yield preprocess(pixels), part.labels
 
 
 def load_data(spec: DataSpec, seed: int, input_shape: OpenShape | None = None, classes: int | None = None) -> Data:

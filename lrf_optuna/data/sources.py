@@ -54,8 +54,8 @@ def load_keras_dataset(name: str) -> Arrays:
     """A data set of keras.datasets, which Keras downloads on first use. Raises LrfError where it cannot."""
     from keras import datasets
 
-    known = {n: getattr(datasets, n) for n in ("mnist", "fashion_mnist", "cifar10", "cifar100")}
-    module = lookup(known, name, "Keras data set")
+    modules = {n: getattr(datasets, n) for n in ("mnist", "fashion_mnist", "cifar10", "cifar100")}
+    module = lookup(modules, name, "Keras data set")
     try:
         (x_train, y_train), (x_test, y_test) = module.load_data()
     except Exception as error:  # Keras raises a plain Exception where a download fails

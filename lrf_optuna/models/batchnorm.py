@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,10 @@ def batch_statistics(norms: Sequence[Any]) -> Iterator[None]:
     def in_training(call: Any) -> Any:
         return lambda inputs, training=None, mask=None: call(inputs, training=True, mask=mask)
 
-    momenta = [layer.momentum for layer in norms]
-    try:
-        with replaced_calls((layer, in_training) for layer in norms):
-            yield
-    finally:
-        for layer, momentum in zip(norms, momenta, strict=True):
-            layer.momentum = momentum
+    with ExitStack() as stack, replaced_calls((layer, in_training) for layer in norms):
+        for layer in norms:
+            stack.callback(setattr, layer, "momentum", layer.momentum)
+        yield
 
 
 def training_batches(data: Data, images: Pixels, seed: int) -> Iterator[Array]:

@@ -67,21 +67,6 @@ def swap_channels(kernel: Array, layer: Any) -> Array:
     return np.swapaxes(kernel, -1, -2)
 
 
-def depthwise_to_conv(kernel: Array, layer: Any) -> Array:
-    """A depthwise kernel `(*window, cin, multiplier)` as that of a grouped convolution, `(*window, 1, cout)`."""
-    return kernel.reshape(*kernel.shape[:-2], 1, -1)
-
-
-def dense_to_conv(kernel: Array, layer: Any) -> Array:
-    """A Dense kernel in the shape of its operation's kernel."""
-    return kernel.reshape(read_dense(layer).kernel_shape)
-
-
-def to_layer_shape(kernel: Array, layer: Any) -> Array:
-    """A kernel in the shape of the layer's."""
-    return kernel.reshape(layer.kernel.shape)
-
-
 def separable_macs(layer: Any, before: Shape, after: Shape) -> int:
     """Multiply-accumulates of a separable convolution."""
     weights: int = prod(layer.depthwise_kernel.shape) + prod(layer.pointwise_kernel.shape)
@@ -91,16 +76,11 @@ def separable_macs(layer: Any, before: Shape, after: Shape) -> int:
 def stage_config(layer: Any, name: str, last: bool) -> dict[str, Any]:
     """The original's configuration for one stage: the last one alone has the bias, activation and constraint."""
     config = layer.get_config()
-    kernel = "depthwise" if "depthwise_initializer" in config else "kernel"
-    kept = {key: config[key] for key in ("trainable", "dtype")} | {"name": name}
-    kept |= {f"kernel_{part}": config[f"{kernel}_{part}"] for part in ("initializer", "regularizer")}
-    if not last:
-        return kept | {"use_bias": False}
-    return (
-        kept
-        | {key: config[key] for key in OUTPUT_KEYS if key in config}
-        | {"kernel_constraint": config[f"{kernel}_constraint"]}
-    )
+    if "depthwise_initializer" in config:
+        config |= {key.replace("depthwise", "kernel"): value for key, value in config.items() if "depthwise_" in key}
+    of_output = (*OUTPUT_KEYS, "kernel_constraint") if last else ()
+    keys = ("trainable", "dtype", "kernel_initializer", "kernel_regularizer", *of_output)
+    return {"use_bias": False} | {key: config[key] for key in keys if key in config} | {"name": name}
 
 
 def write_conv(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> list[Any]:
@@ -120,9 +100,7 @@ def write_conv(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> l
         config |= {"filters": stage.cout, "groups": stage.groups}
         return [getattr(keras.layers, f"Conv{dims}").from_config(config)]
     for part in ("initializer", "regularizer", "constraint"):
-        config[f"depthwise_{part}"] = config.pop(f"kernel_{part}", None) or (
-            "glorot_uniform" if part == "initializer" else None
-        )
+        config[f"depthwise_{part}"] = config.pop(f"kernel_{part}", None)
     return [depthwise.from_config(config | {"depth_multiplier": stage.cout // stage.cin})]
 
 
@@ -146,11 +124,11 @@ def write_contraction(layer: Any, stage: Conv, config: dict[str, Any]) -> list[A
     before = {axis: size for axis, size in axes.items() if axis == "i" or size > 1}
     after = {axis.replace("i", "o"): stage.kernel_shape[1] if axis == "i" else n for axis, n in before.items()}
     free, before_letters, after_letters = positions(layer), "".join(before), "".join(after)
-    kept = "abcdefgh"[: 1 + len(free)]
+    rest = "abcdefgh"[: 1 + len(free)]
     bias = {"bias_axes": after_letters} if config.pop("use_bias") else {}
     view = keras.layers.Reshape((*free, *before.values()), name=f"{config['name']}_view", dtype=layer.dtype_policy)
     sizes = (*(None if size == -1 else size for size in free), *after.values())
-    return [view, keras.layers.EinsumDense(f"{kept}{before_letters},io->{kept}{after_letters}", sizes, **config | bias)]
+    return [view, keras.layers.EinsumDense(f"{rest}{before_letters},io->{rest}{after_letters}", sizes, **config | bias)]
 
 
 def positions(layer: Any) -> tuple[int, ...]:

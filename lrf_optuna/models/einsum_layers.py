@@ -22,9 +22,6 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.models.conv_layers import stage_config
 from lrf_optuna.models.images import Shape
 
-ELLIPSIS = "..."
-"""Any number of axes in an equation."""
-
 
 @dataclass(frozen=True, slots=True)
 class Equation:
@@ -43,7 +40,7 @@ class Equation:
         new = "".join(letter for letter in outputs if letter not in inputs)
         kept = inputs.removesuffix(summed)
         reasons = {
-            "repeats an axis": any(len(set(p)) < len(p) for p in (inputs.replace(ELLIPSIS, ""), kernel)),
+            "repeats an axis": any(len(set(p)) < len(p) for p in (inputs.replace("...", ""), kernel)),
             "has a kernel with axes of the batch or the positions": bool(set(kernel) & set(inputs) & set(outputs)),
             "does not sum over the last axes of its input": not kept or not inputs.endswith(summed),
             "sums over axes that its kernel does not have": not set(summed) <= set(kernel),
@@ -86,8 +83,8 @@ def axis_order(equation: Equation) -> list[int]:
 
 
 def from_einsum_kernel(kernel: Array, layer: Any) -> Array:
-    """The layer's kernel as `(1, cin, cout)`."""
-    return kernel.transpose(axis_order(Equation.of(layer))).reshape(read_einsum(layer).kernel_shape)
+    """The layer's kernel with its axes in the order of the operation's."""
+    return kernel.transpose(axis_order(Equation.of(layer)))
 
 
 def to_einsum_kernel(kernel: Array, layer: Any) -> Array:
@@ -133,15 +130,11 @@ def without_axes(initializer: Any) -> Any:
     """A serialized initializer that does not say which axes of a kernel are its inputs and outputs."""
     if not isinstance(initializer, dict):
         return initializer
-    kept = {key: value for key, value in initializer["config"].items() if not key.endswith("_axes")}
-    return initializer | {"config": kept}
+    config = {key: value for key, value in initializer["config"].items() if not key.endswith("_axes")}
+    return initializer | {"config": config}
 
 
 def einsum_macs(layer: Any, before: Shape, after: Shape) -> int:
     """Multiply-accumulates for one input of shape `before` (without the batch): the product of all axes' sizes."""
-    letters = parts(layer.equation)[0]
-    left, ellipsis, right = letters.partition(ELLIPSIS)
-    unnamed = [ELLIPSIS + str(i) for i in range(1 + len(before) - len(left) - len(right))] if ellipsis else []
-    axes = [*left, *unnamed, *right]
-    sizes = dict(zip(axes, (1, *before), strict=True)) | kernel_sizes(layer) | {axes[0]: 1}
-    return prod(sizes.values())
+    inputs = parts(layer.equation)[0]
+    return prod(before) * prod(size for letter, size in kernel_sizes(layer).items() if letter not in inputs)

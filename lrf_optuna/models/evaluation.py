@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,32 +10,27 @@ import numpy as np
 import tensorflow as tf
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.data.dataset import LabeledImages, batches
+from lrf_optuna.data.dataset import LabeledImages
 from lrf_optuna.data.sources import Pixels
-from lrf_optuna.models.images import BATCH
+from lrf_optuna.models.images import PASS_BATCH, batches_of
 from lrf_optuna.models.outputs import OutputHead
 
 
-@dataclass(frozen=True, slots=True)
 class Evaluator:
-    """A network that is measured on raw labeled images, in batches.
+    """A Keras model that is measured on raw labeled images, in batches; `preprocess`: raw pixels -> its inputs.
 
-    `forward`: the network's inputs `(n, ...)` -> its logits `(n, classes)`; `preprocess`: raw pixels -> its inputs.
+    Its pass is compiled once for all calls.
     """
 
-    forward: Callable[[Array], Array]
-    preprocess: Callable[[Pixels], Array]
-
-    @classmethod
-    def of(cls, model: Any, preprocess: Callable[[Pixels], Array]) -> Evaluator:
-        """The evaluator of a Keras model, whose pass is compiled once for all of the evaluator's calls."""
+    def __init__(self, model: Any, preprocess: Callable[[Pixels], Array]) -> None:
         head = OutputHead.of(model)
-        compiled = tf.function(lambda x: head.logits(model(x, training=False)), reduce_retracing=True)
-        return cls(lambda x: compiled(tf.constant(x)).numpy(), preprocess)
+        self.preprocess = preprocess
+        self.compiled: Any = tf.function(lambda x: head.logits(model(x, training=False)), reduce_retracing=True)
 
     def logits(self, images: LabeledImages) -> Array:
         """Logits `(n, classes)` of all images."""
-        return np.concatenate([self.forward(x) for x, _ in batches(images, self.preprocess, BATCH)])
+        inputs = (tf.constant(self.preprocess(part)) for part in batches_of(images.pixels, PASS_BATCH))
+        return np.concatenate([self.compiled(x).numpy() for x in inputs])
 
     def accuracy(self, images: LabeledImages) -> float:
         """The share of images whose largest logit is their label's."""

@@ -16,7 +16,7 @@ import tensorflow as tf
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.batchnorm import batch_statistics
-from lrf_optuna.models.images import BATCH, Images, Shape, Shapes, batches_of, count_of, map_inputs
+from lrf_optuna.models.images import PASS_BATCH, Images, Shape, Shapes, batches_of, map_inputs
 from lrf_optuna.models.layer_calls import recording_calls
 from lrf_optuna.models.layer_kinds import kernel_of, norms_of
 from lrf_optuna.models.outputs import OUTPUT, output_heads
@@ -32,8 +32,9 @@ def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict
     with recording_calls(recorded) as calls:
         try:
             model(image, training=False)
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as reason:
-            raise LrfError(f"the model does not take images of shape {shapes}: {first_line(reason)}") from None
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
+            raise LrfError(f"the model does not take images of shape {shapes}: {reason}") from None
     return {
         name: [
             (tuple(a.shape)[1:], tuple(b.shape)[1:]) for a, b in pairs if hasattr(a, "shape") and hasattr(b, "shape")
@@ -56,11 +57,6 @@ def open_shape(model: Any) -> Shapes:
     return settled
 
 
-def first_line(reason: BaseException) -> str:
-    """The first line of an error's text."""
-    return (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-
-
 class ForwardPass:
     """A model whose named `layers` can run with other kernels, and whose maps can be read.
 
@@ -73,12 +69,12 @@ class ForwardPass:
         model: Any,
         layers: Mapping[str, Any],
         taps: Mapping[str, Any] | None = None,
-        batch_size: int = BATCH,
+        batch_size: int = PASS_BATCH,
     ) -> None:
         self.model, self.layers, self.taps, self.batch_size = model, dict(layers), dict(taps or {}), batch_size
         self.variables = {name: kernel_of(layer) for name, layer in self.layers.items()}
-        own = {name: tf.convert_to_tensor(variable) for name, variable in self.variables.items()}
-        self.original_kernels = {name: tf.cast(kernel, tf.float32) for name, kernel in own.items()}
+        kernels = {name: tf.convert_to_tensor(variable) for name, variable in self.variables.items()}
+        self.original_kernels = {name: tf.cast(kernel, tf.float32) for name, kernel in kernels.items()}
         self.norms = norms_of(model)
         self.moving = [variable for norm in self.norms for variable in (norm.moving_mean, norm.moving_variance)]
         self.original_statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
@@ -108,8 +104,8 @@ class ForwardPass:
 
     def batch_statistics_of(self, kernels: list[Any], x: Any) -> list[Any]:
         """The BatchNorm statistics of one batch; each layer sees the batch as the layers before it normalize it."""
-        kept = zip(self.moving, self.original_statistics, strict=True)
-        values = [*zip(self.variables.values(), kernels, strict=True), *kept]
+        old = zip(self.moving, self.original_statistics, strict=True)
+        values = [*zip(self.variables.values(), kernels, strict=True), *old]
         with keras.StatelessScope(state_mapping=values) as scope, batch_statistics(self.norms):
             for norm in self.norms:
                 norm.momentum = 0.0
@@ -118,8 +114,8 @@ class ForwardPass:
 
     def batchnorm_statistics(self, kernels: Mapping[str, Array], batches: Iterable[Images]) -> list[Any]:
         """BatchNorm statistics with `kernels` in their layers: the plain average over the batches of images."""
-        found = [self.compiled_statistics(self.kernel_list(kernels), self.as_tensors(x)) for x in batches]
-        return [tf.reduce_mean(tf.stack(each_batch), axis=0) for each_batch in zip(*found, strict=True)]
+        each = [self.compiled_statistics(self.kernel_list(kernels), self.as_tensors(x)) for x in batches]
+        return [tf.reduce_mean(tf.stack(statistics), axis=0) for statistics in zip(*each, strict=True)]
 
     def as_tensors(self, x: Images) -> Any:
         """Images `(n, ...)` as tensors, which `run` takes without a copy."""
@@ -135,9 +131,9 @@ class ForwardPass:
         `statistics`: BatchNorm statistics as `batchnorm_statistics` gives them; the model's own without.
         """
         listed = self.kernel_list(kernels)
-        parts = batches_of(x, self.batch_size) if count_of(x) > self.batch_size else [x]
-        found = [self.compiled(listed, statistics or self.original_statistics, part) for part in parts]
-        return {name: np.concatenate([part[name].numpy() for part in found]) for name in found[0]}
+        statistics = statistics or self.original_statistics
+        parts = [self.compiled(listed, statistics, part) for part in batches_of(x, self.batch_size)]
+        return {name: np.concatenate([maps[name].numpy() for maps in parts]) for name in parts[0]}
 
     def inputs(
         self, x: Images, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
@@ -148,7 +144,7 @@ class ForwardPass:
 
     def outputs(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
         """Name -> logits of every head for any number of images, in batches."""
-        parts = [self.run(self.as_tensors(part), kernels, statistics) for part in batches_of(x, BATCH)]
+        parts = [self.run(self.as_tensors(part), kernels, statistics) for part in batches_of(x, PASS_BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.heads}
 
     def logits(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> Array:
@@ -166,10 +162,9 @@ class ForwardPass:
 
 def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shapes: Shapes) -> dict[str, Any]:
     """The layers that give a model's deepest maps: its last spatial map, and the input of its last weighted layer."""
-    found = called_shapes(model, dict(layers), shapes)
-    called = [(name, layer, found[name][-1][1]) for name, layer in layers if found.get(name)]
-    spatial = [(name, layer) for name, layer, out in called if len(out) > 1]
-    taps = dict(spatial[-1:])
+    calls = called_shapes(model, dict(layers), shapes)
+    called = [(name, layer, calls[name][-1][1]) for name, layer in layers if calls.get(name)]
+    taps = dict([(name, layer) for name, layer, shape in called if len(shape) > 1][-1:])
     weighted = [i for i, (_, layer, _) in enumerate(called) if layer.weights]
     if weighted and weighted[-1] > 0:
         name, layer, _ = called[weighted[-1] - 1]

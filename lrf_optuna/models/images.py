@@ -18,7 +18,7 @@ Shapes = Any
 """A shape, or the list, tuple or dict of shapes that a model of several inputs takes."""
 Images = Any
 """An array `(n, ...)`, or the list, tuple or dict of arrays that a model of several inputs takes."""
-BATCH = 256
+PASS_BATCH = 256
 """Images of a pass, at most, so that the maps of a pass stay within memory."""
 INPUT_BYTES = 2**28
 """Bytes of layer inputs that are in memory at a time, at most: a quarter of a GiB beside the model's own maps."""
@@ -36,11 +36,6 @@ def map_inputs(images: Images, change: Callable[[Array], Any]) -> Any:
 def input_list(images: Images) -> list[Array]:
     """The images of every input, one after the other."""
     return list(keras.tree.flatten(images))
-
-
-def shapes_of(images: Images) -> Shapes:
-    """The shapes of images without the batch axis, in their structure."""
-    return map_inputs(images, lambda array: tuple(array.shape[1:]))
 
 
 def count_of(images: Images) -> int:
@@ -64,6 +59,6 @@ def batches_within_memory(images: Images, sites: Iterable[Site]) -> list[Images]
 
 
 def images_per_pass(sites: Iterable[Site]) -> int:
-    """Images of a pass, at most `BATCH`, such that the largest input of a site fits in `MAP_BYTES`."""
+    """Images of a pass, at most `PASS_BATCH`, such that the largest input of a site fits in `MAP_BYTES`."""
     largest = max((4 * site.op.cin * prod(shape) for site in sites for shape in site.maps), default=1)
-    return int(np.clip(MAP_BYTES // max(largest, 1), 1, BATCH))
+    return int(np.clip(MAP_BYTES // max(largest, 1), 1, PASS_BATCH))

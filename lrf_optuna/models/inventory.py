@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from lrf_optuna.chains.chain import Chain
-from lrf_optuna.chains.conv import Conv
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import chain_of, saving_methods
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.forward import called_shapes, open_shape
 from lrf_optuna.models.images import Shape, Shapes
-from lrf_optuna.models.layer_kinds import COUNTED, LAYERS, SEPARABLE, Functional, LayerKind, channels_first, walk_layers
+from lrf_optuna.models.layer_kinds import COUNTED, GRAPHS, LAYERS, SEPARABLE, LayerKind, channels_first, walk_layers
 from lrf_optuna.plans.plan import Plan
 
 ATTENTION = "builds its projections itself and cannot hold others: write them as EinsumDense layers to factorize them"
@@ -62,9 +61,9 @@ def find_sites(model: Any, input_shape: Shapes | None = None) -> Inventory:
     layers = dict(walk_layers(model))
     shapes = called_shapes(model, layers, input_shape or open_shape(model))
     rows = tuple(row_of(path, layer, shapes.get(path, [])) for path, layer in layers.items())
-    if not isinstance(model, (Functional, keras.Sequential)):
+    if not isinstance(model, GRAPHS):
         why = f"inside the subclassed model {type(model).__name__}, which cannot be rebuilt: make it functional"
-        rows = tuple(LayerRow(r.path, r.kind, r.params, r.macs, None, why if r.site else r.reason) for r in rows)
+        rows = tuple(replace(row, site=None, reason=why) if row.site else row for row in rows)
     return Inventory(rows, int(model.count_params()), sum(row.macs for row in rows))
 
 
@@ -102,20 +101,19 @@ def inventory_rows(inventory: Inventory) -> list[dict[str, Any]]:
 
 def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
     """The row of one layer that is called with these input and output shapes."""
-    params, known = int(layer.count_params()) if layer.built else 0, keras_class_name(layer)
-    kind = LAYERS.get(known)
+    params, name = int(layer.count_params()) if layer.built else 0, keras_class_name(layer)
+    kind = LAYERS.get(name)
     op, reason = None, why_not(layer, kind, calls)
     if kind and layer.built:
         try:
             op = kind.read(layer)
-        except LrfError as why:
-            reason = str(why)
+            reason = reason or ("" if saving_methods(op) else "too small: no chain has fewer parameters")
+        except LrfError as error:
+            reason = str(error)
     maps = tuple(kind.position_map(layer, before) for before, _ in calls) if kind and op else ()
     macs = sum(op.macs(shape) for shape in maps) if op else 0
-    if known in COUNTED:
-        macs = sum(COUNTED[known](layer, *call) for call in calls)
-    if op and not reason:
-        reason = nothing_saves(op)
+    if name in COUNTED:
+        macs = sum(COUNTED[name](layer, *call) for call in calls)
     site = Site(path, op, maps) if op and not reason else None
     return LayerRow(path, type(layer).__name__, params, macs, site, reason)
 
@@ -130,10 +128,10 @@ def why_not(layer: Any, kind: LayerKind | None, calls: list[tuple[Shape, Shape]]
     if kind is None:
         if not layer.weights:
             return "no weights"
-        if known := keras_class_name(layer):
-            return REASONS.get(known, "no low-rank form for this kind")
-        what = "subclassed model" if isinstance(layer, keras.Model) else "custom layer"
-        return f"{what} {type(layer).__name__}: not known here"
+        if name := keras_class_name(layer):
+            return REASONS.get(name, "no low-rank form for this kind")
+        custom = "subclassed model" if isinstance(layer, keras.Model) else "custom layer"
+        return f"{custom} {type(layer).__name__}: not known here"
     if not calls:
         return "not reached when the model runs"
     if channels_first(layer):
@@ -143,8 +141,3 @@ def why_not(layer: Any, kind: LayerKind | None, calls: list[tuple[Shape, Shape]]
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
         return "has LoRA or quantized weights: factorize before that"
     return ""
-
-
-def nothing_saves(op: Conv) -> str:
-    """The reason why no decomposition of this operation has fewer parameters; empty where one has."""
-    return "" if saving_methods(op) else "too small: no chain has fewer parameters"

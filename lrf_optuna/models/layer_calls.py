@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 Call = Callable[..., Any]
@@ -22,17 +23,10 @@ def replaced_calls(layers: Iterable[tuple[Any, Callable[[Call], Call]]]) -> Iter
     """
     with ExitStack() as stack:
         for layer, replacement in layers:
-            stack.callback(restore_call, layer, vars(layer).get("call"))
-            layer.call = replacement(layer.call)
+            call, old = replacement(layer.call), vars(layer).get("call")
+            layer.call = call
+            stack.callback(*((setattr, layer, "call", old) if old else (delattr, layer, "call")))
         yield
-
-
-def restore_call(layer: Any, call: Call | None) -> None:
-    """Give a layer its `call` back: the one of its class where the instance had none."""
-    if call is not None:
-        layer.call = call
-    elif "call" in vars(layer):
-        del layer.call
 
 
 @contextmanager
@@ -40,16 +34,10 @@ def recording_calls(layers: Mapping[str, Any]) -> Iterator[Calls]:
     """While the block runs, every call of a layer adds its `(inputs, outputs)` under the layer's name."""
     calls: Calls = {name: [] for name in layers}
 
-    def recorder(name: str) -> Callable[[Call], Call]:
-        def replacement(call: Call) -> Call:
-            def recorded(*args: Any, **kwargs: Any) -> Any:
-                outputs = call(*args, **kwargs)
-                calls[name].append((next(iter((*args, *kwargs.values())), None), outputs))
-                return outputs
+    def record(name: str, call: Call, *args: Any, **kwargs: Any) -> Any:
+        outputs = call(*args, **kwargs)
+        calls[name].append((next(iter((*args, *kwargs.values())), None), outputs))
+        return outputs
 
-            return recorded
-
-        return replacement
-
-    with replaced_calls((layer, recorder(name)) for name, layer in layers.items()):
+    with replaced_calls((layer, partial(partial, record, name)) for name, layer in layers.items()):
         yield calls

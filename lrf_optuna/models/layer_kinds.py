@@ -21,6 +21,8 @@ from lrf_optuna.models.weights import view_of
 
 Functional: Any = type(keras.Model(dummy := keras.Input((1,)), dummy))
 """The class of models that are a graph of layers; Keras has no public name for it."""
+GRAPHS = (Functional, keras.Sequential)
+"""The classes of models that can be cloned with other layers."""
 
 SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 
@@ -37,9 +39,9 @@ class LayerKind:
     write: Callable[[Any, Conv, str, bool, bool], list[Any]]
     """(original layer, stage, name, is first, is last) -> the layers of one stage, of which one has weights."""
     from_keras_kernel: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
-    """(kernel as the layer lays it out, layer) -> the kernel as `Conv` lays it out."""
+    """(kernel as the layer lays it out, layer) -> its values in the order of `Conv`, in any shape."""
     to_keras_kernel: Callable[[Array, Any], Array] = lambda kernel, layer: kernel
-    """The inverse of `from_keras_kernel`."""
+    """(kernel as `Conv` lays it out, layer) -> its values in the order of the layer's kernel, in any shape."""
     position_map: Callable[[Any, Shape], Shape] = lambda layer, shape: (
         shape[1:] if channels_first(layer) else shape[:-1]
     )
@@ -51,18 +53,16 @@ class LayerKind:
 def walk_layers(model: Any) -> Iterator[tuple[str, Any]]:
     """`(path, layer)` of every layer, once; the path of a layer in a nested model begins with the name of the nest."""
     seen: set[int] = set()
-
-    def inside(nest: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        for layer in nest.layers:
-            if id(layer) in seen:
-                continue
-            seen.add(id(layer))
-            if isinstance(layer, (Functional, keras.Sequential)):
-                yield from inside(layer, f"{prefix}{layer.name}/")
-            else:
-                yield prefix + layer.name, layer
-
-    yield from inside(model, "")
+    stack = [("", model)]
+    while stack:
+        path, layer = stack.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if layer is model or isinstance(layer, GRAPHS):
+            stack += reversed([(f"{path}/{inner.name}".lstrip("/"), inner) for inner in layer.layers])
+        else:
+            yield path, layer
 
 
 def channels_first(layer: Any) -> bool:
@@ -70,19 +70,15 @@ def channels_first(layer: Any) -> bool:
     return getattr(layer, "data_format", None) == "channels_first"
 
 
-def set_kernel(layer: Any, kernel: Array) -> None:
-    """Put a stage kernel, laid out as in `Conv`, into a layer."""
-    kernel_of(layer).assign(to_keras_kernel(layer, kernel))
-
-
 def to_keras_kernel(layer: Any, kernel: Array) -> Array:
     """A kernel, laid out as in `Conv`, as the layer lays it out."""
-    return LAYERS[type(layer).__name__].to_keras_kernel(kernel, layer)
+    return LAYERS[type(layer).__name__].to_keras_kernel(kernel, layer).reshape(kernel_of(layer).shape)
 
 
 def read_kernel(layer: Any) -> Array:
     """The layer's kernel, laid out as in `Conv`."""
-    return LAYERS[type(layer).__name__].from_keras_kernel(np.asarray(view_of(kernel_of(layer)), np.float32), layer)
+    kind, kernel = LAYERS[type(layer).__name__], np.asarray(view_of(kernel_of(layer)), np.float32)
+    return kind.from_keras_kernel(kernel, layer).reshape(kind.read(layer).kernel_shape)
 
 
 def read_maps(layer: Any, inputs: Array) -> Array:
@@ -101,7 +97,7 @@ def kernel_of(layer: Any) -> Any:
 
 
 PLAIN = LayerKind(conv.read_conv, conv.write_conv)
-DEPTHWISE = LayerKind(conv.read_depthwise, conv.write_conv, conv.depthwise_to_conv, conv.to_layer_shape)
+DEPTHWISE = LayerKind(conv.read_depthwise, conv.write_conv)
 TRANSPOSED = LayerKind(conv.read_transposed, conv.write_conv, conv.swap_channels, conv.swap_channels)
 EINSUM = LayerKind(
     einsum.read_einsum,
@@ -112,15 +108,10 @@ EINSUM = LayerKind(
     einsum.any_size,
 )
 LAYERS: dict[str, LayerKind] = {
-    "Conv1D": PLAIN,
-    "Conv2D": PLAIN,
-    "Conv3D": PLAIN,
-    "DepthwiseConv1D": DEPTHWISE,
-    "DepthwiseConv2D": DEPTHWISE,
-    "Conv1DTranspose": TRANSPOSED,
-    "Conv2DTranspose": TRANSPOSED,
-    "Conv3DTranspose": TRANSPOSED,
-    "Dense": LayerKind(conv.read_dense, conv.write_dense, conv.dense_to_conv, conv.to_layer_shape),
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), PLAIN),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), DEPTHWISE),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), TRANSPOSED),
+    "Dense": LayerKind(conv.read_dense, conv.write_dense),
     "EinsumDense": EINSUM,
 }
 COUNTED: dict[str, Callable[[Any, Shape, Shape], int]] = {

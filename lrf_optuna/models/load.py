@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrf_optuna.data.dataset import Data, batches
+from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import write_whole
@@ -189,7 +189,7 @@ def fit_classifier(model: keras.Model, data: Data, seed: int, progress: Progress
     label = f"training zoo:{model.name.partition('_seed')[0]}"
     with progress.task(label, epochs) as step:
         for _ in range(epochs):
-            for x, y in batches(data.train, data.preprocess, ZOO_BATCH, augment=data.augment, rng=rng):
+            for x, y in data.epoch(ZOO_BATCH, rng):
                 accuracy = trainer.train_on_batch(x, y, return_dict=True)["accuracy"]
             step(1, f"{accuracy:.1%}")
             trainer.reset_metrics()

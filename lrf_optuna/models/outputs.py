@@ -17,9 +17,8 @@ TINY = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class OutputHead:
-    """One output of a model: its `name`, and whether a `softmax` makes it."""
+    """One output of a model: whether a `softmax` makes it."""
 
-    name: str
     softmax: bool
 
     @classmethod
@@ -44,12 +43,11 @@ class OutputHead:
 def output_heads(model: Any) -> dict[str, OutputHead]:
     """Name -> head of every output, in the model's order."""
     if len(getattr(model, "outputs", None) or [None]) == 1:
-        return {OUTPUT: OutputHead(OUTPUT, ends_in_softmax(model))}
+        return {OUTPUT: OutputHead(ends_in_softmax(model))}
     heads: dict[str, OutputHead] = {}
     for i, name in enumerate(model.output_names):
         earlier = model.output_names[:i].count(name)
-        unique = f"{name}_{earlier + 1}" if earlier else name
-        heads[unique] = OutputHead(unique, ends_in_softmax(model, i))
+        heads[f"{name}_{earlier + 1}" if earlier else name] = OutputHead(ends_in_softmax(model, i))
     return heads
 
 

@@ -9,16 +9,16 @@ import numpy as np
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.conv_layers import OUTPUT_KEYS
-from lrf_optuna.models.images import Shapes
+from lrf_optuna.models.images import map_inputs
 from lrf_optuna.models.layer_kinds import SEPARABLE, walk_layers
-from lrf_optuna.models.surgery import copy_layer, copy_state
+from lrf_optuna.models.surgery import clone_with
 
 CHECKED_IMAGES = 2
 """Random images on which a split network is compared with the original."""
 OPEN_SIZE = 64
 """Positions along an axis that the model leaves open, for the random images."""
 SPACING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-"""The relative spacing of numbers by type; 2**-23, that of float32, for other types."""
+"""The relative spacing of numbers by type; it is 2**-23 in float32, and is counted so in other types."""
 ROUNDINGS = 20
 """Times the rounding of the outputs that a split network may differ: its layers add up in another order.
 
@@ -34,34 +34,26 @@ def split_separable(model: Any) -> Any:
     """
     if not any(type(layer).__name__ in SEPARABLE for _, layer in walk_layers(model)):
         return model
-    copies: dict[int, tuple[Any, Any]] = {}
 
-    def copy(layer: Any) -> Any:
-        if id(layer) not in copies:
-            separable = type(layer).__name__ in SEPARABLE
-            copies[id(layer)] = layer, split_layer(layer) if separable else copy_layer(layer)
-        return copies[id(layer)][1]
+    def fill(layer: Any, new: Any) -> None:
+        new.layers[0].set_weights([layer.depthwise_kernel])
+        new.layers[1].set_weights([layer.pointwise_kernel, *([layer.bias] if layer.use_bias else [])])
 
-    split = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    for layer, new in copies.values():
-        if type(layer).__name__ in SEPARABLE:
-            new.layers[0].set_weights([layer.depthwise_kernel])
-            new.layers[1].set_weights([layer.pointwise_kernel, *([layer.bias] if layer.use_bias else [])])
-        else:
-            copy_state(layer, new)
+    split = clone_with(model, lambda layer: split_layer(layer) if type(layer).__name__ in SEPARABLE else None, fill)
     check_same_outputs(model, split)
     return split
 
 
 def check_same_outputs(model: Any, split: Any) -> None:
     """Raises LrfError where two networks do not give the same outputs for random images, but for rounding."""
-    images = random_images(keras.tree.map_structure(lambda tensor: tuple(tensor.shape), model.input))
-    spacing = max(SPACING.get(layer.compute_dtype, 2.0**-23) for _, layer in walk_layers(model))
-    nudged = keras.tree.map_structure(lambda array: array * np.float32(1 + spacing), images)
-    for original, rounded, found in zip(
-        outputs(model, images), outputs(model, nudged), outputs(split, images), strict=True
-    ):
-        apart, largest = np.abs(found - original).max(), np.abs(original).max()
+    rng = np.random.default_rng(0)
+    sizes = keras.tree.map_structure(lambda tensor: [size or OPEN_SIZE for size in tensor.shape[1:]], model.input)
+    images = keras.tree.map_shape_structure(lambda shape: rng.random((CHECKED_IMAGES, *shape), np.float32), sizes)
+    spacing = relative_spacing(model)
+    nudged = map_inputs(images, lambda array: array * np.float32(1 + spacing))
+    runs = outputs(model, images), outputs(model, nudged), outputs(split, images)
+    for original, rounded, new in zip(*runs, strict=True):
+        apart, largest = np.abs(new - original).max(), np.abs(original).max()
         if not apart <= ROUNDINGS * (spacing * largest + np.abs(rounded - original).max()):
             raise LrfError(
                 f"splitting the model's separable convolutions changes its outputs by {apart:.1e} of {largest:.1e}: a "
@@ -74,19 +66,16 @@ def outputs(model: Any, images: Any) -> list[Any]:
     return [np.asarray(output, np.float32) for output in keras.tree.flatten(model(images, training=False))]
 
 
-def random_images(shapes: Shapes) -> Any:
-    """Random inputs, in 0..1, of shapes with the batch axis; an axis that is open has `OPEN_SIZE` positions."""
-    rng = np.random.default_rng(0)
-    return keras.tree.map_shape_structure(
-        lambda shape: rng.random((CHECKED_IMAGES, *(size or OPEN_SIZE for size in shape[1:])), np.float32), shapes
-    )
+def relative_spacing(model: Any) -> float:
+    """The relative spacing of numbers in the coarsest type of a model's layers; single precision at least."""
+    return max(SPACING.get(layer.compute_dtype, 2.0**-23) for _, layer in walk_layers(model))
 
 
 def split_layer(layer: Any) -> Any:
     """The unfilled `Sequential` of a separable convolution's two parts."""
     config, dims = layer.get_config(), type(layer).__name__[-2:]
-    shared = {key: config[key] for key in ("trainable", "dtype")}
-    window = {key: config[key] for key in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
+    shared = {key: config[key] for key in ("trainable", "dtype", "data_format")}
+    window = {key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate")}
     depthwise = {key: config[key] for key in config if key.startswith("depth")}
     pointwise = {f"kernel_{part}": config[f"pointwise_{part}"] for part in ("initializer", "regularizer", "constraint")}
     first = getattr(keras.layers, f"DepthwiseConv{dims}").from_config(
@@ -96,7 +85,6 @@ def split_layer(layer: Any) -> Any:
         shared
         | pointwise
         | {key: config[key] for key in OUTPUT_KEYS}
-        | {"filters": config["filters"], "kernel_size": 1, "data_format": config["data_format"]}
-        | {"name": f"{layer.name}_pointwise"}
+        | {"filters": config["filters"], "kernel_size": 1, "name": f"{layer.name}_pointwise"}
     )
     return keras.Sequential([first, last], name=layer.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ import keras
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.layer_kinds import LAYERS, set_kernel, walk_layers
+from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, to_keras_kernel, walk_layers
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 
 
@@ -26,22 +26,31 @@ def materialize(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]
         raise LrfError(
             f"the plan factorizes {unknown[0]!r}, which this model does not have: is it a plan of another model?"
         )
-    copies: dict[int, tuple[Any, Any]] = {}
+
+    def chain(layer: Any) -> Any:
+        choice = factorized.get(names.get(id(layer), ""))
+        return chain_layer(layer, choice) if choice else None
+
+    return clone_with(model, chain, lambda layer, new: fill_chain(layer, new, kernels[names[id(layer)]]))
+
+
+def clone_with(model: Any, replacement: Callable[[Any], Any], fill: Callable[[Any, Any], None]) -> Any:
+    """A copy of a model with the layers that `replacement` gives for some of its layers; it gives None for others.
+
+    `fill` puts the weights of a layer into its replacement. All other layers are copied with their state.
+    """
+    copies: dict[int, tuple[Any, Any, Callable[[Any, Any], None]]] = {}
 
     def copy(layer: Any) -> Any:
         if id(layer) not in copies:
-            choice = factorized.get(names.get(id(layer), ""))
-            copies[id(layer)] = layer, chain_layer(layer, choice) if choice else copy_layer(layer)
+            new = replacement(layer)
+            copies[id(layer)] = (layer, copy_layer(layer), copy_state) if new is None else (layer, new, fill)
         return copies[id(layer)][1]
 
-    built = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    for layer, new in copies.values():
-        name = names.get(id(layer), "")
-        if name in factorized:
-            fill_chain(layer, new, kernels[name])
-        else:
-            copy_state(layer, new)
-    return built
+    clone = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    for layer, new, fill_layer in copies.values():
+        fill_layer(layer, new)
+    return clone
 
 
 def check_can_be_copied(model: Any) -> None:
@@ -103,6 +112,6 @@ def fill_chain(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
     """Put the stage kernels and the original's bias into a built chain."""
     weighted = [stage for stage in chain.layers if stage.weights]
     for stage, kernel in zip(weighted, kernels, strict=True):
-        set_kernel(stage, kernel)
+        kernel_of(stage).assign(to_keras_kernel(stage, kernel))
     if layer.bias is not None:
         weighted[-1].bias.assign(keras.ops.reshape(layer.bias, weighted[-1].bias.shape))

@@ -26,8 +26,8 @@ def weights_digest(model: Any) -> str:
     A variable whose values are viewed gets new memory when it changes, so equal addresses are equal values.
     """
     weights = [view_of(variable) for variable in model.weights]
-    views, known = WEIGHTS_DIGESTS.get(model, ([], ""))
+    views, old = WEIGHTS_DIGESTS.get(model, ([], ""))
     if [view.ctypes.data for view in views] == [view.ctypes.data for view in weights]:
-        return known
+        return old
     WEIGHTS_DIGESTS[model] = weights, digest(*weights)
     return WEIGHTS_DIGESTS[model][1]

@@ -47,8 +47,4 @@ def initializers(seed: int) -> Iterator[keras.Initializer]:
     return (keras.initializers.HeNormal(seed=100 * seed + layer) for layer in count())
 
 
-ZOO: dict[str, Callable[[int, str], keras.Model]] = {
-    "digits_cnn": digits_cnn,
-    "lenet300100": lenet300100,
-    "lenet5": lenet5,
-}
+ZOO: dict[str, Callable[[int, str], keras.Model]] = {net.__name__: net for net in (digits_cnn, lenet300100, lenet5)}

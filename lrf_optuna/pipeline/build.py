@@ -12,8 +12,9 @@ from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory, plan_counts
-from lrf_optuna.models.layer_kinds import norms_of, walk_layers
+from lrf_optuna.models.layer_kinds import norms_of
 from lrf_optuna.models.outputs import OUTPUT
+from lrf_optuna.models.separable import relative_spacing
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import LayerResult
@@ -25,8 +26,6 @@ EQUAL = 1e-4
 """Most that a built network's logits may differ from the scored ones in any case, relative to the largest."""
 ROUNDING_FACTOR = 10
 """Times the measured rounding that they may differ: benchmarks/coverage/architectures.py allows the same."""
-SPACINGS = {"float16": 2**-10, "bfloat16": 2**-7}
-"""Data type -> the relative spacing of its numbers; it is 2^-23 in single precision."""
 
 
 def build(model: Any, proxy: Proxy, plan: Plan, corrected: RefitResult) -> Any:
@@ -74,7 +73,7 @@ def relative_difference(found: Array, expected: Array) -> float:
 def rounded_logits(built: Any, proxy: Proxy, kernels: Mapping[str, Array], statistics: list[Any] | None) -> Array:
     """The logits of the scored network with all its kernels changed at random by about one rounding."""
     rng = np.random.default_rng(0)
-    spacing = max(SPACINGS.get(layer.compute_dtype, 2**-23) for _, layer in walk_layers(built))
+    spacing = relative_spacing(built)
     whole = {name: np.asarray(kernels.get(name, own)) for name, own in proxy.network.original_kernels.items()}
     rounded = {
         name: kernel * (1 + np.float32(spacing) * rng.standard_normal(kernel.shape, np.float32))

@@ -269,7 +269,7 @@ class Run:
         val = self.refits(plan) if epochs is None and self.accuracy.whole else None
         with self.timed("measure"), self.progress.task(f"accuracy, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)
-            evaluator = Evaluator.of(model, self.data.preprocess)
+            evaluator = Evaluator(model, self.data.preprocess)
             val = evaluator.accuracy(self.data.val) if val is None else val
             step(1)
             test = evaluator.accuracy(self.data.test)

@@ -27,7 +27,6 @@ from lrf_optuna.models.images import (
     images_per_pass,
     input_list,
     map_inputs,
-    shapes_of,
 )
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import read_kernel, read_maps, to_keras_kernel, walk_layers
@@ -86,7 +85,8 @@ class Proxy:
         count = count_of(images)
         if count < 2:
             raise LrfError(f"plans are scored on some images and fitted to others: give 2 or more, but got {count}")
-        self.inventory = inventory or find_sites(model, shapes_of(images))
+        shapes = map_inputs(images, lambda array: tuple(array.shape[1:]))
+        self.inventory = inventory or find_sites(model, shapes)
         self.sites = {site.name: site for site in self.inventory.sites}
         if not self.sites:
             reasons = "; ".join(sorted({f"{row.kind}: {row.reason}" for row in self.inventory.rows if row.params}))
@@ -98,7 +98,7 @@ class Proxy:
         self.similarity = lookup(SIMILARITIES, similarity, "similarity")
         self.scoring_key = str((self.methods, similarity, maps))
         self.progress, self.refit = progress, refit
-        self.network = forward_pass(model, self.inventory, maps, shapes_of(images))
+        self.network = forward_pass(model, self.inventory, maps, shapes)
         scored = min(SCORED_IMAGES, max(1, count // 4))
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None

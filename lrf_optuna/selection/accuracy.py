@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, Data, LabeledImages, batches
+from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, Data
 from lrf_optuna.data.sources import Pixels, stratified_order
 from lrf_optuna.models.batchnorm import training_batches
-from lrf_optuna.models.images import BATCH
+from lrf_optuna.models.images import PASS_BATCH, batches_of
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -69,11 +69,10 @@ class Accuracy:
 
         An image whose logits are not finite is wrong.
         """
-        images, hits = LabeledImages(self.images[:count], self.labels[:count]), []
-        for x, labels in batches(images, self.preprocess, BATCH):
-            logits = self.proxy.network.logits(x, kernels, statistics)
-            hits.append((logits.argmax(axis=1) == labels) & np.isfinite(logits).all(axis=1))
-        return np.concatenate(hits)
+        parts = (self.preprocess(part) for part in batches_of(self.images[:count], PASS_BATCH))
+        logits = np.concatenate([self.proxy.network.logits(x, kernels, statistics) for x in parts])
+        right: NDArray[np.bool_] = (logits.argmax(axis=1) == self.labels[:count]) & np.isfinite(logits).all(axis=1)
+        return right
 
     def statistics(self, kernels: Kernels) -> Statistics:
         """The re-estimated BatchNorm statistics, where there are any and they help."""

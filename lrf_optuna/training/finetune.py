@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from math import isfinite
@@ -19,7 +19,7 @@ import numpy as np
 
 from lrf_optuna.chains.conv import Array, Index
 from lrf_optuna.config import TuneSpec
-from lrf_optuna.data.dataset import Data, batches
+from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers
@@ -83,7 +83,7 @@ class FineTune:
         self.spec, self.recipe, self.seed = spec, recipe, seed
         self.steps = max(1, len(data.train) // spec.batch)
         self.total = self.steps * spec.epochs
-        self.evaluator = Evaluator.of(model, data.preprocess)
+        self.evaluator = Evaluator(model, data.preprocess)
 
     def trainer(self, rate: float, steps: int) -> TrainingStep:
         """The training step of a run of some steps at a rate."""
@@ -121,20 +121,16 @@ def choose_rate(losses: Mapping[float, float], recipe: Recipe, progress: Progres
 @contextmanager
 def without_dropout(model: Any) -> Iterator[None]:
     """No dropout while the block runs: its noise keeps a network of little capacity from its teacher's logits."""
-    layers = [layer for _, layer in walk_layers(model) if isinstance(layer, DROPOUT)]
-    rates = [layer.rate for layer in layers]
-    try:
-        for layer in layers:
-            layer.rate = 0.0
+    with ExitStack() as stack:
+        for _, layer in walk_layers(model):
+            if isinstance(layer, DROPOUT):
+                stack.callback(setattr, layer, "rate", layer.rate)
+                layer.rate = 0.0
         yield
-    finally:
-        for layer, rate in zip(layers, rates, strict=True):
-            layer.rate = rate
 
 
 def shuffled_batches(data: Data, size: int, seed: int, epoch: int, steps: int) -> Iterator[tuple[Array, Index]]:
     """`steps` shuffled and augmented batches of `size`, the same for the same seed and epoch."""
     size = min(size, len(data.train))
-    rngs = (np.random.default_rng([seed, epoch + 1, turn]) for turn in count())
-    turns = (batches(data.train, data.preprocess, size, augment=data.augment, rng=rng) for rng in rngs)
+    turns = (data.epoch(size, np.random.default_rng([seed, epoch + 1, turn])) for turn in count())
     return islice(((x, y) for turn in turns for x, y in turn if len(x) == size), steps)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lrf_optuna.config import DataSpec
 from lrf_optuna.data.augment import AUGMENTATIONS, augmented
-from lrf_optuna.data.dataset import Data, LabeledImages, Preprocess, batches, data_from_arrays, load_data
+from lrf_optuna.data.dataset import Data, LabeledImages, Preprocess, data_from_arrays, load_data
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
@@ -353,18 +353,12 @@ def test_an_unknown_augmentation_lists_those_there_are() -> None:
         augmented(arrays()["x_train"], "spin", np.random.default_rng(0))
 
 
-def test_batches_without_an_rng_are_the_images_in_order(digits: Data) -> None:
-    x, y = (np.concatenate(both) for both in zip(*batches(digits.test, digits.preprocess, 64), strict=True))
-    np.testing.assert_array_equal(y, digits.test.labels)
-    np.testing.assert_array_equal(x, digits.preprocess(digits.test.pixels))
-
-
 def test_a_shuffled_epoch_holds_every_image_once_in_an_order_of_the_rng(digits: Data) -> None:
-    epochs = [list(batches(digits.test, digits.preprocess, 64, rng=np.random.default_rng(seed))) for seed in (0, 0, 1)]
+    epochs = [list(digits.epoch(64, np.random.default_rng(seed))) for seed in (0, 0, 1)]
     first, again, other = (np.concatenate([x for x, _ in epoch]) for epoch in epochs)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-    ordered = digits.preprocess(digits.test.pixels)
+    ordered = digits.preprocess(digits.train.pixels)
     assert sorted(x.tobytes() for x in first) == sorted(x.tobytes() for x in ordered)
 
 

@@ -467,17 +467,17 @@ def test_a_softmax_at_the_end_is_seen(how: str) -> None:
 
 def test_logits_from_probabilities_are_the_logits_up_to_a_constant_an_image(rng: np.random.Generator) -> None:
     logits = rng.normal(size=(20, 7)).astype(np.float32)
-    found = np.asarray(OutputHead("logits", softmax=True).logits(keras.ops.softmax(logits)))
+    found = np.asarray(OutputHead(softmax=True).logits(keras.ops.softmax(logits)))
     np.testing.assert_allclose(found, logits - logits.mean(1, keepdims=True), atol=1e-5)
-    np.testing.assert_array_equal(OutputHead("logits", softmax=False).logits(logits), logits)
-    assert np.isfinite(np.asarray(OutputHead("logits", softmax=True).logits(np.eye(3, dtype=np.float32)))).all()
+    np.testing.assert_array_equal(OutputHead(softmax=False).logits(logits), logits)
+    assert np.isfinite(np.asarray(OutputHead(softmax=True).logits(np.eye(3, dtype=np.float32)))).all()
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "with_many_kinds"])
 def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_optuna.models.images.BATCH", 2)
+    monkeypatch.setattr("lrf_optuna.models.images.PASS_BATCH", 2)
     model, other = MODELS[name](), MODELS[name]()
     sites = [site.name for site in find_sites(model).sites]
     held, goal = dict(walk_layers(model)), dict(walk_layers(other))

@@ -10,4 +10,4 @@ from lrf_optuna.models.evaluation import Evaluator
 
 def accuracy(model: Any, data: Data, images: LabeledImages) -> float:
     """The share of raw images that a model gets right."""
-    return Evaluator.of(model, data.preprocess).accuracy(images)
+    return Evaluator(model, data.preprocess).accuracy(images)

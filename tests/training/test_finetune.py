@@ -101,7 +101,7 @@ def test_a_softmax_and_logits_are_tuned_alike(digits_net: Any, digits: Data) -> 
     for model in (plain, soft):
         finetune(model, digits_net, digits, spec)
     assert accuracy(soft, digits, digits.val) == pytest.approx(accuracy(plain, digits, digits.val), abs=0.02)
-    losses = [Evaluator.of(model, digits.preprocess).cross_entropy(digits.val) for model in (soft, plain)]
+    losses = [Evaluator(model, digits.preprocess).cross_entropy(digits.val) for model in (soft, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
@@ -117,7 +117,7 @@ def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original
 
 def test_measures_are_those_of_keras(digits_net: Any, digits: Data) -> None:
     logits = digits_net.predict(digits.preprocess(digits.val.pixels), verbose=0)
-    evaluator = Evaluator.of(digits_net, digits.preprocess)
+    evaluator = Evaluator(digits_net, digits.preprocess)
     np.testing.assert_allclose(evaluator.logits(digits.val), logits, atol=1e-4)
     assert evaluator.accuracy(digits.val) == np.mean(logits.argmax(1) == digits.val.labels)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(digits.val.labels, logits)
