@@ -68,7 +68,7 @@ def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, pha
     from lrf_optuna.search.loop import search_front
     from lrf_optuna.selection.accuracy import accuracy_on_validation
     from lrf_optuna.selection.choose import choose_point
-    from lrf_optuna.selection.sequential_refit import plan_refits
+    from lrf_optuna.selection.plan_refits import plan_refits
 
     proxy, table = phases.run("set-up", lambda: made(model, data, args, kept))
     found = phases.run("search", lambda: search_front(proxy, table, trials=args.trials, population=10))

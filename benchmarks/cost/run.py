@@ -106,7 +106,8 @@ def refit_seconds(network: str, args: argparse.Namespace) -> dict[str, float]:
     from lrf_optuna.models.resume import traced
     from lrf_optuna.plans.plan import Plan
     from lrf_optuna.scoring.proxy import Proxy
-    from lrf_optuna.selection.sequential_refit import SequentialRefit, StageSettings, stage_kernels
+    from lrf_optuna.selection.plan_refits import StageSettings, stage_kernels
+    from lrf_optuna.selection.sequential_refit import SequentialRefit
 
     model, images = loaded(network, 384, args.models, args.data, args.work)
     proxy, found = Proxy(model, images), {}

@@ -23,7 +23,7 @@ from lrf_optuna.scoring.kernel_store import KernelStore
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.selection.choose import choose_point
-from lrf_optuna.selection.sequential_refit import PlanRefits, composed
+from lrf_optuna.selection.plan_refits import PlanRefits, composed
 
 GREEDY_IMAGES = 500
 """Validation images at most for the greedy rule, which measures several plans a layer."""

@@ -19,7 +19,7 @@ from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import LayerResult
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.sequential_refit import RefitResult, composed
+from lrf_optuna.selection.plan_refits import RefitResult, composed
 
 log = logging.getLogger(__name__)
 EQUAL = 1e-4

@@ -22,7 +22,7 @@ from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.scoring.similarity import cosine
+from lrf_optuna.scoring.similarity import cosine, similarity_of_finite
 
 Kernels = Mapping[str, Array]
 """Site -> kernel as Keras lays it out."""
@@ -56,23 +56,32 @@ class Accuracy:
 
     def of(self, kernels: Kernels) -> float:
         """The accuracy with `kernels` in the network, with BatchNorm statistics re-estimated where that helps."""
-        right = self.right(kernels, statistics=self.statistics(kernels)) if kernels else self.original
+        right = self.right(self.logits(kernels, statistics=self.statistics(kernels))) if kernels else self.original
         return float(right.mean())
+
+    @cached_property
+    def original_logits(self) -> Array:
+        """The original's logits for all images."""
+        return self.logits({})
 
     @cached_property
     def original(self) -> NDArray[np.bool_]:
         """Which images the original gets right."""
-        return self.right({})
+        return self.right(self.original_logits)
 
-    def right(self, kernels: Kernels, count: int | None = None, statistics: Statistics = None) -> NDArray[np.bool_]:
-        """Which of the first `count` images are right with `kernels` in the network; of all where no count is given.
-
-        An image whose logits are not finite is wrong.
-        """
+    def logits(self, kernels: Kernels, count: int | None = None, statistics: Statistics = None) -> Array:
+        """The logits for the first `count` images, or for all, with `kernels` in the network."""
         parts = (self.preprocess(part) for part in batches_of(self.images[:count], PASS_BATCH))
-        logits = np.concatenate([self.proxy.network.logits(x, kernels, statistics) for x in parts])
-        right: NDArray[np.bool_] = (logits.argmax(axis=1) == self.labels[:count]) & np.isfinite(logits).all(axis=1)
-        return right
+        return np.concatenate([self.proxy.network.logits(x, kernels, statistics) for x in parts])
+
+    def right(self, logits: Array) -> NDArray[np.bool_]:
+        """Which of the first images these logits classify correctly; not finite ones are wrong."""
+        correct: NDArray[np.bool_] = logits.argmax(axis=1) == self.labels[: len(logits)]
+        return correct & np.isfinite(logits).all(axis=1)
+
+    def similarity(self, logits: Array) -> float:
+        """The cosine of logits for the first images with the original's."""
+        return similarity_of_finite(cosine, self.original_logits[: len(logits)], logits)
 
     def statistics(self, kernels: Kernels) -> Statistics:
         """The re-estimated BatchNorm statistics, where there are any and they help."""

@@ -20,7 +20,8 @@ from lrf_optuna.models.surgery import materialize
 from lrf_optuna.pipeline.build import EQUAL, build, check_equal, relative_difference
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.sequential_refit import RefitResult, SequentialRefit
+from lrf_optuna.selection.plan_refits import RefitResult
+from lrf_optuna.selection.sequential_refit import SequentialRefit
 
 CLASSES = 5
 

@@ -120,7 +120,7 @@ def test_statistics_that_do_not_help_are_not_taken(known: Proxy, digits: Any, ba
 
 def test_the_first_images_are_measured_as_among_all(judge: Accuracy, known: Proxy) -> None:
     kernels = known.dense_kernels(plan_at(known, 0.3))
-    few, whole = judge.right(kernels, 20), judge.right(kernels)
+    few, whole = judge.right(judge.logits(kernels, 20)), judge.right(judge.logits(kernels))
     np.testing.assert_array_equal(whole[:20], few)
     assert len(whole) == len(judge.labels)
 

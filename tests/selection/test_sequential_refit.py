@@ -11,20 +11,13 @@ from pipeline.test_build import CLASSES, deep_net, pictures, plan_of
 from support.norms import alike
 
 from lrf_optuna.models.layer_kinds import norms_of
-from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.pipeline.build import build
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.accuracy import Accuracy
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
-from lrf_optuna.selection.sequential_refit import (
-    PlanRefits,
-    RefitResult,
-    SequentialRefit,
-    StageResult,
-    StageSettings,
-    composed,
-)
+from lrf_optuna.selection.plan_refits import PlanRefits, RefitResult, StageResult, StageSettings, composed
+from lrf_optuna.selection.sequential_refit import SequentialRefit
 
 Array = np.ndarray[Any, Any]
 
@@ -48,7 +41,7 @@ def test_what_is_built_is_what_was_measured(norm: dict[str, Any], keep: float) -
     built = build(model, judge.proxy, plan, corrected)
     right = np.asarray(built(judge.images, training=False)).argmax(1) == judge.labels
     assert right.mean() == pytest.approx(corrected.accuracy, abs=1.5 / len(right))
-    close = alike(built, judge.proxy.scored.images, judge.proxy.scored.reference[OUTPUT])
+    close = alike(built, judge.images, judge.original_logits)
     assert close == pytest.approx(corrected.closeness, abs=1e-5)
     assert built.count_params() == judge.proxy.measure(plan).params
 
@@ -64,8 +57,8 @@ def test_the_more_accurate_one_is_taken_and_the_original_keeps_its_weights() -> 
         corrected = corrections.of(plan)
         scored = judge(plan)
         assert corrections(plan) == corrected.accuracy
-        assert corrected.accuracy >= scored or corrected.closeness > judge.closeness(
-            judge.proxy.dense_kernels(plan), None
+        assert corrected.accuracy >= scored or corrected.closeness > judge.similarity(
+            judge.logits(judge.proxy.dense_kernels(plan))
         )
         assert corrected.refitted or corrected.accuracy == scored
         taken.add(corrected.refitted)
@@ -79,7 +72,7 @@ def test_of_equals_the_one_with_closer_logits_is_taken() -> None:
     plan = plan_of(judge.proxy, 0.25)
     corrected = corrections.of(plan)
     assert corrected.accuracy == judge(plan) == 0
-    assert corrected.closeness >= judge.closeness(judge.proxy.dense_kernels(plan), None)
+    assert corrected.closeness >= judge.similarity(judge.logits(judge.proxy.dense_kernels(plan)))
     assert corrected.refitted, "a refit in order brings the logits closer here"
 
 
@@ -165,7 +158,8 @@ def test_the_stages_measure_the_same_images_each_more_of_them() -> None:
     plan = plan_of(corrections.judge.proxy, 0.2)
     for stage, count in ((SCORED, 50), (SKETCHED, 100), (BUILT, 200)):
         assert len(corrections.right(plan, stage)) == len(corrections.right(Plan(()), stage)) == count
-    scored = corrections.judge.right(corrections.judge.proxy.dense_kernels(plan), 50)
+    judge = corrections.judge
+    scored = judge.right(judge.logits(judge.proxy.dense_kernels(plan), 50))
     np.testing.assert_array_equal(corrections.right(plan, SCORED), scored)
 
 
@@ -180,7 +174,9 @@ def test_the_pull_is_raised_as_long_as_the_logits_of_a_plan_come_closer(
     plan = plan_of(corrections.judge.proxy, 0.2)
     known = dict(zip(corrections.settings.pulls, closeness, strict=True))
     monkeypatch.setattr(corrections, "sketched", lambda _, pull: pulls.append(pull) or {"pull": pull})
-    monkeypatch.setattr(corrections.judge, "closeness", lambda kernels, _: known[kernels["pull"]])
+    monkeypatch.setattr(
+        corrections, "measured", lambda kernels, _: StageResult(np.ones(9, bool), known[kernels["pull"]])
+    )
     corrections.known[plan, SKETCHED] = StageResult(np.ones(9, bool), closeness[0])
     assert corrections.pull(plan) == best
     assert len(pulls) == tried

@@ -13,7 +13,7 @@ from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection import accuracy as judging
 from lrf_optuna.selection.accuracy import accuracy_on_validation
-from lrf_optuna.selection.sequential_refit import plan_refits
+from lrf_optuna.selection.plan_refits import plan_refits
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
