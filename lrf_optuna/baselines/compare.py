@@ -74,8 +74,13 @@ class BaselineComparison:
     @cached_property
     def context(self) -> RuleContext:
         """The context of the rules: their accuracy is of few validation images, without new BatchNorm statistics."""
-        few = cache(lambda plan: float(self.accuracy.right(self.proxy.dense_kernels(plan), GREEDY_IMAGES).mean()))
-        return RuleContext(self.proxy, self.table, few)
+
+        @cache
+        def accuracy_of(plan: Plan) -> float:
+            logits = self.accuracy.logits(self.proxy.dense_kernels(plan), GREEDY_IMAGES)
+            return float(self.accuracy.right(logits).mean())
+
+        return RuleContext(self.proxy, self.table, accuracy_of)
 
     @cached_property
     def rules(self) -> list[Baseline]:
