@@ -34,7 +34,7 @@ from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import is_flat, search_front
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
-from lrf_optuna.selection.sequential_refit import PlanRefits, plan_refits
+from lrf_optuna.selection.plan_refits import PlanRefits, plan_refits
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import finetune
 
