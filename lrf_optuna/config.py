@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lrf_optuna.errors import LrfError, lookup
 
@@ -31,30 +32,40 @@ BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 The steps cover the range from little to strong compression that papers on factorization report.
 """
-RETIRED_KEYS = {"racing", "workers"}
-"""Keys of [search] that earlier versions had. They are dropped when a study file or a stored study is read."""
-RENAMED_KEYS = {"seeded": "initial_plans"}
-"""Keys of [search] under their names of earlier versions."""
-RENAMED_SAMPLERS = {"bred": "surrogate"}
-"""Samplers under their names of earlier versions."""
+EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": ""}
+"""Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
 GENERAL, CHOICE = "Options", "Choice"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
 MODEL_FORMS = "FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function"
 DATA_FORMS = "FILE.npz, a FOLDER with one folder a class, keras:NAME or digits"
+COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
 PER_CHANNEL = "One number, or one for each channel, separated by commas"
 
-Item = TypeVar("Item")
-Several = Annotated[tuple[Item, ...], Strict(False), Field(min_length=1)]  # a list in TOML, a tuple here
-Share = Annotated[float, Field(gt=0, lt=1)]
-Target = Annotated[float, Field(gt=0, le=1)]
-
-STUDY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function, zoo:NAME and keras:NAME
 PLAIN_NAMES = {"best", "checkpoint", "cnn", "final", "model", "net", "network", "original", "trained", "weights"}
 """Names of model files that do not say which network it is."""
 EMPTY = "should not be empty"
-SHORT_MESSAGES = {"missing": "is missing", "too_short": EMPTY, "string_too_short": EMPTY}
+MESSAGES = {"missing": "is missing", "model_type": "should be a section", "too_short": EMPTY, "string_too_short": EMPTY}
 """What is said in the place of pydantic's messages of these types."""
+
+
+def is_file_name(path: str) -> bool:
+    """Whether a model's or data's `path` is a file or folder: not digits, zoo:NAME, keras:NAME or a function."""
+    return not (path == "digits" or FUNCTION.fullmatch(path) or path.startswith(("zoo:", "keras:")))
+
+
+def _absolute(path: str, info: Any) -> str:
+    """The path in the folder that a validation has as its context; another text, or without a folder, as it is."""
+    return str(info.context / Path(path).expanduser()) if info.context and is_file_name(path) else path
+
+
+Item = TypeVar("Item")
+Several = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]  # a list in TOML, a tuple here
+Names = Annotated[Several[str], AfterValidator(lambda names: tuple(dict.fromkeys(names)))]  # each once
+FileName = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Keeps = Annotated[Several[Share], AfterValidator(lambda keeps: tuple(sorted(set(keeps))))]  # each once, ascending
 
 
 class Flag(NamedTuple):
@@ -65,7 +76,7 @@ class Flag(NamedTuple):
 
     name: str
     value: object
-    help: str
+    help: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,8 @@ class CommandOption:
     """What the command line shows of a setting.
 
     `name`: by default the field's; `unit`: of the value; `panel`: by default its section's; `shown`: the default in
-    words; `example`: a value with several numbers; `flag`: a second option, or the only one of a bool; `field`:
-    pydantic's, with default and type.
+    words; `hint`: ends the error about a wrong value; `flag`: a second option, or the only one of a bool, with the same
+    help; `field`: pydantic's, with default and type.
     """
 
     help: str
@@ -82,14 +93,14 @@ class CommandOption:
     unit: str = ""
     panel: str = ""
     shown: str = ""
-    example: str = ""
+    hint: str = ""
     flag: Flag | None = None
     field: Any = None
 
 
 def setting(default: Any, help: str, **more: Any) -> Any:
     """A field with what the command line shows of it (`CommandOption`), and limits as in pydantic's `Field`."""
-    shown = {key: more.pop(key) for key in ("name", "unit", "panel", "shown", "example", "flag") if key in more}
+    shown = {part.name: more.pop(part.name) for part in fields(CommandOption) if part.name in more}
     return Field(default, json_schema_extra={"option": CommandOption(help, **shown)}, **more)  # type: ignore[dict-item]
 
 
@@ -102,22 +113,20 @@ class Section(BaseModel):
 class ModelSpec(Section):
     """Where the trained network comes from: a file, zoo:NAME, keras:NAME or package.module:function."""
 
-    path: str = setting(..., f"The network: {MODEL_FORMS}.", name="--model", unit="MODEL", panel=GENERAL, min_length=1)
+    path: FileName = setting(..., f"The network: {MODEL_FORMS}.", name="--model", unit="MODEL", panel=GENERAL)
 
 
 class DataSpec(Section):
     """Where the images come from and how pixels become the network's inputs: (pixel / divide - mean) / std."""
 
-    path: str = setting(..., f"The images: {DATA_FORMS}.", name="--data", unit="DATA", panel=GENERAL, min_length=1)
-    divide: float = setting(1.0, "The network takes (pixel / divide - mean) / std.", gt=0)
-    mean: Several[float] = setting((0.0,), f"{PER_CHANNEL}.", example="0.49,0.48,0.45")
-    std: Several[Annotated[float, Field(gt=0)]] = setting((1.0,), f"{PER_CHANNEL}.", example="0.25,0.24,0.26")
+    path: FileName = setting(..., f"The images: {DATA_FORMS}.", name="--data", unit="DATA", panel=GENERAL)
+    divide: Positive = setting(1.0, "The network takes (pixel / divide - mean) / std.")
+    mean: Several[float] = setting((0.0,), f"{PER_CHANNEL}.", hint=COMMAS)
+    std: Several[Positive] = setting((1.0,), f"{PER_CHANNEL}.", hint=COMMAS)
     augment: Literal["none", "flip", "crop", "flip-crop"] = setting(
         "none", "Augmentation, as in the network's training: none, flip, crop or flip-crop."
     )
-    validation: Share = setting(
-        0.1, "Share of the training images to split off for validation, where the data have no x_val.", unit="SHARE"
-    )
+    validation: Share = setting(0.1, "Share of the training images to validate on without x_val.", unit="SHARE")
 
     @field_validator("std")
     @classmethod
@@ -135,48 +144,39 @@ class SearchSpec(Section):
     calibration: int = setting(1024, "Training images to fit layers to and to score plans on.", unit="IMAGES", ge=16)
     population: int = setting(50, "Candidates in a generation of NSGA-II.", ge=2)
     seed: int = setting(0, "Seed of everything that is random.", ge=0)
-    methods: Several[str] | None = setting(None, "Decompositions to choose from, separated by commas.", shown="all")
-    objectives: Several[str] = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
-    similarity: str = setting(
-        "cosine", "How outputs are compared with the original's: cosine, cka, explained or agreement."
-    )
-    maps: Literal["logits", "deep"] = setting(
-        "logits", "What is compared: logits, or deep for the last feature maps as well."
-    )
-    keep: Several[Share] = setting(
-        KEEP, "Shares of its parameters that a layer may keep, separated by commas.", example="0.1,0.2,0.4"
-    )
+    methods: Names | None = setting(None, "Decompositions to choose from, separated by commas.", shown="all")
+    objectives: Names = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
+    similarity: str = setting("cosine", "How outputs are compared: cosine, cka, explained or agreement.")
+    maps: Literal["logits", "deep"] = setting("logits", "What is compared: logits, or deep (last feature maps too).")
+    keep: Keeps = setting(KEEP, "Shares of parameters that layers may keep, separated by commas.", hint=COMMAS)
     storage: str | None = setting(
         None, "Database URL of the study.", unit="URL", panel=GENERAL, shown="SQLite in the run folder"
     )
-    cache: Annotated[str, Field(min_length=1)] | bool = setting(
+    cache: FileName | bool = setting(
         True,
         "Folder where fitted kernels are kept for the next run.",
         unit="FOLDER",
         shown="$LRF_OPTUNA_CACHE, or the user's cache",
         flag=Flag("--no-cache", False, "Keep no fitted kernels, and use none that are kept."),
     )
-    targets: dict[Literal["params", "macs"], Target] = setting(
+    targets: dict[Literal["params", "macs"], Annotated[float, Field(gt=0, le=1)]] = setting(
         {},
         "Largest share of a cost that may be left, such as params=0.4 or macs=0.5. May be given for both.",
         name="--target",
         unit="COST=SHARE",
+        hint="give COST=SHARE, as in params=0.4",
         panel=CHOICE,
     )
     max_drop: float | None = setting(
         None, "Most points of validation accuracy to lose before fine-tuning.", unit="POINTS", panel=CHOICE, ge=0
     )
-    by: Literal["accuracy", "loss"] = setting(
-        "accuracy", "What decides between points: measured accuracy, or loss.", panel=CHOICE
-    )
-    sampler: str = setting(
-        "surrogate", "Sampler: surrogate, or Optuna's plain nsga2, nsga3, tpe, gp (needs torch) or random."
-    )
+    by: Literal["accuracy", "loss"] = setting("accuracy", "What decides among points: accuracy or loss.", panel=CHOICE)
+    sampler: str = setting("surrogate", "Sampler: surrogate, nsga2, nsga3, tpe, gp (needs torch) or random.")
     initial_plans: bool = setting(
-        True, "", flag=Flag("--no-initial-plans --no-seeds", False, "Begin with random plans instead of good ones.")
+        True, "Begin with random plans instead of good ones.", flag=Flag("--no-initial-plans --no-seeds", False)
     )
     stop_when_flat: bool = setting(
-        False, "", flag=Flag("--stop-when-flat", True, "End the search when the hypervolume hardly rises.")
+        False, "End the search when the hypervolume hardly rises.", flag=Flag("--stop-when-flat", True)
     )
 
     @model_validator(mode="before")
@@ -184,9 +184,8 @@ class SearchSpec(Section):
     def _as_named_today(cls, keys: Any) -> Any:
         if not isinstance(keys, dict):
             return keys
-        found = {RENAMED_KEYS.get(key, key): value for key, value in keys.items() if key not in RETIRED_KEYS}
-        sampler = RENAMED_SAMPLERS.get(str(found.get("sampler")))
-        return found | ({"sampler": sampler} if sampler else {})
+        found = {name: value for key, value in keys.items() if (name := EARLIER_KEYS.get(key, key))}
+        return found | ({"sampler": "surrogate"} if found.get("sampler") == "bred" else {})
 
     @field_validator("targets")
     @classmethod
@@ -195,16 +194,6 @@ class SearchSpec(Section):
         for target in targets.keys() - objectives:
             raise ValueError(f"for {target!r} needs it among the objectives ({', '.join(objectives)})")
         return targets
-
-    @field_validator("keep")
-    @classmethod
-    def _ascending(cls, keep: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(set(keep)))
-
-    @field_validator("methods", "objectives")
-    @classmethod
-    def _each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return names and tuple(dict.fromkeys(names))
 
     @property
     def wanted(self) -> dict[str, float]:
@@ -216,14 +205,9 @@ class TuneSpec(Section):
     """How the built network is fine-tuned. With `epochs = 0` it is not."""
 
     epochs: int = setting(
-        5,
-        "Passes over the training images in the one fine-tune.",
-        flag=Flag("--no-tune", 0, "Leave the built model untuned."),
-        ge=0,
+        5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Leave the built model untuned."), ge=0
     )
-    rate: Annotated[float, Field(gt=0)] | Literal["auto"] = setting(
-        "auto", "Learning rate, or auto to find it from the data."
-    )
+    rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
     distil: float = setting(5.0, "Weight of the distillation from the original.", ge=0)
     optimizer: Literal["adamw", "sgd"] = setting("adamw", "Optimizer: adamw or sgd.")
@@ -241,7 +225,7 @@ class StudySpec(Section):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not STUDY_NAME.fullmatch(name):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
             raise ValueError("should be a plain folder name of letters, digits, '.', '_' and '-'")
         return name
 
@@ -257,41 +241,26 @@ class StudySpec(Section):
             raise LrfError(f"cannot read the study file {path}: {error.strerror}") from error
         except ValueError as error:  # bad TOML (the message says the line) or not UTF-8
             raise LrfError(f"{path} is not a TOML file: {error}") from error
-        spec = _checked(document, str(path))
-        return spec._with_paths_from(path.resolve().parent)
+        return _checked(partial(cls.model_validate, document, context=path.resolve().parent), f"{path}: ")
 
     @classmethod
     def from_json(cls, text: str) -> StudySpec:
         """The study of a JSON text that `model_dump_json` wrote. Raises LrfError where the text is not a study."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise LrfError(f"the stored study cannot be read: {_complaint(error, options=False)}") from error
+        return _checked(partial(cls.model_validate_json, text), "the stored study cannot be read: ")
 
     def override(self, options: Mapping[str, object]) -> StudySpec:
         """This study with other values: {"search.trials": 50}. None leaves a value as it is.
 
-        File names are taken from the current directory. Raises an LrfError that names the option (`--trials`).
+        Numbers may be texts. File names are taken from the current directory. Raises an LrfError that names the option
+        (`--trials`).
         """
         document: dict[str, Any] = self.model_dump()
         for name, value in options.items():
-            if value is None:
-                continue
-            *sections, field = name.split(".")
-            table = document
-            for section in sections:
-                table = table.setdefault(section, {})
-            table[field] = os.fspath(value) if isinstance(value, os.PathLike) else value
-        spec = _checked(document, None)
-        return spec._with_paths_from(Path.cwd())
-
-    def _with_paths_from(self, folder: Path) -> StudySpec:
-        model = self.model.model_copy(update={"path": _absolute(self.model.path, folder)})
-        data = self.data.model_copy(update={"path": _absolute(self.data.path, folder)})
-        cache = self.search.cache
-        place = str(folder / Path(cache).expanduser()) if isinstance(cache, str) else cache
-        search = self.search.model_copy(update={"cache": place})
-        return self.model_copy(update={"model": model, "data": data, "search": search})
+            section, _, key = name.rpartition(".")
+            if value is not None:
+                table = document.setdefault(section, {}) if section else document
+                table[key] = os.fspath(value) if isinstance(value, os.PathLike) else value
+        return _checked(partial(StudySpec.model_validate, document, strict=False, context=Path.cwd()))
 
 
 SECTIONS: dict[str, type[Section]]
@@ -306,67 +275,46 @@ OPTIONS = {
 """Key of a setting ("search.trials") -> what the command line shows of it."""
 
 
-def is_file_name(path: str) -> bool:
-    """Whether a model's or data's `path` is a file or folder: not digits, zoo:NAME, keras:NAME or a function."""
-    return not (path == "digits" or FUNCTION.fullmatch(path) or path.startswith(("zoo:", "keras:")))
-
-
 def name_for(model_path: str, data_path: str) -> str:
     """A study's name where none is given: the model's, with the data's before it if the model's says nothing.
 
     "nets/lenet5.keras" -> "lenet5", "keras:ResNet50" -> "ResNet50", "model.keras" and "cifar10.npz" -> "cifar10-model".
     """
-    name = _stem(model_path)
-    return f"{_stem(data_path)}-{name}" if name.lower() in PLAIN_NAMES else name
+    lasts = [Path(path).stem if is_file_name(path) else path.rpartition(":")[2] for path in (model_path, data_path)]
+    model, data = (re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".-") or "study" for last in lasts)
+    return f"{data}-{model}" if model.lower() in PLAIN_NAMES else model
 
 
-def _stem(path: str) -> str:
-    """The last part of a path or of a function's name, without what a folder's name cannot have."""
-    last = Path(path).stem if is_file_name(path) else path.rpartition(":")[2]
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".-") or "study"
-
-
-def _absolute(path: str, folder: Path) -> str:
-    return str(folder / Path(path).expanduser()) if is_file_name(path) else path
-
-
-def _checked(document: Mapping[str, object], source: str | None) -> StudySpec:
-    """The study in `document`, which came from the file `source`, or from options."""
+def _checked(validate: Callable[[], StudySpec], source: str = "") -> StudySpec:
+    """The study that `validate` gives, which came from the `source`, else from options. Raises LrfError."""
     try:
-        return StudySpec.model_validate(document)
+        return validate()
     except ValidationError as error:
-        complaint = _complaint(error, options=source is None)
-        raise LrfError(complaint if source is None else f"{source}: {complaint}") from error
+        raise LrfError(source + _complaint(error, options=not source)) from error
 
 
 def _complaint(error: ValidationError, options: bool) -> str:
     """One line about the first key that is wrong."""
     errors = error.errors(include_url=False)
     first = errors[0]
-    if not first["loc"]:
-        return f"this is no JSON of a study: {first['msg']}"
     where = tuple(str(part) for part in first["loc"][:2])
     option = OPTIONS.get(".".join(where)) if options else None
-    key = option.name if option else f"[{where[0]}] {where[1]}" if len(where) > 1 else where[0]
+    key = option.name if option else " ".join([f"[{section}]" for section in where[:-1]] + [*where[-1:]])
     if first["type"] == "extra_forbidden":
         return _unknown(where)
-    if first["type"] in SHORT_MESSAGES:
-        return f"{key} {SHORT_MESSAGES[first['type']]}"
-    if first["type"] == "model_type":
-        return f"{key} should be a section of its own, [{key}], but got {first['input']!r}"
-    same = [e["msg"] for e in errors if e["loc"][:2] == first["loc"][:2] and e["input"] is first["input"]]
-    messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in same]
-    hint = f"; commas separate numbers, as in {option.example}" if option and option.example else ""
-    return f"{key} {' or '.join(dict.fromkeys(messages))}, but got {first['input']!r}{hint}"
+    same = [e for e in errors if e["loc"][:2] == first["loc"][:2] and e["input"] is first["input"]]
+    messages = [MESSAGES.get(e["type"], e["msg"].partition(", unable")[0]) for e in same]
+    messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in messages]
+    got = "" if first["type"] == "missing" else f", but got {first['input']!r}"
+    hint = f"; {option.hint}" if option and option.hint else ""
+    return f"{key} {' or '.join(dict.fromkeys(messages))}{got}{hint}".lstrip()
 
 
 def _unknown(where: tuple[str, ...]) -> str:
     """One line about a key that its section does not have: the keys that there are, the section where it belongs."""
-    *section, key = where
-    known = SECTIONS[section[0] if section else ""].model_fields
+    section, key = "".join(where[:-1]), where[-1]
     homes = [f"; it belongs in [{name}]" for name, kind in SECTIONS.items() if name and key in kind.model_fields]
     try:
-        lookup(known, key, f"key in [{section[0]}]:" if section else "key")
+        return str(lookup(SECTIONS[section].model_fields, key, f"key in [{section}]:" if section else "key"))
     except LrfError as error:
         return f"{error}{''.join(homes)}"
-    return f"unknown key {key!r}"

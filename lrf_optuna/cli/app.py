@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lrf_optuna.cli import options as o
-from lrf_optuna.cli.show import cache, dashboard, front, layers
+from lrf_optuna.cli.show import cache, dashboard, front, layers, print_rich
 from lrf_optuna.cli.studies import check_files, study_of, with_choice
 from lrf_optuna.cli.terminal import guarded, plain_streams, session
+from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
@@ -27,18 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `python -m lrf_optuna run`: it needs no file and no network.",
 )
-CHOICE_SETTINGS = ("search.targets", "search.max_drop", "search.by")
-"""Settings that say how a point is chosen."""
+SHARES = ",".join(map(str, BUDGETS))
 
 
-@guarded
 @o.with_settings()
 def run(
-    settings: dict[str, Any],
-    study: o.Study = None,
-    out: o.Out = None,
-    force: o.Force = False,
-    knee: o.Knee = False,
+    settings: dict[str, Any], study: o.Study = None, out: o.Out = None, force: o.Force = False, knee: o.Knee = False
 ) -> None:
     """Search, choose one point, build it, fine-tune it once.
 
@@ -57,16 +52,13 @@ def run(
         print_result(work.finish(work.search()), work.folder, bars.console)
 
 
-@guarded
-@o.with_settings(*CHOICE_SETTINGS, "search.storage", default="the study's")
-def select(settings: dict[str, Any], name: o.Name, knee: o.Knee = False, out: o.Out = None) -> None:
+@o.with_settings("search.targets", "search.max_drop", "search.by", default="the study's")
+def select(settings: dict[str, Any], found: o.Found, knee: o.Knee = False) -> None:
     """Choose one point off the front, say why, and keep it in plan.json."""
-    from lrf_optuna.pipeline.run_folder import locate
     from lrf_optuna.plans.front import pareto_front
     from lrf_optuna.report.tables import front_table
     from lrf_optuna.selection.choose import choose_point
 
-    found = locate(name, settings.get("search.storage"), out)
     spec = with_choice(found.spec, settings, knee)
     by_accuracy = spec.search.by == "accuracy" or spec.search.max_drop is not None
     if by_accuracy:
@@ -84,59 +76,52 @@ def select(settings: dict[str, Any], name: o.Name, knee: o.Knee = False, out: o.
         bars.console.print(front_table([chosen], chosen.trial))
 
 
-@guarded
-@o.with_settings("search.storage")
-def build(settings: dict[str, Any], name: o.Name, out: o.Out = None, force: o.Force = False) -> None:
+@o.with_settings()
+def build_untuned(found: o.Found, force: o.Force = False) -> None:
     """Build the selected point (or the one that the study asks for) as model.keras, without fine-tuning."""
-    from lrf_optuna.pipeline.run_folder import locate
-
-    build_selected(locate(name, settings.get("search.storage"), out), {"tune.epochs": 0}, force)
+    build_selected(found, {"tune.epochs": 0}, force)
 
 
-@guarded
-@o.with_settings("tune.epochs", "tune.rate", "search.storage", default="the study's")
-def tune(settings: dict[str, Any], name: o.Name, out: o.Out = None) -> None:
+@o.with_settings("tune.epochs", "tune.rate", default="the study's")
+def tune(settings: dict[str, Any], found: o.Found) -> None:
     """Fine-tune the selected point's model once, as model.keras."""
-    from lrf_optuna.pipeline.run_folder import locate
-
-    found = locate(name, settings.pop("search.storage", None), out)
     epochs = settings.get("tune.epochs", found.spec.tune.epochs or 5)
-    if epochs == 0:
+    if not found.spec.override({"tune.epochs": epochs}).tune.epochs:
         raise LrfError("--epochs should be 1 or more, but got 0: to leave a model untuned, build it")
     build_selected(found, {**settings, "tune.epochs": epochs})
 
 
-@guarded
-@o.with_settings("search.storage")
+@o.with_settings()
 def compare(
-    settings: dict[str, Any],
-    name: o.Name,
-    budgets: o.Budgets = None,
-    cost: o.Cost = None,
+    found: o.Found,
+    budgets: o.Budgets = SHARES,
+    cost: o.Cost = "params",
     test: o.Test = False,
     as_json: o.AsJson = False,
-    out: o.Out = None,
 ) -> None:
     """Compare the front with other rules for ranks and with filter pruning, by accuracy without fine-tuning.
 
     The comparison stays in the run folder as compare.json, and as a section of the report.
     """
-    from lrf_optuna.config import BUDGETS
-    from lrf_optuna.pipeline.run_folder import locate
     from lrf_optuna.plans.comparison import checked_budgets
 
-    shares = checked_budgets(o.numbers("--budgets", budgets, "0.5,0.3") or BUDGETS, cost or "params")
-    found = locate(name, settings.get("search.storage"), out)
+    shares = checked_budgets(o.numbers("--budgets", budgets, "0.5,0.3"), cost)
     check_files(found.spec)
     with session(found.folder.path, on_stderr=as_json) as bars:
-        from lrf_optuna.cli.show import print_comparison
         from lrf_optuna.pipeline.compare import compare_run
         from lrf_optuna.pipeline.run import Run
 
         work = Run.resume(found, found.spec, bars)
-        comparison = compare_run(work, shares, cost or "params", test)
+        comparison = compare_run(work, shares, cost, test)
         work.folder.write_comparison(work.record, comparison)
-        print_comparison(comparison, as_json)
+    if as_json:
+        print(comparison.to_json(), end="")
+    else:
+        from lrf_optuna.report.tables import budget_table
+
+        print_rich(*(part for block in comparison.blocks for part in ("", budget_table(comparison, block))))
+        print_rich(f"\n{comparison.verdict}", style="bold")
+        print_rich(*comparison.notes, style="dim")
 
 
 def build_selected(found: ExistingStudy, settings: dict[str, Any], force: bool = False) -> None:
@@ -164,8 +149,8 @@ def print_result(result: Result, folder: RunFolder, console: Any) -> None:
     console.print(f"\n{folder.model}, report: {folder.report}", style="bold", highlight=False)
 
 
-for command in (run, layers, front, select, build, tune, compare, dashboard, cache):
-    app.command()(command)
+for command in (run, layers, front, select, build_untuned, tune, compare, dashboard, cache):
+    app.command(command.__name__.partition("_")[0])(guarded(command))
 
 
 def main() -> None:

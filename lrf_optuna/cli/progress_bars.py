@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from lrf_optuna.progress import Step
@@ -25,10 +17,10 @@ WIDEST, BESIDE = 32, 76
 """Columns of a bar at most, and columns of the texts beside it: in a narrow terminal the bar is shorter."""
 
 
-class Steps(MofNCompleteColumn):
+class Steps(rich_progress.MofNCompleteColumn):
     """The steps of a task that are done, as a count or as a percentage."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: rich_progress.Task) -> Text:
         return super().render(task) if (task.total or 0) > FEW else Text(f"{task.percentage:>3.0f} %")
 
 
@@ -41,43 +33,37 @@ class Bars:
 
     def __init__(self, console: Console, check: Callable[[], None] = lambda: None) -> None:
         self.console, self.check = console, check
-        self.around: Progress | None = None
+        self.around: rich_progress.Progress | None = None
         """The bars of the outermost task that runs, if any."""
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
-        with self.bars() as bars:
+        with ExitStack() as stack:
+            bars, is_outermost = self.around or self.new_bars(), self.around is None
+            if is_outermost:
+                self.around = stack.enter_context(bars)
+                stack.callback(setattr, self, "around", None)
             task = bars.add_task(label, total=total, completed=done, note="")
+            if not is_outermost:
+                stack.callback(bars.remove_task, task)
 
             def step(n: float, note: str = "") -> None:
                 self.check()
                 bars.update(task, advance=n, **({"note": note} if note else {}))  # type: ignore[arg-type]
 
-            try:
-                yield step
-            finally:
-                if task != bars.task_ids[0]:
-                    bars.remove_task(task)
+            yield step
 
-    @contextmanager
-    def bars(self) -> Iterator[Progress]:
-        """The bars of the task around this one, or new bars."""
-        if self.around:
-            yield self.around
-            return
-        columns = (
-            TextColumn("{task.description:<20}"),
-            BarColumn(min(max(self.console.width - BESIDE, 4), WIDEST)),
+    def new_bars(self) -> rich_progress.Progress:
+        """Bars that fit the console."""
+        return rich_progress.Progress(
+            rich_progress.TextColumn("{task.description:<20}"),
+            rich_progress.BarColumn(min(max(self.console.width - BESIDE, 4), WIDEST)),
             Steps(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("[dim]{task.fields[note]}"),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TimeRemainingColumn(compact=True),
+            rich_progress.TextColumn("[dim]{task.fields[note]}"),
+            console=self.console,
         )
-        with Progress(*columns, console=self.console) as self.around:
-            try:
-                yield self.around
-            finally:
-                self.around = None
 
     def say(self, text: str) -> None:
         self.console.print(text, style="cyan", highlight=False)

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import socket
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrf_optuna.cli import options as o
 from lrf_optuna.cli.studies import check_files, study_of
-from lrf_optuna.cli.terminal import guarded
 from lrf_optuna.config import OPTIONS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
 
-if TYPE_CHECKING:
-    from lrf_optuna.plans.comparison import Comparison
 
-IMAGE_SETTINGS = ("data.divide", "data.mean", "data.std", "search.calibration")
-"""Settings of `layers` that are about the images of --data."""
-
-
-@guarded
-@o.with_settings(*IMAGE_SETTINGS)
+@o.with_settings("data.divide", "data.mean", "data.std", "search.calibration")
 def layers(
     settings: dict[str, Any],
     model: o.Model,
@@ -42,11 +34,15 @@ def layers(
     if settings and not data:
         raise LrfError(f"{OPTIONS[next(iter(settings))].name} is for the images of --data: give both")
     if not all_methods and (keeps or data):
-        raise LrfError(f"{'--keeps' if keeps else '--data'} goes with --all-methods: give both")
-    grid = o.share_list("--keeps", keeps, "0.2,0.4")
-    shape = tuple(int(n) for n in o.numbers("--size", size, "224,224,3") or ())
-    spec = study_of(None, {**settings, "model.path": model, "data.path": data or "digits"})
+        raise LrfError(f"{'--keep' if keeps else '--data'} goes with --all-methods: give both")
+    shape = tuple(map(int, o.numbers("--size", size, "224,224,3")))
+    given = {"model.path": model, "data.path": data or "digits", "search.keep": keeps and keeps.split(",")}
+    spec = study_of(None, settings | given)
     check_files(spec)
+    from rich.console import Console
+
+    from lrf_optuna.cli.progress_bars import Bars
+
     with quiet():
         from lrf_optuna.models.inventory import find_sites
         from lrf_optuna.pipeline.survey import KEEPS, calibration_images, load_for_survey, survey
@@ -56,58 +52,42 @@ def layers(
     if not all_methods:
         print_inventory(found, as_json)
         return
-    from rich.console import Console
-
-    from lrf_optuna.cli.progress_bars import Bars
-
-    rows = survey(network, found, keeps=grid or KEEPS, images=images, progress=Bars(Console(stderr=True)))
+    rows = survey(
+        network, found, keeps=spec.search.keep if keeps else KEEPS, images=images, progress=Bars(Console(stderr=True))
+    )
     print_survey(rows, len(images) if images is not None else 0, untrained, as_json)
 
 
-@guarded
-@o.with_settings("search.storage")
-def front(
-    settings: dict[str, Any], name: o.Name, out: o.Out = None, as_json: o.AsJson = False, as_csv: o.AsCsv = False
-) -> None:
+@o.with_settings()
+def front(found: o.Found, as_json: o.AsJson = False, as_csv: o.AsCsv = False) -> None:
     """Print the Pareto points of a study."""
-    from lrf_optuna.pipeline.run_folder import locate
     from lrf_optuna.plans.front import pareto_front
     from lrf_optuna.report.tables import front_table, method_counts
 
-    found = locate(name, settings.get("search.storage"), out)
     points = pareto_front(found.record.candidates())
     if as_json:
         print(json.dumps([{"trial": p.trial, **p.costs, "plan": p.plan.to_dict()} for p in points], indent=2))
     elif as_csv:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["trial", *found.record.objectives, "methods", "plan"])
         writer.writerows([p.trial, *p.costs.values(), method_counts(p.plan), p.plan.to_json()] for p in points)
-        print(text.getvalue(), end="")
     else:
         choice = found.folder.read_choice()
         print_rich(front_table(points, choice[0].trial if choice else None))
 
 
-@guarded
-@o.with_settings("search.storage")
-def dashboard(
-    settings: dict[str, Any], name: o.Name, out: o.Out = None, host: o.Host = "127.0.0.1", port: o.Port = 8080
-) -> None:
+@o.with_settings()
+def dashboard(found: o.Found, host: o.Host = "127.0.0.1", port: o.Port = 8080) -> None:
     """Start Optuna Dashboard on a study."""
-    from lrf_optuna.pipeline.run_folder import locate
-
-    url = locate(name, settings.get("search.storage"), out).record.url
     from optuna_dashboard import run_server
 
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as reason:
         raise LrfError(f"cannot listen on {host}:{port} ({reason.strerror}): give another --port") from None
-    run_server(url, host=host, port=port)
+    run_server(found.record.url, host=host, port=port)
 
 
-@guarded
 def cache(folder: o.CacheFolder = None, clear: o.Clear = False) -> None:
     """Say where fitted kernels are kept for the next run, and how many bytes they take; or remove them."""
     from lrf_optuna.scoring.kernel_cache import BUDGET, KernelCache, cache_folder
@@ -145,19 +125,6 @@ def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None
     of = f"outputs, with {images} calibration images" if images else "weights (with --data: of its outputs)"
     title = f"error: relative squared error of the layer's {of}" + "; the network is untrained" * untrained
     print_rich(survey_table(rows, title))
-
-
-def print_comparison(found: Comparison, as_json: bool) -> None:
-    """Print a table for every budget, the points of our front that are dominated, and notes; or JSON."""
-    from lrf_optuna.report.tables import budget_table
-
-    if as_json:
-        print(found.to_json(), end="")
-        return
-    for block in found.blocks:
-        print_rich("", budget_table(found, block))
-    print_rich(f"\n{found.verdict}", style="bold")
-    print_rich(*found.notes, style="dim")
 
 
 def print_rich(*parts: Any, style: str = "") -> None:

@@ -33,19 +33,18 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except LrfError as mistake:
-            typer.secho(f"error: {mistake}", err=True, fg="red")
-            raise typer.Exit(2) from None
+            code, text = 2, f"error: {mistake}"
         except KeyboardInterrupt:
-            typer.secho(
-                "stopped: every finished trial is kept, the same command goes on from there", err=True, fg="yellow"
-            )
-            raise typer.Exit(130) from None
+            code, text = 130, "stopped: every finished trial is kept, the same command goes on from there"
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except OSError as reason:  # a full disk, a folder that is not ours
-            typer.secho(f"error: {reason.filename or 'the system'}: {reason.strerror or reason}", err=True, fg="red")
-            raise typer.Exit(2) from None
+            code, text = 2, f"error: {reason.filename or 'the system'}: {reason.strerror or reason}"
+        else:
+            return
+        typer.secho(text, err=True, fg="red" if code == 2 else "yellow")
+        raise typer.Exit(code)
 
     return run
 
@@ -58,10 +57,8 @@ def plain_streams() -> None:
             stream.reconfigure(errors="plain")
 
 
-def plain_characters(error: UnicodeError) -> tuple[str, int]:
+def plain_characters(error: Any) -> tuple[str, int]:
     """The handler of `codecs`: the characters that cannot be encoded, each as its plain form or a question mark."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
     return "".join(PLAIN_CHARACTERS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
 
 
@@ -78,46 +75,24 @@ def session(folder: Path, loads: bool = True, on_stderr: bool = False) -> Iterat
     if loads:
         with quiet():
             import lrf_optuna.pipeline.run  # noqa: F401  TensorFlow's greetings are not for the user
-    with logged(folder), Interrupts() as interrupts:
+    with logged(folder / "log.txt"), Interrupts() as interrupts:
         yield Bars(Console(stderr=on_stderr), interrupts.check)
 
 
 @contextmanager
-def logged(folder: Path) -> Iterator[None]:
-    """The library's log goes to log.txt in the run folder, once the folder exists."""
-    log = logging.getLogger("lrf_optuna")
+def logged(path: Path) -> Iterator[None]:
+    """Append the library's log to a file, once its folder exists and something was done: a refused run leaves none."""
+    log, handler = logging.getLogger("lrf_optuna"), logging.FileHandler(path, encoding="utf-8", delay=True)
     log.setLevel(logging.INFO)
     log.propagate = False
-    handler = LogFile(folder / "log.txt")
+    handler.addFilter(lambda line: path.exists() or (line.levelno == logging.INFO and path.parent.is_dir()))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield
-    except LrfError as mistake:
-        log.error("%s", mistake)
-        raise
-    except KeyboardInterrupt:
-        log.warning("stopped by the user")
-        raise
-    except Exception:
-        log.exception("stopped by an error")
+    except BaseException as reason:
+        log.error("stopped by %r", reason, exc_info=not isinstance(reason, LrfError | KeyboardInterrupt))
         raise
     finally:
         log.removeHandler(handler)
         handler.close()
-
-
-class LogFile(logging.Handler):
-    """Appends to a file, once the run folder exists and something was done: a run that is refused leaves no file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.waiting: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.waiting.append(self.format(record))
-        if self.path.exists() or (record.levelno == logging.INFO and self.path.parent.is_dir()):
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(line + "\n" for line in self.waiting)
-            self.waiting.clear()

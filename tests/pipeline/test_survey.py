@@ -148,7 +148,7 @@ def test_the_table_says_where_no_chain_is_smaller() -> None:
         (("--keeps", "0.2"), "--all-methods"),
         (("--data", "digits"), "--all-methods"),
         (("--all-methods", "--divide", "16"), "--data"),
-        (("--all-methods", "--keeps", "lots"), "--keeps should be numbers"),
+        (("--all-methods", "--keeps", "lots"), "--keep should be a valid number, but got 'lots'"),
         (("--all-methods", "--keeps", "0.2,3"), "3"),
         (("--all-methods", "--data", "nowhere.npz"), "nowhere.npz"),
     ],
