@@ -16,7 +16,7 @@ from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.report.comparison_figure import comparison_figures
+from lrf_optuna.report.comparison_figure import comparison_figure
 from lrf_optuna.report.figures import run_figures
 from lrf_optuna.report.page import save_to_study, write_report
 from lrf_optuna.storage.study import StudyStore
@@ -121,7 +121,7 @@ class RunFolder:
     def write_comparison(self, store: StudyStore, comparison: Comparison) -> None:
         """Write compare.json, put its figure into the study, and a section into the report where there is one."""
         write_text(self.path / FILE, comparison.to_json())
-        save_to_study(store.study, comparison_figures(comparison))
+        save_to_study(store.study, {"compare": comparison_figure(comparison)})
         if self.report.exists() and self.result.exists():
             self.write_report(store, store.candidates(), Result.read(self.result))
 

@@ -11,14 +11,8 @@ from plotly.subplots import make_subplots
 from lrf_optuna.plans.comparison import FILTERS, OURS, Comparison, Row, Score
 from lrf_optuna.report.figures import CHOSEN_COLOR, METHOD_COLORS, MUTED, axis_title, figure_template
 
-COMPARE = "compare"
 PANEL_TITLES = {"fitted": "fitted to data, as ours", "plain": "as published"}
 DASHES = ("solid", "dash", "dot")
-
-
-def comparison_figures(found: Comparison | None) -> dict[str, go.Figure]:
-    """The figure by its id; none where there is no comparison."""
-    return {COMPARE: comparison_figure(found)} if found else {}
 
 
 def comparison_figure(found: Comparison) -> go.Figure:
@@ -40,17 +34,11 @@ def comparison_figure(found: Comparison) -> go.Figure:
     return figure.update_layout(template=figure_template(), title=title, height=540, legend=legend)
 
 
-def panel_score(row: Row, kind: str) -> Score | None:
-    """The accuracies of a row in a panel: filter pruning has the same ones in both."""
-    found: Score | None = row.best if row.name == FILTERS else getattr(row, kind)
-    return found
-
-
 def rule_trace(rows: list[Row], cost: str, kind: str, style: dict[str, Any]) -> go.Scatter:
-    """The line of one way to choose ranks."""
-    sizes = [getattr(row, cost) for row in rows]
-    accuracies = [found.val if (found := panel_score(row, kind)) else None for row in rows]
-    hover = "%{y:.2%} at %{x:.1%}<extra>%{fullData.name}</extra>"
+    """The line of one way to choose ranks. Filter pruning has the same accuracies with both kinds of kernels."""
+    scores: list[Score | None] = [row.best if row.name == FILTERS else getattr(row, kind) for row in rows]
+    accuracies = [score and score.val for score in scores]
+    sizes, hover = [getattr(row, cost) for row in rows], "%{y:.2%} at %{x:.1%}<extra>%{fullData.name}</extra>"
     return go.Scatter(x=sizes, y=accuracies, mode="lines+markers", hovertemplate=hover, **style)
 
 

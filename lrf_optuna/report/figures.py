@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 from math import ceil, floor, inf, log10
 from typing import Any
 
@@ -39,18 +40,13 @@ def run_figures(candidates: Sequence[Candidate], points: Sequence[Candidate], re
 
     "front-2d" needs two objectives, "front-3d" three, "layers" a layer with MACs. Others are always there.
     """
-    axes = axes_of(tuple(result.chosen.costs))
-    found = {}
-    if len(axes) >= 2:
-        found["front-2d"] = front_2d(candidates, points, result.chosen, axes)
-    if len(axes) >= 3:
-        found["front-3d"] = front_3d(candidates, points, result.chosen, axes)
-    found["hypervolume"] = hypervolume_figure(candidates)
-    found["standing"] = evaluation_figure(result)
+    axes, found = axes_of(tuple(result.chosen.costs)), {}
+    for axis_count, name in ((2, "front-2d"), (3, "front-3d")):
+        if len(axes) >= axis_count:
+            found[name] = front_figure(candidates, points, result.chosen, axes, name == "front-3d")
+    found |= {"hypervolume": hypervolume_figure(candidates), "standing": evaluation_figure(result)}
     counted = [part for part in result.layers if part.macs_before]
-    if counted:
-        found["layers"] = layer_figure(counted)
-    return found
+    return found | ({"layers": layer_figure(counted)} if counted else {})
 
 
 def figure_template(*, dark: bool = False) -> go.layout.Template:
@@ -81,9 +77,14 @@ def axes_of(names: Sequence[str]) -> list[str]:
     return [*sizes[:1], "loss", *sizes[1:]] if "loss" in names else sizes
 
 
+def short_title(name: str) -> str:
+    """What an objective is called in a figure."""
+    return COST_NAMES.get(name, escape(name))
+
+
 def axis_title(name: str) -> str:
     """The title of an objective's axis."""
-    return f"{COST_NAMES[name]}, share of the original" if name in SHARE_COSTS else COST_NAMES.get(name, escape(name))
+    return f"{COST_NAMES[name]}, share of the original" if name in SHARE_COSTS else short_title(name)
 
 
 def cost_text(name: str, cost: float) -> str:
@@ -109,18 +110,18 @@ def log_axis(candidates: Sequence[Candidate]) -> tuple[float, dict[str, Any]]:
     least, most = log10(min(losses)), log10(max(losses))
     zero = 10 ** (least - 0.5)
     digits = (1, 2, 5) if most - least <= 2 else (1,)
-    ticks = [digit * 10.0**power for power in range(floor(least), ceil(most) + 1) for digit in digits]
-    ticks = [tick for tick in ticks if tick > 1.5 * zero]
+    powers = range(floor(least), ceil(most) + 1)
+    ticks = [tick for power in powers for digit in digits if (tick := digit * 10.0**power) > 1.5 * zero]
     text = ["0", *(f"{tick:.10f}".rstrip("0").rstrip(".") for tick in ticks)]
     return zero, {"type": "log", "tickvals": [zero, *ticks], "ticktext": text, "range": [least - 0.65, most + 0.15]}
 
 
-def axis_of(name: str, everything: Sequence[Candidate]) -> tuple[float, dict[str, Any]]:
-    """The place of a cost of 0 on an objective's axis, and the axis."""
-    if name == "loss":
-        zero, axis = log_axis(everything)
-        return zero, axis | {"title": {"text": f"{axis_title(name)}, log scale"}}
-    return 0.0, {"title": {"text": axis_title(name)}} | ({"tickformat": ".0%"} if name in SHARE_COSTS else {})
+def axis_of(name: str, everything: Sequence[Candidate], short: bool) -> tuple[float, dict[str, Any]]:
+    """The place of a cost of 0 on an objective's axis, and the axis with a `short` title or a full one."""
+    zero, axis = log_axis(everything) if name == "loss" else (0.0, {})
+    title = f"{axis_title(name)}, log scale" if name == "loss" else axis_title(name)
+    ticks = ".0%" if name in SHARE_COSTS else None
+    return zero, axis | {"tickformat": ticks, "title": {"text": short_title(name) if short else title}}
 
 
 def lower_edge(points: Sequence[Candidate], x: str, y: str) -> list[Candidate]:
@@ -136,97 +137,82 @@ def front_markers(points: Sequence[Candidate], name: str | None, size: int) -> d
     """Markers, colored by the objective `name` if there is one."""
     if name is None:
         return {"size": size, "color": FRONT_COLOR}
-    title = {"text": COST_NAMES.get(name, escape(name)), "side": "top"}
-    bar = {"title": title, "thickness": 10, "len": 0.7, "outlinewidth": 0}
-    bar |= {"tickformat": ".0%"} if name in SHARE_COSTS else {}
+    title = {"text": short_title(name), "side": "top"}
+    ticks = ".0%" if name in SHARE_COSTS else None
+    bar = {"title": title, "thickness": 10, "len": 0.7, "outlinewidth": 0, "tickformat": ticks}
     color = {"color": coordinates(name, points), "colorscale": COST_SCALE, "showscale": True, "colorbar": bar}
     return {"size": size, **color}
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a figure: axis -> its objective and the place of a cost of 0. `trace` is Plotly's class."""
+    """The axes of a figure: axis -> its objective, the place of a cost of 0, its layout. `trace` is Plotly's class."""
 
     trace: Any
-    places: dict[str, tuple[str, float]]
+    names: dict[str, str]
+    zeros: dict[str, float]
+    layout: dict[str, Any]
+
+    @classmethod
+    def of(cls, names: dict[str, str], everything: Sequence[Candidate]) -> Axes:
+        """The axes with these objectives, two or three, with room for all candidates."""
+        deep = len(names) > 2
+        found = {axis: axis_of(name, everything, short=deep) for axis, name in names.items()}
+        zeros = {axis: zero for axis, (zero, _) in found.items()}
+        layout = {f"{axis}axis": shown for axis, (_, shown) in found.items()}
+        return cls(go.Scatter3d if deep else go.Scatter, names, zeros, layout)
 
     def dots(self, of: Sequence[Candidate], name: str, **style: Any) -> Any:
         """Candidates where their costs are, with their plan where the mouse is over them."""
-        where = {axis: coordinates(objective, of, zero) for axis, (objective, zero) in self.places.items()}
+        where = {axis: coordinates(objective, of, self.zeros[axis]) for axis, objective in self.names.items()}
         hover = {"mode": "markers", "hovertext": [hover_text(candidate) for candidate in of], "hoverinfo": "text"}
         return self.trace(**where, **(hover | style), name=name)
 
     def original(self, size: int) -> list[Any]:
         """The original network; nothing where its costs are not known."""
-        if any(name not in ORIGINAL_COSTS for name, _ in self.places.values()):
+        if not set(self.names.values()) <= set(ORIGINAL_COSTS):
             return []
-        where = {axis: [ORIGINAL_COSTS[name] or zero] for axis, (name, zero) in self.places.items()}
+        where = {axis: [ORIGINAL_COSTS[name] or self.zeros[axis]] for axis, name in self.names.items()}
         marker = {"symbol": "diamond-open", "size": size, "color": MUTED, "line": {"width": 2}}
-        style = {"mode": "markers", "name": "original", "hovertext": "original", "hoverinfo": "text"}
-        return [self.trace(**where, **style, marker=marker)]
+        return [
+            self.trace(**where, mode="markers", name="original", hovertemplate="original<extra></extra>", marker=marker)
+        ]
 
 
-def front_2d(
-    candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, names: Sequence[str]
+def front_figure(
+    candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, names: Sequence[str], deep: bool
 ) -> go.Figure:
-    """All trials faintly, the front colored by its third objective, its lower edge as steps, the chosen point."""
-    x, y = names[:2]
-    zero, vertical = axis_of(y, [*candidates, *points, chosen])
-    axes = Axes(go.Scatter, {"x": (x, 0.0), "y": (y, zero)})
+    """All trials faintly, the front, the chosen point, the original, over two objectives or, if `deep`, over three.
+
+    In 2-D the front is colored by its third objective, and its lower edge has steps. In 3-D the loss is the height.
+    """
+    axes = Axes.of(dict(zip("xzy" if deep else "xy", names, strict=False)), [*candidates, *points, chosen])
+    symbol, chosen_size, front_size, original_size = ("diamond", 8, 4, 6) if deep else ("star", 17, 8, 11)
+    star = {"symbol": symbol, "size": chosen_size, "color": CHOSEN_COLOR, "line": {"color": "white", "width": 1}}
+    front = front_markers(points, names[2] if len(names) > 2 else None, front_size)
+    faint: dict[str, Any] = {"marker": {"size": 5, "color": PALE}}
+    if deep:
+        faint = {"marker": {"size": 2, "color": MUTED, "opacity": 0.5}, "hovertext": None, "hoverinfo": "skip"}
     steps = {"mode": "lines", "line": {"shape": "hv", "color": FRONT_COLOR, "width": 1.5}, "hoverinfo": "skip"}
-    figure = go.Figure(
-        [
-            axes.dots(candidates, "trials", marker={"size": 5, "color": PALE}),
-            axes.dots(lower_edge(points, x, y), "edge", **steps, showlegend=False),
-            axes.dots(points, "front", marker=front_markers(points, names[2] if len(names) > 2 else None, 8)),
-            *axes.original(11),
-            axes.dots([chosen], "chosen", marker=chosen_marker("star", 17)),
-        ]
-    )
-    horizontal = axis_of(x, candidates)[1]
-    title = f"Front: {COST_NAMES.get(x, escape(x))} and {COST_NAMES.get(y, escape(y))}"
-    return figure.update_layout(template=figure_template(), title=title, height=520, xaxis=horizontal, yaxis=vertical)
-
-
-def front_3d(
-    candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, names: Sequence[str]
-) -> go.Figure:
-    """All trials faintly, the front and the chosen point, over the first three objectives; the loss is the height."""
-    z, (x, y) = names[1], (names[0], names[2])
-    zero, height = axis_of(z, [*candidates, *points, chosen])
-    axes = Axes(go.Scatter3d, {"x": (x, 0.0), "y": (y, 0.0), "z": (z, zero)})
-    faint = {"marker": {"size": 2, "color": MUTED, "opacity": 0.5}, "hovertext": None, "hoverinfo": "skip"}
-    figure = go.Figure(
-        [
-            axes.dots(candidates, "trials", **faint),
-            axes.dots(points, "front", marker=front_markers(points, y, 4) | {"showscale": False}),
-            *axes.original(6),
-            axes.dots([chosen], "chosen", marker=chosen_marker("diamond", 8)),
-        ]
-    )
-    sides = {"xaxis": short_axis(axis_of(x, candidates)[1], x), "yaxis": short_axis(axis_of(y, candidates)[1], y)}
+    traces = [
+        axes.dots(candidates, "trials", **faint),
+        *([] if deep else [axes.dots(lower_edge(points, *names[:2]), "edge", **steps, showlegend=False)]),
+        axes.dots(points, "front", marker=front | ({"showscale": False} if deep else {})),
+        *axes.original(original_size),
+        axes.dots([chosen], "chosen", marker=star),
+    ]
     camera = {"eye": {"x": 1.35, "y": -1.8, "z": 0.65}, "center": {"x": 0, "y": 0, "z": -0.12}}
-    scene = {**sides, "zaxis": short_axis(height, z), "camera": camera}
-    layout = {"title": "Front in 3-D", "height": 600, "scene": scene, "margin": {"l": 0, "r": 0, "b": 0}}
-    return figure.update_layout(template=figure_template(), **layout)
-
-
-def short_axis(axis: dict[str, Any], name: str) -> dict[str, Any]:
-    """An axis of a scene, where only a short title fits."""
-    return axis | {"title": {"text": COST_NAMES.get(name, escape(name))}}
-
-
-def chosen_marker(symbol: str, size: int) -> dict[str, Any]:
-    """The marker of the chosen point."""
-    return {"symbol": symbol, "size": size, "color": CHOSEN_COLOR, "line": {"color": "white", "width": 1}}
+    scene = {"scene": axes.layout | {"camera": camera}, "margin": {"l": 0, "r": 0, "b": 0}}
+    title = "Front in 3-D" if deep else f"Front: {short_title(names[0])} and {short_title(names[1])}"
+    layout = {"title": title, "height": 600 if deep else 520} | (scene if deep else axes.layout)
+    return go.Figure(traces).update_layout(template=figure_template(), **layout)
 
 
 def evaluation_figure(result: Result) -> go.Figure:
     """The original, the built and the tuned network side by side: size and accuracy."""
     labels = ["parameters", "MACs", "validation<br>accuracy", "test<br>accuracy"]
-    full = result.original
+    full, figure = result.original, go.Figure()
     rows = {"original": full, "built": result.built, "tuned": result.tuned}
-    figure = go.Figure()
     for (name, row), color in zip(rows.items(), (MUTED, *METHOD_COLORS), strict=False):
         if row:
             shares = [row.params / (full.params or 1), row.macs / (full.macs or 1), row.val_accuracy, row.test_accuracy]
@@ -240,10 +226,8 @@ def evaluation_figure(result: Result) -> go.Figure:
 
 def hypervolume_figure(candidates: Sequence[Candidate]) -> go.Figure:
     """The hypervolume of the front after each trial."""
-    line = go.Scatter(
-        y=hypervolume_history(candidates), mode="lines", line={"color": CHOSEN_COLOR, "width": 2}, name="hypervolume"
-    )
-    figure = go.Figure(line.update(hovertemplate="trial %{x}: %{y:.4f}<extra></extra>"))
+    figure = go.Figure(go.Scatter(y=hypervolume_history(candidates), mode="lines", name="hypervolume"))
+    figure.update_traces(line_color=CHOSEN_COLOR, hovertemplate="trial %{x}: %{y:.4f}<extra></extra>")
     figure.update_xaxes(title="trial").update_yaxes(title="hypervolume")
     return figure.update_layout(template=figure_template(), title="Hypervolume of the front", height=400)
 
@@ -252,12 +236,12 @@ def layer_figure(parts: Sequence[LayerResult]) -> go.Figure:
     """Every layer's parameters and MACs, before as a pale bar and after as a full one; the method and ranks as text."""
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.05, column_widths=[0.6, 0.4])
     places = list(range(len(parts)))
-    texts = [layer_text(part) for part in parts]
+    texts, methods = [*map(layer_text, parts)], [escape(str(Choice(part.method, part.ranks))) for part in parts]
     for column, (what, room) in enumerate((("params", 1.65), ("macs", 1.25)), start=1):
         before = [getattr(part, f"{what}_before") for part in parts]
         after = [getattr(part, f"{what}_after") for part in parts]
         kept = [f"{new / old:.0%}" if old else "" for new, old in zip(after, before, strict=True)]
-        labels = [f"{escape(method_text(part))}, {share}" for part, share in zip(parts, kept, strict=True)]
+        labels = [f"{method}, {share}" for method, share in zip(methods, kept, strict=True)]
         text = {"text": labels if what == "params" else kept, "textposition": "outside", "cliponaxis": False}
         pale = {"marker_color": PALE, "name": "before", "legendgroup": "before", "showlegend": column == 1}
         common: dict[str, Any] = {"orientation": "h", "hovertext": texts, "hoverinfo": "text"}
@@ -268,37 +252,23 @@ def layer_figure(parts: Sequence[LayerResult]) -> go.Figure:
             here = {"x": [after[i] for i in mine], "y": mine, "hovertext": [texts[i] for i in mine]}
             figure.add_bar(width=0.5, **look, **(common | here), col=column, row=1)
         figure.update_xaxes(title=COST_NAMES[what], range=[0, room * max([*before, 1])], nticks=5, col=column, row=1)
-    names = [escape(short_name(part.name)) for part in parts]
-    figure.update_yaxes(
-        tickvals=places, ticktext=names, range=[len(parts) - 0.4, -0.6], showgrid=False, ticklabelstandoff=6
-    )
+    names = [part.name for part in parts]
+    shown = [escape(n if len(n) <= NAME_LENGTH else f"{n[:12]}…{n[13 - NAME_LENGTH :]}") for n in names]
+    figure.update_yaxes(tickvals=places, ticktext=shown, range=[len(parts) - 0.4, -0.6])
+    figure.update_yaxes(showgrid=False, ticklabelstandoff=6)
     look = {"height": 150 + LAYER_HEIGHT * len(parts), "barmode": "overlay", "bargap": 0.25}
     return figure.update_layout(template=figure_template(), title="Layers, before and after", **look)
 
 
 def method_colors(parts: Sequence[LayerResult]) -> dict[str, str]:
     """Method -> color, for the methods of these layers; `intact` is gray."""
-    used = sorted({part.method for part in parts} - {INTACT.method})
-    found = {method: METHOD_COLORS[i % len(METHOD_COLORS)] for i, method in enumerate(used)}
-    return found | ({INTACT.method: MUTED} if any(part.method == INTACT.method for part in parts) else {})
-
-
-def method_text(part: LayerResult) -> str:
-    """A layer's method and ranks."""
-    return str(Choice(part.method, part.ranks))
+    used, intact = {part.method for part in parts}, {INTACT.method}
+    return dict(zip(sorted(used - intact), cycle(METHOD_COLORS), strict=False)) | dict.fromkeys(used & intact, MUTED)
 
 
 def layer_text(part: LayerResult) -> str:
     """The text beside the mouse over a layer: its kind, its method and its sizes."""
-    sizes = [
-        f"parameters {part.params_before:,} → {part.params_after:,}",
-        f"MACs {part.macs_before:,} → {part.macs_after:,}",
-    ]
-    return "<br>".join(
-        [f"<b>{escape(part.name)}</b>", escape(part.kind), escape(part.reason or method_text(part)), *sizes]
-    )
-
-
-def short_name(name: str) -> str:
-    """The name, or its two ends where it is long."""
-    return name if len(name) <= NAME_LENGTH else f"{name[:12]}…{name[-(NAME_LENGTH - 13) :]}"
+    method = part.reason or str(Choice(part.method, part.ranks))
+    params = f"parameters {part.params_before:,} → {part.params_after:,}"
+    macs = f"MACs {part.macs_before:,} → {part.macs_after:,}"
+    return "<br>".join([f"<b>{escape(part.name)}</b>", escape(part.kind), escape(method), params, macs])

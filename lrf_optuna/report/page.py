@@ -19,14 +19,17 @@ from lrf_optuna.files import write_text
 from lrf_optuna.plans.comparison import Comparison
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.plans.result import Result
-from lrf_optuna.report.comparison_figure import comparison_figures
-from lrf_optuna.report.figures import COST_NAMES, cost_text, figure_template, run_figures
+from lrf_optuna.report.comparison_figure import comparison_figure
+from lrf_optuna.report.figures import cost_text, figure_template, run_figures, short_title
 from lrf_optuna.report.tables import evaluation_table, layer_table, percent, rule_table
 
 if TYPE_CHECKING:
     import optuna
 
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+TEMPLATES.globals |= {
+    f.__name__: f for f in (cost_text, evaluation_table, layer_table, percent, rule_table, short_title)
+}
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
@@ -46,47 +49,19 @@ def write_report(
     comparison: Comparison | None = None,
 ) -> None:
     """Write the report of a run, with a comparison if there is one, as one HTML file: the whole of it or none."""
-    write_text(path, page(candidates, points, result, comparison))
-
-
-def page(
-    candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result, comparison: Comparison | None = None
-) -> str:
-    """The report as HTML."""
-    found = run_figures(candidates, points, result) | comparison_figures(comparison)
-    return TEMPLATES.get_template("page.html").render(
+    figures = run_figures(candidates, points, result) | (
+        {"compare": comparison_figure(comparison)} if comparison else {}
+    )
+    text = TEMPLATES.get_template("page.html").render(
         result=result,
-        sentence=sentence(result),
-        costs=costs_text(result),
         front=len(points),
-        evaluations=evaluation_table(result),
-        layers=layer_table(result.layers),
         comparison=comparison,
-        cost_name=COST_NAMES[comparison.cost] if comparison else "",
-        rules=rule_table(comparison) if comparison else None,
-        figures={name: for_page(name, figure) for name, figure in found.items()},
+        figures={name: for_page(name, figure) for name, figure in figures.items()},
         plotly_js=Markup(get_plotlyjs()),
         light=Markup(plotly.io.to_json(figure_template())),
         dark=Markup(plotly.io.to_json(figure_template(dark=True))),
     )
-
-
-def sentence(result: Result) -> str:
-    """The result in words: the sizes and the test accuracy of the tuned network, else of the built one."""
-    last, full = result.tuned or result.built, result.original
-    if last is None:
-        return (
-            f"Trial {result.chosen.trial} is chosen ({costs_text(result)}), but no network has been built from it yet."
-        )
-    size = f"{percent(last.params, full.params)} of the parameters and {percent(last.macs, full.macs)} of the MACs"
-    how = "after" if last is result.tuned else "without"
-    accuracies = f"{last.test_accuracy:.1%} test accuracy {how} fine-tuning (original {full.test_accuracy:.1%})"
-    return f"{size} at {accuracies}."
-
-
-def costs_text(result: Result) -> str:
-    """The costs of the chosen point."""
-    return ", ".join(cost_text(name, cost) for name, cost in result.chosen.costs.items())
+    write_text(path, text)
 
 
 def for_page(name: str, figure: go.Figure) -> dict[str, Any]:

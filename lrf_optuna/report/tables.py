@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
-from lrf_optuna.plans.result import Evaluation, LayerResult, Result
+from lrf_optuna.plans.result import LayerResult, Result
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from lrf_optuna.pipeline.survey import MethodRow
-    from lrf_optuna.plans.comparison import BudgetRows, Comparison
+    from lrf_optuna.plans.comparison import BudgetRows, Comparison, Score
 
 BEST, FAINT = "best", "faint"
 """Tones of a row."""
@@ -106,39 +106,25 @@ def layer_table(layers: Sequence[LayerResult]) -> Table:
 
 def evaluation_table(result: Result) -> Table:
     """The original, the built and the tuned network side by side: sizes, accuracies, seconds of the run."""
-    named = {"original": result.original, "built": result.built, "tuned": result.tuned}
-    networks = {name: network for name, network in named.items() if network}
-    table = Table(columns([""], list(networks)), f"Study {result.study}", seconds_text(result))
-    full, there = result.original, networks.values()
-    table.add("parameters", *(f"{n.params:,}{in_brackets(n.params, full.params)}" for n in there))
-    table.add("MACs an image", *(f"{short_count(n.macs)}{in_brackets(n.macs, full.macs)}" for n in there))
-    table.add("validation accuracy", *(f"{n.val_accuracy:.2%}" for n in there))
-    table.add("test accuracy", *(f"{n.test_accuracy:.2%}{points_gained(n, full)}" for n in there))
-    table.add("file", *(f"{n.file_bytes / 1024:,.0f} KiB" if n.file_bytes else NONE for n in there))
-    return table
-
-
-def in_brackets(after: int, before: int) -> str:
-    """A share of the original, in brackets; nothing for the original itself."""
-    return "" if after == before else f" ({percent(after, before)})"
-
-
-def points_gained(network: Evaluation, original: Evaluation) -> str:
-    """The difference of test accuracy in points, in brackets; nothing for the original itself."""
-    gain = 100 * (network.test_accuracy - original.test_accuracy)
-    return "" if network is original else f" ({gain:+.2f})"
-
-
-def seconds_text(result: Result) -> str:
-    """The seconds of every phase that took any, and of the whole run."""
+    networks = {name: network for name in ("original", "built", "tuned") if (network := getattr(result, name))}
     phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
-    return f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
+    seconds = f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
+    table, (full, *others) = Table(columns([""], list(networks)), f"Study {result.study}", seconds), networks.values()
+    params = (f"{n.params:,} ({percent(n.params, full.params)})" for n in others)
+    macs = (f"{short_count(n.macs)} ({percent(n.macs, full.macs)})" for n in others)
+    test = (f"{n.test_accuracy:.2%} ({100 * (n.test_accuracy - full.test_accuracy):+.2f})" for n in others)
+    table.add("parameters", f"{full.params:,}", *params)
+    table.add("MACs an image", short_count(full.macs), *macs)
+    table.add("validation accuracy", *(f"{n.val_accuracy:.2%}" for n in networks.values()))
+    table.add("test accuracy", f"{full.test_accuracy:.2%}", *test)
+    table.add("file", *(f"{n.file_bytes / 1024:,.0f} KiB" if n.file_bytes else NONE for n in networks.values()))
+    return table
 
 
 def front_table(points: Sequence[Candidate], chosen: int | None = None) -> Table:
     """The points of a front with their costs; the trial `chosen` is marked."""
     costs = list(points[0].costs) if points else []
-    table = Table([Column("trial"), *map(Column, costs), Column("methods", number=False)])
+    table = Table(columns([], ["trial", *costs]) + columns(["methods"]))
     for point in points:
         is_chosen = point.trial == chosen
         texts = [f"{cost:.4f}" if name == "loss" else f"{cost:.1%}" for name, cost in point.costs.items()]
@@ -154,19 +140,14 @@ def method_counts(plan: Plan) -> str:
     return ", ".join(f"{count} {method}" for method, count in ordered)
 
 
-def inventory_table(rows: Sequence[dict[str, object]]) -> Table:
+def inventory_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Every layer of a model: its size, and the methods that can factorize it or why none can."""
-    heads = [Column("layer", number=False), Column("kind", number=False)]
-    heads += map(Column, ("parameters", "share", "MACs", "share"))
-    table = Table([*heads, Column("factorized by, or the reason why not", number=False)])
+    numbers = ("parameters", "share", "MACs", "share")
+    table = Table(columns(("layer", "kind"), numbers) + columns(["factorized by, or the reason why not"]))
     for row in rows:
-        sizes = [
-            text
-            for name in ("params", "macs")
-            for text in ((short_count(int(str(row[name]))), f"{row[f'{name}_share']:.1%}") if row[name] else ("", ""))
-        ]
-        reason = str(row["methods"] or row["reason"])
-        table.add(str(row["layer"]), str(row["kind"]), *sizes, reason, tone="" if row["methods"] else FAINT)
+        sizes = [(short_count(row[n]), f"{row[f'{n}_share']:.1%}") if row[n] else ("", "") for n in ("params", "macs")]
+        tone = "" if row["methods"] else FAINT
+        table.add(row["layer"], row["kind"], *sizes[0], *sizes[1], row["methods"] or row["reason"], tone=tone)
     return table
 
 
@@ -176,24 +157,20 @@ def survey_table(rows: Sequence[MethodRow], title: str) -> Table:
     table, before = Table(heads, title), ""
     for row in rows:
         name, before = row.layer if row.layer != before else "", row.layer
-        if row.saves:
-            sizes = short_count(row.params), f"{row.params_share:.1%}", short_count(row.macs), f"{row.macs_share:.1%}"
-            ranks = ", ".join(map(str, row.ranks))
-            table.add(name, row.method, f"{row.keep:g}", ranks, *sizes, f"{row.error:.4f}")
-        else:
-            table.add(name, row.method, f"{row.keep:g}", "no smaller chain", tone=FAINT)
+        sizes = short_count(row.params), f"{row.params_share:.1%}", short_count(row.macs), f"{row.macs_share:.1%}"
+        chain = (", ".join(map(str, row.ranks)), *sizes, f"{row.error:.4f}") if row.saves else ("no smaller chain",)
+        table.add(name, row.method, f"{row.keep:g}", *chain, tone="" if row.saves else FAINT)
     return table
 
 
 def budget_table(found: Comparison, block: BudgetRows) -> Table:
     """The rows for one budget, ours first. The best accuracy of every kind has a star."""
-    whole = found.original
-    splits = ["val"] if whole.test is None else ["val", "test"]
-    on_test = "" if whole.test is None else f", {whole.test:.2%} on test"
-    title = f"{found.cost} <= {block.budget:g} (original: {whole.val:.2%} on validation{on_test})"
+    splits = ["val"] if found.original.test is None else ["val", "test"]
+    title = f"{found.cost} <= {block.budget:g} (original: {accuracy_text(found.original)})"
     kinds = [(kind, split) for split in splits for kind in ("fitted", "plain")]
     heads = ("params", "MACs", "loss", *(f"{kind}\n{split}" for kind, split in kinds), "beats")
-    table = Table(columns([""], heads), title, built_text(block))
+    built = "\n".join(f"{name}, refitted in layer order: {accuracy_text(score)}" for name, score in block.finals)
+    table = Table(columns([""], heads), title, built)
     accuracies = [with_star([getattr(getattr(row, kind), split, None) for row in block.rows]) for kind, split in kinds]
     for row, *texts in zip(block.rows, *accuracies, strict=True):
         sizes = [NONE if size is None else f"{size:.1%}" for size in (row.params, row.macs)]
@@ -202,14 +179,9 @@ def budget_table(found: Comparison, block: BudgetRows) -> Table:
     return table
 
 
-def built_text(block: BudgetRows) -> str:
-    """The accuracies of plans that were also refitted in layer order, a line each."""
-    texts = [
-        f"{name}, refitted in layer order: {score.val:.2%}"
-        + (f" ({score.test:.2%} on test)" if score.test is not None else "")
-        for name, score in block.finals
-    ]
-    return "\n".join(texts)
+def accuracy_text(score: Score) -> str:
+    """The accuracies on validation images and, where they were measured, on test images."""
+    return f"{score.val:.2%} on validation" + ("" if score.test is None else f", {score.test:.2%} on test")
 
 
 def rule_table(found: Comparison) -> Table:
