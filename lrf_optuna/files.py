@@ -17,13 +17,9 @@ def digest(*parts: Any) -> str:
     """A short digest of texts and arrays."""
     total = hashlib.sha256()
     for part in parts:
-        total.update(part.encode() if isinstance(part, str) else bytes_of(part))
+        is_text = isinstance(part, str)
+        total.update(part.encode() if is_text else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return total.hexdigest()[:16]
-
-
-def bytes_of(array: Any) -> memoryview:
-    """The bytes of an array, not copied where they lie in order."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def check_folder(folder: Path) -> None:

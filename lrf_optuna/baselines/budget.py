@@ -47,13 +47,6 @@ class RuleContext:
         """The parameters and MACs of a plan's network, as shares of the original's."""
         return cost_shares(self.proxy, *self.proxy.counts(plan))
 
-    def largest(self, plan_at: Callable[[float], Plan], budget: Costs) -> Plan:
-        """The plan of the highest scale that meets a budget; scale 0 is the smallest plan of a rule, 1 the largest.
-
-        Raises LrfError, with the smallest costs, where no plan meets it.
-        """
-        return largest_within(plan_at, self.costs, budget)
-
     def first_saving(self, methods: Sequence[str]) -> dict[str, str]:
         """Site -> the first of some methods that can save parameters there, for the sites where one can.
 

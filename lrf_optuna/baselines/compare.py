@@ -11,12 +11,12 @@ import numpy as np
 
 from lrf_optuna.baselines.budget import Costs, RuleContext
 from lrf_optuna.baselines.filter_pruning import PrunedNetwork, prune_filters
-from lrf_optuna.baselines.rules import Baseline, baselines_of
+from lrf_optuna.baselines.rules import baselines_of
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KINDS, OURS, BudgetRows, Row, Score
-from lrf_optuna.plans.front import cost_matrix, pareto_front
+from lrf_optuna.plans.front import cost_matrix
 from lrf_optuna.plans.plan import INTACT, Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import KernelStore
@@ -33,16 +33,6 @@ DATA_FREE_BYTES = 2**27
 """Bytes of data-free kernels in memory at most: a quarter of the kernels that a proxy has in memory."""
 ComparedNetwork = Plan | PrunedNetwork
 SOURCE = "L1-norm filter pruning (Li et al., ICLR 2017)"
-
-
-def front_to_compare(candidates: Sequence[Candidate], cost: str) -> list[Candidate]:
-    """The front of some candidates. Raises LrfError where there is none, and where it has no such cost."""
-    points = pareto_front(candidates)
-    if not points:
-        raise LrfError("the study has no finished trial to compare: run it first")
-    if cost not in points[0].costs:
-        raise LrfError(f"the study's costs are {', '.join(points[0].costs)}: compare at budgets of one of them")
-    return points
 
 
 @dataclass
@@ -82,11 +72,6 @@ class BaselineComparison:
 
         return RuleContext(self.proxy, self.table, accuracy_of)
 
-    @cached_property
-    def rules(self) -> list[Baseline]:
-        """The baselines."""
-        return list(baselines_of(self.proxy).values())
-
     def block(self, cost: str, share: float) -> BudgetRows:
         """The rows for a budget, with the accuracies of the best rows as built and on test images."""
         block = BudgetRows(share, tuple(self.rows({cost: share})))
@@ -111,7 +96,8 @@ class BaselineComparison:
         self.networks.clear()
         yield self.row_of_ours(budget)
         others: list[tuple[str, str, Callable[[], ComparedNetwork]]] = [
-            (rule.name, rule.source, partial(rule.plan, self.context, budget)) for rule in self.rules
+            (rule.name, rule.source, partial(rule.plan, self.context, budget))
+            for rule in baselines_of(self.proxy).values()
         ]
         others.append((FILTERS, SOURCE, partial(prune_filters, self.proxy, budget)))
         (share,) = budget.values()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrf_optuna.baselines.budget import Costs, RuleContext, check_budget, over_budget, within_budget
+from lrf_optuna.baselines.budget import Costs, RuleContext, check_budget, largest_within, over_budget, within_budget
 from lrf_optuna.baselines.evb import evb_rank, squared_values
 from lrf_optuna.chains.conv import Array, split_groups
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
@@ -52,7 +52,11 @@ class Baseline:
 def uniform(context: RuleContext, budget: Costs, *, methods: Sequence[str]) -> Plan:
     """The same keep in every layer, with the first of the methods that saves there."""
     chosen, choice = context.first_saving(methods), context.proxy.choice
-    return context.largest(lambda keep: Plan.of({site: choice(site, m, keep) for site, m in chosen.items()}), budget)
+
+    def plan_at(keep: float) -> Plan:
+        return Plan.of({site: choice(site, method, keep) for site, method in chosen.items()})
+
+    return largest_within(plan_at, context.costs, budget)
 
 
 def energy(context: RuleContext, budget: Costs) -> Plan:
@@ -64,7 +68,7 @@ def energy(context: RuleContext, budget: Costs) -> Plan:
         ranks = {site: max(1, int(np.sum(curve > 1 - share))) for site, curve in curves.items()}
         return Plan.of({site: context.or_intact(site, Choice(methods[site], (r,))) for site, r in ranks.items()})
 
-    return context.largest(plan_at, budget)
+    return largest_within(plan_at, context.costs, budget)
 
 
 def lost_energy(context: RuleContext, site: str) -> Array:
@@ -98,7 +102,7 @@ def vbmf(context: RuleContext, budget: Costs, *, methods: Sequence[str]) -> Plan
             choices[site] = context.or_intact(site, Choice(method, tuple(scaled)))
         return Plan.of(choices)
 
-    return context.largest(plan_at, budget)
+    return largest_within(plan_at, context.costs, budget)
 
 
 def evb_ranks(context: RuleContext, site: str, method: str) -> list[tuple[int, int]]:
@@ -161,7 +165,7 @@ def with_one_threshold(context: RuleContext, budget: Costs, rated: Mapping[str, 
         good = {site: [one for one in own if one.rating >= least] for site, own in rated.items()}
         return Plan.of({site: min(own, key=lambda one: (one.share, -one.rating)).choice for site, own in good.items()})
 
-    return context.largest(plan_at, budget)
+    return largest_within(plan_at, context.costs, budget)
 
 
 def lagrangian_rule(context: RuleContext, budget: Costs) -> Plan:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrf_optuna.baselines.compare import BaselineComparison, front_to_compare
+from lrf_optuna.baselines.compare import BaselineComparison
 from lrf_optuna.config import BUDGETS
+from lrf_optuna.errors import LrfError
 from lrf_optuna.pipeline.inputs import GivenData
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import locate
 from lrf_optuna.plans.comparison import Comparison, checked_budgets
+from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.progress import SILENT, Progress
 
 
@@ -61,6 +63,10 @@ def compare_run(run: Run, budgets: Sequence[float], cost: str = "params", test: 
 
 
 def comparison_of(run: Run, cost: str = "params", test: bool = False) -> BaselineComparison:
-    """What computes the rows for a run's study. Raises LrfError where nothing in the study has such a cost."""
-    points = front_to_compare(run.record.candidates(), cost)
+    """What computes the rows for a run's study. Raises LrfError where the study has no trial or no such cost."""
+    points = pareto_front(run.record.candidates())
+    if not points:
+        raise LrfError("the study has no finished trial to compare: run it first")
+    if cost not in points[0].costs:
+        raise LrfError(f"the study's costs are {', '.join(points[0].costs)}: compare at budgets of one of them")
     return BaselineComparison(points, run.table, run.data, run.refits, test, run.progress)
