@@ -29,7 +29,7 @@ from lrf_optuna.config import BUDGETS, KEEP
 from lrf_optuna.plans.front import Front, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.scoring import proxy as proxy_module
-from lrf_optuna.scoring.option_table import OptionTable, plan_of
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.similarity import cosine
 from lrf_optuna.search.children import ChildGenerator
@@ -176,8 +176,7 @@ def measured(name: str, model: Any, images: Any, judge: Judge, seed: int, args: 
 def searched(name: str, proxy: Proxy, table: OptionTable, seed: int, trials: int) -> list[Candidate]:
     """The candidates of a row."""
     if name in (NO_SEARCH, INITIAL):
-        allocations = budget_plans(table) if name == NO_SEARCH else initial_plans(table, 50, {})
-        plans = [plan_of(allocation) for allocation in allocations]
+        plans = budget_plans(table) if name == NO_SEARCH else initial_plans(table, 50, {})
         return [Candidate(i, plan, proxy.costs(plan)) for i, plan in enumerate(plans)]
     return search_front(proxy, table, trials=trials, seed=seed, **ROWS[name].options)
 

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.processes import Interrupts
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
-from lrf_optuna.scoring.option_table import Allocation, OptionIndices, OptionTable, plan_of
+from lrf_optuna.scoring.option_table import OptionIndices, OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
@@ -94,7 +93,7 @@ def search_front(
     options = SearchOptions(trials, population, seed, targets or {}, sampler, initial_plans, stop_when_flat)
     options.check(tuple(proxy.objectives))
     rank, finished = (store.join(), store.candidates()) if store else (0, [])
-    stored = store.distributions(finished[0].trial) if store and finished else {}
+    stored = store.distributions(finished[0].trial) if store and finished else None
     search = Search(proxy, table, options, finished, rank, stored)
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
@@ -134,10 +133,10 @@ class Search:
         options: SearchOptions,
         finished: Sequence[Candidate] = (),
         rank: int = 0,
-        stored: Mapping[str, BaseDistribution] = MappingProxyType({}),
+        stored: Mapping[str, BaseDistribution] | None = None,
     ) -> None:
         self.proxy, self.options = proxy, options
-        self.space = SearchSpace(proxy, table, stored)
+        self.space = SearchSpace(proxy, table, stored or {})
         self.table = self.space.options_of(table)
         seed = process_seed(options.seed, len(finished), rank)
         self.children = ChildGenerator(self.table, tuple(proxy.objectives), options.targets, seed)
@@ -156,7 +155,7 @@ class Search:
         self.take_stored(finished)
         self.replay()
 
-    def first_generation(self, seed: int, finished: int) -> list[Allocation]:
+    def first_generation(self, seed: int, finished: int) -> list[Plan]:
         """The first plans to score after `finished` trials; the plain samplers without initial plans draw their own."""
         if self.options.initial_plans:
             sizes = {cost: most for cost, most in self.options.targets.items() if cost in ("params", "macs")}
@@ -192,7 +191,7 @@ class Search:
         the option table has no more or because other processes scored some of them. Empty after the first generation.
         """
         while self.waiting:
-            plan = plan_of(self.waiting.popleft())
+            plan = self.waiting.popleft()
             if plan not in self.plans:
                 return self.space.parameters(plan)
         if self.options.sampler == SURROGATE and len(self.candidate_of_trial) < self.options.population:

@@ -40,12 +40,8 @@ def trials_of(database: Database, study: optuna.Study, key: str) -> BulkTrials |
     study_id = database.storage.get_study_id_from_name(study.study_name)
     if models is not None and revision == TESTED_REVISION:
         return BulkTrials(database, study_id, key)
-    log.warning(
-        "the database has Optuna's schema %s, but %s was tested: trials are recorded one by one, which is slower; "
-        "let the first process begin before you start others",
-        revision,
-        TESTED_REVISION,
-    )
+    message = "the database has Optuna's schema %s, but %s was tested: trials are recorded one by one, which is slower"
+    log.warning(message + "; let the first process begin before you start others", revision, TESTED_REVISION)
     return PublicTrials(database, study, study_id, key)
 
 

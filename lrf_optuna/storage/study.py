@@ -144,8 +144,7 @@ class StudyStore:
 
     def join(self) -> int:
         """How many processes have searched in this study before this one."""
-        count: int = self.trials.change(PROCESSES, lambda before: (before or 0) + 1)
-        return count - 1
+        return int(self.trials.change(PROCESSES, lambda before: (before or 0) + 1)) - 1
 
     def count(self) -> int:
         """How many candidates the study has."""

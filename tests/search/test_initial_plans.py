@@ -13,11 +13,10 @@ from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.front import Front
 from lrf_optuna.plans.plan import Candidate
-from lrf_optuna.scoring.option_table import OptionTable, plan_of
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.initial_plans import (
-    expected_costs,
     initial_plans,
     order_for_process,
     random_plans,
@@ -30,7 +29,7 @@ from lrf_optuna.search.initial_plans import (
 def test_initial_plans_are_distinct_from_whole_to_small_and_one_is_just_within_the_targets(
     proxy: Proxy, table: OptionTable, count: int, targets: dict[str, float]
 ) -> None:
-    plans = [plan_of(allocation) for allocation in initial_plans(table, count, targets)]
+    plans = initial_plans(table, count, targets)
     measured = [proxy.measure(plan) for plan in plans]
     sizes = [one.params_share for one in measured]
     assert len(set(plans)) == len(plans) <= count
@@ -44,7 +43,7 @@ def test_initial_plans_are_distinct_from_whole_to_small_and_one_is_just_within_t
 def test_the_lagrangian_baselines_plan_of_every_round_budget_is_an_initial_plan(
     proxy: Proxy, table: OptionTable
 ) -> None:
-    plans, context, met = {plan_of(a) for a in initial_plans(table, 60, {})}, RuleContext(proxy, table), 0
+    plans, context, met = set(initial_plans(table, 60, {})), RuleContext(proxy, table), 0
     for cost in ("params", "macs"):
         for share in BUDGETS:
             try:
@@ -56,23 +55,17 @@ def test_the_lagrangian_baselines_plan_of_every_round_budget_is_an_initial_plan(
     assert met >= 4
 
 
-def test_expected_costs_have_the_exact_sizes(proxy: Proxy, table: OptionTable) -> None:
-    for allocation in initial_plans(table, 10, {}):
-        costs = proxy.costs(plan_of(allocation))
-        assert expected_costs(allocation, table)[1:] == pytest.approx((costs["params"], costs["macs"]))
-
-
 def test_plans_spread_by_hypervolume_fill_more_than_as_many_at_even_steps(proxy: Proxy, table: OptionTable) -> None:
-    def volume(allocations: Any) -> float:
-        plans = [plan_of(allocation) for allocation in allocations]
+    def volume(rows: Any) -> float:
+        plans = map(table.decode, rows)
         return Front.of(Candidate(i, plan, proxy.costs(plan)) for i, plan in enumerate(plans)).volume
 
-    sweep = [table.allocation(row) for row in lagrangian_sweep(table)]
-    chosen = spread_by_hypervolume(np.array([expected_costs(a, table) for a in sweep]), 8)
+    sweep = lagrangian_sweep(table)
+    chosen = spread_by_hypervolume(np.column_stack([table.total(sweep, "losses"), table.shares(sweep)]), 8)
     even = np.linspace(0, len(sweep) - 1, 8).round().astype(int)
     assert len(set(chosen)) == 8
     assert chosen[:2] == [len(sweep) - 1, 0]
-    assert volume(sweep[i] for i in chosen) > volume(sweep[i] for i in even)
+    assert volume(sweep[chosen]) > volume(sweep[even])
 
 
 def test_where_there_are_few_plans_all_are_chosen() -> None:
@@ -84,7 +77,8 @@ def test_where_there_are_few_plans_all_are_chosen() -> None:
 def test_random_plans_are_any_of_the_tables_and_equal_for_equal_generators(table: OptionTable) -> None:
     first, again = (random_plans(table, 30, np.random.default_rng(0)) for _ in range(2))
     assert first == again
-    assert {option.method for a in first for option in a.values()} == {o.method for os in table.values() for o in os}
+    methods = {option.choice.method for options in table.values() for option in options}
+    assert {choice.method for plan in first for _, choice in plan} == methods
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])
