@@ -14,6 +14,8 @@ from lrf_optuna.cli.studies import check_files, study_of, with_choice
 from lrf_optuna.cli.terminal import guarded, plain_streams, session
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
+from lrf_optuna.plans.comparison import checked_budgets
+from lrf_optuna.report.tables import budget_table, evaluation_table, front_table, layer_table
 
 if TYPE_CHECKING:
     from lrf_optuna.pipeline.run_folder import ExistingStudy, RunFolder
@@ -56,7 +58,6 @@ def run(
 def select(settings: dict[str, Any], found: o.Found, knee: o.Knee = False) -> None:
     """Choose one point off the front, say why, and keep it in plan.json."""
     from lrf_optuna.plans.front import pareto_front
-    from lrf_optuna.report.tables import front_table
     from lrf_optuna.selection.choose import choose_point
 
     spec = with_choice(found.spec, settings, knee)
@@ -103,8 +104,6 @@ def compare(
 
     The comparison stays in the run folder as compare.json, and as a section of the report.
     """
-    from lrf_optuna.plans.comparison import checked_budgets
-
     shares = checked_budgets(o.numbers("--budgets", budgets, "0.5,0.3"), cost)
     check_files(found.spec)
     with session(found.folder.path, on_stderr=as_json) as bars:
@@ -117,8 +116,6 @@ def compare(
     if as_json:
         print(comparison.to_json(), end="")
     else:
-        from lrf_optuna.report.tables import budget_table
-
         print_rich(*(part for block in comparison.blocks for part in ("", budget_table(comparison, block))))
         print_rich(f"\n{comparison.verdict}", style="bold")
         print_rich(*comparison.notes, style="dim")
@@ -142,10 +139,7 @@ def build_selected(found: ExistingStudy, settings: dict[str, Any], force: bool =
 
 def print_result(result: Result, folder: RunFolder, console: Any) -> None:
     """Print the tables of a run, and where its files are."""
-    from lrf_optuna.report.tables import evaluation_table, layer_table
-
-    for table in (layer_table(result.layers), evaluation_table(result)):
-        console.print("", table, sep="\n")
+    console.print("", layer_table(result.layers), "", evaluation_table(result), sep="\n")
     console.print(f"\n{folder.model}, report: {folder.report}", style="bold", highlight=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from lrf_optuna.config import MODEL_FORMS, OPTIONS, CommandOption
+from lrf_optuna.config import MODEL_FORMS, OPTIONS
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def parameters_of(key: str, default: str) -> Iterator[inspect.Parameter]:
     panel, usual = shown.panel or SECTION_PANELS[key.rpartition(".")[0]], shown.field.default
     if not shown.flag or shown.flag.help:
         words, kind = default or shown.shown or in_words(usual), list[str] if isinstance(usual, dict) else str
-        info = option(shown.help, shown.name, default=words, unit=unit_of(shown), rich_help_panel=panel)
+        kinds = str(shown.field.annotation)
+        unit = shown.unit or ("NUMBER" if re.search(r"\b(int|float)\b", kinds) else "NAME") + "S" * ("tuple" in kinds)
+        info = option(shown.help, shown.name, default=words, unit=unit, rich_help_panel=panel)
         yield parameter(name, Annotated[kind | None, info], None)
     if shown.flag and not default:
         for number, flag in enumerate(shown.flag.name.split()):
@@ -117,18 +119,9 @@ def value_of(key: str, given: list[Any]) -> Any:
         return shown.flag.value
     if isinstance(shown.field.default, dict):
         return {cost.strip(): share.strip() for cost, _, share in (part.partition("=") for part in text or ())} or None
-    return [part.strip() for part in text.split(",") if part.strip()] if text and is_list(shown) else text
-
-
-def is_list(shown: CommandOption) -> bool:
-    """Whether a setting has several values, which commas separate."""
-    return "tuple" in str(shown.field.annotation)
-
-
-def unit_of(shown: CommandOption) -> str:
-    """The placeholder of a value in help."""
-    unit = "NUMBER" if re.search(r"\b(int|float)\b", str(shown.field.annotation)) else "NAME"
-    return shown.unit or unit + "S" * is_list(shown)
+    if text is None or "tuple" not in str(shown.field.annotation):
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def numbers(name: str, text: str | None, example: str) -> tuple[float, ...]:

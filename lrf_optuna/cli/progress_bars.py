@@ -7,21 +7,11 @@ from contextlib import ExitStack, contextmanager
 
 from rich import progress as rich_progress
 from rich.console import Console
-from rich.text import Text
 
 from lrf_optuna.progress import Step
 
-FEW = 2
-"""Steps of a task, at most, for which a percentage is shown in the place of a count: 1/2 says less than 50 %."""
 WIDEST, BESIDE = 32, 76
 """Columns of a bar at most, and columns of the texts beside it: in a narrow terminal the bar is shorter."""
-
-
-class Steps(rich_progress.MofNCompleteColumn):
-    """The steps of a task that are done, as a count or as a percentage."""
-
-    def render(self, task: rich_progress.Task) -> Text:
-        return super().render(task) if (task.total or 0) > FEW else Text(f"{task.percentage:>3.0f} %")
 
 
 class Bars:
@@ -58,7 +48,7 @@ class Bars:
         return rich_progress.Progress(
             rich_progress.TextColumn("{task.description:<20}"),
             rich_progress.BarColumn(min(max(self.console.width - BESIDE, 4), WIDEST)),
-            Steps(),
+            rich_progress.MofNCompleteColumn(),
             rich_progress.TimeElapsedColumn(),
             rich_progress.TimeRemainingColumn(compact=True),
             rich_progress.TextColumn("[dim]{task.fields[note]}"),

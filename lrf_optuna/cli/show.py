@@ -10,11 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from lrf_optuna.cli import options as o
+from lrf_optuna.cli.progress_bars import Bars
 from lrf_optuna.cli.studies import check_files, study_of
 from lrf_optuna.config import OPTIONS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
+from lrf_optuna.report.tables import front_table, inventory_table, method_counts, survey_table
 
 
 @o.with_settings("data.divide", "data.mean", "data.std", "search.calibration")
@@ -39,10 +43,6 @@ def layers(
     given = {"model.path": model, "data.path": data or "digits", "search.keep": keeps and keeps.split(",")}
     spec = study_of(None, settings | given)
     check_files(spec)
-    from rich.console import Console
-
-    from lrf_optuna.cli.progress_bars import Bars
-
     with quiet():
         from lrf_optuna.models.inventory import find_sites
         from lrf_optuna.pipeline.survey import KEEPS, calibration_images, load_for_survey, survey
@@ -52,9 +52,8 @@ def layers(
     if not all_methods:
         print_inventory(found, as_json)
         return
-    rows = survey(
-        network, found, keeps=spec.search.keep if keeps else KEEPS, images=images, progress=Bars(Console(stderr=True))
-    )
+    grid, bars = spec.search.keep if keeps else KEEPS, Bars(Console(stderr=True))
+    rows = survey(network, found, keeps=grid, images=images, progress=bars)
     print_survey(rows, len(images) if images is not None else 0, untrained, as_json)
 
 
@@ -62,7 +61,6 @@ def layers(
 def front(found: o.Found, as_json: o.AsJson = False, as_csv: o.AsCsv = False) -> None:
     """Print the Pareto points of a study."""
     from lrf_optuna.plans.front import pareto_front
-    from lrf_optuna.report.tables import front_table, method_counts
 
     points = pareto_front(found.record.candidates())
     if as_json:
@@ -102,7 +100,6 @@ def cache(folder: o.CacheFolder = None, clear: o.Clear = False) -> None:
 def print_inventory(found: Any, as_json: bool) -> None:
     """Print every layer of a model (`models.inventory.Inventory`) as a table or as JSON."""
     from lrf_optuna.models.inventory import inventory_rows
-    from lrf_optuna.report.tables import inventory_table
 
     rows = inventory_rows(found)
     if as_json:
@@ -116,8 +113,6 @@ def print_inventory(found: Any, as_json: bool) -> None:
 
 def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None:
     """Print every layer under every method (`pipeline.survey.MethodRow`) as a table or as JSON."""
-    from lrf_optuna.report.tables import survey_table
-
     if as_json:
         content = {"error_of": "outputs" if images else "weights", "images": images, "trained": not untrained}
         print(json.dumps({**content, "layers": [asdict(row) for row in rows]}, indent=2))
@@ -129,6 +124,4 @@ def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None
 
 def print_rich(*parts: Any, style: str = "") -> None:
     """Print tables (`report.tables.Table`) and texts to the terminal, one below the other."""
-    from rich.console import Console
-
     Console().print(*parts, sep="\n", style=style, highlight=False, markup=False)

@@ -8,8 +8,6 @@ from pathlib import Path
 from lrf_optuna.config import DATA_FORMS, MODEL_FORMS, DataSpec, ModelSpec, StudySpec, is_file_name, name_for
 from lrf_optuna.errors import LrfError
 
-OPTION_OF_SUFFIX = dict.fromkeys((".keras", ".h5", ".hdf5"), "--model") | {".npz": "--data"}
-
 
 def study_of(study: str | None, settings: Mapping[str, object]) -> StudySpec:
     """The study of a file, of an embedded study, or of settings alone, with the settings over it.
@@ -54,8 +52,9 @@ def check_files(spec: StudySpec) -> None:
 
 def find_study(text: str) -> Path:
     """The study file that `text` means: a path, else the name of an embedded study. Raises LrfError."""
-    option = OPTION_OF_SUFFIX.get(Path(text).suffix.lower())
-    if option:
+    suffix = Path(text).suffix.lower()
+    if suffix in (".keras", ".h5", ".hdf5", ".npz"):
+        option = "--data" if suffix == ".npz" else "--model"
         raise LrfError(f"{text} is not a study file: give it as {option} {text}")
     if Path(text).is_file():
         return Path(text)

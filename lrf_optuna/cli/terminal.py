@@ -11,15 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich.console import Console
 
+from lrf_optuna.cli.progress_bars import Bars
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import Interrupts, quiet
-
-if TYPE_CHECKING:
-    from lrf_optuna.cli.progress_bars import Bars
 
 PLAIN_CHARACTERS = {"→": "->", "←": "<-", "…": "...", "×": "x"} | dict.fromkeys("–−━╸╺", "-")
 """Character -> what stands for it where the terminal's or the pipe's encoding lacks it."""
@@ -51,45 +50,36 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 def plain_streams() -> None:
     """Let stdout and stderr write plain characters for those that their encoding lacks, as of a pipe in ASCII."""
-    codecs.register_error("plain", plain_characters)
+
+    def plain(error: Any) -> tuple[str, int]:
+        return "".join(PLAIN_CHARACTERS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+    codecs.register_error("plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="plain")
 
 
-def plain_characters(error: Any) -> tuple[str, int]:
-    """The handler of `codecs`: the characters that cannot be encoded, each as its plain form or a question mark."""
-    return "".join(PLAIN_CHARACTERS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
-
-
 @contextmanager
 def session(folder: Path, loads: bool = True, on_stderr: bool = False) -> Iterator[Bars]:
-    """Progress bars on the terminal, and log.txt in the run folder once there is one.
+    """Progress bars on the terminal, and the library's log in log.txt of the run folder.
 
-    `loads`: the pipeline is imported, with TensorFlow, before anything is printed.
+    A run that is refused leaves no log.txt: there is one once the folder exists and something was done. `loads`: the
+    pipeline is imported, with TensorFlow, before anything is printed.
     """
-    from rich.console import Console
-
-    from lrf_optuna.cli.progress_bars import Bars
-
     if loads:
         with quiet():
             import lrf_optuna.pipeline.run  # noqa: F401  TensorFlow's greetings are not for the user
-    with logged(folder / "log.txt"), Interrupts() as interrupts:
-        yield Bars(Console(stderr=on_stderr), interrupts.check)
-
-
-@contextmanager
-def logged(path: Path) -> Iterator[None]:
-    """Append the library's log to a file, once its folder exists and something was done: a refused run leaves none."""
-    log, handler = logging.getLogger("lrf_optuna"), logging.FileHandler(path, encoding="utf-8", delay=True)
+    log, path = logging.getLogger("lrf_optuna"), folder / "log.txt"
     log.setLevel(logging.INFO)
     log.propagate = False
-    handler.addFilter(lambda line: path.exists() or (line.levelno == logging.INFO and path.parent.is_dir()))
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.addFilter(lambda line: path.exists() or (line.levelno == logging.INFO and folder.is_dir()))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
-        yield
+        with Interrupts() as interrupts:
+            yield Bars(Console(stderr=on_stderr), interrupts.check)
     except BaseException as reason:
         log.error("stopped by %r", reason, exc_info=not isinstance(reason, LrfError | KeyboardInterrupt))
         raise
