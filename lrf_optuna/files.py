@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def check_folder(folder: Path) -> None:
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Write a whole file or none, and give its path: `write` gets the path of a temporary file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    part = path.with_name(f".part-{os.getpid()}-{threading.get_ident()}-{path.name}")
     try:
         write(part)
         part.replace(path)

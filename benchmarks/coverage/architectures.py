@@ -28,7 +28,7 @@ from benchmarks.coverage.classics import CLASSICS
 from benchmarks.lib.beside import SHARED
 from benchmarks.lib.tables import publish
 from lrf_optuna.decompositions.registry import applicable_methods, choice_of, compose
-from lrf_optuna.fitting.layer_fit import fit
+from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import read_kernel, to_keras_kernel, walk_layers
@@ -176,7 +176,7 @@ def passed(original: Any, seed: int, found: dict[str, Any]) -> None:
     layers = dict(walk_layers(model))
     plan = random_plan(inventory, seed)
     kernels = {
-        site.name: fit(site.op, plan[site.name], read_kernel(layers[site.name]), None)
+        site.name: LayerFitter(site.op, read_kernel(layers[site.name])).fit(plan[site.name])
         for site in inventory.sites
         if plan[site.name] != INTACT
     }

@@ -24,7 +24,7 @@ from benchmarks.lib.tables import publish
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, choice_of, compose
-from lrf_optuna.fitting.layer_fit import fit
+from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
 from lrf_optuna.models.inventory import LayerRow, find_sites, plan_counts
 from lrf_optuna.models.layer_calls import recording_calls
@@ -184,7 +184,7 @@ def passed(name: str, path: str, method: str) -> float:
     inventory, layer = find_sites(model), dict(walk_layers(model))[path]
     site = next(site for site in inventory.sites if site.name == path)
     choice = choice_of(site.op, method, KEEP)
-    stages = fit(site.op, choice, read_kernel(layer), moments(model, layer, site, x))
+    stages = LayerFitter(site.op, read_kernel(layer), moments(model, layer, site, x)).fit(choice)
     plan = Plan.of({path: choice})
     built = materialize(model, plan, {path: stages})
     params, macs = plan_counts(inventory, plan)

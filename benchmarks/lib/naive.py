@@ -35,7 +35,7 @@ def naive(proxy: Proxy, unit: Unit, plans: int, path: Path) -> dict[str, Any]:
 
 def score(proxy: Proxy, study: optuna.Study, watch: Stopwatch) -> None:
     """One trial: kernels factorized without data, a model built, its predictions, every parameter a transaction."""
-    from lrf_optuna.fitting.layer_fit import fit
+    from lrf_optuna.fitting.layer_fit import LayerFitter
     from lrf_optuna.models.surgery import materialize
 
     with watch.part("database"):
@@ -44,7 +44,8 @@ def score(proxy: Proxy, study: optuna.Study, watch: Stopwatch) -> None:
     chosen = [(site, choice) for site, choice in plan if choice != INTACT]
     with watch.part("factorizing"), proxy.single_blas_thread():
         kernels = {
-            site: fit(proxy.sites[site].op, choice, proxy.kernels.originals[site], None) for site, choice in chosen
+            site: LayerFitter(proxy.sites[site].op, proxy.kernels.originals[site]).fit(choice)
+            for site, choice in chosen
         }
     with watch.part("rebuilding"):
         built = materialize(proxy.network.model, plan, kernels)

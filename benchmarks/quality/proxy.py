@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import SCORED_IMAGES, Proxy
-from lrf_optuna.scoring.sensitivity import ErrorToLossCurve, measure_sensitivity
+from lrf_optuna.scoring.sensitivity import measure_sensitivity
 from lrf_optuna.scoring.similarity import SIMILARITIES, cosine, similarity_of_finite
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.loop import search_front
@@ -231,7 +231,7 @@ class Errors:
         self.plain = {name: LayerFitter(site.op, proxy.kernels.originals[name]) for name, site in proxy.sites.items()}
         self.known: dict[tuple[str, Choice], tuple[float, ...]] = {}
 
-    def harm(self, site: str, choices: Sequence[Choice]) -> ErrorToLossCurve:
+    def harm(self, site: str, choices: Sequence[Choice]) -> Callable[[float], float]:
         """The network's loss by the error of a site, as in the option table, also for choices outside the table."""
         errors = {choice: 0.0 if choice == INTACT else self.proxy.kernels.error(site, choice) for choice in choices}
         return measure_sensitivity(self.proxy, site, KEEP, errors)

@@ -153,16 +153,8 @@ def spatial(op: Conv, cin: int, cout: int, groups: int = 1) -> Conv:
 
 def along(op: Conv, axis: int, cin: int, cout: int, groups: int = 1) -> Conv:
     """The stage of a chain for `op` that has its window, stride and dilation along one axis only."""
-
-    def only(sizes: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(size if i == axis else 1 for i, size in enumerate(sizes))
-
-    return replace(
-        op,
-        window=only(op.window),
-        strides=only(op.strides),
-        dilation=only(op.dilation),
-        cin=cin,
-        cout=cout,
-        groups=groups,
+    window, strides, dilation = (
+        tuple(size if i == axis else 1 for i, size in enumerate(sizes))
+        for sizes in (op.window, op.strides, op.dilation)
     )
+    return replace(spatial(op, cin, cout, groups), window=window, strides=strides, dilation=dilation)

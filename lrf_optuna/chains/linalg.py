@@ -68,21 +68,15 @@ def singular_vectors(matrix: Array, count: int | None = None) -> SingularVectors
     Few vectors of a large matrix come from random projections (Halko et al. 2011) with a fixed seed.
     """
     columns = matrix.shape[1] <= matrix.shape[0]
-    side = min(matrix.shape)
-    if count is not None and RANDOMIZED_RATIO * count < side and matrix.size > LARGE // 16:
-        return sketched(matrix, count, columns)
-    rows = matrix if matrix.size > LARGE else matrix.astype(np.float64)
-    squares, vectors = np.linalg.eigh((rows.T @ rows if columns else rows @ rows.T).astype(np.float64))
-    values = np.sqrt(np.maximum(squares[::-1], 0))
-    return SingularVectors(matrix, vectors[:, ::-1].astype(matrix.dtype), values.astype(matrix.dtype), columns)
+    if count is not None and RANDOMIZED_RATIO * count < min(matrix.shape) and matrix.size > LARGE // 16:
+        from sklearn.utils.extmath import randomized_svd
 
-
-def sketched(matrix: Array, count: int, columns: bool) -> SingularVectors:
-    """The leading singular vectors from random projections."""
-    from sklearn.utils.extmath import randomized_svd
-
-    left, values, right = randomized_svd(matrix, count, n_iter=4, random_state=0)
-    vectors = right.T if columns else left
+        left, values, right = randomized_svd(matrix, count, n_iter=4, random_state=0)
+        vectors = right.T if columns else left
+    else:
+        rows = matrix if matrix.size > LARGE else matrix.astype(np.float64)
+        squares, vectors = np.linalg.eigh((rows.T @ rows if columns else rows @ rows.T).astype(np.float64))
+        values, vectors = np.sqrt(np.maximum(squares[::-1], 0)), vectors[:, ::-1]
     return SingularVectors(matrix, vectors.astype(matrix.dtype), values.astype(matrix.dtype), columns)
 
 

@@ -20,7 +20,7 @@ from lrf_optuna.decompositions.base import PreparedDecomposition
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.fitting.balance import balanced
 from lrf_optuna.fitting.second_moment import SecondMoment, SecondMoments
-from lrf_optuna.fitting.variable_projection import MOST_ENTRIES, VariableProjection, refine_stages
+from lrf_optuna.fitting.variable_projection import MOST_ENTRIES, VariableProjection, fit_stages
 from lrf_optuna.plans.plan import Choice
 
 COPIES = 10
@@ -54,7 +54,7 @@ class GroupFitter:
         task = VariableProjection(chain, self.moment, self.goal)
         if task.entries > MOST_ENTRIES:
             return balanced(chain, kernels)
-        return balanced(chain, refine_stages(task, balanced(chain, (*kernels[:-1], task.solved(kernels)))))
+        return fit_stages(task, kernels)
 
     def factorized(self, choice: Choice, view: tuple[object, ...], kernel: Array) -> Kernels:
         """The plain factorization of a kernel that was whitened for one `view`, the inputs of a first stage."""
@@ -109,16 +109,6 @@ class LayerFitter:
         return sum(part.squared_error(own) for part, own in pieces) / max(
             sum(part.output_size for part in self.parts), 1e-30
         )
-
-
-def fit(op: Conv, choice: Choice, kernel: Array, moments: SecondMoments | None) -> Kernels:
-    """Stage kernels of one choice for one layer, as by `LayerFitter`."""
-    return LayerFitter(op, kernel, moments).fit(choice)
-
-
-def error(op: Conv, kernel: Array, composed: Array, moments: SecondMoments | None) -> float:
-    """Relative squared error of one layer, as by `LayerFitter`."""
-    return LayerFitter(op, kernel, moments).error(composed)
 
 
 def as_matrix(kernel: Array) -> Array:

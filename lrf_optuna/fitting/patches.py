@@ -24,11 +24,10 @@ def patches(maps: Array, op: Conv, positions: int, seed: int = 0) -> Array:
         rows = maps.reshape(len(maps), -1, op.cin)
         return np.ascontiguousarray(rows[:, sampled_positions(rows.shape[1], positions, seed)]).reshape(-1, op.cin)
     if op.transposed:
-        return (
-            patches(zero_stuffed(maps, op), as_plain_convolution(op), positions, seed)
-            .reshape(-1, *op.window, op.cin)[(slice(None), *(slice(None, None, -1) for _ in op.window))]
-            .reshape(-1, prod(op.window) * op.cin)
-        )
+        # a plain convolution of zero-stuffed maps with the window reversed
+        plain = replace(op, transposed=False, padding="valid", strides=(1,) * len(op.window))
+        rows = patches(zero_stuffed(maps, op), plain, positions, seed).reshape(-1, *op.window, op.cin)
+        return np.flip(rows, tuple(range(1, rows.ndim - 1))).reshape(-1, prod(op.window) * op.cin)
     padded = np.pad(maps, ((0, 0), *op.pads(maps.shape[1:-1]), (0, 0)))
     spans = tuple((k - 1) * d + 1 for k, d in zip(op.window, op.dilation, strict=True))
     axes = tuple(range(1, 1 + len(spans)))
@@ -53,11 +52,6 @@ def zero_stuffed(maps: Array, op: Conv) -> Array:
     at = tuple(slice(k - 1 - c, k - 1 - c + (n - 1) * s + 1, s) for n, k, c, s in sizes)
     stuffed[(slice(None), *at)] = maps
     return stuffed
-
-
-def as_plain_convolution(op: Conv) -> Conv:
-    """The plain convolution that equals a transposed one on zero-stuffed maps, with its window reversed."""
-    return replace(op, transposed=False, padding="valid", strides=(1,) * len(op.window))
 
 
 def sampled_positions(count: int, most: int, seed: int) -> Index:

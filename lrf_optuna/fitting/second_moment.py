@@ -123,8 +123,7 @@ class MomentAccumulator:
         self.rows.append(split_by_group(found, self.op))
         self.count += len(found)
         if self.count >= self.rows[-1].shape[2]:
-            batch = sum((gram_by_group(rows) for rows in self.rows), start=np.zeros((), np.float32))
-            self.second = batch.astype(np.float64) if self.second is None else self.second + batch
+            self.second = self.gram.astype(np.float64) if self.second is None else self.second + self.gram
             self.rows.clear()
 
     def moments(self) -> SecondMoments:
@@ -132,11 +131,9 @@ class MomentAccumulator:
         window = self.op.window
         if self.second is None:
             return tuple(SecondMoment.of_rows(window, rows) for rows in np.concatenate(self.rows, axis=1))
-        rest = sum((gram_by_group(rows) for rows in self.rows), start=np.zeros((), np.float32))
-        return tuple(SecondMoment.of(window, second) for second in (self.second + rest) / self.count)
+        return tuple(SecondMoment.of(window, second) for second in (self.second + self.gram) / self.count)
 
-
-def gram_by_group(rows: Array) -> Array:
-    """X'X of every group: `(groups, n, d) -> (groups, d, d)`."""
-    out: Array = np.swapaxes(rows, 1, 2) @ rows
-    return out
+    @property
+    def gram(self) -> Array:
+        """X'X of every group over the rows that are not in `second` yet, `(groups, d, d)`."""
+        return sum((np.swapaxes(rows, 1, 2) @ rows for rows in self.rows), start=np.zeros((), np.float32))

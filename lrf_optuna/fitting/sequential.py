@@ -10,7 +10,6 @@ stage B is solved for, with P the inputs of that stage and W the kernel so far.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,16 +17,14 @@ from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, Kernels, join_groups, split_groups
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
-from lrf_optuna.fitting.balance import balanced
 from lrf_optuna.fitting.layer_fit import as_matrix
 from lrf_optuna.fitting.patches import patches
 from lrf_optuna.fitting.second_moment import SecondMoment
 from lrf_optuna.fitting.variable_projection import (
     MOST_ENTRIES,
     VariableProjection,
-    columns_of_last,
     compose_before_last,
-    refine_stages,
+    fit_stages,
     rows_of_last,
 )
 from lrf_optuna.plans.plan import Choice
@@ -61,54 +58,40 @@ def refit_chain(
     `op` and `chain` are of one group, `dense` and `kernels` of all groups. `effort`: times the steps that a fit in a
     search may take.
     """
-    groups, last = dense.shape[-1] // op.cout, chain.stages[-1]
-    parts: list[Kernels] = list(zip(*(split_groups(kernel, groups) for kernel in kernels), strict=True))
-    wide, narrow = op.params // op.cout, op.params // op.cout <= WIDE
-    size = (wide, op.cout) if narrow else (rows_of_last(last), columns_of_last(last))
-    ways = [None if narrow else compose_before_last(chain, part) for part in parts]
-    sums = [NormalEquations.empty(*size) for _ in parts]
+    groups = dense.shape[-1] // op.cout
+    parts = zip(*(split_groups(kernel, groups) for kernel in kernels), strict=True)
+    refits = [GroupRefit(op, chain, *own) for own in zip(split_groups(dense, groups), parts, strict=True)]
     for rows, goals in pairs:
-        for total, r, way, goal in zip(sums, rows, ways, goals, strict=True):
-            total.add(r if way is None else r @ way, goal)
-    owns = split_groups(dense, groups)
-    fitted = [
-        refit_all_stages(op, chain, own, part, total, pull, effort)
-        if narrow
-        else (*part[:-1], total.solution(part[-1], 0.0, pull))
-        for own, part, total in zip(owns, parts, sums, strict=True)
-    ]
-    return tuple(map(join_groups, zip(*fitted, strict=True)))
+        for refit, inputs, goal in zip(refits, rows, goals, strict=True):
+            refit.add(inputs, goal)
+    return tuple(map(join_groups, zip(*(refit.fitted(pull, effort) for refit in refits), strict=True)))
 
 
-def refit_all_stages(
-    op: Conv, chain: Chain, dense: Array, kernels: Kernels, sums: NormalEquations, pull: float, effort: float
-) -> Kernels:
-    """The stages of one group, fitted to the kernel that would serve best in the layer's place."""
-    moment = SecondMoment.of(op.window, sums.gram / sums.count)
-    goal = moment.root(as_matrix(sums.solution(dense, moment.ridge * sums.count, pull)))
-    task = VariableProjection(chain, moment, goal, effort)
-    return balanced(chain, refine_stages(task, balanced(chain, (*kernels[:-1], task.solved(kernels)))))
+class GroupRefit:
+    """The refit of one group's chain: P'P and P'Y over batches, and their number of rows."""
 
+    def __init__(self, op: Conv, chain: Chain, dense: Array, kernels: Kernels) -> None:
+        self.op, self.chain, self.dense, self.kernels = op, chain, dense, kernels
+        wide = op.params // op.cout > WIDE
+        self.before_last = compose_before_last(chain, kernels) if wide else None
+        inputs, outputs = as_matrix(kernels[-1] if wide else dense).shape
+        self.gram, self.right, self.count = np.zeros((inputs, inputs)), np.zeros((inputs, outputs)), 0
 
-@dataclass(slots=True)
-class NormalEquations:
-    """P'P and P'Y over batches, and of how many rows."""
-
-    gram: Array
-    right: Array
-    count: int = 0
-
-    @classmethod
-    def empty(cls, inputs: int, outputs: int) -> NormalEquations:
-        """Nothing added yet."""
-        return cls(np.zeros((inputs, inputs)), np.zeros((inputs, outputs)))
-
-    def add(self, inputs: Array, goal: Array) -> None:
-        """Take in rows of P and of Y; of a contraction one row a slice."""
+    def add(self, rows: Array, goal: Array) -> None:
+        """Add rows of the layer's inputs and of Y; the last stage of a contraction has one row a slice."""
+        inputs = rows if self.before_last is None else rows @ self.before_last
         inputs, goal = inputs.reshape(-1, len(self.gram)), goal.reshape(-1, self.right.shape[1])
         self.gram += inputs.T @ inputs
         self.right += inputs.T @ goal
         self.count += len(inputs)
+
+    def fitted(self, pull: float, effort: float) -> Kernels:
+        """The stage kernels, fitted to the kernel that would serve best in the layer's place."""
+        if self.before_last is not None:
+            return *self.kernels[:-1], self.solution(self.kernels[-1], 0.0, pull)
+        moment = SecondMoment.of(self.op.window, self.gram / self.count)
+        goal = moment.root(as_matrix(self.solution(self.dense, moment.ridge * self.count, pull)))
+        return fit_stages(VariableProjection(self.chain, moment, goal, effort), self.kernels)
 
     def solution(self, kernel: Array, ridge: float, pull: float) -> Array:
         """The kernel that is best for what was added, pulled towards `kernel`, in its shape."""

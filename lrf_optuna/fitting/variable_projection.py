@@ -14,6 +14,7 @@ import numpy as np
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, Kernels
 from lrf_optuna.chains.linalg import solve_positive_definite
+from lrf_optuna.fitting.balance import balanced
 from lrf_optuna.fitting.second_moment import SecondMoment
 
 MOST_ENTRIES = 2**28
@@ -47,14 +48,9 @@ class VariableProjection:
         return rows_of_last(self.chain.stages[-1])
 
     @cached_property
-    def chain_before_last(self) -> Chain:
-        """The chain with an identity in the place of its last stage."""
+    def before_last(self) -> tuple[Chain, Array]:
+        """The chain with an identity in the place of its last stage, and that stage's kernel."""
         return with_identity_last(self.chain)
-
-    @cached_property
-    def identity(self) -> Array:
-        """The identity kernel in the place of the last one, in the moment's precision."""
-        return identity_kernel(np.zeros(self.chain.stages[-1].kernel_shape, self.moment.factor.dtype))
 
     @property
     def entries(self) -> int:
@@ -84,8 +80,8 @@ class VariableProjection:
 
     def value(self, kernels: Kernels) -> tuple[float, Kernels]:
         """|R (A B - W)|^2 + ridge |B|^2 with the best B, and its gradients by the stages before the last."""
-        identity = self.identity.astype(kernels[-1].dtype, copy=False)
-        before, back = self.chain_before_last.linearized((*kernels[:-1], identity))
+        chain, identity = self.before_last
+        before, back = chain.linearized((*kernels[:-1], identity.astype(kernels[-1].dtype, copy=False)))
         width = self.moment.factor.shape[1]
         inputs = self.moment.root(before.reshape(width, -1)).reshape(-1, self.inputs)
         last, ridge = self.solution(inputs)
@@ -99,31 +95,28 @@ class VariableProjection:
 
 def compose_before_last(chain: Chain, kernels: Kernels) -> Array:
     """A with W = A B for the last kernel B as a matrix, `(window x cin, lead x inputs)`."""
-    composed = with_identity_last(chain).compose((*kernels[:-1], identity_kernel(kernels[-1])))
-    last = chain.stages[-1]
-    return composed.reshape(-1, last.lead * rows_of_last(last))
+    before_last, identity = with_identity_last(chain)
+    last, dtype = chain.stages[-1], kernels[-1].dtype
+    return before_last.compose((*kernels[:-1], identity.astype(dtype))).reshape(-1, last.lead * rows_of_last(last))
 
 
 def rows_of_last(stage: Conv) -> int:
     """Rows of a stage's kernel as a matrix."""
-    return stage.params // columns_of_last(stage)
+    return stage.params // stage.kernel_shape[-1]
 
 
-def columns_of_last(stage: Conv) -> int:
-    """Columns of a stage's kernel as a matrix."""
-    return stage.cout // stage.slices
-
-
-def with_identity_last(chain: Chain) -> Chain:
-    """The chain with an identity in the place of its last stage, which has the same window."""
+def with_identity_last(chain: Chain) -> tuple[Chain, Array]:
+    """The chain with an identity in the place of its last stage, which has the same window, and that stage's kernel."""
     *earlier, last = chain.stages
-    return Chain((*earlier, replace(last, cout=last.slices * rows_of_last(last))))
+    inputs = rows_of_last(last)
+    identity = np.eye(inputs, dtype=np.float32).reshape(*last.kernel_shape[:-1], inputs)
+    return Chain((*earlier, replace(last, cout=last.slices * inputs))), identity
 
 
-def identity_kernel(kernel: Array) -> Array:
-    """The identity kernel in the place of a last stage's kernel."""
-    inputs = kernel.size // kernel.shape[-1]
-    return np.eye(inputs, dtype=kernel.dtype).reshape(*kernel.shape[:-1], inputs)
+def fit_stages(task: VariableProjection, kernels: Kernels) -> Kernels:
+    """The balanced stage kernels after the last one was solved for and the others were refined."""
+    solved = balanced(task.chain, (*kernels[:-1], task.solved(kernels)))
+    return balanced(task.chain, refine_stages(task, solved))
 
 
 def refine_stages(task: VariableProjection, kernels: Kernels) -> Kernels:

@@ -14,9 +14,9 @@ from lrf_optuna.decompositions.registry import is_built_in
 from lrf_optuna.plans.plan import INTACT
 from lrf_optuna.processes import cores
 from lrf_optuna.progress import Progress
-from lrf_optuna.scoring.option_table import Option, OptionTable, Shares
+from lrf_optuna.scoring.option_table import Option, OptionTable
 from lrf_optuna.scoring.parallel import SiteFits, fit_in_processes
-from lrf_optuna.scoring.screening import ScreenedChoices, keep_grid_for, screened_choices
+from lrf_optuna.scoring.screening import keep_grid_for, screened_choices
 from lrf_optuna.scoring.sensitivity import measure_sensitivity, sensitivity_key
 
 if TYPE_CHECKING:
@@ -28,69 +28,61 @@ PARALLEL_FITS = 200
 
 def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress) -> OptionTable:
     """The option table at these keeps, as `Proxy.table` gives it."""
-    grids = {name: keep_grid_for(keeps, proxy.shares(name, INTACT)[0]) for name in proxy.sites}
-    stored = {name: stored_choices(proxy, name, grid) for name, grid in grids.items()}
-    table = {name: site_options(proxy, name, grids[name], choices) for name, choices in stored.items() if choices}
+    grids = {name: keep_grid_for(keeps, proxy.shares(name, INTACT).params) for name in proxy.sites}
+    table = {name: site_options(proxy, name, grid) for name, grid in grids.items() if is_stored(proxy, name, grid)}
     missing = {name: grid for name, grid in grids.items() if name not in table}
     _ = proxy.moments if missing else None  # before the task: progress shows one task at a time
     with proxy.single_blas_thread(), progress.task("option table", len(grids), len(table)) as step:
-        for name, choices in screened_sites(proxy, missing):
-            table[name] = site_options(proxy, name, grids[name], choices)
+        for name in fitted_elsewhere_first(proxy, missing):
+            table[name] = site_options(proxy, name, grids[name])
             proxy.kernels.save(name, str((proxy.scoring_key, grids[name])))
             step(1)
     if missing and proxy.cache:
         proxy.cache.trim()
     space = {name: (proxy.methods_of(name), grid) for name, grid in grids.items()}
-    return OptionTable({name: table[name] for name in grids}, Shares(**proxy.fixed), space)
+    return OptionTable({name: table[name] for name in grids}, proxy.fixed, space)
 
 
-def stored_choices(proxy: Proxy, site: str, keeps: Sequence[float]) -> ScreenedChoices | None:
-    """The screened choices of a site where all errors and its sensitivity are stored, else None."""
+def is_stored(proxy: Proxy, site: str, keeps: Sequence[float]) -> bool:
+    """Whether all errors of a site's screened choices and its sensitivity are stored."""
     record = proxy.kernels.record(site)
     try:
         choices = screened_choices(proxy.sites[site], proxy.methods_of(site), keeps, record.errors.__getitem__)
     except KeyError:
-        return None
-    complete = sensitivity_key(proxy, keeps) in record.losses and choices.keys() - {INTACT} <= record.errors.keys()
-    return choices if complete else None
+        return False
+    return sensitivity_key(proxy, keeps) in record.losses and choices.keys() - {INTACT} <= record.errors.keys()
 
 
-def screened_sites(proxy: Proxy, grids: Mapping[str, tuple[float, ...]]) -> Iterator[tuple[str, ScreenedChoices]]:
-    """Site and its screened choices, all fitted: in several processes where that pays, and the rest here."""
+def fitted_elsewhere_first(proxy: Proxy, grids: Mapping[str, tuple[float, ...]]) -> Iterator[str]:
+    """The sites: first those that other processes have fitted, where that pays, then those to be fitted here."""
     left = dict(grids)
     if pays_in_processes(proxy, grids):
+        store = proxy.kernels
         tasks = [
-            SiteFits(
-                proxy.sites[name],
-                proxy.kernels.originals[name],
-                proxy.kernels.moments_of(name),
-                proxy.methods_of(name),
-                grid,
-                proxy.kernels.record(name).errors,
-            )
+            SiteFits(proxy.sites[name], store.fitter(name), proxy.methods_of(name), grid, store.record(name).errors)
             for name, grid in grids.items()
         ]
-        for name, choices, fits in fit_in_processes(tasks, min(cores(), len(tasks))):
-            proxy.kernels.add(name, fits)
+        for name, fits in fit_in_processes(tasks, min(cores(), len(tasks))):
+            store.add(name, fits)
             del left[name]
-            yield name, choices
-    for name, grid in left.items():
-        error = partial(proxy.kernels.error, name)
-        choices = screened_choices(proxy.sites[name], proxy.methods_of(name), grid, error)
-        yield name, choices
+            yield name
+    yield from left
 
 
 def pays_in_processes(proxy: Proxy, grids: Mapping[str, tuple[float, ...]]) -> bool:
     """Whether several processes fit these sites sooner: not a few fits, large kernels or a user's own methods."""
-    records = {name: proxy.kernels.record(name) for name in grids}
-    fits = sum(len(proxy.methods_of(name)) * len(grids[name]) - len(records[name].errors) for name in grids)
+    fits = sum(
+        len(proxy.methods_of(name)) * len(grids[name]) - len(proxy.kernels.record(name).errors) for name in grids
+    )
     built_in = all(map(is_built_in, proxy.methods))
     return min(cores(), len(grids)) > 1 and fits >= PARALLEL_FITS and proxy.small and built_in
 
 
-def site_options(proxy: Proxy, site: str, keeps: Sequence[float], choices: ScreenedChoices) -> list[Option]:
-    """The distinct options of one site."""
-    errors = {choice: 0.0 if choice == INTACT else proxy.kernels.error(site, choice) for choice in choices}
+def site_options(proxy: Proxy, site: str, keeps: Sequence[float]) -> list[Option]:
+    """The distinct options of one site, fitted where they are not stored."""
+    error = partial(proxy.kernels.error, site)
+    choices = screened_choices(proxy.sites[site], proxy.methods_of(site), keeps, error)
+    errors = {choice: error(choice) for choice in choices}
     loss = measure_sensitivity(proxy, site, keeps, errors)
     return [
         Option(method, keep, choice, loss(errors[choice]), *proxy.shares(site, choice))

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.files import digest
+from lrf_optuna.files import digest, write_whole
 from lrf_optuna.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ BUDGET = 4 * 2**30
 """Bytes of the whole cache, where the least recently used files are removed first: room for some dozens of networks."""
 VARIABLE = "LRF_OPTUNA_CACHE"
 NETWORK_FOLDER = re.compile(r"[0-9a-f]{16}")
-SUFFIX = ".safetensors"
+SUFFIX, PART = ".safetensors", ".part-"
 STALE = 24 * 3600
 """Seconds after which a partly written file belongs to no living process."""
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by lrf_optuna; see https://bford.info/cachedir/\n"
@@ -84,27 +84,28 @@ class KernelCache:
         """The files of a network by its key, which is a digest, and its fingerprint."""
         return NetworkCache(self, self.folder / key, fingerprint)
 
-    def files(self) -> list[Path]:
-        """Every file of this cache, also the partly written ones."""
-        with suppress(OSError):
-            folders = [found for found in self.folder.iterdir() if NETWORK_FOLDER.fullmatch(found.name)]
-            return [file for folder in folders for file in (*folder.glob(f"*{SUFFIX}"), *folder.glob(".*.part"))]
-        return []
+    def files(self) -> dict[Path, os.stat_result]:
+        """Every file of this cache, also the partly written ones, and its state."""
+        found = {}
+        for file in self.folder.glob(f"*/*{SUFFIX}"):
+            if NETWORK_FOLDER.fullmatch(file.parent.name):
+                with suppress(OSError):  # another process may have removed it
+                    found[file] = file.stat()
+        return found
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(stat.st_size for file in self.files() if (stat := stat_of(file)))
+        return sum(stat.st_size for stat in self.files().values())
 
     def trim(self) -> None:
         """Remove the least recently used files until the rest is within the budget, and stale partly written ones."""
-        stats = [(stat.st_mtime, stat.st_size, file) for file in self.files() if (stat := stat_of(file))]
-        total = sum(size for _, size, _ in stats)
-        for used, size, file in sorted(stats):
-            partly_written = file.suffix == ".part"
-            if time.time() - used > STALE if partly_written else total > self.budget:
+        total = self.size
+        for file, stat in sorted(self.files().items(), key=lambda item: item[1].st_mtime):
+            partly_written = file.name.startswith(PART)
+            if time.time() - stat.st_mtime > STALE if partly_written else total > self.budget:
                 remove(file)
-                total -= size
+                total -= stat.st_size
 
     def clear(self) -> int:
         """Remove every file of this cache, and nothing else; the number of files."""
@@ -184,30 +185,17 @@ class NetworkCache:
 
     def write(self, file: Path, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
         """Write a whole file, or none where the disk fails; whether it was written."""
-        part = file.with_name(f".{file.stem}-{os.getpid()}-{time.time_ns():x}.part")
         text = json.dumps({**description, "fingerprint": self.fingerprint.tolist()})
+        data = save(dict(arrays), {"description": text, "digest": digest(text)})
         try:
             if not self.cache.works:
                 return False
-            self.folder.mkdir(parents=True, exist_ok=True)
-            tag = self.cache.folder / "CACHEDIR.TAG"
-            if not tag.exists():
-                tag.write_text(TAG)
-            part.write_bytes(save(dict(arrays), {"description": text, "digest": digest(text)}))
-            part.replace(file)
+            write_whole(file, lambda part: part.write_bytes(data))
+            (self.cache.folder / "CACHEDIR.TAG").write_text(TAG)
         except OSError as reason:
             self.cache.give_up(reason)
             return False
-        finally:
-            remove(part)
         return True
-
-
-def stat_of(file: Path) -> os.stat_result | None:
-    """The state of a file that another process may have removed."""
-    with suppress(OSError):
-        return file.stat()
-    return None
 
 
 def remove(file: Path) -> None:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 
 from lrf_optuna.chains.conv import Array, Kernels
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import chain_of, compose, is_built_in
 from lrf_optuna.files import digest
-from lrf_optuna.fitting.layer_fit import LayerFitter
+from lrf_optuna.fitting.layer_fit import COPIES, LayerFitter
 from lrf_optuna.fitting.second_moment import SecondMoments
 from lrf_optuna.plans.plan import INTACT, Choice
 from lrf_optuna.scoring.kernel_cache import NetworkCache
@@ -61,33 +62,31 @@ class KernelStore:
         self.sites, self.originals, self.moments, self.disk = sites, originals, moments, disk
         self.fitted: LRUCache[tuple[str, Choice], Kernels] = LRUCache(memory // 2, getsizeof=nbytes)
         self.composed: LRUCache[tuple[str, Choice], Array] = LRUCache(memory // 4, getsizeof=lambda k: k.nbytes)
-        self.fitters: dict[str, LayerFitter] = {}
-        self.fitter_memory = FITTER_MEMORY * memory
+        largest = COPIES * max((kernel.nbytes for kernel in originals.values()), default=0)
+        self.fitters: LRUCache[str, LayerFitter] = LRUCache(
+            max(FITTER_MEMORY * memory, largest), getsizeof=lambda fitter: fitter.nbytes
+        )
         self.records: dict[str, SiteRecord] = {}
 
     def stages(self, site: str, choice: Choice) -> Kernels:
         """The stage kernels of a choice, fitted to the site's inputs."""
-        key = (site, choice)
-        if choice == INTACT:
-            return (self.originals[site],)
-        if key in self.fitted:
-            return self.fitted[key]
-        kernels = self.read(site, choice) or self.fit(site, choice)
-        put_if_fits(self.fitted, key, kernels)
-        return kernels
+        return (self.originals[site],) if choice == INTACT else self.fitted_stages(site, choice)
 
+    @cachedmethod(lambda self: self.fitted)
+    def fitted_stages(self, site: str, choice: Choice) -> Kernels:
+        """The stage kernels of a choice that is not intact."""
+        return self.read(site, choice) or self.fit(site, choice)
+
+    @cachedmethod(lambda self: self.composed)
     def dense(self, site: str, choice: Choice) -> Array:
         """The kernel that a choice composes to, in the layer's own shape."""
-        key = (site, choice)
-        if key in self.composed:
-            return self.composed[key]
-        kernel = np.ascontiguousarray(compose(self.sites[site].op, choice, self.stages(site, choice)))
-        put_if_fits(self.composed, key, kernel)
-        return kernel
+        return np.ascontiguousarray(compose(self.sites[site].op, choice, self.stages(site, choice)))
 
     def error(self, site: str, choice: Choice) -> float:
         """Relative squared error of the site's outputs under a choice."""
         errors = self.record(site).errors
+        if choice == INTACT:
+            return 0.0
         if choice not in errors:
             errors[choice] = self.fitter(site).error(self.dense(site, choice))
         return errors[choice]
@@ -100,32 +99,25 @@ class KernelStore:
         """Add fits that another process has made."""
         for choice, (kernels, error) in fits.items():
             self.record(site).errors[choice] = error
-            put_if_fits(self.fitted, (site, choice), kernels)
+            with suppress(ValueError):  # larger than the whole memory
+                self.fitted[site, choice] = kernels
 
-    def moments_of(self, site: str) -> SecondMoments | None:
-        """The moments of a site's inputs; None for fits to the weights alone."""
-        return self.moments()[site] if self.moments else None
-
+    @cachedmethod(lambda self: self.fitters, key=lambda _, site: site)
     def fitter(self, site: str) -> LayerFitter:
         """The fitter of a site, with the factorizations that its ranks are cut from; the latest ones stay."""
-        found = self.fitters.pop(site, None)
-        if found is None:
-            found = LayerFitter(self.sites[site].op, self.originals[site], self.moments_of(site))
-        self.fitters[site] = found
-        while len(self.fitters) > 1 and sum(fitter.nbytes for fitter in self.fitters.values()) > self.fitter_memory:
-            del self.fitters[next(iter(self.fitters))]
-        return found
+        moments = self.moments()[site] if self.moments else None
+        return LayerFitter(self.sites[site].op, self.originals[site], moments)
 
+    @cachedmethod(lambda self: self.records, key=lambda _, site: site)
     def record(self, site: str) -> SiteRecord:
         """The record of a site; its files are read once."""
-        if site not in self.records:
-            self.records[site] = found = SiteRecord()
-            for file, description in self.disk.descriptions(site) if self.disk else ():
-                try:
-                    self.add_description(found, file, description)
-                except (AttributeError, KeyError, TypeError, ValueError) as reason:
-                    log.warning("%s is not what it should be (%r): it is made again", file, reason)
-        return self.records[site]
+        found = SiteRecord()
+        for file, description in self.disk.descriptions(site) if self.disk else ():
+            try:
+                self.add_description(found, file, description)
+            except (AttributeError, KeyError, TypeError, ValueError) as reason:
+                log.warning("%s is not what it should be (%r): it is made again", file, reason)
+        return found
 
     def add_description(self, record: SiteRecord, file: Path, description: Mapping[str, Any]) -> None:
         """Add what a file says to a record."""
@@ -172,12 +164,6 @@ class KernelStore:
 def array_name(choice: Choice) -> str:
     """The name of a choice's kernels in a file."""
     return "-".join((choice.method, *map(str, choice.ranks)))
-
-
-def put_if_fits(cache: LRUCache[Any, Any], key: Any, value: Any) -> None:
-    """Remember a value unless it alone is larger than the whole cache."""
-    if cache.getsizeof(value) <= cache.maxsize:
-        cache[key] = value
 
 
 def nbytes(kernels: Kernels) -> int:

@@ -1,7 +1,7 @@
 """What a plan is scored by. Every objective is a cost: lower is better, and for shares the original is 1.
 
 An objective of one's own is a function of `Measured` and a row of `OBJECTIVES`; it may look at the similarity of any
-map. The search predicts the objectives in `PREDICTED` before a plan is scored; the others are scored, not predicted.
+map.
 """
 
 from __future__ import annotations
@@ -28,16 +28,14 @@ class Measured:
 Objective = Callable[[Measured], float]
 
 
-def loss(measured: Measured) -> float:
+def dissimilarity(measured: Measured) -> float:
     """One minus the mean similarity over the maps."""
     values = measured.similarity.values()
     return 1.0 - sum(values) / len(values)
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "loss": loss,
+    "loss": dissimilarity,
     "params": lambda measured: measured.params_share,
     "macs": lambda measured: measured.macs_share,
 }
-PREDICTED = ("loss", "params", "macs")
-"""The objectives that the search knows or predicts for a plan that was not scored."""

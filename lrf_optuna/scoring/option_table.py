@@ -89,33 +89,26 @@ class OptionTable(Mapping[str, Sequence[Option]]):
     @cached_property
     def losses(self) -> Array:
         """The loss of every option."""
-        return self.padded("loss")
+        return edge_padded([[option.loss for option in options] for options in self.values()])
 
     @cached_property
     def params(self) -> Array:
         """The parameter share of every option."""
-        return self.padded("params")
+        return edge_padded([[option.params for option in options] for options in self.values()])
 
     @cached_property
     def macs(self) -> Array:
         """The MAC share of every option."""
-        return self.padded("macs")
-
-    def padded(self, name: str) -> Array:
-        """One property of every option; a layer with fewer options repeats its last one."""
-        rows = [[getattr(option, name) for option in options] for options in self.values()]
-        return np.array([np.pad(row, (0, self.counts.max() - len(row)), mode="edge") for row in rows])
-
-    def sizes(self, mixes: Array) -> Array:
-        """mix * params + (1 - mix) * macs of every option for mixes `(n,)`: `(n, layers, options)`."""
-        return mixes[:, None, None] * self.params + (1 - mixes[:, None, None]) * self.macs
+        return edge_padded([[option.macs for option in options] for options in self.values()])
 
     def allocator(self, mixes: Array, weights: Array | None = None) -> Callable[[Array], OptionIndices]:
         """A function of multipliers `(n,)` -> in every layer the option with the least loss + multiplier * size.
 
         `mixes` `(n,)`; `weights` `(n, layers)` multiply the layers' losses. The function returns `(n, layers)`.
         """
-        losses, sizes = self.losses if weights is None else weights[:, :, None] * self.losses, self.sizes(mixes)
+        losses = self.losses if weights is None else weights[:, :, None] * self.losses
+        mix = mixes[:, None, None]
+        sizes = mix * self.params + (1 - mix) * self.macs
 
         def allocate(multipliers: Array) -> OptionIndices:
             prices = multipliers[:, None, None] * sizes
@@ -159,3 +152,9 @@ class OptionTable(Mapping[str, Sequence[Option]]):
 def plan_of(allocation: Allocation) -> Plan:
     """The plan of an allocation."""
     return Plan.of({site: option.choice for site, option in allocation.items()})
+
+
+def edge_padded(rows: Sequence[Sequence[float]]) -> Array:
+    """Rows as one array, `(layers, most options)`: a layer with fewer options repeats its last one."""
+    most = max(map(len, rows))
+    return np.array([np.pad(row, (0, most - len(row)), mode="edge") for row in rows])

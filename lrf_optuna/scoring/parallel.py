@@ -16,15 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrf_optuna.chains.conv import Array
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
-from lrf_optuna.fitting.second_moment import SecondMoments
-from lrf_optuna.plans.plan import Choice
+from lrf_optuna.plans.plan import INTACT, Choice
 from lrf_optuna.processes import THREADS
 from lrf_optuna.scoring.kernel_store import Fits
-from lrf_optuna.scoring.screening import ScreenedChoices, screened_choices
+from lrf_optuna.scoring.screening import screened_choices
 
 log = logging.getLogger(__name__)
 POLL = 1.0
@@ -33,32 +31,32 @@ POLL = 1.0
 
 @dataclass(frozen=True)
 class SiteFits:
-    """A task for a process: to screen one site's choices and fit those whose `errors` are not known yet."""
+    """A task for a process: to screen one site's choices and fit those without an error in `errors`."""
 
     site: Site
-    kernel: Array
-    moments: SecondMoments | None
+    fitter: LayerFitter
     methods: tuple[str, ...]
     keeps: tuple[float, ...]
     errors: Mapping[Choice, float]
 
-    def run(self) -> tuple[ScreenedChoices, Fits]:
-        """The screened choices, and the fits that this process has made."""
-        fitter, fits = LayerFitter(self.site.op, self.kernel, self.moments), Fits()
+    def run(self) -> Fits:
+        """The fits that this process has made."""
+        fits, errors = Fits(), {INTACT: 0.0, **self.errors}
 
         def error(choice: Choice) -> float:
-            if choice in self.errors:
-                return self.errors[choice]
-            if choice not in fits:
-                kernels = tuple(map(np.ascontiguousarray, fitter.fit(choice)))
-                fits[choice] = kernels, fitter.error(compose(self.site.op, choice, kernels))
-            return fits[choice][1]
+            if choice not in errors:
+                kernels = tuple(map(np.ascontiguousarray, self.fitter.fit(choice)))
+                errors[choice] = self.fitter.error(compose(self.site.op, choice, kernels))
+                fits[choice] = kernels, errors[choice]
+            return errors[choice]
 
-        return screened_choices(self.site, self.methods, self.keeps, error), fits
+        for choice in screened_choices(self.site, self.methods, self.keeps, error):
+            error(choice)
+        return fits
 
 
-def fit_in_processes(tasks: Sequence[SiteFits], processes: int) -> Iterator[tuple[str, ScreenedChoices, Fits]]:
-    """Site, its screened choices and its fits, in the order in which they are ready.
+def fit_in_processes(tasks: Sequence[SiteFits], processes: int) -> Iterator[tuple[str, Fits]]:
+    """Site and its fits, in the order in which they are ready.
 
     Sites are missing where processes cannot be started, or die. At the end no process is left, whatever ended it.
     """
@@ -71,7 +69,7 @@ def fit_in_processes(tasks: Sequence[SiteFits], processes: int) -> Iterator[tupl
         largest_first = sorted(tasks, key=lambda task: -task.site.op.params)
         names = {pool.submit(SiteFits.run, task): task.site.name for task in largest_first}
         for future in as_completed(names):
-            yield names[future], *future.result()
+            yield names[future], future.result()
     except (BrokenProcessPool, OSError) as reason:
         log.warning("fitting goes on in one process: %r", reason)
     finally:
@@ -81,12 +79,11 @@ def fit_in_processes(tasks: Sequence[SiteFits], processes: int) -> Iterator[tupl
 
 def follow_parent(parent: int) -> None:
     """Leave Ctrl-C to the parent process, which then ends this one, and end when the parent is gone."""
+
+    def end_without_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_without, args=(parent,), daemon=True).start()
-
-
-def end_without(parent: int) -> None:
-    """End this process as soon as another one is no longer its parent."""
-    while os.getppid() == parent:
-        time.sleep(POLL)
-    os._exit(1)
+    threading.Thread(target=end_without_parent, daemon=True).start()

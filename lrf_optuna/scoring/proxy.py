@@ -9,7 +9,7 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 from threadpoolctl import threadpool_limits
 
 from lrf_optuna.chains.conv import Array
@@ -35,7 +35,7 @@ from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.build_table import build_option_table
 from lrf_optuna.scoring.kernel_cache import KernelCache, code_digest
-from lrf_optuna.scoring.kernel_store import KernelStore, put_if_fits
+from lrf_optuna.scoring.kernel_store import KernelStore
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
@@ -103,7 +103,7 @@ class Proxy:
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
         self.measured: LRUCache[Plan, Measured] = LRUCache(MEASURED_PLANS)
-        self.savings: dict[tuple[str, Choice], tuple[int, int]] = {}
+        self.savings: dict[Any, tuple[int, int]] = {}
         self.tensors: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
         self.cache = KernelCache(cache, progress=progress) if cache else None
         self.kernels = KernelStore(
@@ -128,16 +128,10 @@ class Proxy:
         """
         if not self.refit:
             return {}
-        moments = self.gather_moments(self.fitting_images, self.progress)
-        self.fitting_images = None
-        return moments
-
-    def gather_moments(self, images: Images, progress: Progress) -> dict[str, SecondMoments]:
-        """The second moments of every site's inputs over `images`."""
-        calls = {name: len(site.maps) for name, site in self.sites.items()}
+        images = self.fitting_images
         rows = max(1, MOST_ROWS // count_of(images))
-        sums = {name: MomentAccumulator(site.op, max(1, rows // calls[name])) for name, site in self.sites.items()}
-        with self.single_blas_thread(), progress.task("layer inputs", count_of(images) + len(sums)) as step:
+        sums = {name: MomentAccumulator(site.op, max(1, rows // len(site.maps))) for name, site in self.sites.items()}
+        with self.single_blas_thread(), self.progress.task("layer inputs", count_of(images) + len(sums)) as step:
             for batch in batches_within_memory(images, self.sites.values()):
                 for name, calls_maps in self.inputs(batch).items():
                     for maps in calls_maps:
@@ -147,6 +141,7 @@ class Proxy:
             for name, accumulator in sums.items():
                 moments[name] = accumulator.moments()
                 step(1)
+        self.fitting_images = None
         return moments
 
     def inputs(
@@ -162,11 +157,10 @@ class Proxy:
         return limits
 
     @cached_property
-    def fixed(self) -> dict[str, float]:
+    def fixed(self) -> Shares:
         """The shares of parameters and MACs that no plan can change."""
-        params = sum(site.op.params for site in self.sites.values())
-        macs = sum(sum(site.op.macs(shape) for shape in site.maps) for site in self.sites.values())
-        return {"params": 1 - params / self.inventory.params, "macs": 1 - macs / self.inventory.macs}
+        shares = [self.shares(site, INTACT) for site in self.sites]
+        return Shares(1 - sum(share.params for share in shares), 1 - sum(share.macs for share in shares))
 
     @property
     def small(self) -> bool:
@@ -188,30 +182,24 @@ class Proxy:
         return {site: self.to_keras_layout(site, self.kernels.dense(site, choice)) for site, choice in chosen}
 
     def kernel_tensors(self, plan: Plan) -> dict[str, Any]:
-        """The dense kernels of a plan as tensors, which a pass takes without a copy; remembered by choice."""
-        found = {}
-        for site, choice in plan:
-            if choice != INTACT:
-                tensor = self.tensors.get((site, choice))
-                if tensor is None:
-                    kernel = self.to_keras_layout(site, self.kernels.dense(site, choice))
-                    tensor = self.network.as_tensors(kernel)
-                    put_if_fits(self.tensors, (site, choice), tensor)
-                found[site] = tensor
-        return found
+        """The dense kernels of a plan as tensors, which a pass takes without a copy."""
+        return {site: self.kernel_tensor(site, choice) for site, choice in plan if choice != INTACT}
+
+    @cachedmethod(lambda self: self.tensors)
+    def kernel_tensor(self, site: str, choice: Choice) -> Any:
+        """The dense kernel of a choice as a tensor."""
+        return self.network.as_tensors(self.to_keras_layout(site, self.kernels.dense(site, choice)))
 
     def to_keras_layout(self, site: str, kernel: Array) -> Array:
         """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
         return to_keras_kernel(self.network.layers[site], kernel)
 
+    @cachedmethod(lambda self: self.measured, key=lambda _, plan: plan)
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
-        if plan not in self.measured:
-            similarities = self.similarities(self.kernel_tensors(plan))
-            params, macs = self.counts(plan)
-            shares = params / self.inventory.params, macs / self.inventory.macs
-            self.measured[plan] = Measured(similarities, params, macs, *shares)
-        return self.measured[plan]
+        similarities = self.similarities(self.kernel_tensors(plan))
+        params, macs = self.counts(plan)
+        return Measured(similarities, params, macs, params / self.inventory.params, macs / self.inventory.macs)
 
     def similarities(self, kernels: Mapping[str, Any]) -> dict[str, float]:
         """Name of a map -> its similarity to the original's over the scored images, with kernels in Keras' layout."""
@@ -219,13 +207,15 @@ class Proxy:
         return {name: similarity_of_finite(self.similarity, reference[name], found) for name, found in maps.items()}
 
     def counts(self, plan: Plan) -> tuple[int, int]:
-        """Parameters and MACs of a plan's network; what a choice saves is worked out once."""
-        for site, choice in plan:
-            if (site, choice) not in self.savings:
-                params, macs = plan_counts(self.inventory, Plan.of({site: choice}))
-                self.savings[site, choice] = self.inventory.params - params, self.inventory.macs - macs
-        saved = [self.savings[pair] for pair in plan]
+        """Parameters and MACs of a plan's network."""
+        saved = [self.saving(site, choice) for site, choice in plan]
         return self.inventory.params - sum(p for p, _ in saved), self.inventory.macs - sum(m for _, m in saved)
+
+    @cachedmethod(lambda self: self.savings)
+    def saving(self, site: str, choice: Choice) -> tuple[int, int]:
+        """The parameters and MACs that a choice alone saves."""
+        params, macs = plan_counts(self.inventory, Plan.of({site: choice}))
+        return self.inventory.params - params, self.inventory.macs - macs
 
     def shares(self, site: str, choice: Choice) -> Shares:
         """What a site under a choice has of the whole network's parameters and MACs."""
@@ -244,10 +234,6 @@ class Proxy:
     def logits(self, plan: Plan, images: Images) -> Array:
         """The compressed network's output for preprocessed images `(n, H, W, C)`. Raises LrfError for several."""
         return self.network.logits(images, self.dense_kernels(plan))
-
-    def outputs(self, plan: Plan, images: Images) -> dict[str, Array]:
-        """Name -> logits of all of the compressed network's outputs for preprocessed images."""
-        return self.network.outputs(images, self.dense_kernels(plan))
 
     def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> OptionTable:
         """Every option of every site: its costs, and the network's loss that its data-aware error should lead to."""

@@ -6,13 +6,11 @@ for each layer is not enough: in ResNet-20's last convolution large errors cost 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import is_built_in
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.scoring.screening import nearest_keeps
@@ -28,38 +26,32 @@ ROUNDING_OF_LOSSES = 1e-6
 SIMILARITIES_HOME = "lrf_optuna.scoring.similarity"
 
 
-@dataclass(frozen=True)
-class ErrorToLossCurve:
-    """The network's loss by the error of one layer: interpolated between measured pairs, both as logarithms.
+def error_to_loss_curve(measured: Sequence[tuple[float, float]]) -> Callable[[float], float]:
+    """The network's loss by the error of one layer, from pairs of both: interpolated, both as logarithms.
 
-    Below the least measured error and above the largest one the loss is proportional to the error.
+    The loss never falls with the error. Below the least measured error and above the largest one the loss is
+    proportional to the error.
     """
+    pairs = np.array(sorted(measured) or [(1.0, 1.0)]) + ROUNDING_OF_LOSSES
+    errors, losses = pairs[:, 0], np.maximum.accumulate(pairs[:, 1])
 
-    errors: Array
-    losses: Array
-
-    @classmethod
-    def of(cls, measured: Sequence[tuple[float, float]]) -> ErrorToLossCurve:
-        """From pairs of an error and the network's loss with it; the loss never falls with the error."""
-        pairs = np.array(sorted(measured) or [(1.0, 1.0)]) + ROUNDING_OF_LOSSES
-        return cls(pairs[:, 0], np.maximum.accumulate(pairs[:, 1]))
-
-    def __call__(self, error: float) -> float:
-        """The loss that is expected of an error."""
-        ratio = np.interp(np.log(error + ROUNDING_OF_LOSSES), np.log(self.errors), np.log(self.losses / self.errors))
+    def expected_loss(error: float) -> float:
+        ratio = np.interp(np.log(error + ROUNDING_OF_LOSSES), np.log(errors), np.log(losses / errors))
         return error * float(np.exp(ratio))
+
+    return expected_loss
 
 
 def measure_sensitivity(
     proxy: Proxy, site: str, keeps: Sequence[float], errors: Mapping[Choice, float]
-) -> ErrorToLossCurve:
+) -> Callable[[float], float]:
     """The curve of a site, measured with the choice of least error at each of a few keeps.
 
     The pairs are stored, unless a method or the similarity is a user's own: that may change under its name.
     """
     stored, key = proxy.kernels.record(site).losses, sensitivity_key(proxy, keeps)
     if key in stored:
-        return ErrorToLossCurve.of(stored[key])
+        return error_to_loss_curve(stored[key])
     pairs: dict[Choice, tuple[float, float]] = {}
     for keep in nearest_keeps(keeps, PROBED):
         choices = {proxy.choice(site, method, keep) for method in proxy.methods_of(site)} & errors.keys() - {INTACT}
@@ -69,7 +61,7 @@ def measure_sensitivity(
             pairs[best] = errors[best], 1 - float(np.mean(list(similarities)))
     if all(map(is_built_in, proxy.methods)) and proxy.similarity.__module__ == SIMILARITIES_HOME:
         stored[key] = list(pairs.values())
-    return ErrorToLossCurve.of(list(pairs.values()))
+    return error_to_loss_curve(list(pairs.values()))
 
 
 def sensitivity_key(proxy: Proxy, keeps: Sequence[float]) -> str:

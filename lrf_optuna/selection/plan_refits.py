@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
 from lrf_optuna.chains.conv import Array
@@ -24,7 +24,7 @@ from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.models.resume import TracedPass, traced
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.kernel_store import nbytes, put_if_fits
+from lrf_optuna.scoring.kernel_store import nbytes
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.accuracy import Accuracy, Statistics
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
@@ -159,10 +159,9 @@ class PlanRefits:
         closeness = self.judge.closeness(kernels, statistics) if self.seen else self.judge.similarity(logits)
         return StageResult(self.judge.right(logits), closeness)
 
+    @cachedmethod(lambda self: self.latest, key=lambda _, plan: plan)
     def of(self, plan: Plan) -> RefitResult:
         """The better one of a plan's two networks, with the BatchNorm statistics that help it."""
-        if plan in self.latest:
-            return self.latest[plan]
         proxy, stages = self.judge.proxy, stage_kernels(self.judge.proxy, plan)
         kernels, refitted = proxy.dense_kernels(plan), False
         if changes(plan):
@@ -175,7 +174,6 @@ class PlanRefits:
         self.known[plan, BUILT] = found
         best = RefitResult(stages, statistics, float(found.right.mean()), found.closeness, refitted)
         log.info("refitted %s: accuracy %.4f, cosine %.5f", refitted, best.accuracy, best.closeness)
-        put_if_fits(self.latest, plan, best)
         return best
 
     def improves(self, refitted: StageResult, scored: StageResult) -> bool:

@@ -153,7 +153,7 @@ def test_minmax_has_the_least_largest_error_of_all_plans_within_the_budget(conte
     worst = max(context.spectral[site][choice] for site, choice in plan)
     better = {site: [c for c, error in own.items() if error < worst] for site, own in context.spectral.items()}
     sizes = {site: [context.proxy.shares(site, choice).params for choice in own] for site, own in better.items()}
-    smallest = context.proxy.fixed["params"] + sum(map(min, sizes.values()))
+    smallest = context.proxy.fixed.params + sum(map(min, sizes.values()))
     assert smallest > 0.6
 
 

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from support.fitting import fit
 
 import lrf_optuna
 from lrf_optuna.chains.chain import Chain
@@ -25,7 +26,6 @@ from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, load_pl
 from lrf_optuna.decompositions.svd import matrix_chain, matrix_ranks
 from lrf_optuna.decompositions.tt_matrix import TTMatrix
 from lrf_optuna.errors import LrfError
-from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Choice
 
@@ -359,7 +359,7 @@ def test_a_module_that_registers_itself_may_be_an_entry_point_too(tmp_path: Path
             class Sketch:
                 name = "sketch"
                 svd = DECOMPOSITIONS["channel_svd"]
-                applies, ranks, chain = svd.applies, svd.ranks, svd.chain
+                applies, ranks, chain = map(staticmethod, (svd.applies, svd.ranks, svd.chain))
 
                 def factorize(self, op, kernel, ranks):
                     return factorize(self.svd, op, kernel, ranks)[::-1]

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fitting import EVERY, FITTED, correlated_maps, gathered, keras_output, kernel_for, over
+from support.fitting import EVERY, FITTED, correlated_maps, error, fit, gathered, keras_output, kernel_for, over
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of
 from lrf_optuna.fitting.balance import balanced, channel_norms
-from lrf_optuna.fitting.layer_fit import error, fit
 from lrf_optuna.fitting.patches import patches
 from lrf_optuna.fitting.second_moment import SecondMoment
 from lrf_optuna.plans.plan import INTACT, Choice

@@ -7,12 +7,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from support.fitting import FITTED, correlated_maps, gathered, kernel_for, over
+from support.fitting import FITTED, correlated_maps, error, fit, gathered, kernel_for, over
 
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.decompositions.registry import chain_of, choice_of
 from lrf_optuna.fitting import variable_projection as projection
-from lrf_optuna.fitting.layer_fit import error, fit
 from lrf_optuna.fitting.variable_projection import VariableProjection, compose_before_last, refine_stages, rows_of_last
 
 Array = np.ndarray[Any, Any]

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from support.fitting import fit
 
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.decompositions.registry import choice_of
 from lrf_optuna.errors import LrfError
-from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.einsum_layers import Equation
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.models.layer_kinds import read_kernel, to_keras_kernel

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support.fitting import fit
 
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods, choice_of
 from lrf_optuna.errors import LrfError
-from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.forward import ForwardPass, deep_taps
 from lrf_optuna.models.inventory import Inventory, find_sites, inventory_rows, plan_counts
 from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, read_kernel, walk_layers

@@ -5,10 +5,10 @@ from math import prod
 import keras
 import numpy as np
 import pytest
+from support.fitting import error, fit
 
 from lrf_optuna.chains.conv import split_groups
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods, choice_of, compose
-from lrf_optuna.fitting.layer_fit import error, fit
 from lrf_optuna.fitting.patches import patches, split_by_group
 from lrf_optuna.fitting.second_moment import MomentAccumulator
 from lrf_optuna.models.inventory import find_sites, plan_counts

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support.fitting import fit
 
 from lrf_optuna.decompositions.registry import applicable_methods, chain_of, choice_of, compose, saving_methods
 from lrf_optuna.errors import LrfError
-from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.inventory import find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, read_kernel, to_keras_kernel, walk_layers
 from lrf_optuna.models.separable import split_separable

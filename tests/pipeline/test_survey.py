@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from support.fitting import error, fit
 from typer.testing import CliRunner
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.cli.app import app
 from lrf_optuna.decompositions.registry import applicable_methods, chain_of, choice_of, compose
-from lrf_optuna.fitting.layer_fit import error, fit
 from lrf_optuna.models.inventory import Inventory, find_sites
 from lrf_optuna.models.layer_kinds import read_kernel
 from lrf_optuna.pipeline.survey import MethodRow, survey

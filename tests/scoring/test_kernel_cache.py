@@ -152,7 +152,7 @@ def test_a_table_that_was_interrupted_goes_on_where_it_stopped(
             first.table(KEEPS)
     before = files(tmp_path)
     assert len(before) == 2
-    assert not list(tmp_path.rglob(".*.part"))
+    assert not list(tmp_path.rglob(".part-*"))
     second = made()
     fitted = set[str]()
     fit = second.kernels.fit
@@ -304,7 +304,7 @@ def test_the_budget_is_kept_by_removing_what_was_not_used_for_the_longest_time(t
 def test_half_a_file_of_a_dead_process_is_removed_and_one_that_is_being_written_is_not(tmp_path: Path) -> None:
     files = network_cache(tmp_path)
     put(files, "whole")
-    old, new = files.folder / ".x-1.part", files.folder / ".x-2.part"
+    old, new = files.folder / f".part-1-x{SUFFIX}", files.folder / f".part-2-x{SUFFIX}"
     for file in (old, new):
         file.write_bytes(b"half")
     os.utime(old, (time.time() - 2 * kernel_cache.STALE,) * 2)
@@ -322,7 +322,7 @@ def test_two_that_write_the_same_file_leave_a_whole_one(tmp_path: Path) -> None:
     ((file, description),) = one.descriptions("layer")
     wanted = np.full(1000, float(description["value"]))
     np.testing.assert_array_equal(one.read(file, "a", digest(wanted)), wanted)
-    assert not list(tmp_path.rglob(".*.part"))
+    assert not list(tmp_path.rglob(".part-*"))
 
 
 def test_a_table_whose_kernels_are_too_large_for_the_memory_keeps_its_errors(made: Callable[..., Proxy]) -> None:

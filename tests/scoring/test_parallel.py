@@ -63,12 +63,10 @@ def test_two_processes_fit_the_same_table_and_kernels(
 def test_what_is_known_is_not_fitted_again(proxy: Proxy) -> None:
     name = "deep"
     methods = proxy.methods_of(name)
-    first = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, {}).run()[1]
+    first = SiteFits(proxy.sites[name], proxy.kernels.fitter(name), methods, KEEPS, {}).run()
     known = {choice: error for choice, (_, error) in first.items()}
     rest = dict(list(known.items())[::2])
-    again = SiteFits(proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], methods, KEEPS, rest).run()[
-        1
-    ]
+    again = SiteFits(proxy.sites[name], proxy.kernels.fitter(name), methods, KEEPS, rest).run()
     assert again.keys() == first.keys() - rest.keys()
     assert {choice: error for choice, (_, error) in again.items()}.items() <= known.items()
 
@@ -94,7 +92,7 @@ class Dying(SiteFits):
 
 def work_of(proxy: Proxy, name: str, kind: type[SiteFits] = SiteFits) -> SiteFits:
     """The work on a site at one keep."""
-    given = proxy.sites[name], proxy.kernels.originals[name], proxy.moments[name], proxy.methods_of(name)
+    given = proxy.sites[name], proxy.kernels.fitter(name), proxy.methods_of(name)
     return kind(*given, (0.3,), {})
 
 
@@ -125,13 +123,15 @@ import numpy as np
 from lrf_optuna.scoring.parallel import SiteFits, fit_in_processes
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.chains.site import Site
+from lrf_optuna.fitting.layer_fit import LayerFitter
 
 print("the script", flush=True)  # once: the processes do not run it again
 op = Conv((3, 3), 96, 96, (1, 1), (1, 1), "same")
 kernel = np.random.default_rng(0).standard_normal(op.kernel_shape).astype(np.float32)
 keeps = tuple(np.linspace(0.05, 0.9, 60).tolist())
-works = [SiteFits(Site(str(i), op, ((8, 8),)), kernel, None, ("intact", "cp", "cp3"), keeps, {}) for i in range(8)]
-for name, _, found in fit_in_processes(works, 2):
+fitter = LayerFitter(op, kernel)
+works = [SiteFits(Site(str(i), op, ((8, 8),)), fitter, ("intact", "cp", "cp3"), keeps, {}) for i in range(8)]
+for name, found in fit_in_processes(works, 2):
     print(name, len(found), flush=True)
 """
 

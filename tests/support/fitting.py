@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from lrf_optuna.chains.conv import Conv
+from lrf_optuna.chains.conv import Conv, Kernels
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
-from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoment
+from lrf_optuna.fitting.layer_fit import LayerFitter
+from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoment, SecondMoments
+from lrf_optuna.plans.plan import Choice
 
 Array = np.ndarray[Any, Any]
 EVERY = 10**9
@@ -82,3 +84,13 @@ def over(ops: dict[str, Conv]) -> pytest.MarkDecorator:
         if name != "intact" and method.applies(op)
     ]
     return pytest.mark.parametrize(("method", "op"), pairs)
+
+
+def fit(op: Conv, choice: Choice, kernel: Array, moments: SecondMoments | None) -> Kernels:
+    """Stage kernels of one choice for one layer."""
+    return LayerFitter(op, kernel, moments).fit(choice)
+
+
+def error(op: Conv, kernel: Array, composed: Array, moments: SecondMoments | None) -> float:
+    """Relative squared error of one layer's outputs; of its weights without moments."""
+    return LayerFitter(op, kernel, moments).error(composed)

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 from support.evaluation import accuracy
+from support.fitting import fit
 
 from lrf_optuna.config import TuneSpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.fitting.layer_fit import fit
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.models.surgery import materialize
