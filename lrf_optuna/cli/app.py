@@ -49,7 +49,8 @@ def run(
     with session(folder) as bars:
         from lrf_optuna.pipeline.run import Run
 
-        work = Run.open(spec, folder, progress=bars, started=started)
+        work = Run.open(spec, folder, progress=bars)
+        work.seconds["load"] = time.perf_counter() - started  # with the libraries
         work.force = force
         print_result(work.finish(work.search()), work.folder, bars.console)
 

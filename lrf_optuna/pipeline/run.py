@@ -67,21 +67,13 @@ class Run:
 
     @classmethod
     def open(
-        cls,
-        spec: StudySpec,
-        folder: Path,
-        *,
-        model: Any = None,
-        data: GivenData = None,
-        progress: Progress = SILENT,
-        started: float | None = None,
+        cls, spec: StudySpec, folder: Path, *, model: Any = None, data: GivenData = None, progress: Progress = SILENT
     ) -> Run:
         """The run of `spec` in `folder`; model and data are loaded where they are not given.
 
-        `started`: the `time.perf_counter()` from which on the phase `load` is counted; now where it is not given.
         Raises LrfError for what does not exist or does not fit, before anything is written.
         """
-        started = time.perf_counter() if started is None else started
+        started = time.perf_counter()
         place = RunFolder(folder)
         model, data = load_inputs(spec, folder, spec.search.storage or place.url, model, data, progress)
         run = cls(spec, place, model, data, progress)
@@ -90,13 +82,7 @@ class Run:
 
     @classmethod
     def resume(
-        cls,
-        found: ExistingStudy,
-        spec: StudySpec,
-        progress: Progress = SILENT,
-        *,
-        model: Any = None,
-        data: GivenData = None,
+        cls, found: ExistingStudy, spec: StudySpec, progress: Progress, *, model: Any = None, data: GivenData = None
     ) -> Run:
         """The run of a study that is there, with `spec` for now: the study keeps the one that it was searched with.
 
