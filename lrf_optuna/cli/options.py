@@ -41,7 +41,7 @@ Cost = Annotated[str, typer.Option(help="The cost that the budgets limit: params
 Test = Annotated[bool, option("Measure ours and the best baselines on test images as well.", "--test")]
 Size = Annotated[str | None, option("Image size where the model leaves it open: 224,224,3.", unit="H,W,C")]
 AllMethods = Annotated[bool, option("List what every method makes of every layer.", "--all-methods")]
-Keeps = Annotated[
+SurveyKeeps = Annotated[
     str | None,
     option("With --all-methods: shares of parameters.", "--keep", "--keeps", default="0.2,0.4,0.6", unit="NUMBERS"),
 ]

@@ -28,7 +28,7 @@ def layers(
     size: o.Size = None,
     as_json: o.AsJson = False,
     all_methods: o.AllMethods = False,
-    keeps: o.Keeps = None,
+    keeps: o.SurveyKeeps = None,
     data: o.SurveyData = None,
 ) -> None:
     """List every layer: its share of parameters and MACs, and whether it can be factorized or why not.

@@ -17,8 +17,7 @@ DASHES = ("solid", "dash", "dot")
 
 def comparison_figure(found: Comparison) -> go.Figure:
     """Validation accuracy over the share of parameters or MACs: baselines fitted to data, and as published."""
-    titles = list(PANEL_TITLES.values())
-    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
+    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=[*PANEL_TITLES.values()])
     names = [row.name for row in found.blocks[0].rows]
     for column, panel in enumerate(PANEL_TITLES, start=1):
         for number, name in enumerate([*names[1:], OURS]):  # ours last, over the others

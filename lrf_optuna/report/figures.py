@@ -27,7 +27,6 @@ COST_NAMES = {"loss": "loss", "params": "parameters", "macs": "MACs"}
 SHARE_COSTS = ("params", "macs")
 ZERO_LOSS = 1e-5
 """A loss below this is drawn as 0, because float32 outputs differ by about as much from rounding alone."""
-
 PALE, MUTED, CHOSEN_COLOR, FRONT_COLOR = "rgba(128, 136, 150, 0.4)", "#8a92a0", "#e8542f", "#5b7fd0"
 COST_SCALE = [[0.0, "#1fa58f"], [0.5, "#5b7fd0"], [1.0, "#b04fc8"]]
 METHOD_COLORS = ("#5b7fd0", "#1fa58f", "#d9902f", "#b04fc8", "#d4577f", "#4aa3d8", "#8a9a3a", "#a0704f")
@@ -100,8 +99,7 @@ def hover_text(candidate: Candidate) -> str:
 
 def coordinates(name: str, candidates: Sequence[Candidate], zero: float = 0.0) -> list[float]:
     """The coordinates of candidates on an objective's axis; a loss of 0 is at `zero`, where its log axis begins."""
-    costs = [candidate.costs[name] for candidate in candidates]
-    return [zero if name == "loss" and cost < ZERO_LOSS else cost for cost in costs]
+    return [zero if name == "loss" and c.costs[name] < ZERO_LOSS else c.costs[name] for c in candidates]
 
 
 def log_axis(candidates: Sequence[Candidate]) -> tuple[float, dict[str, Any]]:
@@ -212,9 +210,8 @@ def evaluation_figure(result: Result) -> go.Figure:
     """The original, the built and the tuned network side by side: size and accuracy."""
     labels = ["parameters", "MACs", "validation<br>accuracy", "test<br>accuracy"]
     full, figure = result.original, go.Figure()
-    rows = {"original": full, "built": result.built, "tuned": result.tuned}
-    for (name, row), color in zip(rows.items(), (MUTED, *METHOD_COLORS), strict=False):
-        if row:
+    for name, color in zip(("original", "built", "tuned"), (MUTED, *METHOD_COLORS), strict=False):
+        if row := getattr(result, name):
             shares = [row.params / (full.params or 1), row.macs / (full.macs or 1), row.val_accuracy, row.test_accuracy]
             figure.add_bar(x=shares, y=labels, name=name, marker_color=color, orientation="h", texttemplate="%{x:.1%}")
     over = "%{x:.2%}<extra>%{fullData.name}</extra>"

@@ -19,18 +19,16 @@ from lrf_optuna.files import write_text
 from lrf_optuna.plans.comparison import Comparison
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.plans.result import Result
+from lrf_optuna.report import tables
 from lrf_optuna.report.comparison_figure import comparison_figure
 from lrf_optuna.report.figures import cost_text, figure_template, run_figures, short_title
-from lrf_optuna.report.tables import evaluation_table, layer_table, percent, rule_table
 
 if TYPE_CHECKING:
     import optuna
 
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-TEMPLATES.globals |= {
-    f.__name__: f for f in (cost_text, evaluation_table, layer_table, percent, rule_table, short_title)
-}
-CONFIG = {
+TEMPLATES.globals |= {"tables": tables, "cost_text": cost_text, "short_title": short_title}
+PLOTLY_CONFIG = {
     "responsive": True,
     "displaylogo": False,
     "showSendToCloud": False,
@@ -70,7 +68,9 @@ def for_page(name: str, figure: go.Figure) -> dict[str, Any]:
     title, pixels = shown.layout.title.text, shown.layout.height - 20
     shown.update_layout(title=None, height=None, margin_t=70)
     height = f"min({pixels}px, 100vw)" if name == "front-3d" else f"{pixels}px"
-    plot = plotly.io.to_html(shown, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, default_height=height)
+    plot = plotly.io.to_html(
+        shown, PLOTLY_CONFIG, include_plotlyjs=False, full_html=False, div_id=name, default_height=height
+    )
     return {"title": Markup(title), "plot": Markup(plot)}
 
 

@@ -89,9 +89,8 @@ def change(before: int, after: int) -> tuple[str, str]:
 
 def layer_table(layers: Sequence[LayerResult]) -> Table:
     """Every layer with MACs: its method and ranks or why it has none, its size before and after. Others are one row."""
-    table = Table(
-        columns(("layer", "kind", "method (ranks)"), ("parameters", "left", "MACs", "left")), "Layer by layer"
-    )
+    heads = columns(("layer", "kind", "method (ranks)"), ("parameters", "left", "MACs", "left"))
+    table = Table(heads, "Layer by layer")
     for layer in (layer for layer in layers if layer.macs_before):
         method = f"{INTACT.method}: {layer.reason}" if layer.reason else str(Choice(layer.method, layer.ranks))
         sizes = *change(layer.params_before, layer.params_after), *change(layer.macs_before, layer.macs_after)
