@@ -55,14 +55,15 @@ def is_file_name(path: str) -> bool:
 
 
 def _absolute(path: str, info: Any) -> str:
-    """The path in the folder that a validation has as its context; another text, or without a folder, as it is."""
-    return str(info.context / Path(path).expanduser()) if info.context and is_file_name(path) else path
+    """The path in the folder that a validation has as its context; without a folder as it is."""
+    return str(info.context / Path(path).expanduser()) if info.context else path
 
 
 Item = TypeVar("Item")
 Several = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]  # a list in TOML, a tuple here
 Names = Annotated[Several[str], AfterValidator(lambda names: tuple(dict.fromkeys(names)))]  # each once
-FileName = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+FolderName = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+FileName = Annotated[str, Field(min_length=1), AfterValidator(lambda p, i: _absolute(p, i) if is_file_name(p) else p)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Keeps = Annotated[Several[Share], AfterValidator(lambda keeps: tuple(sorted(set(keeps))))]  # each once, ascending
@@ -152,7 +153,7 @@ class SearchSpec(Section):
     storage: str | None = setting(
         None, "Database URL of the study.", unit="URL", panel=GENERAL, shown="SQLite in the run folder"
     )
-    cache: FileName | bool = setting(
+    cache: FolderName | bool = setting(
         True,
         "Folder where fitted kernels are kept for the next run.",
         unit="FOLDER",
@@ -303,8 +304,7 @@ def _complaint(error: ValidationError, options: bool) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown(where)
     same = [e for e in errors if e["loc"][:2] == first["loc"][:2] and e["input"] is first["input"]]
-    messages = [MESSAGES.get(e["type"], e["msg"].partition(", unable")[0]) for e in same]
-    messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in messages]
+    messages = [re.sub("^(Input|Value error,) |, unable.*", "", MESSAGES.get(e["type"], e["msg"])) for e in same]
     got = "" if first["type"] == "missing" else f", but got {first['input']!r}"
     hint = f"; {option.hint}" if option and option.hint else ""
     return f"{key} {' or '.join(dict.fromkeys(messages))}{got}{hint}".lstrip()

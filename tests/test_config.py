@@ -36,6 +36,20 @@ def test_relative_files_are_taken_from_the_study_files_folder(tmp_path: Path) ->
     assert spec.data.path == str(tmp_path.resolve() / "c.npz")
 
 
+@pytest.mark.parametrize("name", ["kept", "digits"])
+def test_a_relative_cache_is_taken_from_the_study_files_folder(tmp_path: Path, name: str) -> None:
+    spec = StudySpec.from_toml(written(tmp_path, f'{MINIMAL}[search]\ncache = "{name}"'))
+    assert spec.search.cache == str(tmp_path.resolve() / name)
+    assert StudySpec.from_toml(written(tmp_path, f"{MINIMAL}[search]\ncache = false")).search.cache is False
+
+
+def test_a_text_with_numbers_is_an_option_and_no_key_of_a_study_file(tmp_path: Path) -> None:
+    spec = StudySpec.from_toml(written(tmp_path, MINIMAL)).override({"search.trials": "7", "search.keep": ["0.5"]})
+    assert (spec.search.trials, spec.search.keep) == (7, (0.5,))
+    with pytest.raises(LrfError, match=r"\[search\] trials should be a valid integer, but got '7'"):
+        StudySpec.from_toml(written(tmp_path, MINIMAL + "[search]\ntrials = '7'"))
+
+
 @pytest.mark.parametrize("name", ["zoo:lenet5", "keras:ResNet50", "nets.mine:build"])
 def test_named_models_are_not_made_into_files(tmp_path: Path, name: str) -> None:
     assert StudySpec.from_toml(written(tmp_path, MINIMAL.replace("m.keras", name))).model.path == name
