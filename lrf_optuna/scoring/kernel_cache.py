@@ -11,8 +11,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -139,18 +139,13 @@ class NetworkCache:
         for file in sorted(self.folder.glob(f"{digest(site)}-*{SUFFIX}")):
             with suppress(OSError):
                 os.utime(file)
-            try:
-                with safe_open(file, "numpy") as stored:
-                    metadata = stored.metadata()
+            with removed_if_broken(file), safe_open(file, "numpy") as stored:
+                metadata = stored.metadata()
                 if digest(metadata["description"]) != metadata["digest"]:
                     raise ValueError("its description was changed")
                 description = json.loads(metadata["description"])
                 if self.is_of_this_network(description["fingerprint"]):
                     found.append((file, description))
-            except FileNotFoundError:
-                continue
-            except (OSError, SafetensorError, ValueError, KeyError, TypeError) as reason:
-                self.drop(file, reason)
         return found
 
     def is_of_this_network(self, fingerprint: list[float]) -> bool:
@@ -162,22 +157,13 @@ class NetworkCache:
 
     def read(self, file: Path, name: str, expected_digest: str) -> Array | None:
         """An array of a file; None where it is not there, or is broken, which removes the file."""
-        try:
-            with safe_open(file, "numpy") as stored:
-                array: Array = stored.get_tensor(name)
+        found: Array | None = None
+        with removed_if_broken(file), safe_open(file, "numpy") as stored:
+            array = stored.get_tensor(name)
             if digest(array) != expected_digest:
                 raise ValueError(f"the array {name} was changed")
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError, ValueError) as reason:
-            self.drop(file, reason)
-            return None
-        return array
-
-    def drop(self, file: Path, reason: Exception) -> None:
-        """Remove a broken file."""
-        log.warning("%s is broken (%s): it is made again", file, reason)
-        remove(file)
+            found = array
+        return found
 
     def path(self, site: str, key: str) -> Path:
         """The file of a key about a layer."""
@@ -196,6 +182,18 @@ class NetworkCache:
             self.cache.give_up(reason)
             return False
         return True
+
+
+@contextmanager
+def removed_if_broken(file: Path) -> Iterator[None]:
+    """A block that reads a file of the cache, which may not be there; what cannot be read is removed."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as reason:
+        log.warning("%s is broken (%r): it is made again", file, reason)
+        remove(file)
 
 
 def remove(file: Path) -> None:

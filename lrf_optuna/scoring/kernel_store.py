@@ -5,7 +5,6 @@ Moments are asked for only where something must be fitted: with all options on d
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,9 +21,8 @@ from lrf_optuna.files import digest
 from lrf_optuna.fitting.layer_fit import COPIES, LayerFitter
 from lrf_optuna.fitting.second_moment import SecondMoments
 from lrf_optuna.plans.plan import INTACT, Choice
-from lrf_optuna.scoring.kernel_cache import NetworkCache
+from lrf_optuna.scoring.kernel_cache import NetworkCache, removed_if_broken
 
-log = logging.getLogger(__name__)
 FITTER_MEMORY = 4
 """Ratio of the memory for factorizations that ranks are cut from to that for kernels."""
 Fits = dict[Choice, tuple[Kernels, float]]
@@ -41,6 +39,16 @@ class SiteRecord:
     errors: dict[Choice, float] = field(default_factory=dict)
     files: dict[Choice, tuple[Path, str]] = field(default_factory=dict)
     losses: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def add(self, file: Path, description: Mapping[str, Any]) -> None:
+        """Add what the description in a file says."""
+        fits = [(Choice(str(method), tuple(map(int, ranks))), *rest) for method, ranks, *rest in description["fits"]]
+        losses = {
+            key: [(float(error), float(loss)) for error, loss in pairs] for key, pairs in description["losses"].items()
+        }
+        self.errors |= {choice: float(error) for choice, error, _ in fits}
+        self.files |= {choice: (file, stored_digest) for choice, _, stored_digest in fits if stored_digest}
+        self.losses |= losses
 
 
 class KernelStore:
@@ -113,21 +121,9 @@ class KernelStore:
         """The record of a site; its files are read once."""
         found = SiteRecord()
         for file, description in self.disk.descriptions(site) if self.disk else ():
-            try:
-                self.add_description(found, file, description)
-            except (AttributeError, KeyError, TypeError, ValueError) as reason:
-                log.warning("%s is not what it should be (%r): it is made again", file, reason)
+            with removed_if_broken(file):
+                found.add(file, description)
         return found
-
-    def add_description(self, record: SiteRecord, file: Path, description: Mapping[str, Any]) -> None:
-        """Add what a file says to a record."""
-        fits = [(Choice(str(method), tuple(map(int, ranks))), *rest) for method, ranks, *rest in description["fits"]]
-        losses = {
-            key: [(float(error), float(loss)) for error, loss in pairs] for key, pairs in description["losses"].items()
-        }
-        record.errors |= {choice: float(error) for choice, error, _ in fits}
-        record.files |= {choice: (file, stored_digest) for choice, _, stored_digest in fits if stored_digest}
-        record.losses |= losses
 
     def read(self, site: str, choice: Choice) -> Kernels | None:
         """The stage kernels of a choice off the disk, if they are there."""
