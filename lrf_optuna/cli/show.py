@@ -91,8 +91,7 @@ def cache(folder: o.CacheFolder = None, clear: o.Clear = False) -> None:
     from lrf_optuna.scoring.kernel_cache import BUDGET, KernelCache, cache_folder
 
     kept = KernelCache(cache_folder(folder or True) or Path())
-    files, size = kept.files(), kept.size
-    print(f"{kept.folder}: {size / 2**20:,.1f} of {BUDGET / 2**20:,.0f} MiB in {len(files)} files")
+    print(f"{kept.folder}: {kept.size / 2**20:,.1f} of {BUDGET / 2**20:,.0f} MiB in {len(kept.files())} files")
     if clear:
         print(f"{kept.clear()} files removed")
 
