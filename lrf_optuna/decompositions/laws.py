@@ -109,13 +109,13 @@ def check_form(method: Decomposition) -> None:
 
 
 def has_whole_ranks(example: Example) -> bool:
-    """Whether the ranks are as many at every keep."""
+    """Whether the ranks at every keep are whole numbers from 1 up, in tuples of one length."""
     whole = all(type(rank) is int and rank >= 1 for ranks in example.ranks for rank in ranks)
     return whole and {(type(ranks), len(ranks)) for ranks in example.ranks} == {(tuple, len(example.ranks[0]))}
 
 
 def is_within_budget(example: Example) -> bool:
-    """Whether every chain keeps to its share."""
+    """Whether every chain has at most its share of the weights, or ranks of 1."""
     shares = zip(LAW_KEEPS, example.ranks, example.chains, strict=True)
     return all(chain.params <= keep * example.op.params or set(ranks) <= {1} for keep, ranks, chain in shares)
 
@@ -153,7 +153,7 @@ def has_nested_views(chain: Chain) -> bool:
 
 
 def gives_kernels(example: Example) -> bool:
-    """Whether the kernels of the smallest and the largest chain are such, in both precisions."""
+    """Whether the smallest and the largest chain get finite kernels of their shapes, in both precisions."""
     for dtype in (np.float32, np.float64):
         for at in (0, -1):
             kernels = example.factorize(example.kernel.astype(dtype), at)

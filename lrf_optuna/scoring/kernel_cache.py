@@ -151,9 +151,8 @@ class NetworkCache:
     def is_of_this_network(self, fingerprint: list[float]) -> bool:
         """Whether a fingerprint in a file is that of this network."""
         found, own = np.asarray(fingerprint, np.float64), self.fingerprint
-        return found.shape == own.shape and bool(
-            np.all(np.abs(found - own) <= SAME_NETWORK * np.abs(own).max(initial=0))
-        )
+        most = SAME_NETWORK * np.abs(own).max(initial=0)
+        return found.shape == own.shape and np.allclose(found, own, rtol=0, atol=most)
 
     def read(self, file: Path, name: str, expected_digest: str) -> Array | None:
         """An array of a file; None where it is not there, or is broken, which removes the file."""

@@ -19,6 +19,7 @@ from lrf_optuna.plans.plan import INTACT
 from lrf_optuna.scoring import build_table
 from lrf_optuna.scoring.parallel import SiteFits, fit_in_processes
 from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.scoring.screening import screened_choices
 
 KEEPS = (0.1, 0.2, 0.3, 0.5, 0.8)
 Array = np.ndarray[Any, Any]
@@ -69,6 +70,13 @@ def test_what_is_known_is_not_fitted_again(proxy: Proxy) -> None:
     again = SiteFits(proxy.sites[name], proxy.kernels.fitter(name), methods, KEEPS, rest).run()
     assert again.keys() == first.keys() - rest.keys()
     assert {choice: error for choice, (_, error) in again.items()}.items() <= known.items()
+
+
+def test_a_process_fits_every_screened_choice_so_that_none_is_left_for_its_parent(proxy: Proxy) -> None:
+    site, methods = proxy.sites["deep"], proxy.methods_of("deep")
+    fits = SiteFits(site, proxy.kernels.fitter("deep"), methods, KEEPS, {}).run()
+    screened = screened_choices(site, methods, KEEPS, lambda choice: fits[choice][1])
+    assert screened.keys() - {INTACT} <= fits.keys()
 
 
 def test_few_fits_and_methods_of_a_user_stay_in_this_process(
