@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lrf_optuna.processes import Interrupts
+from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.loop import search_front
 

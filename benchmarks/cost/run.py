@@ -103,7 +103,7 @@ def pass_seconds(network: str, args: argparse.Namespace) -> float:
 
 def refit_seconds(network: str, args: argparse.Namespace) -> dict[str, float]:
     """Processor seconds of a second refit to 256 images, with resumed passes and with whole ones."""
-    from lrf_optuna.models.resume import traced
+    from lrf_optuna.models.partial_forward import traced
     from lrf_optuna.plans.plan import Plan
     from lrf_optuna.scoring.proxy import Proxy
     from lrf_optuna.selection.plan_refits import StageSettings, stage_kernels

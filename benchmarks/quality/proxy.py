@@ -31,7 +31,7 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.models.evaluation import Evaluator
-from lrf_optuna.models.images import batches_of
+from lrf_optuna.models.model_inputs import batches_of
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.front import pareto_front

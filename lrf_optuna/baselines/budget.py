@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lrf_optuna.baselines.evb import squared_values
+from lrf_optuna.baselines.vbmf import squared_values
 from lrf_optuna.chains.conv import Array, Conv, split_groups
 from lrf_optuna.decompositions.base import PreparedDecomposition
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, compose

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrf_optuna.baselines.budget import Costs, RuleContext, check_budget, largest_within, over_budget, within_budget
-from lrf_optuna.baselines.evb import evb_rank, squared_values
+from lrf_optuna.baselines.vbmf import evb_rank, squared_values
 from lrf_optuna.chains.conv import Array, split_groups
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.errors import LrfError

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from lrf_optuna.cli.progress_bars import Bars
 from lrf_optuna.errors import LrfError
-from lrf_optuna.processes import Interrupts, quiet
+from lrf_optuna.interrupts import Interrupts
+from lrf_optuna.processes import quiet
 
 PLAIN_CHARACTERS = {"→": "->", "←": "<-", "…": "...", "×": "x"} | dict.fromkeys("–−━╸╺", "-")
 """Character -> what stands for it where the terminal's or the pipe's encoding lacks it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
@@ -13,6 +14,10 @@ from lrf_optuna.data.augment import augmented
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.models.layer_calls import replaced_calls
+from lrf_optuna.models.model_inputs import Images
+
+if TYPE_CHECKING:
+    from lrf_optuna.models.forward import ForwardPass
 
 BATCHES = 8
 """Batches at most over which statistics are averaged: 1,024 images, as many as calibration has by default."""
@@ -34,6 +39,12 @@ def batch_statistics(norms: Sequence[Any]) -> Iterator[None]:
         for layer in norms:
             stack.callback(setattr, layer, "momentum", layer.momentum)
         yield
+
+
+def reestimated_statistics(network: ForwardPass, kernels: Mapping[str, Array], batches: Iterable[Images]) -> list[Any]:
+    """BatchNorm statistics of a network with `kernels` in their layers: the plain average over batches of images."""
+    each = [network.compiled_statistics(network.kernel_list(kernels), network.as_tensors(x)) for x in batches]
+    return [keras.ops.mean(keras.ops.stack(statistics), axis=0) for statistics in zip(*each, strict=True)]
 
 
 def training_batches(data: Data, images: Pixels, seed: int) -> Iterator[Array]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.images import Shape
+from lrf_optuna.models.model_inputs import Shape
 
 OUTPUT_KEYS = (
     "activation",

@@ -20,7 +20,7 @@ from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.conv_layers import stage_config
-from lrf_optuna.models.images import Shape
+from lrf_optuna.models.model_inputs import Shape
 
 
 @dataclass(frozen=True, slots=True)

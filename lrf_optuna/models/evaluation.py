@@ -12,7 +12,7 @@ import tensorflow as tf
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.dataset import LabeledImages
 from lrf_optuna.data.sources import Pixels
-from lrf_optuna.models.images import PASS_BATCH, batches_of
+from lrf_optuna.models.model_inputs import PASS_BATCH, batches_of
 from lrf_optuna.models.outputs import OutputHead
 
 

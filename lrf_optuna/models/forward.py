@@ -6,7 +6,7 @@ while the model runs. So it works for sequential, functional and nested models a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,9 +16,9 @@ import tensorflow as tf
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.batchnorm import batch_statistics
-from lrf_optuna.models.images import PASS_BATCH, Images, Shape, Shapes, batches_of, map_inputs
 from lrf_optuna.models.layer_calls import recording_calls
 from lrf_optuna.models.layer_kinds import kernel_of, norms_of
+from lrf_optuna.models.model_inputs import PASS_BATCH, Images, Shape, Shapes, batches_of, map_inputs
 from lrf_optuna.models.outputs import OUTPUT, output_heads
 
 
@@ -112,11 +112,6 @@ class ForwardPass:
             self.model(x, training=False)
         return [scope.get_current_value(variable) for variable in self.moving]
 
-    def batchnorm_statistics(self, kernels: Mapping[str, Array], batches: Iterable[Images]) -> list[Any]:
-        """BatchNorm statistics with `kernels` in their layers: the plain average over the batches of images."""
-        each = [self.compiled_statistics(self.kernel_list(kernels), self.as_tensors(x)) for x in batches]
-        return [tf.reduce_mean(tf.stack(statistics), axis=0) for statistics in zip(*each, strict=True)]
-
     def as_tensors(self, x: Images) -> Any:
         """Images `(n, ...)` as tensors, which `run` takes without a copy."""
         return map_inputs(x, tf.constant)
@@ -128,7 +123,7 @@ class ForwardPass:
     def run(self, x: Any, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
         """Name -> maps of the taps, then logits of the heads, for images `(n, ...)` with `kernels` in their layers.
 
-        `statistics`: BatchNorm statistics as `batchnorm_statistics` gives them; the model's own without.
+        `statistics`: BatchNorm statistics as `batchnorm.reestimated_statistics` gives them; the model's own without.
         """
         listed = self.kernel_list(kernels)
         statistics = statistics or self.original_statistics

@@ -12,8 +12,8 @@ from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import chain_of, saving_methods
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.forward import called_shapes, open_shape
-from lrf_optuna.models.images import Shape, Shapes
 from lrf_optuna.models.layer_kinds import COUNTED, GRAPHS, LAYERS, SEPARABLE, LayerKind, channels_first, walk_layers
+from lrf_optuna.models.model_inputs import Shape, Shapes
 from lrf_optuna.plans.plan import Plan
 
 ATTENTION = "builds its projections itself and cannot hold others: write them as EinsumDense layers to factorize them"

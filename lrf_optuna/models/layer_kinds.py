@@ -16,7 +16,7 @@ from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.models import conv_layers as conv
 from lrf_optuna.models import einsum_layers as einsum
-from lrf_optuna.models.images import Shape
+from lrf_optuna.models.model_inputs import Shape
 from lrf_optuna.models.weights import view_of
 
 Functional: Any = type(keras.Model(dummy := keras.Input((1,)), dummy))

@@ -9,7 +9,7 @@ from typing import Any
 from lrf_optuna.baselines.compare import BaselineComparison
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
-from lrf_optuna.pipeline.inputs import GivenData
+from lrf_optuna.pipeline.load_inputs import GivenData
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import locate
 from lrf_optuna.plans.comparison import Comparison, checked_budgets

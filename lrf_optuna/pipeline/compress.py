@@ -13,7 +13,7 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.load import load_like
 from lrf_optuna.models.weights import weights_digest
-from lrf_optuna.pipeline.inputs import DATA_OBJECT, MODEL_OBJECT
+from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress

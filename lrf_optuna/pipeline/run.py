@@ -15,13 +15,13 @@ import numpy as np
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data
-from lrf_optuna.files import digest, write_text
+from lrf_optuna.files import digest
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.load import load_like
 from lrf_optuna.pipeline.build import build, layer_results
 from lrf_optuna.pipeline.identity import study_identity
-from lrf_optuna.pipeline.inputs import GivenData, load_inputs
+from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
@@ -225,7 +225,7 @@ class Run:
         with self.timed("report"):
             self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.seconds)
-        write_text(self.folder.result, result.to_json())
+        self.folder.write_result(result)
         return result
 
     def build_and_tune(self, result: Result) -> None:

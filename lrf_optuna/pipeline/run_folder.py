@@ -83,6 +83,10 @@ class RunFolder:
         except LrfError:
             return None
 
+    def write_result(self, result: Result) -> None:
+        """Write result.json, the last file of a run."""
+        write_text(self.result, result.to_json())
+
     def result_for(self, model_digest: str) -> Result | None:
         """The result of the last run, if its model has this digest."""
         result = self.read_result()

@@ -19,7 +19,9 @@ from lrf_optuna.files import digest
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
 from lrf_optuna.models.forward import ForwardPass, deep_taps
-from lrf_optuna.models.images import (
+from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
+from lrf_optuna.models.layer_kinds import read_kernel, read_maps, to_keras_kernel, walk_layers
+from lrf_optuna.models.model_inputs import (
     Images,
     Shapes,
     batches_within_memory,
@@ -28,8 +30,6 @@ from lrf_optuna.models.images import (
     input_list,
     map_inputs,
 )
-from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
-from lrf_optuna.models.layer_kinds import read_kernel, read_maps, to_keras_kernel, walk_layers
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress

@@ -19,9 +19,9 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.plans.front import Front
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.processes import Interrupts
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionIndices, OptionTable

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, Data
 from lrf_optuna.data.sources import Pixels, stratified_order
-from lrf_optuna.models.batchnorm import training_batches
-from lrf_optuna.models.images import PASS_BATCH, batches_of
+from lrf_optuna.models.batchnorm import reestimated_statistics, training_batches
+from lrf_optuna.models.model_inputs import PASS_BATCH, batches_of
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -88,7 +88,7 @@ class Accuracy:
         network = self.proxy.network
         if not network.norms or not kernels:
             return None
-        new = network.batchnorm_statistics(kernels, self.training_batches())
+        new = reestimated_statistics(network, kernels, self.training_batches())
         return new if self.closeness(kernels, new) > self.closeness(kernels, None) else None
 
     def closeness(self, kernels: Kernels, statistics: Statistics) -> float:

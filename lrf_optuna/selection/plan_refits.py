@@ -21,7 +21,7 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.patches import MOST_ROWS
-from lrf_optuna.models.resume import TracedPass, traced
+from lrf_optuna.models.partial_forward import TracedPass, traced
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import nbytes

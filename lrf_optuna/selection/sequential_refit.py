@@ -14,9 +14,9 @@ from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import as_matrix
 from lrf_optuna.fitting.patches import MOST_ROWS, split_by_group
 from lrf_optuna.fitting.sequential import call_patches, can_be_solved, group_chain, refit_chain
-from lrf_optuna.models.images import batches_within_memory
 from lrf_optuna.models.layer_kinds import read_maps
-from lrf_optuna.models.resume import ResumedForward, TracedPass
+from lrf_optuna.models.model_inputs import batches_within_memory
+from lrf_optuna.models.partial_forward import ResumedForward, TracedPass
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from lrf_optuna.models.batchnorm import reestimated_statistics
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.layer_kinds import norms_of
 
@@ -37,7 +38,7 @@ def test_wrong_statistics_are_put_right(fresh_net: Callable[..., Any], images: A
     right = np.asarray(fed(fresh_net(), images)(images, training=False))
     model = with_wrong_statistics(fed(fresh_net(), images))
     network = network_of(model)
-    found = network.batchnorm_statistics({}, [images])
+    found = reestimated_statistics(network, {}, [images])
     np.testing.assert_allclose(network.logits(images, {}, found), right, rtol=1e-3, atol=1e-4)
     assert not np.allclose(network.logits(images, {}), right, atol=1e-2)
 
@@ -46,7 +47,7 @@ def test_statistics_are_the_averages_over_the_batches(fresh_net: Callable[..., A
     model = with_wrong_statistics(fed(fresh_net(), images))
     batches = [images[:16], images[16:32], images[32:48]]
     maps = [np.asarray(model.get_layer("stem")(x)) for x in batches]
-    mean, variance, *_ = network_of(model).batchnorm_statistics({}, batches)
+    mean, variance, *_ = reestimated_statistics(network_of(model), {}, batches)
     np.testing.assert_allclose(mean, np.mean([m.mean((0, 1, 2)) for m in maps], axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(variance, np.mean([m.var((0, 1, 2)) for m in maps], axis=0), rtol=1e-4)
 
@@ -56,7 +57,7 @@ def test_the_model_is_as_before(fresh_net: Callable[..., Any], images: Array) ->
     before = model.get_weights()
     for layer, momentum in zip(norms_of(model), (0.9, 0.5), strict=True):
         layer.momentum = momentum
-    network_of(model).batchnorm_statistics({}, [images])
+    reestimated_statistics(network_of(model), {}, [images])
     assert [layer.momentum for layer in norms_of(model)] == [0.9, 0.5]
     assert all("call" not in vars(layer) for layer in model.layers)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
@@ -67,6 +68,6 @@ def test_other_layers_run_as_they_do_when_the_network_is_used(images: Array) -> 
     x = keras.layers.GaussianNoise(1.0)(keras.layers.Dropout(0.9)(inputs))
     x = keras.layers.BatchNormalization(name="norm")(x)
     model = keras.Model(inputs, keras.layers.Flatten()(x))
-    mean, variance = network_of(model).batchnorm_statistics({}, [images])
+    mean, variance = reestimated_statistics(network_of(model), {}, [images])
     np.testing.assert_allclose(mean, images.mean((0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(variance, images.var((0, 1, 2)), rtol=1e-4)

@@ -477,7 +477,7 @@ def test_logits_from_probabilities_are_the_logits_up_to_a_constant_an_image(rng:
 def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrf_optuna.models.images.PASS_BATCH", 2)
+    monkeypatch.setattr("lrf_optuna.models.model_inputs.PASS_BATCH", 2)
     model, other = MODELS[name](), MODELS[name]()
     sites = [site.name for site in find_sites(model).sites]
     held, goal = dict(walk_layers(model)), dict(walk_layers(other))

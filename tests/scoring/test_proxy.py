@@ -142,7 +142,7 @@ def test_images_too_large_for_one_pass_are_scored_in_several(
     net: Any, images: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Proxy(net, images, maps="deep")
-    monkeypatch.setattr("lrf_optuna.models.images.MAP_BYTES", 5 * 8 * 8 * 8 * 4)
+    monkeypatch.setattr("lrf_optuna.models.model_inputs.MAP_BYTES", 5 * 8 * 8 * 8 * 4)
     parts = Proxy(net, images, maps="deep")
     assert (whole.network.batch_size, parts.network.batch_size) == (256, 5)
     assert len(parts.scored) == 16

@@ -11,6 +11,7 @@ import pytest
 from support.evaluation import accuracy
 from support.norms import reestimate
 
+from lrf_optuna.models.batchnorm import reestimated_statistics
 from lrf_optuna.models.layer_kinds import norms_of
 from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.surgery import materialize
@@ -64,7 +65,7 @@ def test_statistics_and_accuracy_are_those_of_the_built_model(
     judge: Accuracy, known: Proxy, digits: Any, batches: list[Array], keep: float
 ) -> None:
     plan = plan_at(known, keep)
-    found = known.network.batchnorm_statistics(known.dense_kernels(plan), batches)
+    found = reestimated_statistics(known.network, known.dense_kernels(plan), batches)
     model = built(known, plan)
     helped, before, after = reestimate(model, batches, known.scored.images, known.scored.reference[OUTPUT])
     taken = judge.statistics(known.dense_kernels(plan))
@@ -84,7 +85,7 @@ def test_reestimated_statistics_are_those_of_the_built_model_behind_each_other(
     before = [
         np.asarray(variable) for layer in norms_of(net) for variable in (layer.moving_mean, layer.moving_variance)
     ]
-    found = proxy.network.batchnorm_statistics(proxy.dense_kernels(plan), parts)
+    found = reestimated_statistics(proxy.network, proxy.dense_kernels(plan), parts)
     target = model(images, training=False)  # any reference that the new statistics come closer to
     helped, *_ = reestimate(model, parts, images, np.asarray(with_statistics(model, found)(images, training=False)))
     assert helped

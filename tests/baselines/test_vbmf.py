@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrf_optuna.baselines.evb import alive_threshold, evb_rank, free_energy
+from lrf_optuna.baselines.vbmf import alive_threshold, evb_rank, free_energy
 
 Array = np.ndarray[Any, Any]
 SHAPES = ((20, 20), (16, 144), (144, 16), (60, 40), (32, 500))

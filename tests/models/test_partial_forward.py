@@ -12,9 +12,9 @@ from keras import layers
 from pipeline.test_build import deep_net, pictures
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.models import resume as room
+from lrf_optuna.models import partial_forward as room
 from lrf_optuna.models.forward import ForwardPass
-from lrf_optuna.models.resume import ResumedForward, traced
+from lrf_optuna.models.partial_forward import ResumedForward, traced
 
 
 def convolution(name: str, width: int = 8) -> Any:
