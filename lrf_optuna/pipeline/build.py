@@ -19,7 +19,7 @@ from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import LayerResult
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.plan_refits import RefitResult, composed
+from lrf_optuna.selection.plan_refits import RefitResult, composed, stage_kernels
 
 log = logging.getLogger(__name__)
 EQUAL = 1e-4
@@ -28,21 +28,18 @@ ROUNDING_FACTOR = 10
 """Times the measured rounding that they may differ: benchmarks/coverage/architectures.py allows the same."""
 
 
-def build(model: Any, proxy: Proxy, plan: Plan, corrected: RefitResult) -> Any:
-    """The model of a plan, with the stage kernels and BatchNorm statistics that are best before training.
+def build(model: Any, proxy: Proxy, plan: Plan, refit: RefitResult | None = None) -> Any:
+    """The model of a plan: plain Keras layers with the kernels that the proxy scored, or with those of a refit.
 
-    Raises LrfError where what is built is not what was scored, or not what was measured: that would be a bug.
+    A refit may also have BatchNorm statistics. Raises LrfError where the built network is not the measured one.
     """
-    built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in plan})
-    check_equal(built, proxy, plan, proxy.dense_kernels(plan))
-    if corrected.refitted:
-        built = materialize(model, plan, corrected.stages)
-    if corrected.statistics:
-        own = [moving for norm in norms_of(built) for moving in (norm.moving_mean, norm.moving_variance)]
-        for variable, value in zip(own, corrected.statistics, strict=True):
+    stages, statistics = (refit.stages, refit.statistics) if refit else (stage_kernels(proxy, plan), None)
+    built = materialize(model, plan, stages)
+    if statistics:
+        moving = [variable for norm in norms_of(built) for variable in (norm.moving_mean, norm.moving_variance)]
+        for variable, value in zip(moving, statistics, strict=True):
             variable.assign(value)
-    if corrected.refitted or corrected.statistics:
-        check_equal(built, proxy, plan, composed(proxy, plan, corrected.stages), corrected.statistics)
+    check_equal(built, proxy, plan, composed(proxy, plan, stages), statistics)
     return built
 
 
