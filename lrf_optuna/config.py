@@ -149,7 +149,9 @@ class SearchSpec(Section):
     objectives: Names = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
     similarity: str = setting("cosine", "How outputs are compared: cosine, cka, explained or agreement.")
     maps: Literal["logits", "deep"] = setting("logits", "What is compared: logits, or deep (last feature maps too).")
-    keep: Keeps = setting(KEEP, "Shares of parameters that layers may keep, separated by commas.", hint=COMMAS)
+    keep: Keeps | None = setting(
+        None, "Shares of parameters that layers may keep.", shown="24 shares, 12 for many layers", hint=COMMAS
+    )
     storage: str | None = setting(
         None, "Database URL of the study.", unit="URL", panel=GENERAL, shown="SQLite in the run folder"
     )

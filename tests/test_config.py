@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from lrf_optuna.cli.studies import find_study
-from lrf_optuna.config import KEEP, OPTIONS, DataSpec, StudySpec
+from lrf_optuna.config import OPTIONS, DataSpec, StudySpec
 from lrf_optuna.data.augment import AUGMENTATIONS
 from lrf_optuna.errors import LrfError
 
@@ -25,7 +25,7 @@ def test_a_minimal_study_has_the_documented_defaults(tmp_path: Path) -> None:
     spec = StudySpec.from_toml(written(tmp_path, MINIMAL))
     assert (spec.search.trials, spec.search.population, spec.search.calibration) == (300, 50, 1024)
     assert spec.search.methods is None
-    assert spec.search.keep == KEEP
+    assert spec.search.keep is None
     assert (spec.tune.epochs, spec.tune.rate, spec.tune.batch) == (5, "auto", 128)
     assert (spec.data.divide, spec.data.mean, spec.data.std, spec.data.augment) == (1.0, (0.0,), (1.0,), "none")
 

@@ -23,7 +23,6 @@ from benchmarks.lib.beside import SHARED, alone, loaded, peak, results
 from benchmarks.lib.naive import STEPS, naive
 from benchmarks.lib.stopwatch import PARTS, RECORDER, REST, UNIT, Between, Stopwatch, Unit
 from benchmarks.lib.tables import publish
-from lrf_optuna.config import KEEP
 
 if TYPE_CHECKING:
     from lrf_optuna.scoring.proxy import Proxy
@@ -100,7 +99,7 @@ def set_up(model: Any, images: Any, cache: Path) -> tuple[float, Proxy]:
 
     start = time.perf_counter()
     proxy = Proxy(model, images, cache=cache)
-    proxy.table(KEEP)
+    proxy.table()
     return time.perf_counter() - start, proxy
 
 
@@ -112,7 +111,7 @@ def search(proxy: Proxy, unit: Unit, trials: int, path: Path) -> dict[str, Any]:
     from lrf_optuna.search.loop import search_front
     from lrf_optuna.storage.study import StudyStore
 
-    table = proxy.table(KEEP)
+    table = proxy.table()
     proxy.network.compiled = tf.function(proxy.network.compute_maps, reduce_retracing=True)
     unit.wall, unit.cpu = [], []
     watch = Stopwatch()

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.tables import publish
-from lrf_optuna.config import BUDGETS, KEEP
+from lrf_optuna.config import BUDGETS
 from lrf_optuna.plans.front import Front, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.scoring import proxy as proxy_module
@@ -166,7 +166,7 @@ def measured(name: str, model: Any, images: Any, judge: Judge, seed: int, args: 
             stack.enter_context(patch.object(proxy_module, "SCORED_IMAGES", row.images))
         proxy = Proxy(model, images, cache=args.work / "cache", methods=row.methods)
         unit, start = unit_of(proxy), cpu_seconds()
-        table = proxy.table(KEEP)
+        table = proxy.table()
         prepared, start = cpu_seconds() - start, cpu_seconds()
         candidates = searched(name, proxy, table, seed, args.trials)
         seconds = cpu_seconds() - start

@@ -26,7 +26,6 @@ import optuna
 
 from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.tables import publish
-from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of
 from lrf_optuna.models.batchnorm import training_batches
 from lrf_optuna.models.outputs import OUTPUT
@@ -71,7 +70,7 @@ def main() -> None:
             start = time.perf_counter()
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
             proxy.methods = methods
-            table = proxy.table(KEEP)
+            table = proxy.table()
             fronts = [pareto_front(search_front(proxy, table, trials=args.trials, seed=seed)) for seed in args.seeds]
             points = [[dict(candidate.costs) for candidate in points] for points in fronts]
             found = asked | {"points": points, "curve": curve(proxy, table), "at": at_budgets(fronts[0], right)}

@@ -20,7 +20,6 @@ import optuna
 
 from benchmarks.lib.beside import SHARED, loaded
 from benchmarks.lib.tables import publish
-from lrf_optuna.config import KEEP
 from lrf_optuna.errors import lookup
 from lrf_optuna.plans.front import Front, hypervolume_history
 from lrf_optuna.plans.plan import Candidate
@@ -51,7 +50,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     for network in args.networks:
         proxy = Proxy(*loaded(network, CALIBRATION, args.models, args.data, args.work))
-        table = proxy.table(KEEP)
+        table = proxy.table()
         alone = swept(proxy, table)
         for row in args.rows:
             options = lookup(ROWS, row, "row")

@@ -52,7 +52,7 @@ def layers(
     if not all_methods:
         print_inventory(found, as_json)
         return
-    grid, bars = spec.search.keep if keeps else KEEPS, Bars(Console(stderr=True))
+    grid, bars = spec.search.keep or KEEPS, Bars(Console(stderr=True))
     rows = survey(network, found, keeps=grid, images=images, progress=bars)
     print_survey(rows, len(images) if images is not None else 0, untrained, as_json)
 

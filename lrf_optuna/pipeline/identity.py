@@ -33,7 +33,7 @@ def spec_identity(spec: StudySpec) -> dict[str, str]:
     search = spec.search
     return {
         "set of methods": ", ".join(search.methods or DECOMPOSITIONS),
-        "keep grid": ", ".join(map(str, search.keep)),
+        "keep grid": ", ".join(map(str, search.keep or ["default"])),
         "set of objectives": ", ".join(search.objectives),
         "similarity": search.similarity,
         "set of maps": search.maps,

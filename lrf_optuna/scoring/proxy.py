@@ -39,6 +39,7 @@ from lrf_optuna.scoring.kernel_store import KernelStore
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
+from lrf_optuna.scoring.screening import default_keeps
 from lrf_optuna.scoring.similarity import SIMILARITIES, similarity_of_finite
 
 SCORED_IMAGES = 64
@@ -235,9 +236,12 @@ class Proxy:
         """The compressed network's output for preprocessed images `(n, H, W, C)`. Raises LrfError for several."""
         return self.network.logits(images, self.dense_kernels(plan))
 
-    def table(self, keeps: Sequence[float], progress: Progress = SILENT) -> OptionTable:
-        """Every option of every site: its costs, and the network's loss that its data-aware error should lead to."""
-        return build_option_table(self, keeps, progress)
+    def table(self, keeps: Sequence[float] | None = None, progress: Progress = SILENT) -> OptionTable:
+        """Every option of every site: its costs, and the network's loss that its data-aware error should lead to.
+
+        `keeps`: the shares of its parameters that a site may keep, by default those of `default_keeps`.
+        """
+        return build_option_table(self, keeps or default_keeps(len(self.sites)), progress)
 
 
 def forward_pass(model: Any, inventory: Inventory, maps: str, shapes: Shapes) -> ForwardPass:

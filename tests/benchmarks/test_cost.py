@@ -106,7 +106,7 @@ def test_a_naive_trial_is_scored_as_the_proxy_does_without_data(
 def test_the_seconds_of_a_search_are_those_of_its_parts(
     costs: ModuleType, stopwatch: ModuleType, net: Any, images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "KEEP", (0.3, 0.6))
+    monkeypatch.setattr("lrf_optuna.scoring.screening.KEEP", (0.3, 0.6))
     proxy = Proxy(net, images)
     found = costs.search(proxy, stopwatch.Unit(proxy), 6, tmp_path / "s.db")
     assert set(found["wall"]) == {*stopwatch.PARTS, stopwatch.REST}

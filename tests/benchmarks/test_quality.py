@@ -118,7 +118,7 @@ def test_the_rows_of_methods_are_the_mix_and_every_method_alone(methods: ModuleT
 def test_the_points_of_a_row_are_a_front_of_its_methods(methods: ModuleType, net: Any, images: Any) -> None:
     proxy = Proxy(net, images)
     proxy.methods = ("intact", "channel_svd", "svd")
-    table = proxy.table(methods.KEEP)
+    table = proxy.table()
     points = methods.pareto_front(methods.search_front(proxy, table, trials=8))
     rows = methods.at_budgets(points, lambda plan: 0.5)
     assert len(rows) == len(methods.BUDGETS)

@@ -16,9 +16,11 @@ from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.screening import (
     ERROR_RATIO,
     LARGE_SHARE,
+    MANY_SITES,
     SCREENING_KEEPS,
     SMALL_KEEP,
     Fit,
+    default_keeps,
     dominates,
     keep_grid_for,
     nearest_keeps,
@@ -136,3 +138,10 @@ def test_on_a_real_layer_the_front_of_errors_and_sizes_is_not_touched(proxy: Pro
             rivals = [c for c in worth.keys() - {INTACT} if chain_of(site.op, c).params <= 1.1 * size]
             assert min(proxy.kernels.error(name, c) for c in rivals) <= proxy.kernels.error(name, gone) * 1.1
     assert set(DECOMPOSITIONS) >= {c.method for c in worth}
+
+
+def test_a_network_of_many_sites_has_every_other_keep_and_the_smallest() -> None:
+    few, many = default_keeps(MANY_SITES - 1), default_keeps(MANY_SITES)
+    assert few == config.KEEP
+    assert many == config.KEEP[::2]
+    assert min(few) == min(many)
