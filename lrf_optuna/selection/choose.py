@@ -24,7 +24,7 @@ from lrf_optuna.progress import SILENT, Progress
 
 SCORED, SKETCHED, BUILT = range(3)
 """The stages: a network as it was scored, refitted to few images, and as it would be built; each on more images."""
-STAGE_LABELS = "points as scored", "points refitted to few images", "points as built"
+STAGE_LABELS = "accuracy, as scored", "accuracy, refitted to few images", "accuracy, as built"
 
 
 class StagedAccuracy(Protocol):
@@ -48,7 +48,7 @@ class ChoiceSettings:
     loss was the most accurate."""
     broken: float = 10
     """Points of accuracy that count as much."""
-    sketched: int = 4
+    sketched: int = 3
     """Points that are refitted to few images."""
     sketched_if_broken: int = 8
     """The same where all lose much: a refit changes most there."""
