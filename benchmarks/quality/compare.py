@@ -47,8 +47,8 @@ ABOUT = """Accuracies are validation / test, before any training. *Fitted to dat
 kernels are fitted to calibration images as ours are; *as published*: plain factorizations; *as built*: fitted,
 and the chains refitted in layer order where that is more accurate on validation images, as `run` does with the
 point that it picks: of ours and of the baseline that is best when fitted. BatchNorm statistics are re-estimated
-wherever that helps. Ours is the most accurate as built of the best six of a dozen points of the front (of small
-networks up to 60; where all lose much, of a dozen more) on the validation images; the baseline shown is the best of
+wherever that helps. Ours is the point that a run picks: a dozen points with the least loss are measured as they were
+scored, the best few after a refit to few images, and the last one as built. The baseline shown is the best of
 all of them on the same images, and only its test accuracy is measured. *Most behind*: at the budget where ours as
 built is furthest below the best other row (before it is built: ours fitted below the others, fitted or as
 published), the points of accuracy between them; of 5,000 validation images one is 0.02 points. *Dominated*: points

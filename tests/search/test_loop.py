@@ -355,9 +355,9 @@ def test_trials_of_another_process_are_taken_in_while_searching(
     search_front(proxy, table, trials=4, population=4, seed=5, initial_plans=False, sampler="random", store=other)
     store = store_at(tmp_path / "s.db")
     progress = AppendAfter(12, StudyStore.read(store.url, "s"), other.study.trials)
-    found = search_front(proxy, table, trials=200, population=10, store=store, progress=progress)
-    assert len(found) == 200
-    assert sum(progress.steps) >= 200
+    found = search_front(proxy, table, trials=600, population=10, store=store, progress=progress)
+    assert len(found) == 600
+    assert sum(progress.steps) >= 600
     assert max(progress.steps) > 1, "trials of the other process came with a step"
     plans = [one.plan for one in found]
     assert all(plans.count(one.plan) == 1 for one in other.candidates()), "what another process scored is not repeated"
