@@ -65,7 +65,7 @@ class StageSettings:
 
     scored_images: int = 500
     """Validation images for plans as they were scored: enough to tell networks that lose much."""
-    sketched_images: int = 1000
+    sketched_images: int = 500
     """The same for plans that were refitted to few images."""
     sketch: RefitSettings = SKETCH
     """The refit to few images."""
