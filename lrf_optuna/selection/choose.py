@@ -24,7 +24,7 @@ from lrf_optuna.progress import SILENT, Progress
 
 SCORED, SKETCHED, BUILT = range(3)
 """The stages: a network as it was scored, refitted to few images, and as it would be built; each on more images."""
-STAGE_LABELS = "accuracy, as scored", "accuracy, refitted to few images", "accuracy, as built"
+STAGE_LABELS = "accuracy, as scored", "accuracy, refitted", "accuracy, as built"
 
 
 class StagedAccuracy(Protocol):
