@@ -68,14 +68,14 @@ def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, pha
     from lrf_optuna.search.loop import search_front
     from lrf_optuna.selection.accuracy import accuracy_on_validation
     from lrf_optuna.selection.choose import choose_point
-    from lrf_optuna.selection.plan_refits import plan_refits
+    from lrf_optuna.selection.plan_refits import refits_on_validation
 
     proxy, table = phases.run("set-up", lambda: made(model, data, args, kept))
     found = phases.run("search", lambda: search_front(proxy, table, trials=args.trials, population=10))
     chosen, _ = choose_point(pareto_front(found))
     images = data.calibration(args.images, 0).pixels[len(proxy.scored) :]
-    corrections = plan_refits(accuracy_on_validation(proxy, data, images, 0), data, images)
-    phases.run("build", lambda: build(model, proxy, chosen.plan, corrections.of(chosen.plan)))
+    corrections = refits_on_validation(accuracy_on_validation(proxy, data, images, 0), data, images)
+    phases.run("build", lambda: build(model, proxy, chosen.plan, corrections.result(chosen.plan)))
     return proxy.cache.size if proxy.cache else 0
 
 

@@ -57,7 +57,7 @@ class BaselineComparison:
     """Name of a row of the current block -> its network."""
 
     def __post_init__(self) -> None:
-        self.accuracy = self.refits.judge
+        self.accuracy = self.refits.accuracy
         self.proxy = self.accuracy.proxy
         self.data_free = KernelStore(self.proxy.sites, self.proxy.kernels.originals, None, DATA_FREE_BYTES)
 
@@ -145,7 +145,7 @@ class BaselineComparison:
         if isinstance(network, PrunedNetwork):
             return network.kernels
         if kind == AS_BUILT:
-            return composed(self.proxy, network, self.refits.of(network).stages)
+            return composed(self.proxy, network, self.refits.result(network).stages)
         store = self.proxy.kernels if kind == "fitted" else self.data_free
         chosen = [(site, choice) for site, choice in network if choice != INTACT]
         return {site: self.proxy.to_keras_layout(site, store.dense(site, choice)) for site, choice in chosen}

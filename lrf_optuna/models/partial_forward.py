@@ -46,7 +46,7 @@ class ResumedForward:
         if self.graph is None:
             yield from (self.network.inputs(x, kernels, [name])[name] for x in self.batches)
             return
-        wanted, own = self.graph.heard[name], self.network.original_kernels
+        wanted, own = self.graph.layer_inputs[name], self.network.original_kernels
         function, names = self.graph.part(self.begin, wanted)
         taken = [tf.convert_to_tensor(kernels.get(name, own[name])) for name in names]
         kept: list[list[Any]] = []
@@ -62,7 +62,7 @@ class ResumedForward:
     def joins(self, name: str) -> bool:
         """Whether the maps that go into a layer are kept: all that the layers after it see goes through them."""
         assert self.graph
-        (maps, *_) = self.graph.heard[name]
+        (maps, *_) = self.graph.layer_inputs[name]
         return name in self.meets and 4 * prod(maps.shape[1:]) * sum(map(count_of, self.batches)) <= ROOM
 
     @cached_property
@@ -72,9 +72,9 @@ class ResumedForward:
 
     def meeting(self, graph: TracedPass, name: str) -> bool:
         """Whether a layer is one of these."""
-        place, maps = self.order.index(name), graph.heard[name]
+        place, maps = self.order.index(name), graph.layer_inputs[name]
         later = {graph.kernels[other].name for other in self.order[place:]}
-        after = [tensor for other in self.order[place + 1 :] for tensor in graph.heard[other]]
+        after = [tensor for other in self.order[place + 1 :] for tensor in graph.layer_inputs[other]]
         if not after or len(maps) != 1 or later & graph.sources(maps):
             return False
         return not graph.sources(after, maps[0]) & {image.name for image in graph.images}
@@ -90,20 +90,20 @@ class ResumedForward:
 
 
 class TracedPass:
-    """A pass that listens, as a graph of which parts can be run.
+    """A forward pass as a graph; parts of it can be run alone.
 
-    `images`: the placeholders of the inputs; `kernels`: name -> that of a layer's kernel; `heard`: name -> the tensors
-    that go into it, call by call.
+    `images`: the placeholders of the model's inputs; `kernels`: layer name -> the placeholder of its kernel;
+    `layer_inputs`: layer name -> its input tensors, call by call.
     """
 
     def __init__(self, network: ForwardPass, x: Images) -> None:
         leaves = input_list(x)
-        self.heard: dict[str, list[Any]] = {}
+        self.layer_inputs: dict[str, list[Any]] = {}
 
         def passed(*given: Any) -> Any:
             images = keras.tree.pack_sequence_as(x, list(given[: len(leaves)]))
-            self.heard = network.record_inputs(list(given[len(leaves) :]), images)
-            return self.heard
+            self.layer_inputs = network.record_inputs(list(given[len(leaves) :]), images)
+            return self.layer_inputs
 
         specs = [tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
         specs += [tf.TensorSpec(kernel.shape, tf.float32) for kernel in network.original_kernels.values()]
@@ -115,7 +115,9 @@ class TracedPass:
         """The parts that were cut so far, by the names of their first and last tensors."""
 
     def part(self, begin: Sequence[Any], wanted: Sequence[Any]) -> tuple[Any, list[str]]:
-        """The function from the values of some tensors, and of the kernels of named layers, to those of the wanted."""
+        """A function of the values of the tensors `begin` and of some kernels that gives the `wanted` tensors; and the
+        names of the layers whose kernels it takes, in order.
+        """
         key = (*(tensor.name for tensor in begin), "to", *(tensor.name for tensor in wanted))
         if key not in self.parts:
             self.parts[key] = self.cut(begin, wanted)
@@ -131,27 +133,27 @@ class TracedPass:
 
     @cached_property
     def before(self) -> dict[str, list[str]]:
-        """Operation -> the tensors that it takes, and those of the operations that it waits for."""
+        """Operation -> its input tensors, and the outputs of the operations that it waits for."""
         return {
             op.name: [*(t.name for t in op.inputs), *(t.name for other in op.control_inputs for t in other.outputs)]
             for op in self.function.graph.get_operations()
         }
 
     def sources(self, tensors: Iterable[Any], through: Any = None) -> set[str]:
-        """The names of the tensors without a source that tensors depend on, but for what is seen `through` another."""
-        left, end = [tensor.name for tensor in tensors], through.name if through is not None else ""
-        seen: set[str] = set()
-        found: set[str] = set()
-        while left:
-            name = left.pop()
+        """The names of the graph's own inputs that tensors depend on, other than `through` another tensor."""
+        stack, end = [tensor.name for tensor in tensors], through.name if through is not None else ""
+        visited: set[str] = set()
+        inputs: set[str] = set()
+        while stack:
+            name = stack.pop()
             op = name.partition(":")[0]
-            if name == end or op in seen:
+            if name == end or op in visited:
                 continue
-            seen.add(op)
-            left += self.before[op]
+            visited.add(op)
+            stack += self.before[op]
             if not self.before[op]:
-                found.add(name)
-        return found
+                inputs.add(name)
+        return inputs
 
 
 def traced(network: ForwardPass, x: Images) -> TracedPass | None:

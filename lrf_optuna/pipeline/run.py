@@ -34,7 +34,7 @@ from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import is_flat, search_front
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
-from lrf_optuna.selection.plan_refits import PlanRefits, plan_refits
+from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import finetune
 
@@ -147,7 +147,7 @@ class Run:
     @cached_property
     def refits(self) -> PlanRefits:
         """The accuracy and the kernels of plans as they would be built."""
-        return plan_refits(self.accuracy, self.data, self.unscored, self.progress)
+        return refits_on_validation(self.accuracy, self.data, self.unscored, self.progress)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -236,7 +236,7 @@ class Run:
             model, result.built = load_like(self.folder.model, self.model), untuned.built
         else:
             with self.timed("build"):
-                model = build(self.model, self.proxy, plan, self.refits.of(plan))
+                model = build(self.model, self.proxy, plan, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, final=not epochs)
         if epochs:
             with self.timed("tune"):

@@ -88,19 +88,20 @@ class StageResult:
 
 @dataclass
 class PlanRefits:
-    """Plan -> its accuracy as it would be built; `of` gives its kernels, and `right` measures it for a choice.
+    """Plan -> its accuracy as it would be built; `result` gives its kernels, and `right` measures it for a choice.
 
-    `judge` measures; `images`: gives preprocessed images `(n, H, W, C)` that chains are refitted to; `seen`: whether
-    the judge's images may be among these, so that a refit looks better on them than it is. A result depends on the
-    plan alone, not on the plans before it: after the memory of kernels is full, a plan gets the same kernels again.
+    `accuracy` measures on validation images; `images`: gives preprocessed images `(n, H, W, C)` that chains are
+    refitted to. `validation_was_fitted`: whether validation images may be among these, so that a refit looks better on
+    them than it is. A result depends on the plan alone, not on the plans before it: after the memory of kernels is
+    full, a plan gets the same kernels again.
     """
 
-    judge: Accuracy
+    accuracy: Accuracy
     images: Callable[[], Array]
     progress: Progress = SILENT
-    seen: bool = False
+    validation_was_fitted: bool = False
     settings: StageSettings = StageSettings()
-    known: dict[tuple[Plan, int], StageResult] = field(default_factory=dict)
+    results: dict[tuple[Plan, int], StageResult] = field(default_factory=dict)
     """What was measured of a plan at a stage."""
     latest: LRUCache[Plan, RefitResult] = field(
         default_factory=lambda: LRUCache(REMEMBERED_BYTES, getsizeof=lambda one: one.nbytes)
@@ -113,7 +114,7 @@ class PlanRefits:
     def right(self, plan: Plan, stage: int) -> NDArray[np.bool_]:
         """Which validation images a plan's network gets right at a stage of `choose_point`."""
         if not changes(plan):
-            return self.judge.original[: self.count(stage)]
+            return self.accuracy.original[: self.count(stage)]
         return self.at_stage(plan, stage).right
 
     def closeness(self, plan: Plan, stage: int) -> float:
@@ -122,24 +123,24 @@ class PlanRefits:
 
     def count(self, stage: int) -> int:
         """Validation images of a stage."""
-        return (self.settings.scored_images, self.settings.sketched_images, len(self.judge.labels))[stage]
+        return (self.settings.scored_images, self.settings.sketched_images, len(self.accuracy.labels))[stage]
 
     def at_stage(self, plan: Plan, stage: int) -> StageResult:
         """What is measured of a plan at a stage; before the last one BatchNorm statistics are the original's."""
-        if (plan, stage) not in self.known:
-            proxy = self.judge.proxy
+        if (plan, stage) not in self.results:
+            proxy = self.accuracy.proxy
             if stage == BUILT:
-                self.of(plan)
+                self.result(plan)
             elif stage == SCORED:
-                self.known[plan, stage] = self.measured(proxy.dense_kernels(plan), self.count(stage))
+                self.results[plan, stage] = self.measured(proxy.dense_kernels(plan), self.count(stage))
             else:
                 kernels = self.sketched(plan, self.settings.pulls[0])
-                self.known[plan, stage] = self.measured(kernels, self.count(stage))
-        return self.known[plan, stage]
+                self.results[plan, stage] = self.measured(kernels, self.count(stage))
+        return self.results[plan, stage]
 
     def sketched(self, plan: Plan, pull: float) -> dict[str, Array]:
         """What the kernels of a plan compose to, refitted to few images."""
-        proxy = self.judge.proxy
+        proxy = self.accuracy.proxy
         return composed(proxy, plan, self.sketch(plan, stage_kernels(proxy, plan), pull))
 
     def pull(self, plan: Plan) -> float:
@@ -154,24 +155,26 @@ class PlanRefits:
         return best
 
     def measured(self, kernels: Mapping[str, Array], count: int, statistics: Statistics = None) -> StageResult:
-        """What `count` validation images say of a network; where they are `seen`, scoring images give the closeness."""
-        logits = self.judge.logits(kernels, count, statistics)
-        closeness = self.judge.closeness(kernels, statistics) if self.seen else self.judge.similarity(logits)
-        return StageResult(self.judge.right(logits), closeness)
+        """What `count` validation images say of a network; where they were fitted, scoring images give the closeness."""
+        logits = self.accuracy.logits(kernels, count, statistics)
+        closeness = self.accuracy.similarity(logits)
+        if self.validation_was_fitted:
+            closeness = self.accuracy.closeness(kernels, statistics)
+        return StageResult(self.accuracy.right(logits), closeness)
 
     @cachedmethod(lambda self: self.latest, key=lambda _, plan: plan)
-    def of(self, plan: Plan) -> RefitResult:
+    def result(self, plan: Plan) -> RefitResult:
         """The better one of a plan's two networks, with the BatchNorm statistics that help it."""
-        proxy, stages = self.judge.proxy, stage_kernels(self.judge.proxy, plan)
+        proxy, stages = self.accuracy.proxy, stage_kernels(self.accuracy.proxy, plan)
         kernels, refitted = proxy.dense_kernels(plan), False
         if changes(plan):
             fitted = self.refit(plan, stages, self.pull(plan), self.progress)
             other = composed(proxy, plan, fitted)
             refitted = self.improves(self.measured(other, self.count(SCORED)), self.at_stage(plan, SCORED))
             stages, kernels = (fitted, other) if refitted else (stages, kernels)
-        statistics = self.judge.statistics(kernels)
+        statistics = self.accuracy.statistics(kernels)
         found = self.measured(kernels, self.count(BUILT), statistics)
-        self.known[plan, BUILT] = found
+        self.results[plan, BUILT] = found
         best = RefitResult(stages, statistics, float(found.right.mean()), found.closeness, refitted)
         log.info("refitted %s: accuracy %.4f, cosine %.5f", refitted, best.accuracy, best.closeness)
         return best
@@ -179,28 +182,28 @@ class PlanRefits:
     def improves(self, refitted: StageResult, scored: StageResult) -> bool:
         """Whether a refit is clearly more accurate, or not clearly less and with logits closer to the original's.
 
-        Where the judge's images are `seen` the logits have to be closer in any case: these are of other images.
+        Where validation images were fitted, the logits of the scoring images have to be closer in any case.
         """
         gain = np.count_nonzero(refitted.right) - np.count_nonzero(scored.right)
         differing = np.count_nonzero(refitted.right != scored.right)
         clear = abs(gain) > self.settings.standard_errors * np.sqrt(differing)
         closer = refitted.closeness > scored.closeness
-        return bool(closer and (gain > 0 or not clear)) or bool(clear and gain > 0 and not self.seen)
+        return bool(closer and (gain > 0 or not clear)) or bool(clear and gain > 0 and not self.validation_was_fitted)
 
     @cached_property
     def graph(self) -> TracedPass | None:
         """The network's graph, which all refits share."""
-        return traced(self.judge.proxy.network, self.images()[:1])
+        return traced(self.accuracy.proxy.network, self.images()[:1])
 
     @cached_property
     def sketch(self) -> SequentialRefit:
         """The refit to few images."""
-        return SequentialRefit(self.judge.proxy, self.images(), self.graph, self.settings.sketch)
+        return SequentialRefit(self.accuracy.proxy, self.images(), self.graph, self.settings.sketch)
 
     @cached_property
     def refit(self) -> SequentialRefit:
         """The refit that is built."""
-        return SequentialRefit(self.judge.proxy, self.images(), self.graph, self.settings.refit)
+        return SequentialRefit(self.accuracy.proxy, self.images(), self.graph, self.settings.refit)
 
 
 def changes(plan: Plan) -> bool:
@@ -222,6 +225,8 @@ def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
     }
 
 
-def plan_refits(judge: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> PlanRefits:
+def refits_on_validation(accuracy: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> PlanRefits:
     """Plan -> its accuracy as it would be built; chains are refitted to the raw images `unscored`."""
-    return PlanRefits(judge, lambda: data.preprocess(unscored), progress, seen=bool(data.validation_is_small))
+    return PlanRefits(
+        accuracy, lambda: data.preprocess(unscored), progress, validation_was_fitted=bool(data.validation_is_small)
+    )

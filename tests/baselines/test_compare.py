@@ -179,7 +179,7 @@ def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, 
     assert ours.trial is not None
     assert ours.built
     plan = points[ours.trial].plan
-    built = build(work.model, work.proxy, plan, work.refits.of(plan))
+    built = build(work.model, work.proxy, plan, work.refits.result(plan))
     assert ours.built.val == pytest.approx(accuracy(built, work.data, work.data.val), abs=2 / len(work.accuracy.labels))
     assert ours.built.test == pytest.approx(accuracy(built, work.data, work.data.test), abs=2 / len(work.data.test))
 

@@ -36,8 +36,8 @@ def made(model: Any, *, wrong: bool = False) -> PlanRefits:
 def test_what_is_built_is_what_was_measured(norm: dict[str, Any], keep: float) -> None:
     model = deep_net(**norm)
     corrections = made(model)
-    judge, plan = corrections.judge, plan_of(corrections.judge.proxy, keep)
-    corrected = corrections.of(plan)
+    judge, plan = corrections.accuracy, plan_of(corrections.accuracy.proxy, keep)
+    corrected = corrections.result(plan)
     built = build(model, judge.proxy, plan, corrected)
     right = np.asarray(built(judge.images, training=False)).argmax(1) == judge.labels
     assert right.mean() == pytest.approx(corrected.accuracy, abs=1.5 / len(right))
@@ -50,11 +50,11 @@ def test_the_more_accurate_one_is_taken_and_the_original_keeps_its_weights() -> 
     model = deep_net(norm=True)
     weights = model.get_weights()
     corrections = made(model)
-    judge = corrections.judge
+    judge = corrections.accuracy
     taken = set()
     for keep in (0.1, 0.15, 0.2, 0.3, 0.45):
         plan = plan_of(judge.proxy, keep)
-        corrected = corrections.of(plan)
+        corrected = corrections.result(plan)
         scored = judge(plan)
         assert corrections(plan) == corrected.accuracy
         assert corrected.accuracy >= scored or corrected.closeness > judge.similarity(
@@ -68,9 +68,9 @@ def test_the_more_accurate_one_is_taken_and_the_original_keeps_its_weights() -> 
 
 def test_of_equals_the_one_with_closer_logits_is_taken() -> None:
     corrections = made(deep_net(), wrong=True)
-    judge = corrections.judge
+    judge = corrections.accuracy
     plan = plan_of(judge.proxy, 0.25)
-    corrected = corrections.of(plan)
+    corrected = corrections.result(plan)
     assert corrected.accuracy == judge(plan) == 0
     assert corrected.closeness >= judge.similarity(judge.logits(judge.proxy.dense_kernels(plan)))
     assert corrected.refitted, "a refit in order brings the logits closer here"
@@ -85,12 +85,12 @@ class Ruined:
 
 def test_a_refit_that_is_less_accurate_is_not_taken() -> None:
     corrections = made(deep_net())
-    proxy = corrections.judge.proxy
+    proxy = corrections.accuracy.proxy
     plan = plan_of(proxy, 0.4)
     corrections.__dict__["refit"] = Ruined()
-    corrected = corrections.of(plan)
+    corrected = corrections.result(plan)
     assert not corrected.refitted
-    assert corrected.accuracy == corrections.judge(plan)
+    assert corrected.accuracy == corrections.accuracy(plan)
     kernels = composed(proxy, plan, corrected.stages)
     assert all(np.array_equal(kernels[site], own) for site, own in proxy.dense_kernels(plan).items())
 
@@ -102,7 +102,7 @@ def test_a_refit_is_taken_where_it_is_clearly_more_accurate_or_closer_and_not_cl
     seen: bool, gain: int, closeness: float
 ) -> None:
     corrections = made(deep_net())
-    corrections.seen = seen
+    corrections.validation_was_fitted = seen
     right = np.arange(200) < 100
     scored = StageResult(right, 0.85)
     refitted = StageResult(np.roll(right, 50) if gain == 0 else np.arange(200) < 100 + gain, closeness)
@@ -113,8 +113,8 @@ def test_a_refit_is_taken_where_it_is_clearly_more_accurate_or_closer_and_not_cl
 def test_a_plan_that_changes_nothing_needs_no_refit() -> None:
     corrections = made(deep_net())
     corrections.__dict__["refit"] = None
-    plan = Plan.of(dict.fromkeys(corrections.judge.proxy.sites, INTACT))
-    corrected = corrections.of(plan)
+    plan = Plan.of(dict.fromkeys(corrections.accuracy.proxy.sites, INTACT))
+    corrected = corrections.result(plan)
     assert (corrected.accuracy, corrected.refitted) == (1.0, False)
     assert all(corrections.right(plan, stage).all() for stage in (SCORED, SKETCHED, BUILT))
 
@@ -123,8 +123,8 @@ def test_a_plan_is_refitted_once_and_its_accuracy_is_remembered_where_its_kernel
     corrections, calls = made(deep_net()), []
     refit = corrections.refit
     corrections.__dict__["refit"] = lambda *args: calls.append(1) or refit(*args)  # type: ignore[func-returns-value]
-    plan = plan_of(corrections.judge.proxy, 0.3)
-    assert corrections(plan) == corrections(plan) == corrections.of(plan).accuracy
+    plan = plan_of(corrections.accuracy.proxy, 0.3)
+    assert corrections(plan) == corrections(plan) == corrections.result(plan).accuracy
     corrections.latest.clear()
     assert corrections(plan) == corrections.right(plan, BUILT).mean()
     assert len(calls) == 1
@@ -133,15 +133,15 @@ def test_a_plan_is_refitted_once_and_its_accuracy_is_remembered_where_its_kernel
 def test_a_refit_depends_on_neither_the_plans_before_it_nor_on_what_is_remembered() -> None:
     model = deep_net(norm=True)
     one, other = made(model), made(model)
-    plan, *before = (plan_of(one.judge.proxy, keep) for keep in (0.3, 0.1, 0.5))
-    alone = one.of(plan)
+    plan, *before = (plan_of(one.accuracy.proxy, keep) for keep in (0.3, 0.1, 0.5))
+    alone = one.result(plan)
     for others in before:
-        other.of(others)
+        other.result(others)
         other.right(others, SKETCHED)
-    again = other.of(plan)
+    again = other.result(plan)
     other.latest.clear()
     assert_same(alone, again)
-    assert_same(alone, other.of(plan))
+    assert_same(alone, other.result(plan))
 
 
 def assert_same(one: RefitResult, other: RefitResult) -> None:
@@ -155,10 +155,10 @@ def assert_same(one: RefitResult, other: RefitResult) -> None:
 def test_the_stages_measure_the_same_images_each_more_of_them() -> None:
     corrections = made(deep_net())
     corrections.settings = StageSettings(scored_images=50, sketched_images=100)
-    plan = plan_of(corrections.judge.proxy, 0.2)
+    plan = plan_of(corrections.accuracy.proxy, 0.2)
     for stage, count in ((SCORED, 50), (SKETCHED, 100), (BUILT, 200)):
         assert len(corrections.right(plan, stage)) == len(corrections.right(Plan(()), stage)) == count
-    judge = corrections.judge
+    judge = corrections.accuracy
     scored = judge.right(judge.logits(judge.proxy.dense_kernels(plan), 50))
     np.testing.assert_array_equal(corrections.right(plan, SCORED), scored)
 
@@ -171,20 +171,20 @@ def test_the_pull_is_raised_as_long_as_the_logits_of_a_plan_come_closer(
     monkeypatch: pytest.MonkeyPatch, closeness: tuple[float, ...], tried: int, best: float
 ) -> None:
     corrections, pulls = made(deep_net()), []
-    plan = plan_of(corrections.judge.proxy, 0.2)
+    plan = plan_of(corrections.accuracy.proxy, 0.2)
     known = dict(zip(corrections.settings.pulls, closeness, strict=True))
     monkeypatch.setattr(corrections, "sketched", lambda _, pull: pulls.append(pull) or {"pull": pull})
     monkeypatch.setattr(
         corrections, "measured", lambda kernels, _: StageResult(np.ones(9, bool), known[kernels["pull"]])
     )
-    corrections.known[plan, SKETCHED] = StageResult(np.ones(9, bool), closeness[0])
+    corrections.results[plan, SKETCHED] = StageResult(np.ones(9, bool), closeness[0])
     assert corrections.pull(plan) == best
     assert len(pulls) == tried
 
 
 def test_a_pull_holds_chains_to_the_kernels_of_the_original() -> None:
     corrections = made(deep_net())
-    proxy, plan = corrections.judge.proxy, plan_of(corrections.judge.proxy, 0.2)
+    proxy, plan = corrections.accuracy.proxy, plan_of(corrections.accuracy.proxy, 0.2)
     stages = {site: proxy.kernels.stages(site, choice) for site, choice in plan}
     last = list(proxy.dense_kernels(plan))[-1]
     moved = []
@@ -202,9 +202,9 @@ def test_statistics_of_a_built_network_are_the_ones_that_were_measured() -> None
         layer.set_weights([gamma, beta, mean + 0.5, variance * 4])
     keras.utils.set_random_seed(0)
     corrections = made(model)
-    proxy = corrections.judge.proxy
+    proxy = corrections.accuracy.proxy
     plan = plan_of(proxy, 0.15)
-    corrected = corrections.of(plan)
+    corrected = corrections.result(plan)
     built = build(model, proxy, plan, corrected)
     wanted = corrected.statistics or [v for norm in norms_of(model) for v in (norm.moving_mean, norm.moving_variance)]
     found = [v for norm in norms_of(built) for v in (norm.moving_mean, norm.moving_variance)]

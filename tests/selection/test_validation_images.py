@@ -13,7 +13,7 @@ from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection import accuracy as judging
 from lrf_optuna.selection.accuracy import accuracy_on_validation
-from lrf_optuna.selection.plan_refits import plan_refits
+from lrf_optuna.selection.plan_refits import refits_on_validation
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
@@ -58,9 +58,9 @@ def test_whether_the_images_are_all_validation_images_is_known(
 def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) -> None:
     unscored = digits.calibration(256, 0).pixels[len(known.scored) :]
     judge = accuracy_on_validation(known, digits, unscored, seed=0)
-    corrections = plan_refits(judge, digits, unscored)
+    corrections = refits_on_validation(judge, digits, unscored)
     assert corrections(Plan(())) == judge(Plan(())) > 0.9
     np.testing.assert_array_equal(corrections.images(), digits.preprocess(unscored))
-    assert not corrections.seen
+    assert not corrections.validation_was_fitted
     few = replace(digits, val=LabeledImages(digits.val.pixels[:20], digits.val.labels[:20]))
-    assert plan_refits(judge, few, unscored).seen
+    assert refits_on_validation(judge, few, unscored).validation_was_fitted
