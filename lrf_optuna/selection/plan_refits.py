@@ -155,7 +155,7 @@ class PlanRefits:
         return best
 
     def measured(self, kernels: Mapping[str, Array], count: int, statistics: Statistics = None) -> StageResult:
-        """What `count` validation images say of a network; where they were fitted, scoring images give the closeness."""
+        """What `count` validation images say of a network; where they were fitted, closeness is of scoring images."""
         logits = self.accuracy.logits(kernels, count, statistics)
         closeness = self.accuracy.similarity(logits)
         if self.validation_was_fitted:
