@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.batchnorm import batch_statistics
 from lrf_optuna.models.layer_calls import recording_calls
@@ -27,6 +28,9 @@ def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict
 
     `shapes`: the model's input. Raises LrfError where the model cannot take it.
     """
+    expected = getattr(model, "input_shape", None)
+    if isinstance(expected, tuple) and isinstance(shapes, tuple) and not fits(shapes, expected[1:]):
+        raise LrfError(f"the model does not take images of shape {shapes}: it takes {expected[1:]}")
     image = keras.tree.map_shape_structure(lambda shape: np.zeros((1, *shape), np.float32), shapes)
     recorded = {name: layer for name, layer in layers.items() if type(layer).__name__ != "InputLayer"}
     with recording_calls(recorded) as calls:
@@ -41,6 +45,11 @@ def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict
         ]
         for name, pairs in calls.items()
     }
+
+
+def fits(shape: Shape, expected: OpenShape) -> bool:
+    """Whether inputs of a shape have the expected one, whose open axes are None."""
+    return len(shape) == len(expected) and all(size in (None, n) for n, size in zip(shape, expected, strict=True))
 
 
 def open_shape(model: Any) -> Shapes:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_optuna.errors import LrfError
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plans.front import size
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -81,6 +81,8 @@ def choose_point(
     wanted = targets or {}
     if not points:
         raise LrfError("the study has no finished trial to choose from: run it first")
+    for cost in wanted:
+        lookup(points[0].costs, cost, "target")
     inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
     if not inside:
         raise LrfError(f"no point of the front meets {targets_text(wanted)}; {smallest_text(points, wanted)}")
@@ -90,7 +92,7 @@ def choose_point(
         return by_loss(inside, wanted)
     contest = Contest(accuracy, settings, progress)
     if max_drop is not None:
-        return smallest_within_drop(inside, max_drop, contest)
+        return smallest_within_drop(inside, wanted, max_drop, contest)
     return most_accurate(inside, wanted, contest) if targets else knee(inside, contest)
 
 
@@ -184,7 +186,9 @@ def spread_by_size(points: Sequence[Candidate], count: int) -> list[Candidate]:
     return [found[interval] for interval in sorted(found)]
 
 
-def smallest_within_drop(points: Sequence[Candidate], most: float, contest: Contest) -> tuple[Candidate, str]:
+def smallest_within_drop(
+    points: Sequence[Candidate], targets: Mapping[str, float], most: float, contest: Contest
+) -> tuple[Candidate, str]:
     """The smallest point whose drop as built is at most `most`, among those up to the border that a sketch finds.
 
     Where a sketch finds none within the drop, the point with the least loss is measured as built.
@@ -204,8 +208,9 @@ def smallest_within_drop(points: Sequence[Candidate], most: float, contest: Cont
                     f"the smallest point that loses at most {most:g} points of validation accuracy ({drop:.2f})",
                 )
             least = min(least, drop)
+    within = f" within {targets_text(targets)}" if targets else ""
     raise LrfError(
-        f"no point of the front loses at most {most:g} points of validation accuracy; the least is {least:.2f}"
+        f"no point of the front{within} loses at most {most:g} points of validation accuracy; the least is {least:.2f}"
     )
 
 

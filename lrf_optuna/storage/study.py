@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.storage.bulk import trials_of
-from lrf_optuna.storage.database import Database, plain_errors, quiet_optuna, sqlite_file
+from lrf_optuna.storage.database import Database, plain_errors, quiet_optuna, sqlite_file, url_without_password
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,8 @@ class StudyStore:
         if other:
             raise LrfError(
                 f"the study {self.name!r} has {self.count()} trials with another {' and another '.join(other)}: "
-                f"give another --name, or start again after `optuna delete-study --study-name {self.name}`"
+                f"give another --name, or start again after "
+                f"`optuna delete-study --storage {url_without_password(self.url)} --study-name {self.name}`"
             )
         return dict(identity)
 

@@ -123,7 +123,9 @@ def test_two_models_in_one_notebook_have_two_run_folders_and_the_same_one_resume
     for model in (digits_net, keras.models.clone_model(digits_net), digits_net):
         lrf_optuna.compress(model, arrays, **few)
     assert len(list((tmp_path / "runs").iterdir())) == 2
-    with pytest.raises(LrfError, match=r"another seed: give another name, .*`optuna delete-study --study-name "):
+    with pytest.raises(
+        LrfError, match=r"another seed: give another name, .*`optuna delete-study --storage .* --study-name "
+    ):
         lrf_optuna.compress(digits_net, arrays, seed=1, **few)
 
 

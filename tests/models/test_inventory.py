@@ -530,3 +530,9 @@ def test_mobilenet_is_counted_in_full_and_every_layer_is_a_site_or_has_a_reason(
     assert all(row.site or "too small" in row.reason for row in points)
     assert len(inventory.sites) >= 34
     assert inventory.macs == pytest.approx(56e6, rel=0.1)  # 300 M at 224 pixels (Sandler et al. 2018), by the area
+
+
+@pytest.mark.parametrize("shape", [(9, 9, 3), (8, 8), (8, 8, 1)])
+def test_images_of_another_shape_than_the_models_are_refused(net: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(LrfError, match=r"does not take images of shape .*: it takes \(8, 8, 3\)"):
+        find_sites(net, shape)

@@ -332,3 +332,8 @@ def test_where_a_sketch_finds_none_within_the_drop_the_least_loss_is_built() -> 
     assert judge.asked[BUILT] == {points[0].plan}
     with pytest.raises(LrfError, match="the least is 9"):
         choose_point(points, max_drop=2, accuracy=Judge(points, sketched=[0.9, 0.8]))
+
+
+def test_a_target_that_is_no_cost_is_refused() -> None:
+    with pytest.raises(LrfError, match=r"unknown target 'parms' \(did you mean 'params'\?\)"):
+        choose_point(CANDIDATES, targets={"parms": 0.4})

@@ -308,7 +308,7 @@ def test_a_study_of_the_last_version_opens_or_is_refused_by_what_differs(tmp_pat
     assert opened(tmp_path).join() == 1
     assert opened(tmp_path).append([finished_trial(3)], most=4) == [3]
     changed = IDENTITY | {"space": "of a later version"}
-    remedy = "give another --name, or start again after `optuna delete-study --study-name s`"
+    remedy = "give another --name, or start again after `optuna delete-study --storage sqlite:///.* --study-name s`"
     for refused in (
         lambda: opened(tmp_path, identity=changed),
         lambda: StudyStore.check(url_in(tmp_path), "s", changed),
