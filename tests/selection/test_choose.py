@@ -336,4 +336,4 @@ def test_where_a_sketch_finds_none_within_the_drop_the_least_loss_is_built() -> 
 
 def test_a_target_that_is_no_cost_is_refused() -> None:
     with pytest.raises(LrfError, match=r"unknown target 'parms' \(did you mean 'params'\?\)"):
-        choose_point(CANDIDATES, targets={"parms": 0.4})
+        choose_point(POINTS, targets={"parms": 0.4})
