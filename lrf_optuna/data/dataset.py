@@ -152,6 +152,8 @@ def data_from_arrays(
     shapes = {images.pixels.shape[1:] for images in parts.values()}
     if len(shapes) > 1:
         raise LrfError(f"{spec.path}: the parts have images of different shapes: {sorted(shapes)}")
+    if classes == 1:
+        raise LrfError("the model has one output number, but a classifier has one for each class: give two or more")
     classes = classes or 1 + max(int(images.labels.max()) for images in parts.values())
     for part, images in parts.items():
         if images.labels.min() < 0 or images.labels.max() >= classes:
@@ -211,7 +213,8 @@ def preprocess_of(spec: DataSpec, channels: int) -> Preprocess:
     """The preprocessing that the settings ask for. Raises LrfError where they do not fit the number of channels."""
     for name, values in (("mean", spec.mean), ("std", spec.std)):
         if len(values) not in (1, channels):
-            raise LrfError(f"{name} should have 1 or {channels} numbers, one a channel, but got {list(values)}")
+            count = "1 number" if channels == 1 else f"1 or {channels} numbers, one a channel"
+            raise LrfError(f"{name} should have {count}, but got {list(values)}")
     return Preprocess(spec.divide, spec.mean, spec.std)
 
 

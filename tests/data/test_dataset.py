@@ -12,7 +12,7 @@ from PIL import Image
 
 from lrf_optuna.config import DataSpec
 from lrf_optuna.data.augment import AUGMENTATIONS, augmented
-from lrf_optuna.data.dataset import Data, LabeledImages, Preprocess, data_from_arrays, load_data
+from lrf_optuna.data.dataset import Data, LabeledImages, Preprocess, data_from_arrays, load_data, preprocess_of
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
@@ -368,3 +368,15 @@ def test_a_sample_of_sorted_images_holds_every_class_and_follows_the_seed(digits
     assert np.bincount(first.labels, minlength=10).min() >= 3
     assert identities(first) == identities(again) != identities(other)
     assert len(by_class.sample(10**6, 0)) == len(by_class)
+
+
+def test_a_model_with_one_output_number_is_no_classifier() -> None:
+    arrays = {f"x_{part}": np.zeros((4, 8, 8, 1), np.uint8) for part in ("train", "test")}
+    arrays |= {f"y_{part}": np.array([0, 1, 0, 1]) for part in ("train", "test")}
+    with pytest.raises(LrfError, match="one output number"):
+        data_from_arrays(arrays, spec=DataSpec(path="arrays"), input_shape=(8, 8, 1), classes=1)
+
+
+def test_a_mean_for_gray_images_is_one_number() -> None:
+    with pytest.raises(LrfError, match=r"mean should have 1 number, but got \[1.0, 2.0\]"):
+        preprocess_of(DataSpec(path="arrays", mean=(1.0, 2.0), std=(1.0,)), 1)
