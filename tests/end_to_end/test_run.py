@@ -245,7 +245,7 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
     points = pareto_front(work.search())
     chosen, why = work.choose(points)
     inside = sorted((p for p in points if p.costs["params"] <= 0.6), key=lambda p: p.costs["loss"])
-    stages = [{plan for plan, at in work.refits.known if at == stage} for stage in (SCORED, SKETCHED, BUILT)]
+    stages = [{plan for plan, at in work.refits.results if at == stage} for stage in (SCORED, SKETCHED, BUILT)]
     settings = ChoiceSettings()
     assert {point.plan for point in inside[: settings.scored]} <= stages[SCORED] <= {point.plan for point in inside}
     assert stages[BUILT] == {chosen.plan} <= stages[SKETCHED] <= stages[SCORED]
