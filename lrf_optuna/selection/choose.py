@@ -129,8 +129,13 @@ class Contest:
         return found
 
     def closest(self, points: Sequence[Candidate], drops: Sequence[float], stage: int) -> list[Candidate]:
-        """The points that are not clearly behind the most accurate one at a stage, the closest logits first."""
+        """The points that are not clearly behind the most accurate one at a stage, the closest logits first.
+
+        Where all lose much, accuracies differ by more than chance: the most accurate point is first then.
+        """
         least = min(drops)
+        if least > self.settings.broken:
+            return [points[i] for i in sorted(range(len(points)), key=drops.__getitem__)]
         leader = self.accuracy.right(points[drops.index(least)].plan, stage)
 
         def may_be_best(i: int) -> bool:

@@ -65,7 +65,7 @@ class StageSettings:
 
     scored_images: int = 500
     """Validation images for plans as they were scored: enough to tell networks that lose much."""
-    sketched_images: int = 500
+    sketched_images: int = 1000
     """The same for plans that were refitted to few images."""
     sketch: RefitSettings = SKETCH
     """The refit to few images."""
@@ -167,12 +167,14 @@ class PlanRefits:
         """The better one of a plan's two networks, with the BatchNorm statistics that help it."""
         proxy, stages = self.accuracy.proxy, stage_kernels(self.accuracy.proxy, plan)
         kernels, refitted = proxy.dense_kernels(plan), False
-        if changes(plan):
-            fitted = self.refit(plan, stages, self.pull(plan), self.progress)
-            other = composed(proxy, plan, fitted)
-            refitted = self.improves(self.measured(other, self.count(SCORED)), self.at_stage(plan, SCORED))
-            stages, kernels = (fitted, other) if refitted else (stages, kernels)
         statistics = self.accuracy.statistics(kernels)
+        if changes(plan):
+            fitted, count = self.refit(plan, stages, self.pull(plan), self.progress), self.count(SKETCHED)
+            other = composed(proxy, plan, fitted)
+            new = self.accuracy.statistics(other)
+            refitted = self.improves(self.measured(other, count, new), self.measured(kernels, count, statistics))
+            if refitted:
+                stages, kernels, statistics = fitted, other, new
         found = self.measured(kernels, self.count(BUILT), statistics)
         self.results[plan, BUILT] = found
         best = RefitResult(stages, statistics, float(found.right.mean()), found.closeness, refitted)
