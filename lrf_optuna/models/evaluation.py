@@ -1,43 +1,47 @@
-"""The accuracy and the cross-entropy of a network on labeled images."""
+"""The metrics of a network on a part of a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from lrf_optuna.chains.conv import Array
-from lrf_optuna.data.dataset import LabeledImages
-from lrf_optuna.data.sources import Pixels
-from lrf_optuna.models.model_inputs import PASS_BATCH, batches_of
-from lrf_optuna.models.outputs import OutputHead
+from lrf_optuna.data.arrays import Images, batches_of
+from lrf_optuna.data.dataset import Data, LabeledImages
+from lrf_optuna.data.tasks import Task, Values
+from lrf_optuna.models.model_inputs import PASS_BATCH
+from lrf_optuna.models.outputs import output_heads
 
 
 class Evaluator:
-    """A Keras model that is measured on raw labeled images, in batches; `preprocess`: raw pixels -> its inputs.
+    """A Keras model that is measured on raw images, in batches; its pass is compiled once for all calls.
 
-    Its pass is compiled once for all calls.
+    `preprocess`: raw images -> the model's inputs.
     """
 
-    def __init__(self, model: Any, preprocess: Callable[[Pixels], Array]) -> None:
-        head = OutputHead.of(model)
-        self.preprocess = preprocess
-        self.compiled: Any = tf.function(lambda x: head.logits(model(x, training=False)), reduce_retracing=True)
+    def __init__(self, model: Any, preprocess: Callable[[Images], Any]) -> None:
+        self.heads, self.preprocess = output_heads(model), preprocess
+        self.compiled: Any = tf.function(
+            lambda x: [tf.cast(y, tf.float32) for y in keras.tree.flatten(model(x, training=False))],
+            reduce_retracing=True,
+        )
 
-    def logits(self, images: LabeledImages) -> Array:
-        """Logits `(n, classes)` of all images."""
-        inputs = (tf.constant(self.preprocess(part)) for part in batches_of(images.pixels, PASS_BATCH))
-        return np.concatenate([self.compiled(x).numpy() for x in inputs])
+    def outputs(self, pixels: Images) -> dict[str, Values]:
+        """Output -> what the model gives for all raw images, `(n, ...)` float32."""
+        inputs = (self.preprocess(part) for part in batches_of(pixels, PASS_BATCH))
+        found = [[y.numpy() for y in self.compiled(x)] for x in inputs]
+        return {name: np.concatenate(parts) for name, parts in zip(self.heads, zip(*found, strict=True), strict=True)}
 
-    def accuracy(self, images: LabeledImages) -> float:
-        """The share of images whose largest logit is their label's."""
-        return float(np.mean(self.logits(images).argmax(axis=1) == images.labels))
+    def metric(self, data: Data, images: LabeledImages) -> float:
+        """The metric of a part, the weighted mean over the outputs."""
+        return overall_metric(data.tasks, data.targets(images.labels), self.outputs(images.pixels))
 
-    def cross_entropy(self, images: LabeledImages) -> float:
-        """Mean cross-entropy over the images, in nats; infinite where a logit is not finite."""
-        losses = keras.losses.sparse_categorical_crossentropy(images.labels, self.logits(images), from_logits=True)
-        mean = float(np.mean(losses))
-        return mean if np.isfinite(mean) else float("inf")
+
+def overall_metric(tasks: Mapping[str, Task], labels: Mapping[str, Values], outputs: Mapping[str, Values]) -> float:
+    """The metrics of all outputs with labels as one: the mean by the weights of the tasks."""
+    weights = {name: tasks[name].weight for name in labels}
+    found = sum(weights[name] * tasks[name].measure(labels[name], outputs[name]) for name in labels)
+    return float(found / sum(weights.values()))

@@ -19,6 +19,7 @@ import numpy as np
 
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.sources import OpenShape
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import write_whole
 from lrf_optuna.progress import SILENT, Progress
@@ -190,6 +191,6 @@ def fit_classifier(model: keras.Model, data: Data, seed: int, progress: Progress
     with progress.task(label, epochs) as step:
         for _ in range(epochs):
             for x, y in data.epoch(ZOO_BATCH, rng):
-                accuracy = trainer.train_on_batch(x, y, return_dict=True)["accuracy"]
+                accuracy = trainer.train_on_batch(x, y[OUTPUT], return_dict=True)["accuracy"]
             step(1, f"{accuracy:.1%}")
             trainer.reset_metrics()

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import prod
 from typing import Any
 
-import keras
 import numpy as np
 
-from lrf_optuna.chains.conv import Array
 from lrf_optuna.chains.site import Site
-from lrf_optuna.errors import LrfError
+from lrf_optuna.data.arrays import Images, batches_of
 
 Shape = tuple[int, ...]
 Shapes = Any
 """A shape, or the list, tuple or dict of shapes that a model of several inputs takes."""
-Images = Any
-"""An array `(n, ...)`, or the list, tuple or dict of arrays that a model of several inputs takes."""
 PASS_BATCH = 256
 """Images of a pass, at most, so that the maps of a pass stay within memory."""
 INPUT_BYTES = 2**28
@@ -26,30 +22,6 @@ INPUT_BATCH = 128
 """Images of a batch whose layer inputs are recorded, at most."""
 MAP_BYTES = 2**28
 """Bytes of the largest map of a pass, at most; a few maps of this size are in memory together."""
-
-
-def map_inputs(images: Images, change: Callable[[Array], Any]) -> Any:
-    """The images of every input, changed, in the same structure."""
-    return keras.tree.map_structure(change, images)
-
-
-def input_list(images: Images) -> list[Array]:
-    """The images of every input, one after the other."""
-    return list(keras.tree.flatten(images))
-
-
-def count_of(images: Images) -> int:
-    """The number of images. Raises LrfError where the inputs have different numbers of them."""
-    counts = {len(array) for array in input_list(images)}
-    if len(counts) != 1:
-        raise LrfError(f"a model's inputs should be equally many, but are {sorted(counts)}")
-    return counts.pop()
-
-
-def batches_of(images: Images, size: int) -> list[Images]:
-    """Images in batches of at most `size`."""
-    starts = range(0, count_of(images), size)
-    return [map_inputs(images, lambda array, i=i: array[i : i + size]) for i in starts]  # type: ignore[misc]
 
 
 def batches_within_memory(images: Images, sites: Iterable[Site]) -> list[Images]:

@@ -1,25 +1,40 @@
-"""Output heads: the outputs of a model by name, and the logits that each of them stands for."""
+"""Output heads: the outputs of a model by name, and the values before the activation that each of them stands for.
+
+An activation is undone on the outputs themselves, so it does not matter where in the model it stands: as the last
+layer's, as a layer, as an operation of `keras.ops`, in a nested model, before a reshape or a change of type.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
-OUTPUT = "logits"
-"""The name of the head of a model with one output; of several outputs each has the name that Keras gives it."""
+from lrf_optuna.data.tasks import KINDS, METRICS, OUTPUT, Metric, Task, Values, infer_kind
+from lrf_optuna.errors import LrfError, lookup
+
 SMALLEST_PROBABILITY = {"float16": 2.0**-24}
 """The least probability that has a logarithm, by the type of the outputs: the least number above 0 in float16."""
 TINY = 1e-30
 """The least probability in other types; its logarithm is -69, and its gradient, 1e30, is a float32 with room above."""
+SPACING_BELOW_ONE = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""The distance of 1 to the next lower number, by type; 2**-24 in float32."""
+ACTIVATIONS = ("softmax", "sigmoid")
+"""Activations that are undone. Outputs of others are compared as they are."""
+SHAPE_ONLY = ("Reshape", "Flatten", "Permute", "Identity", "Cast", "Transpose", "Squeeze", "ExpandDims", "RepeatVector")
+"""Layers and operations of Keras that change the shape or the type of an array, but none of its values."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputHead:
-    """One output of a model: whether a `softmax` makes it."""
+    """One output of a model: the activation that makes it, `softmax`, `sigmoid` or nothing, and its own name."""
 
-    softmax: bool
+    name: str
+    activation: str
+    shape: tuple[int | None, ...]
 
     @classmethod
     def of(cls, model: Any, index: int = 0) -> OutputHead:
@@ -27,38 +42,123 @@ class OutputHead:
         return list(output_heads(model).values())[index]
 
     def logits(self, outputs: Any) -> Any:
-        """The float32 logits of `outputs` `(n, ..., classes)`: the outputs, or the logarithms of probabilities.
+        """The float32 values before the activation, of `outputs` `(n, ...)`; softmax logits are centered.
 
-        Probabilities give logits up to a constant for each image, so these are centered. The clip of the probabilities
-        is so small that the gradient reaches an image whose label has nearly no probability.
+        Probabilities give softmax logits up to a constant for each image. The clip of the probabilities is so small
+        that the gradient reaches an image whose label has nearly no probability.
         """
         values = keras.ops.cast(outputs, "float32")
-        if not self.softmax:
+        if not self.activation:
             return values
-        least = SMALLEST_PROBABILITY.get(keras.backend.standardize_dtype(outputs.dtype), TINY)
-        logs = keras.ops.log(keras.ops.maximum(values, least))
-        return logs - keras.ops.mean(logs, axis=-1, keepdims=True)
+        dtype = keras.backend.standardize_dtype(outputs.dtype)
+        logs = keras.ops.log(keras.ops.maximum(values, SMALLEST_PROBABILITY.get(dtype, TINY)))
+        if self.activation == "softmax":
+            return logs - keras.ops.mean(logs, axis=-1, keepdims=True)
+        return logs - keras.ops.log(keras.ops.maximum(1 - values, SPACING_BELOW_ONE.get(dtype, 2.0**-24)))
+
+    def outputs(self, logits: Values) -> Values:
+        """What the model gives where these are its values before the activation."""
+        if self.activation == "softmax":
+            powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            found: Values = powers / powers.sum(axis=-1, keepdims=True)
+            return found
+        return 1 / (1 + np.exp(-logits)) if self.activation else logits
 
 
 def output_heads(model: Any) -> dict[str, OutputHead]:
     """Name -> head of every output, in the model's order."""
-    if len(getattr(model, "outputs", None) or [None]) == 1:
-        return {OUTPUT: OutputHead(ends_in_softmax(model))}
+    outputs = getattr(model, "outputs", None) or [None]
+    shapes = [tuple(tensor.shape)[1:] if tensor is not None else () for tensor in outputs]
+    if len(outputs) == 1:
+        return {OUTPUT: OutputHead(OUTPUT, activation_of(model), shapes[0])}
     heads: dict[str, OutputHead] = {}
-    for i, name in enumerate(model.output_names):
-        earlier = model.output_names[:i].count(name)
-        heads[f"{name}_{earlier + 1}" if earlier else name] = OutputHead(ends_in_softmax(model, i))
+    for i, own in enumerate(model.output_names):
+        earlier = model.output_names[:i].count(own)
+        name = f"{own}_{earlier + 1}" if earlier else own
+        heads[name] = OutputHead(name, activation_of(model, i), shapes[i])
     return heads
 
 
-def ends_in_softmax(model: Any, output: int = 0) -> bool:
-    """Whether the layer that gives an output is a Softmax layer or has the softmax activation."""
-    if getattr(model, "outputs", None):
-        end = model.outputs[output]._keras_history
-        producer, output = end.operation, end.tensor_index
-    else:
-        producer, output = (model.layers or [None])[-1], 0
-    if isinstance(producer, keras.Model):
-        return ends_in_softmax(producer, output)
-    activation = getattr(producer, "activation", None)
-    return activation is keras.activations.softmax or isinstance(producer, keras.layers.Softmax)
+def activation_of(model: Any, output: int = 0) -> str:
+    """The activation that makes an output: `softmax`, `sigmoid`, or nothing for any other."""
+    if not getattr(model, "outputs", None):
+        layers = [layer for layer in model.layers if type(layer).__name__ not in SHAPE_ONLY]
+        return activation_name(layers[-1]) if layers else ""
+    tensor = model.outputs[output]
+    while True:
+        history = tensor._keras_history
+        producer, place = history.operation, history.tensor_index
+        if isinstance(producer, keras.Model):
+            return activation_of(producer, place)
+        found = activation_name(producer)
+        node = producer._inbound_nodes[history.node_index]
+        if found or not keeps_values(producer) or len(node.input_tensors) != 1:
+            return found
+        (tensor,) = node.input_tensors
+
+
+def activation_name(producer: Any) -> str:
+    """The activation that ends a layer or an operation, if it is one of `ACTIVATIONS` over the last axis."""
+    if isinstance(producer, keras.layers.Wrapper):
+        return activation_name(producer.layer)
+    named = getattr(getattr(producer, "activation", None), "__name__", "")
+    name = named if named in ACTIVATIONS else type(producer).__name__.lower()
+    axis = getattr(producer, "axis", -1)
+    last = axis in (-1, len(getattr(producer, "output", producer).shape) - 1 if hasattr(producer, "output") else -1)
+    return name if name in ACTIVATIONS and last else ""
+
+
+def keeps_values(producer: Any) -> bool:
+    """Whether a layer or an operation changes no values: a change of shape or type, or no activation at all."""
+    if type(producer).__name__ == "Activation":
+        return producer.activation is keras.activations.linear
+    return type(producer).__name__ in SHAPE_ONLY
+
+
+def find_tasks(
+    heads: Mapping[str, OutputHead],
+    labels: Mapping[str, Values] | None,
+    inputs: tuple[int, ...] | None = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    ignore: int | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, Task]:
+    """What every output is for: found from its activation, its shape and its labels, unless `kinds` says so.
+
+    `labels`: head -> raw labels; heads without labels, and all of them for None, are measured against the original.
+    `inputs`: the shape of the only input. Raises LrfError for an unknown kind, and for one that the output cannot be.
+    """
+    tasks = {}
+    for name, head in heads.items():
+        own = (labels or {}).get(name)
+        kind = (kinds or {}).get(name) or infer_kind(head.shape, head.activation, own, inputs)
+        lookup(KINDS, kind, "task")
+        check_possible(kind, head)
+        labeled = own is not None or (kind == "copy" and inputs is not None)
+        metric = (metrics or {}).get(name) or METRICS[KINDS[kind].metrics[0]]
+        one_hot = kind == "classes" or (kind == "map" and head.activation != "sigmoid" and (head.shape[-1] or 0) > 1)
+        probabilities = head.activation == "sigmoid"
+        weight = (weights or {}).get(name, 1.0)
+        tasks[name] = Task(kind, head.shape, one_hot, probabilities, metric, ignore, weight, labeled)
+    return tasks
+
+
+def check_possible(kind: str, head: OutputHead) -> None:
+    """Raises LrfError where an output cannot be of a kind, with what its shape allows."""
+    rank, units = len(head.shape), head.shape[-1] if head.shape else 0
+    possible = {
+        "classes": rank == 1 and (units or 0) > 1,
+        "binary": rank == 1 and units == 1 and head.activation != "softmax",
+        "labels": rank == 1 and head.activation != "softmax",
+        "map": rank > 1,
+    }
+    if not possible.get(kind, rank > 0):
+        fits = ", ".join(other for other in KINDS if possible.get(other, True))
+        raise LrfError(f"the output {head.name!r} of shape {head.shape} cannot be {kind!r}: give one of {fits}")
+
+
+def named_outputs(heads: Mapping[str, OutputHead], outputs: Sequence[Any]) -> dict[str, Any]:
+    """Name -> output, of a model's outputs in its order."""
+    return dict(zip(heads, outputs, strict=True))
