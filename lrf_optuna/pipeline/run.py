@@ -41,7 +41,7 @@ from lrf_optuna.training.finetune import finetune
 log = logging.getLogger(__name__)
 PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
 """The phases of a run, in order, by the names that result.json has for their seconds."""
-PROXY_KEYS = {"methods", "objectives", "similarity", "maps"}
+PROXY_KEYS = {"methods", "objectives", "similarity"}
 """Fields of `SearchSpec` that are arguments of `Proxy`."""
 SEARCH_KEYS = {"trials", "population", "seed", "sampler", "initial_plans", "stop_when_flat"}
 """Fields of `SearchSpec` that are arguments of `search_front`."""

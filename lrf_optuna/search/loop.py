@@ -254,7 +254,7 @@ class Search:
 
     def attributes(self, plan: Plan, measured: Measured) -> dict[str, Any]:
         """User attributes of a trial: what a reader of the database needs without this package."""
-        similarity = {f"similarity {tap}": round(value, 6) for tap, value in measured.similarity.items()}
+        similarity = {f"similarity {head}": round(value, 6) for head, value in measured.similarity.items()}
         counts = {"params": measured.params, "macs": measured.macs, "images": len(self.proxy.scored)}
         return {PLAN: plan.to_json(), **counts, **similarity, HYPERVOLUME: round(self.front.volume, 6)}
 
