@@ -32,7 +32,7 @@ BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 The steps cover the range from little to strong compression that papers on factorization report.
 """
-EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": ""}
+EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": ""}
 """Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
 GENERAL, CHOICE = "Options", "Choice"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
@@ -148,7 +148,6 @@ class SearchSpec(Section):
     methods: Names | None = setting(None, "Decompositions to choose from, separated by commas.", shown="all")
     objectives: Names = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
     similarity: str = setting("cosine", "How outputs are compared: cosine, cka, explained or agreement.")
-    maps: Literal["logits", "deep"] = setting("logits", "What is compared: logits, or deep (last feature maps too).")
     keep: Keeps | None = setting(
         None, "Shares of parameters that layers may keep.", shown="24 shares, 12 for many layers", hint=COMMAS
     )
@@ -187,6 +186,10 @@ class SearchSpec(Section):
     def _as_named_today(cls, keys: Any) -> Any:
         if not isinstance(keys, dict):
             return keys
+        if keys.get("maps", "logits") != "logits":
+            raise LrfError(
+                f"the setting maps = {keys['maps']!r} is gone, plans are compared by logits: start a new study"
+            )
         found = {name: value for key, value in keys.items() if (name := EARLIER_KEYS.get(key, key))}
         return found | ({"sampler": "surrogate"} if found.get("sampler") == "bred" else {})
 

@@ -104,14 +104,6 @@ def proxy(net: Any, images: np.ndarray[Any, Any]) -> Proxy:
 
 
 @pytest.fixture(scope="session")
-def deep(net: Any, images: np.ndarray[Any, Any]) -> Proxy:
-    """The proxy that compares the deepest maps besides the logits."""
-    from lrf_optuna.scoring.proxy import Proxy
-
-    return Proxy(net, images, maps="deep")
-
-
-@pytest.fixture(scope="session")
 def table(proxy: Proxy) -> Any:
     return proxy.table(KEEPS)
 

@@ -11,6 +11,7 @@ from lrf_optuna.cli.studies import find_study
 from lrf_optuna.config import OPTIONS, DataSpec, StudySpec
 from lrf_optuna.data.augment import AUGMENTATIONS
 from lrf_optuna.errors import LrfError
+from lrf_optuna.pipeline.identity import spec_identity
 
 MINIMAL = 'name = "x"\n[model]\npath = "m.keras"\n[data]\npath = "c.npz"\n'
 
@@ -169,7 +170,9 @@ def test_json_of_no_study_is_one_line(text: str) -> None:
         StudySpec.from_json(text)
 
 
-@pytest.mark.parametrize("keys", ["racing = true", "racing = false\nseeded = false", 'sampler = "bred"'])
+@pytest.mark.parametrize(
+    "keys", ["racing = true", "racing = false\nseeded = false", 'sampler = "bred"', 'maps = "logits"']
+)
 def test_a_study_file_of_an_earlier_version_is_read(tmp_path: Path, keys: str) -> None:
     search = StudySpec.from_toml(written(tmp_path, f"{MINIMAL}[search]\n{keys}")).search
     assert (search.sampler, search.initial_plans) == ("surrogate", "seeded" not in keys)
@@ -180,6 +183,17 @@ def test_a_stored_study_of_an_earlier_version_is_read() -> None:
     older = spec.model_dump_json().replace('"initial_plans":true', '"seeded":true,"racing":true')
     assert older != spec.model_dump_json()
     assert StudySpec.from_json(older) == spec
+
+
+def test_a_study_that_compared_other_maps_than_logits_is_refused_and_one_by_logits_still_opens() -> None:
+    spec = StudySpec.from_toml(find_study("digits"))
+    deep, logits = (
+        spec.model_dump_json().replace('"seed":', f'"maps":"{maps}","seed":') for maps in ("deep", "logits")
+    )
+    with pytest.raises(LrfError, match=r"^the setting maps = 'deep' is gone, [^\n]+ start a new study$"):
+        StudySpec.from_json(deep)
+    assert StudySpec.from_json(logits) == spec
+    assert spec_identity(spec)["set of maps"] == "logits"
 
 
 def test_a_wrong_list_of_numbers_is_answered_with_a_right_one() -> None:

@@ -112,7 +112,7 @@ def search(proxy: Proxy, unit: Unit, trials: int, path: Path) -> dict[str, Any]:
     from lrf_optuna.storage.study import StudyStore
 
     table = proxy.table()
-    proxy.network.compiled = tf.function(proxy.network.compute_maps, reduce_retracing=True)
+    proxy.network.compiled = tf.function(proxy.network.compute_logits, reduce_retracing=True)
     unit.wall, unit.cpu = [], []
     watch = Stopwatch()
     between = Between(watch, unit)

@@ -71,9 +71,8 @@ def only(*kinds: str) -> Patches:
     """Patches that leave only some kinds of children."""
 
     def draw(generator: ChildGenerator, parents: Any) -> Any:
-        sizes = generator.table.shares(parents)
-        multipliers = generator.multipliers_of(sizes)
-        arguments = {"lagrangian": (multipliers,), "crossover": (parents, sizes), "mutate": (parents, multipliers)}
+        multipliers = generator.multipliers_of(generator.table.shares(parents))
+        arguments = {"lagrangian": (multipliers,), "mutate": (parents, multipliers)}
         return np.concatenate([getattr(generator, kind)(*arguments[kind]) for kind in kinds])
 
     return lambda: [patch.object(ChildGenerator, "draw", draw)]
@@ -88,9 +87,8 @@ ROWS = {
     "no initial plans": Row({"initial_plans": False}),
     "no Gaussian process": Row(patches=lambda: [patch.object(Surrogate, "losses", weighted_sum)]),
     "children not chosen by the surrogate": Row(patches=lambda: [patch.object(ChildGenerator, "choose", any_child)]),
-    "no Lagrangian children": Row(patches=only("crossover", "mutate")),
-    "no crossover": Row(patches=only("lagrangian", "mutate")),
-    "no mutation": Row(patches=only("lagrangian", "crossover")),
+    "no Lagrangian children": Row(patches=only("mutate")),
+    "no mutation": Row(patches=only("lagrangian")),
     "methods cp, cp3, svd, kronecker": Row(methods=("cp", "cp3", "svd", "kronecker")),
     "methods cp3, svd": Row(methods=("cp3", "svd")),
     "32 images score a plan": Row(images=32),

@@ -25,6 +25,7 @@ import optuna
 from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.ranking import COUNTED, COUNTS, NETWORKS, Found, page
 from benchmarks.lib.tables import publish
+from benchmarks.lib.taps import TappedPass
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.config import KEEP, TuneSpec
 from lrf_optuna.data.dataset import Data
@@ -116,7 +117,7 @@ def prepared(model: Any, data: Data) -> tuple[Proxy, Array]:
     """The proxy of a network, and all images that may score plans: its own first, none that a kernel was fitted to."""
     train = data.calibration(len(data.train), 0).pixels
     count = min(CALIBRATION, 3 * len(train) // 4)
-    proxy = Proxy(model, data.preprocess(train[:count]), maps="deep")
+    proxy = Proxy(model, data.preprocess(train[:count]))
     others = np.concatenate([train[count : count + max(COUNTS)], data.val.pixels])[: max(COUNTS)]
     return proxy, np.concatenate([proxy.scored.images, data.preprocess(others)])[: max(COUNTS)]
 
@@ -126,11 +127,12 @@ def measured(proxy: Proxy, pool: Array, data: Data, args: argparse.Namespace) ->
     table = proxy.table(KEEP)
     test = data.test.take(slice(TEST))
     pixels, labels = data.preprocess(test.pixels), test.labels
-    errors, reference = Errors(proxy, table), maps_of(proxy, pool, Plan.of({}))
+    tapped = TappedPass(proxy)
+    errors, reference = Errors(proxy, table), maps_of(tapped, proxy, pool, Plan.of({}))
     rows = []
     for kind, plan in plans_of(proxy, table, args.plans, args.trials):
         right = np.argmax(proxy.logits(plan, pixels), axis=1) == labels
-        maps = maps_of(proxy, pool, plan)
+        maps = maps_of(tapped, proxy, pool, plan)
         values = (
             alike(cut(reference, SCORED_IMAGES), cut(maps, SCORED_IMAGES)) | errors.of_plan(plan) | left(proxy, plan)
         )
@@ -182,10 +184,10 @@ def changed(plan: Plan) -> list[tuple[str, Choice]]:
     return [(site, choice) for site, choice in plan if choice != INTACT]
 
 
-def maps_of(proxy: Proxy, images: Array, plan: Plan) -> dict[str, Array]:
+def maps_of(tapped: TappedPass, proxy: Proxy, images: Array, plan: Plan) -> dict[str, Array]:
     """The maps at all taps for many images: the only pass that similarities need."""
     swaps = proxy.dense_kernels(plan)
-    parts = [proxy.network.run(proxy.network.as_tensors(part), swaps) for part in batches_of(images, 256)]
+    parts = [tapped.run(tapped.as_tensors(part), swaps) for part in batches_of(images, 256)]
     return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
 
 

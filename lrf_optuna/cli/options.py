@@ -40,12 +40,6 @@ Budgets = Annotated[str, typer.Option(help="Shares of the cost that may be left.
 Cost = Annotated[str, typer.Option(help="The cost that the budgets limit: params or macs.", metavar="NAME")]
 Test = Annotated[bool, option("Measure ours and the best baselines on test images as well.", "--test")]
 Size = Annotated[str | None, option("Image size where the model leaves it open: 224,224,3.", unit="H,W,C")]
-AllMethods = Annotated[bool, option("List what every method makes of every layer.", "--all-methods")]
-SurveyKeeps = Annotated[
-    str | None,
-    option("With --all-methods: shares of parameters.", "--keep", "--keeps", default="0.2,0.4,0.6", unit="NUMBERS"),
-]
-SurveyData = Annotated[str | None, option("With --all-methods: images to fit to, as for run.", unit="DATA")]
 CacheFolder = Annotated[
     str | None,
     option("Another cache than the user's.", "--cache", default="$LRF_OPTUNA_CACHE, or the user's", unit="FOLDER"),

@@ -6,55 +6,36 @@ import csv
 import json
 import socket
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from lrf_optuna.cli import options as o
-from lrf_optuna.cli.progress_bars import Bars
-from lrf_optuna.cli.studies import check_files, study_of
-from lrf_optuna.config import OPTIONS
+from lrf_optuna.cli.studies import check_file
+from lrf_optuna.config import MODEL_FORMS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
-from lrf_optuna.report.tables import front_table, inventory_table, method_counts, survey_table
+from lrf_optuna.report.tables import front_table, inventory_table, method_counts
 
 
-@o.with_settings("data.divide", "data.mean", "data.std", "search.calibration")
-def layers(
-    settings: dict[str, Any],
-    model: o.Model,
-    size: o.Size = None,
-    as_json: o.AsJson = False,
-    all_methods: o.AllMethods = False,
-    keeps: o.SurveyKeeps = None,
-    data: o.SurveyData = None,
-) -> None:
-    """List every layer: its share of parameters and MACs, and whether it can be factorized or why not.
-
-    With --all-methods: what every method makes of every layer, one layer at a time.
-    """
-    if settings and not data:
-        raise LrfError(f"{OPTIONS[next(iter(settings))].name} is for the images of --data: give both")
-    if not all_methods and (keeps or data):
-        raise LrfError(f"{'--keep' if keeps else '--data'} goes with --all-methods: give both")
+def layers(model: o.Model, size: o.Size = None, as_json: o.AsJson = False) -> None:
+    """List every layer: its share of parameters and MACs, and whether it can be factorized or why not."""
     shape = tuple(map(int, o.numbers("--size", size, "224,224,3")))
-    given = {"model.path": model, "data.path": data or "digits", "search.keep": keeps and keeps.split(",")}
-    spec = study_of(None, settings | given)
-    check_files(spec)
+    check_file("model file", model, MODEL_FORMS)
     with quiet():
-        from lrf_optuna.models.inventory import find_sites
-        from lrf_optuna.pipeline.survey import KEEPS, calibration_images, load_for_survey, survey
-    network, untrained = load_for_survey(model)
-    images = calibration_images(spec, network) if data else None
-    found = find_sites(network, (images.shape[1:] if images is not None else shape) or None)
-    if not all_methods:
-        print_inventory(found, as_json)
+        from lrf_optuna.models.inventory import find_sites, inventory_rows
+        from lrf_optuna.models.load import load_to_list
+        from lrf_optuna.models.separable import split_separable
+    found = find_sites(split_separable(load_to_list(model)), shape or None)
+    rows = inventory_rows(found)
+    if as_json:
+        print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
         return
-    grid, bars = spec.search.keep or KEEPS, Bars(Console(stderr=True))
-    rows = survey(network, found, keeps=grid, images=images, progress=bars)
-    print_survey(rows, len(images) if images is not None else 0, untrained, as_json)
+    share = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
+    of_all = f"They have {share:.1%} of {found.params:,} parameters"
+    text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized. {of_all}. {found.macs:,} MACs an image."
+    print_rich(inventory_table(rows), f"\n{text}")
 
 
 @o.with_settings()
@@ -94,31 +75,6 @@ def cache(folder: o.CacheFolder = None, clear: o.Clear = False) -> None:
     print(f"{kept.folder}: {kept.size / 2**20:,.1f} of {BUDGET / 2**20:,.0f} MiB in {len(kept.files())} files")
     if clear:
         print(f"{kept.clear()} files removed")
-
-
-def print_inventory(found: Any, as_json: bool) -> None:
-    """Print every layer of a model (`models.inventory.Inventory`) as a table or as JSON."""
-    from lrf_optuna.models.inventory import inventory_rows
-
-    rows = inventory_rows(found)
-    if as_json:
-        print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
-        return
-    share = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
-    of_all = f"They have {share:.1%} of {found.params:,} parameters"
-    text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized. {of_all}. {found.macs:,} MACs an image."
-    print_rich(inventory_table(rows), f"\n{text}")
-
-
-def print_survey(rows: Any, images: int, untrained: bool, as_json: bool) -> None:
-    """Print every layer under every method (`pipeline.survey.MethodRow`) as a table or as JSON."""
-    if as_json:
-        content = {"error_of": "outputs" if images else "weights", "images": images, "trained": not untrained}
-        print(json.dumps({**content, "layers": [asdict(row) for row in rows]}, indent=2))
-        return
-    of = f"outputs, with {images} calibration images" if images else "weights (with --data: of its outputs)"
-    title = f"error: relative squared error of the layer's {of}" + "; the network is untrained" * untrained
-    print_rich(survey_table(rows, title))
 
 
 def print_rich(*parts: Any, style: str = "") -> None:

@@ -41,13 +41,18 @@ def with_choice(spec: StudySpec, settings: Mapping[str, object], knee: bool) -> 
 
 def check_files(spec: StudySpec) -> None:
     """Raises LrfError where model or data are files that are not there, or the cache cannot be a folder."""
-    for what, path, kinds in (("model file", spec.model.path, MODEL_FORMS), ("data", spec.data.path, DATA_FORMS)):
-        if is_file_name(path) and not Path(path).exists():
-            raise LrfError(f"no such {what}: {path}; give {kinds}")
+    check_file("model file", spec.model.path, MODEL_FORMS)
+    check_file("data", spec.data.path, DATA_FORMS)
     if isinstance(spec.search.cache, str):
         from lrf_optuna.files import check_folder
 
         check_folder(Path(spec.search.cache))
+
+
+def check_file(what: str, path: str, forms: str) -> None:
+    """Raises LrfError, with the `forms` that there are, where a path is of a file that is not there."""
+    if is_file_name(path) and not Path(path).exists():
+        raise LrfError(f"no such {what}: {path}; give {forms}")
 
 
 def find_study(text: str) -> Path:

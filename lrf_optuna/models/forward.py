@@ -67,20 +67,13 @@ def open_shape(model: Any) -> Shapes:
 
 
 class ForwardPass:
-    """A model whose named `layers` can run with other kernels, and whose maps can be read.
+    """A model whose named `layers` can run with other kernels; `batch_size`: images of one pass at most.
 
-    `taps`: name -> a layer whose output is read besides the model's outputs; `batch_size`: images of one pass at most.
     Kernels are laid out as Keras has them. Where a layer has none in an argument `kernels`, it has its own.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        layers: Mapping[str, Any],
-        taps: Mapping[str, Any] | None = None,
-        batch_size: int = PASS_BATCH,
-    ) -> None:
-        self.model, self.layers, self.taps, self.batch_size = model, dict(layers), dict(taps or {}), batch_size
+    def __init__(self, model: Any, layers: Mapping[str, Any], batch_size: int = PASS_BATCH) -> None:
+        self.model, self.layers, self.batch_size = model, dict(layers), batch_size
         self.variables = {name: kernel_of(layer) for name, layer in self.layers.items()}
         kernels = {name: tf.convert_to_tensor(variable) for name, variable in self.variables.items()}
         self.original_kernels = {name: tf.cast(kernel, tf.float32) for name, kernel in kernels.items()}
@@ -88,21 +81,19 @@ class ForwardPass:
         self.moving = [variable for norm in self.norms for variable in (norm.moving_mean, norm.moving_variance)]
         self.original_statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
         self.heads = output_heads(model)
-        self.compiled: Any = tf.function(self.compute_maps, reduce_retracing=True)
+        self.compiled: Any = tf.function(self.compute_logits, reduce_retracing=True)
         self.compiled_statistics: Any = tf.function(self.batch_statistics_of, reduce_retracing=True)
         self.compiled_inputs: Any = tf.function(self.record_inputs, reduce_retracing=True)
 
-    def compute_maps(self, kernels: list[Any], statistics: list[Any], x: Any) -> dict[str, Any]:
-        """Name -> the maps of the taps, then the logits of the heads, of one pass over `x`.
+    def compute_logits(self, kernels: list[Any], statistics: list[Any], x: Any) -> dict[str, Any]:
+        """Name -> logits of every head, of one pass over `x`.
 
         `kernels` are in the order of the layers, `statistics` in the order of the BatchNorm layers' variables.
         """
         values = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, statistics, strict=True)]
-        with keras.StatelessScope(state_mapping=values), recording_calls(self.taps) as calls:
+        with keras.StatelessScope(state_mapping=values):
             outputs = keras.tree.flatten(self.model(x, training=False))
-        maps = {name: tf.cast(recorded[-1][1], tf.float32) for name, recorded in calls.items()}
-        heads = zip(self.heads.items(), outputs, strict=True)
-        return maps | {name: head.logits(output) for (name, head), output in heads}
+        return {name: head.logits(output) for (name, head), output in zip(self.heads.items(), outputs, strict=True)}
 
     def record_inputs(self, kernels: list[Any], x: Any) -> dict[str, list[Any]]:
         """The inputs of each layer, call by call, of one pass over `x` with kernels in the order of the layers."""
@@ -130,14 +121,14 @@ class ForwardPass:
         return [kernels.get(name, own) for name, own in self.original_kernels.items()]
 
     def run(self, x: Any, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
-        """Name -> maps of the taps, then logits of the heads, for images `(n, ...)` with `kernels` in their layers.
+        """Name -> logits of every head, for images `(n, ...)` as tensors, with `kernels` in their layers.
 
         `statistics`: BatchNorm statistics as `batchnorm.reestimated_statistics` gives them; the model's own without.
         """
         listed = self.kernel_list(kernels)
         statistics = statistics or self.original_statistics
         parts = [self.compiled(listed, statistics, part) for part in batches_of(x, self.batch_size)]
-        return {name: np.concatenate([maps[name].numpy() for maps in parts]) for name in parts[0]}
+        return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
     def inputs(
         self, x: Images, kernels: Mapping[str, Array] | None = None, names: Sequence[str] | None = None
@@ -162,15 +153,3 @@ class ForwardPass:
         return np.concatenate(
             [np.asarray(head.logits(model(part, training=False))) for part in batches_of(x, self.batch_size)]
         )
-
-
-def deep_taps(model: Any, layers: Sequence[tuple[str, Any]], shapes: Shapes) -> dict[str, Any]:
-    """The layers that give a model's deepest maps: its last spatial map, and the input of its last weighted layer."""
-    calls = called_shapes(model, dict(layers), shapes)
-    called = [(name, layer, calls[name][-1][1]) for name, layer in layers if calls.get(name)]
-    taps = dict([(name, layer) for name, layer, shape in called if len(shape) > 1][-1:])
-    weighted = [i for i, (_, layer, _) in enumerate(called) if layer.weights]
-    if weighted and weighted[-1] > 0:
-        name, layer, _ = called[weighted[-1] - 1]
-        taps[name] = layer
-    return taps

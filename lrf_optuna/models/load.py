@@ -69,6 +69,16 @@ def load_model(
     return model
 
 
+def load_to_list(path: str) -> keras.Model:
+    """The network that `path` means, where only its layers are of interest: a net of the zoo stays untrained."""
+    if not path.startswith("zoo:"):
+        return load_model(path)
+    from lrf_optuna.models.zoo import ZOO
+
+    name = path.removeprefix("zoo:")
+    return lookup(ZOO, name, "net of the zoo")(0, name)
+
+
 def describe_input(model: keras.Model) -> tuple[OpenShape, int]:
     """The shape (H, W, C) of the images that the model takes, with None for any size, and its number of classes.
 

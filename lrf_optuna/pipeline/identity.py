@@ -36,7 +36,7 @@ def spec_identity(spec: StudySpec) -> dict[str, str]:
         "keep grid": ", ".join(map(str, search.keep or ["default"])),
         "set of objectives": ", ".join(search.objectives),
         "similarity": search.similarity,
-        "set of maps": search.maps,
+        "set of maps": "logits",  # as earlier versions stored it, which had "deep", too
         "seed": str(search.seed),
         "calibration": str(search.calibration),
         "number of scoring images": str(SCORED_IMAGES),

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from lrf_optuna.scoring.kernel_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import evenly_spaced
-from lrf_optuna.search.loop import is_flat, search_front
+from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
@@ -41,9 +41,9 @@ from lrf_optuna.training.finetune import finetune
 log = logging.getLogger(__name__)
 PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
 """The phases of a run, in order, by the names that result.json has for their seconds."""
-PROXY_KEYS = {"methods", "objectives", "similarity", "maps"}
+PROXY_KEYS = {"methods", "objectives", "similarity"}
 """Fields of `SearchSpec` that are arguments of `Proxy`."""
-SEARCH_KEYS = {"trials", "population", "seed", "sampler", "initial_plans", "stop_when_flat"}
+SEARCH_KEYS = {option.name for option in fields(SearchOptions)} - {"targets"}
 """Fields of `SearchSpec` that are arguments of `search_front`."""
 PLANS_OF_DROP = 24
 """Plans of the Lagrangian sweep among which a tolerated drop is located: each step is about 4 % of the sizes."""

@@ -13,7 +13,6 @@ from lrf_optuna.plans.result import LayerResult, Result
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from lrf_optuna.pipeline.survey import MethodRow
     from lrf_optuna.plans.comparison import BudgetRows, Comparison, Score
 
 BEST, FAINT = "best", "faint"
@@ -147,18 +146,6 @@ def inventory_table(rows: Sequence[dict[str, Any]]) -> Table:
         sizes = [(short_count(row[n]), f"{row[f'{n}_share']:.1%}") if row[n] else ("", "") for n in ("params", "macs")]
         tone = "" if row["methods"] else FAINT
         table.add(row["layer"], row["kind"], *sizes[0], *sizes[1], row["methods"] or row["reason"], tone=tone)
-    return table
-
-
-def survey_table(rows: Sequence[MethodRow], title: str) -> Table:
-    """Every layer under every method at every keep; faint where no chain is smaller than the layer."""
-    heads = columns(("layer", "method"), ("keep",)) + columns(("ranks",), ("params", "share", "MACs", "share", "error"))
-    table, before = Table(heads, title), ""
-    for row in rows:
-        name, before = row.layer if row.layer != before else "", row.layer
-        sizes = short_count(row.params), f"{row.params_share:.1%}", short_count(row.macs), f"{row.macs_share:.1%}"
-        chain = (", ".join(map(str, row.ranks)), *sizes, f"{row.error:.4f}") if row.saves else ("no smaller chain",)
-        table.add(name, row.method, f"{row.keep:g}", *chain, tone="" if row.saves else FAINT)
     return table
 
 

@@ -1,7 +1,7 @@
 """What a plan is scored by. Every objective is a cost: lower is better, and for shares the original is 1.
 
 An objective of one's own is a function of `Measured` and a row of `OBJECTIVES`; it may look at the similarity of any
-map.
+output.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 class Measured:
     """What one forward pass and the chains say of a plan.
 
-    `similarity`: name of a map -> 1 when equal to the original's; `params` and `macs`: counts of the whole compressed
-    network; `params_share` and `macs_share`: their ratios to the original's.
+    `similarity`: name of a head -> 1 where its logits equal the original's; `params` and `macs`: counts of the whole
+    compressed network; `params_share` and `macs_share`: their ratios to the original's.
     """
 
     similarity: Mapping[str, float]
@@ -29,7 +29,7 @@ Objective = Callable[[Measured], float]
 
 
 def dissimilarity(measured: Measured) -> float:
-    """One minus the mean similarity over the maps."""
+    """One minus the mean similarity over the heads."""
     values = measured.similarity.values()
     return 1.0 - sum(values) / len(values)
 

@@ -1,8 +1,8 @@
-"""Scoring a plan without surgery: compose each chain, put the kernels into one compiled pass, compare feature maps."""
+"""Scoring a plan without surgery: compose each chain, put the kernels into one compiled pass, compare logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from math import isfinite, prod
@@ -18,12 +18,11 @@ from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
-from lrf_optuna.models.forward import ForwardPass, deep_taps
+from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import read_kernel, read_maps, to_keras_kernel, walk_layers
 from lrf_optuna.models.model_inputs import (
     Images,
-    Shapes,
     batches_within_memory,
     count_of,
     images_per_pass,
@@ -46,11 +45,6 @@ SCORED_IMAGES = 64
 """Images that a plan is scored on, a quarter of them at most (rows of images in benchmarks/results/ablation.md)."""
 SMALL_KERNEL = 10**6
 """Weights of a kernel below which a second BLAS thread only waits, and on a busy machine makes everything wait."""
-TAPS: dict[str, Callable[[Any, list[tuple[str, Any]], Shapes], dict[str, Any]]] = {
-    "logits": lambda *_: {},
-    "deep": deep_taps,
-}
-"""Name of a set of maps -> the layers whose maps are compared besides the logits."""
 MEASURED_PLANS = 4096
 """Plans whose costs are remembered: the latest."""
 
@@ -60,10 +54,9 @@ class Proxy:
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
     them). A quarter, at most `SCORED_IMAGES`, score plans, and kernels are fitted to the others, so that no fit is
-    scored on its own images. `maps`: the maps that are compared, `logits` or also the `deep` maps before them. `refit`:
-    whether kernels are fitted to the layers' inputs instead of the weights alone. Kernels take at most `memory` bytes,
-    their factorizations four times that. `cache`: a folder that stores fits and errors for the next proxy of the same
-    network and images.
+    scored on its own images. `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone.
+    Kernels take at most `memory` bytes, their factorizations four times that. `cache`: a folder that stores fits and
+    errors for the next proxy of the same network and images.
 
     Raises LrfError where nothing in the model can be factorized, for a single image, and for an unknown name.
     """
@@ -77,7 +70,6 @@ class Proxy:
         methods: Sequence[str] | None = None,
         objectives: Sequence[str] = ("loss", "params", "macs"),
         similarity: str = "cosine",
-        maps: str = "logits",
         refit: bool = True,
         memory: int = 2**29,
         cache: Path | None = None,
@@ -97,9 +89,9 @@ class Proxy:
             lookup(DECOMPOSITIONS, name, "method")
         self.objectives = {name: lookup(OBJECTIVES, name, "objective") for name in objectives}
         self.similarity = lookup(SIMILARITIES, similarity, "similarity")
-        self.scoring_key = str((self.methods, similarity, maps))
+        self.scoring_key = str((self.methods, similarity))
         self.progress, self.refit = progress, refit
-        self.network = forward_pass(model, self.inventory, maps, shapes)
+        self.network = forward_pass(model, self.inventory)
         scored = min(SCORED_IMAGES, max(1, count // 4))
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
@@ -203,9 +195,9 @@ class Proxy:
         return Measured(similarities, params, macs, params / self.inventory.params, macs / self.inventory.macs)
 
     def similarities(self, kernels: Mapping[str, Any]) -> dict[str, float]:
-        """Name of a map -> its similarity to the original's over the scored images, with kernels in Keras' layout."""
-        maps, reference = self.network.run(self.scored.tensors, kernels), self.scored.reference
-        return {name: similarity_of_finite(self.similarity, reference[name], found) for name, found in maps.items()}
+        """Head -> similarity of its logits to the original's over the scored images, with kernels in Keras' layout."""
+        logits, reference = self.network.run(self.scored.tensors, kernels), self.scored.reference
+        return {name: similarity_of_finite(self.similarity, reference[name], found) for name, found in logits.items()}
 
     def counts(self, plan: Plan) -> tuple[int, int]:
         """Parameters and MACs of a plan's network."""
@@ -244,9 +236,8 @@ class Proxy:
         return build_option_table(self, keeps or default_keeps(len(self.sites)), progress)
 
 
-def forward_pass(model: Any, inventory: Inventory, maps: str, shapes: Shapes) -> ForwardPass:
-    """The model as a pass that takes kernels for the inventory's sites. Raises LrfError for an unknown set of maps."""
+def forward_pass(model: Any, inventory: Inventory) -> ForwardPass:
+    """The model as a pass that takes kernels for the inventory's sites."""
     layers = dict(walk_layers(model))
     sites = {site.name: layers[site.name] for site in inventory.sites}
-    taps = lookup(TAPS, maps, "set of maps")(model, list(layers.items()), shapes)
-    return ForwardPass(model, sites, taps, images_per_pass(inventory.sites))
+    return ForwardPass(model, sites, images_per_pass(inventory.sites))

@@ -1,4 +1,4 @@
-"""The images that plans are scored on, and the maps that the original network gives for them."""
+"""The images that plans are scored on, and the logits that the original network gives for them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.model_inputs import Images, count_of, map_inputs
 
 FINGERPRINT_IMAGES, FINGERPRINT_VALUES = 4, 256
-"""Images and values of each map by which a network is told from another that has its weights."""
+"""Images and values of each output by which a network is told from another that has its weights."""
 
 
 @dataclass(frozen=True)
 class ScoringSet:
-    """The scored images as arrays and as tensors, and the original's maps for them.
+    """The scored images as arrays and as tensors, and the original's logits for them.
 
-    `reference`: name of a map -> `(images, ...)`; `fingerprint`: a few values of the maps, which tell the network from
-    another one with equal weights.
+    `reference`: name of a head -> logits `(images, ...)`; `fingerprint`: a few of their values, which tell the network
+    from another one with equal weights.
     """
 
     images: Images
@@ -34,7 +34,7 @@ class ScoringSet:
         images = map_inputs(images, np.ascontiguousarray)
         tensors = network.as_tensors(images)
         reference = network.run(tensors, {})
-        samples = [maps[:FINGERPRINT_IMAGES].reshape(-1)[:FINGERPRINT_VALUES] for maps in reference.values()]
+        samples = [logits[:FINGERPRINT_IMAGES].reshape(-1)[:FINGERPRINT_VALUES] for logits in reference.values()]
         return cls(images, tensors, reference, np.concatenate(samples).astype(np.float64))
 
     def __len__(self) -> int:

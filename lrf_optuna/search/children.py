@@ -1,9 +1,8 @@
 """Children for NSGA-II: many are drawn, and the one that should add most to the front is scored.
 
-Three kinds of children are drawn: Lagrangian allocations under the surrogate's layer weights; a block of layers of one
-parent in another one of about the same size; a few layers of a parent moved to options of about the same price. With
-limits, Lagrangian allocations that just meet the limits are drawn too. The surrogate predicts their losses; parameters
-and MACs are known exactly.
+Two kinds of children are drawn: Lagrangian allocations under the surrogate's layer weights, and parents with a few
+layers moved to options of about the same price. With limits, Lagrangian allocations that just meet the limits are drawn
+too. The surrogate predicts their losses; parameters and MACs are known exactly.
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ class ChildSettings:
     """Spread of the layer weights from child to child, as a logarithm: the surrogate is not exact."""
     multiplier_noise: float = 0.3
     """Spread of a multiplier around its parent's, as a logarithm, for children near the limits."""
-    neighbors: int = 5
-    """Parents of the nearest sizes that a block of layers may come from."""
     moves: int = 3
     """Layers that a move may change besides the first one, each with the chance `move_chance`."""
     move_chance: float = 0.4
@@ -166,9 +163,8 @@ class ChildGenerator:
 
     def draw(self, parents: OptionIndices) -> OptionIndices:
         """Children of all kinds, `(n, layers)`, and one of any options."""
-        sizes = self.table.shares(parents)
-        multipliers = self.multipliers_of(sizes)
-        children = [self.lagrangian(multipliers), self.crossover(parents, sizes), self.mutate(parents, multipliers)]
+        multipliers = self.multipliers_of(self.table.shares(parents))
+        children = [self.lagrangian(multipliers), self.mutate(parents, multipliers)]
         if self.size_limits:
             children.append(self.at_limits())
         return np.concatenate([*children, self.rng.integers(0, self.table.counts)[None]])
@@ -212,18 +208,6 @@ class ChildGenerator:
             inside = np.all([self.table.total(plans, cost) <= most for cost, most in room.items()], axis=0)
             low, high = np.where(inside, low, middle), np.where(inside, middle, high)
         return allocate(np.exp(high))
-
-    def crossover(self, parents: OptionIndices, sizes: Array) -> OptionIndices:
-        """Parents, each with a block of layers of another parent that is about as large."""
-        count = self.settings.drawn
-        own = self.rng.integers(len(parents), size=count)
-        distance = np.abs(sizes - sizes[own][:, None]).sum(axis=2)
-        near = min(self.settings.neighbors, len(parents) - 1)
-        nearest = np.argpartition(distance, near, axis=1)[:, : near + 1]
-        other = nearest[np.arange(count), self.rng.integers(near + 1, size=count)]
-        start, end = np.sort(self.rng.integers(0, parents.shape[1] + 1, (2, count, 1)), axis=0)
-        layers = np.arange(parents.shape[1])
-        return np.where((layers >= start) & (layers < end), parents[other], parents[own])
 
     def mutate(self, parents: OptionIndices, multipliers: Array) -> OptionIndices:
         """Parents with another option in a few layers, drawn by price: weighted loss + multiplier * size.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,8 +17,6 @@ TARGET_SHARES = (1.0, 0.97, 0.92)
 """Shares of the targets that plans are made for, so that the front is dense just within them."""
 ROUND_BUDGETS = [{cost: share} for cost in ("params", "macs") for share in BUDGETS]
 """Budgets that users ask for most; the front should have the Lagrangian plan of each."""
-GOLDEN = 0.618
-"""Multiples of the golden ratio, modulo 1, are far from each other."""
 
 
 def budget_plans(table: OptionTable) -> list[Plan]:
@@ -55,13 +53,3 @@ def spread_by_hypervolume(costs: Array, count: int) -> list[int]:
         gains[chosen] = -1
         chosen.append(int(gains.argmax()))
     return chosen
-
-
-def order_for_process(plans: Sequence[Plan], rank: int) -> list[Plan]:
-    """The order in which the process of a rank takes the plans, so that processes begin far from each other.
-
-    Ranks 0 and 1 begin at the two ends, each further pair at another place.
-    """
-    start = int(len(plans) * (rank // 2 * GOLDEN % 1))
-    ordered = [*plans[start:], *plans[:start]]
-    return ordered[::-1] if rank % 2 else ordered

@@ -18,6 +18,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
+from lrf_optuna.config import SearchSpec
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.plans.front import Front
@@ -34,6 +35,8 @@ from lrf_optuna.storage.database import quiet_optuna
 from lrf_optuna.storage.study import PLAN, StudyStore
 from lrf_optuna.storage.writer import BackgroundWriter
 
+DEFAULTS = SearchSpec()
+"""What a study file has where it says nothing: the defaults of `SearchOptions`."""
 HYPERVOLUME = "hypervolume"
 """The user attribute that holds the hypervolume of the front so far."""
 FLAT_GAIN = 0.005
@@ -44,19 +47,21 @@ SHARED_INTERVAL = 0.1
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How the front is searched.
+    """How the front is searched, by default as in a study file.
 
-    `trials`: in all, with those that the store has already; `targets`: cost -> most, constraints of the trials, of the
-    loss too; `initial_plans`: whether the first generation is good plans off the option table, or random ones.
+    `trials`: in all, with those that the store has already; `population`: candidates in a generation of NSGA-II;
+    `targets`: cost -> most, constraints of the trials, of the loss too; `initial_plans`: whether the first generation
+    is good plans off the option table, or random ones; `stop_when_flat`: whether the search ends when the hypervolume
+    hardly rises.
     """
 
-    trials: int = 300
-    population: int = 50
-    seed: int = 0
+    trials: int = DEFAULTS.trials
+    population: int = DEFAULTS.population
+    seed: int = DEFAULTS.seed
+    sampler: str = DEFAULTS.sampler
+    initial_plans: bool = DEFAULTS.initial_plans
+    stop_when_flat: bool = DEFAULTS.stop_when_flat
     targets: Mapping[str, float] = field(default_factory=dict)
-    sampler: str = SURROGATE
-    initial_plans: bool = True
-    stop_when_flat: bool = False
 
     def check(self, objectives: Sequence[str]) -> None:
         """Raises LrfError for a number, a sampler or a target with which no search of these objectives is possible."""
@@ -72,35 +77,31 @@ class SearchOptions:
 
 def search_front(
     proxy: Proxy,
-    table: OptionTable,
+    table: OptionTable | None = None,
     *,
-    trials: int = 300,
-    population: int = 50,
-    seed: int = 0,
-    targets: Mapping[str, float] | None = None,
-    sampler: str = SURROGATE,
-    initial_plans: bool = True,
-    stop_when_flat: bool = False,
     store: StudyStore | None = None,
     progress: Progress = SILENT,
+    **options: Any,
 ) -> list[Candidate]:
-    """Score plans until there are `trials` in all, and return every candidate, those of the store included.
+    """Score plans until there are enough trials in all, and return every candidate, those of the store included.
 
-    The keywords are those of `SearchOptions`. Finished trials go to `store` within a second, and Ctrl-C leaves them
-    there; any number of processes may search on one store. With one process, equal seeds give equal trials. Raises
-    LrfError for impossible options, and where the store's database fails.
+    `table`: by default `proxy.table()`; `options`: fields of `SearchOptions`, such as `trials=300`. Finished trials go
+    to `store` within a second, and Ctrl-C leaves them there; any number of processes may search on one store. With one
+    process, equal seeds give equal trials. Raises LrfError for impossible options, and where the store's database
+    fails.
     """
-    options = SearchOptions(trials, population, seed, targets or {}, sampler, initial_plans, stop_when_flat)
-    options.check(tuple(proxy.objectives))
+    settings = SearchOptions(**options)
+    settings.check(tuple(proxy.objectives))
+    table = proxy.table(progress=progress) if table is None else table
     rank, finished = (store.join(), store.candidates()) if store else (0, [])
     stored = store.distributions(finished[0].trial) if store and finished else None
-    search = Search(proxy, table, options, finished, rank, stored)
+    search = Search(proxy, table, settings, finished, rank, stored)
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(proxy.single_blas_thread())
         first_unknown = finished[-1].trial + 1 if finished else 0
-        writer = stack.enter_context(BackgroundWriter(store, options.trials, known=first_unknown)) if store else None
-        step = stack.enter_context(progress.task("trials", options.trials, done=min(options.trials, len(finished))))
+        writer = stack.enter_context(BackgroundWriter(store, settings.trials, known=first_unknown)) if store else None
+        step = stack.enter_context(progress.task("trials", settings.trials, done=min(settings.trials, len(finished))))
         while not search.done:
             before = len(search.candidates)
             interrupts.check()
@@ -114,7 +115,7 @@ def search_front(
                 len(search.candidates) - before,
                 note=f"front {len(search.front)}, hypervolume {search.front.volume:.4f}",
             )
-    if len(search.candidates) < options.trials:
+    if len(search.candidates) < settings.trials:
         progress.say(f"the hypervolume is flat after {len(search.candidates)} trials: enough")
     return store.candidates() if store else search.candidates
 
@@ -151,7 +152,9 @@ class Search:
         """The candidates' plans as option numbers; None where the option table cannot express one."""
         self.candidate_of_trial: dict[int, int] = {}
         """Number of a trial of the study in memory -> number of its candidate."""
-        self.waiting = deque(first_plans.order_for_process(self.first_generation(seed, len(finished)), rank))
+        self.waiting = deque(self.first_generation(seed, len(finished)))
+        if rank:  # so that processes which begin together score different plans
+            np.random.default_rng(seed).shuffle(self.waiting)
         self.take_stored(finished)
         self.replay()
 
@@ -254,14 +257,14 @@ class Search:
 
     def attributes(self, plan: Plan, measured: Measured) -> dict[str, Any]:
         """User attributes of a trial: what a reader of the database needs without this package."""
-        similarity = {f"similarity {tap}": round(value, 6) for tap, value in measured.similarity.items()}
+        similarity = {f"similarity {head}": round(value, 6) for head, value in measured.similarity.items()}
         counts = {"params": measured.params, "macs": measured.macs, "images": len(self.proxy.scored)}
         return {PLAN: plan.to_json(), **counts, **similarity, HYPERVOLUME: round(self.front.volume, 6)}
 
 
 def process_seed(seed: int, finished: int, rank: int) -> int:
     """A seed that differs from session to session and from process to process, so that no draws are repeated."""
-    return int(np.random.SeedSequence([seed, finished, rank] if rank else [seed, finished]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, finished, rank]).generate_state(1)[0])
 
 
 def is_flat(volumes: Sequence[float], population: int) -> bool:

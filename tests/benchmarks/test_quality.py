@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from benchmarks.lib.taps import TappedPass, deep_taps
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.inventory import find_sites
-from lrf_optuna.models.layer_kinds import LAYERS, SEPARABLE
+from lrf_optuna.models.layer_kinds import LAYERS, SEPARABLE, walk_layers
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.plans.comparison import AS_BUILT, KINDS, BudgetRows, Comparison, Row, Score
 from lrf_optuna.plans.plan import Plan
@@ -199,12 +200,19 @@ def test_items_are_spread_from_the_first_to_the_last(predicting: ModuleType) -> 
     assert predicting.spread([], 5) == predicting.spread([3, 1], 0) == []
 
 
+def test_the_deepest_maps_are_tapped() -> None:
+    base = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="reduce")], name="base")
+    top = [keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(5)]
+    model = keras.Sequential([keras.Input((8, 8, 3)), base, *top])
+    assert list(deep_taps(model, list(walk_layers(model)), (8, 8, 3))) == ["base/reduce", "pool"]
+
+
 def test_every_similarity_is_measured_at_every_tap_and_nothing_is_lost_untouched(
-    predicting: ModuleType, deep: Proxy, images: Any
+    predicting: ModuleType, proxy: Proxy, images: Any
 ) -> None:
-    table = deep.table(predicting.KEEP)
+    table, tapped = proxy.table(predicting.KEEP), TappedPass(proxy)
     plan = predicting.random_plan(table, np.random.default_rng(1))
-    reference, maps = (predicting.maps_of(deep, images, one) for one in (Plan.of({}), plan))
+    reference, maps = (predicting.maps_of(tapped, proxy, images, one) for one in (Plan.of({}), plan))
     assert len(reference) == 3
     values = predicting.alike(reference, maps)
     assert {name.split(", ")[0] for name in values} == set(SIMILARITIES)
@@ -213,7 +221,7 @@ def test_every_similarity_is_measured_at_every_tap_and_nothing_is_lost_untouched
         assert max(by_count) == len(images) == 64
         assert by_count[64] == pytest.approx(values[measure])
     assert all(value == pytest.approx(1) for value in predicting.alike(reference, reference).values())
-    errors = predicting.Errors(deep, table).of_plan(plan)
+    errors = predicting.Errors(proxy, table).of_plan(plan)
     assert all(error < 0 for error in errors.values())
     assert errors["weight error as fitted, max"] <= errors["weight error as fitted, mean"]
 

@@ -482,7 +482,6 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
         ("mine.toml",),
         "unknown sampler 'cmaes'",
     ),
-    "maps unknown": (nothing, (*FAST, "--maps", "shallow"), "--maps should be 'logits' or 'deep', but got 'shallow'"),
     "initial plans a word": (study_file('[search]\ninitial_plans = "no"'), ("mine.toml",), "[search] initial_plans"),
     "flat a number": (study_file("[search]\nstop_when_flat = 2"), ("mine.toml",), "[search] stop_when_flat"),
     "method unknown": (nothing, (*FAST, "--methods", "svd,tuker2"), "did you mean 'tucker2'"),
@@ -896,17 +895,15 @@ def test_without_arguments_there_is_help(tmp_path: Path) -> None:
 
 
 def test_the_options_of_the_search_reach_it(desk: Path) -> None:
-    done("run", *FAST, "--trials", "8", "--sampler", "random", "--no-seeds", "--maps", "deep", "--by", "loss")
+    done("run", *FAST, "--trials", "8", "--sampler", "random", "--no-seeds", "--by", "loss")
     database = desk / "runs" / "net" / "study.db"
     spec = json.loads(optuna.load_study(study_name="net", storage=f"sqlite:///{database}").user_attrs["lrf:spec"])
-    asked = {key: spec["search"][key] for key in ("sampler", "initial_plans", "maps", "by", "stop_when_flat")}
-    assert asked == {"sampler": "random", "initial_plans": False, "maps": "deep", "by": "loss", "stop_when_flat": False}
+    asked = {key: spec["search"][key] for key in ("sampler", "initial_plans", "by", "stop_when_flat")}
+    assert asked == {"sampler": "random", "initial_plans": False, "by": "loss", "stop_when_flat": False}
     for trial in trials(database, "net"):
         assert "similarity logits" in trial.user_attrs
-        assert len([name for name in trial.user_attrs if name.startswith("similarity ")]) > 1
         assert 0 <= trial.user_attrs["hypervolume"] <= 1
-    refused(invoked("run", *FAST, "--trials", "8", "--maps", "logits"), "another set of maps")
-    printed = done("run", *FAST, "--trials", "300", "--maps", "deep", "--by", "loss", "--stop-when-flat")
+    printed = done("run", *FAST, "--trials", "300", "--by", "loss", "--stop-when-flat")
     assert "the hypervolume is flat after" in printed
     assert len(trials(database, "net")) < 300
 

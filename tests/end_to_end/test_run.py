@@ -439,7 +439,6 @@ REFUSED: dict[str, tuple[Callable[[StudySpec, Path], dict[str, Any]], str]] = {
     "keep": (lambda *_: {"search_keep": (0.2, 0.4)}, "keep grid"),
     "objectives": (lambda *_: {"search_objectives": ("loss", "params")}, "set of objectives"),
     "similarity": (lambda *_: {"search_similarity": "cka"}, "similarity"),
-    "maps": (lambda *_: {"search_maps": "deep"}, "set of maps"),
     "seed": (lambda *_: {"search_seed": 1}, "seed"),
     "calibration": (lambda *_: {"search_calibration": 32}, "calibration"),
 }

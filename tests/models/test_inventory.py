@@ -16,7 +16,7 @@ from lrf_optuna.chains.conv import Conv
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods, choice_of
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.forward import ForwardPass, deep_taps
+from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory, find_sites, inventory_rows, plan_counts
 from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, read_kernel, walk_layers
 from lrf_optuna.models.outputs import OutputHead
@@ -485,8 +485,7 @@ def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
         layer.set_weights(like.get_weights())
     taken = {path: held[path] for path in sites}
     shape = model.input_shape[1:]
-    taps = deep_taps(model, list(held.items()), shape)
-    network = ForwardPass(model, taken, taps)
+    network = ForwardPass(model, taken)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, *shape)).astype(np.float32)
     before = np.asarray(model(x, training=False))
@@ -498,7 +497,7 @@ def test_a_pass_with_other_kernels_is_that_of_the_model_with_these_kernels(
     np.testing.assert_allclose(found["logits"], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
     np.testing.assert_allclose(network.logits(x, {}), before, rtol=1e-5, atol=1e-6)
     assert np.array_equal(np.asarray(model(x, training=False)), before)
-    assert set(found) == {*taps, "logits"}
+    assert set(found) == {"logits"}
 
 
 def test_what_goes_into_a_layer_is_heard_call_by_call() -> None:
@@ -511,12 +510,6 @@ def test_what_goes_into_a_layer_is_heard_call_by_call() -> None:
     np.testing.assert_allclose(first, stem, atol=1e-5)
     pooled = layers.MaxPooling2D()(model.get_layer("again")(stem))
     np.testing.assert_allclose(second, pooled, atol=1e-5)
-
-
-def test_the_deepest_maps_are_tapped() -> None:
-    model = nested()
-    pooling = model.layers[-2].name
-    assert list(deep_taps(model, list(walk_layers(model)), (8, 8, 3))) == ["base/reduce", pooling]
 
 
 def test_mobilenet_is_counted_in_full_and_every_layer_is_a_site_or_has_a_reason() -> None:

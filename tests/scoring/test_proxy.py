@@ -51,30 +51,21 @@ def test_the_original_loses_nothing_and_costs_one(net: Any, images: Array, simil
 
 
 @pytest.mark.parametrize("turn", range(4))
-def test_the_scored_maps_are_those_of_the_built_network(deep: Proxy, images: Array, turn: int) -> None:
-    plan = plan_at(deep, 0.5, turn)
-    model = built(deep, plan)
-    maps = deep.network.run(deep.scored.tensors, deep.dense_kernels(plan))
-    near(maps["logits"], model(deep.scored.images, training=False))
-    assert len(deep.network.taps) == 2
-    for tap in deep.network.taps:
-        below = keras.Model(model.input, model.get_layer(tap).output)
-        near(maps[tap], below(deep.scored.images, training=False))
-    near(deep.logits(plan, images), model(images, training=False))
-    measured = deep.measure(plan)
+def test_the_scored_logits_are_those_of_the_built_network(proxy: Proxy, images: Array, turn: int) -> None:
+    plan = plan_at(proxy, 0.5, turn)
+    model = built(proxy, plan)
+    scored = proxy.network.run(proxy.scored.tensors, proxy.dense_kernels(plan))["logits"]
+    near(scored, model(proxy.scored.images, training=False))
+    near(proxy.logits(plan, images), model(images, training=False))
+    measured = proxy.measure(plan)
     assert measured.params == model.count_params()
-    assert set(measured.similarity) == {*deep.network.taps, "logits"}
-    for tap, value in measured.similarity.items():
-        assert value == pytest.approx(SIMILARITIES["cosine"](deep.scored.reference[tap], maps[tap]), abs=1e-6)
+    alike = SIMILARITIES["cosine"](proxy.scored.reference["logits"], scored)
+    assert measured.similarity == {"logits": pytest.approx(alike, abs=1e-6)}
 
 
-def test_plans_are_compared_by_their_logits_unless_deep_maps_are_asked_for(proxy: Proxy, deep: Proxy) -> None:
+def test_plans_are_compared_by_their_logits(proxy: Proxy) -> None:
     plan = plan_at(proxy, 0.5)
-    plain, more = proxy.measure(plan), deep.measure(plan)
-    assert set(plain.similarity) == {"logits"}
-    assert plain.similarity["logits"] == pytest.approx(more.similarity["logits"], abs=1e-6)
-    assert proxy.costs(plan)["loss"] == 1 - plain.similarity["logits"]
-    assert deep.costs(plan)["loss"] == pytest.approx(1 - np.mean(list(more.similarity.values())))
+    assert proxy.costs(plan)["loss"] == 1 - proxy.measure(plan).similarity["logits"]
 
 
 def test_a_softmax_is_scored_by_its_logits(images: Array) -> None:
@@ -141,14 +132,14 @@ def test_moments_are_gathered_where_a_fit_needs_them(net: Any, images: Array) ->
 def test_images_too_large_for_one_pass_are_scored_in_several(
     net: Any, images: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Proxy(net, images, maps="deep")
+    whole = Proxy(net, images)
     monkeypatch.setattr("lrf_optuna.models.model_inputs.MAP_BYTES", 5 * 8 * 8 * 8 * 4)
-    parts = Proxy(net, images, maps="deep")
+    parts = Proxy(net, images)
     assert (whole.network.batch_size, parts.network.batch_size) == (256, 5)
     assert len(parts.scored) == 16
     plan = plan_at(whole, 0.5)
-    for tap, maps in parts.network.run(parts.scored.tensors, parts.dense_kernels(plan)).items():
-        near(maps, whole.network.run(whole.scored.tensors, whole.dense_kernels(plan))[tap])
+    scored = [p.network.run(p.scored.tensors, p.dense_kernels(plan))["logits"] for p in (parts, whole)]
+    near(*scored)
     assert parts.costs(plan) == pytest.approx(whole.costs(plan), abs=1e-6)
     near(parts.logits(plan, images), whole.logits(plan, images))
     near(parts.network.logits_of_model(net, images), whole.network.logits_of_model(net, images))
@@ -241,7 +232,6 @@ def test_a_fit_to_the_data_loses_less_than_the_plain_factorization(net: Any, ima
         ({"methods": ["svd", "tuker2"]}, "unknown method 'tuker2' .*'tucker2'.*there is: "),
         ({"objectives": ["loss", "flops"]}, "unknown objective 'flops'.*there is: loss, macs, params"),
         ({"similarity": "cosinus"}, "unknown similarity 'cosinus' .*'cosine'.*there is: agreement"),
-        ({"maps": "logit"}, "unknown set of maps 'logit' .*'logits'.*there is: deep, logits"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_names_there_are(
@@ -276,23 +266,23 @@ def test_two_images_are_enough(net: Any, images: Array) -> None:
     assert np.isfinite(proxy.costs(plan_at(proxy, 0.5))["loss"])
 
 
-def test_maps_that_are_not_finite_are_not_alike_at_all(net: Any, images: Array) -> None:
-    proxy = Proxy(net, images, maps="deep", refit=False)
+def test_logits_that_are_not_finite_are_not_alike_at_all(net: Any, images: Array) -> None:
+    proxy = Proxy(net, images, refit=False)
     choice = Choice("svd", (2,))
     proxy.kernels.composed["hidden", choice] = np.full(proxy.sites["hidden"].op.kernel_shape, np.nan, np.float32)
     measured = proxy.measure(Plan.of({"hidden": choice}))
     assert measured.similarity["logits"] == 0
-    assert 0 < proxy.costs(Plan.of({"hidden": choice}))["loss"] <= 1
+    assert proxy.costs(Plan.of({"hidden": choice}))["loss"] == 1
 
 
 def test_an_objective_of_ones_own_is_scored_and_one_that_is_not_finite_is_refused(
     net: Any, images: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(OBJECTIVES, "worst map", lambda measured: 1 - min(measured.similarity.values()))
+    monkeypatch.setitem(OBJECTIVES, "worst output", lambda measured: 1 - min(measured.similarity.values()))
     monkeypatch.setitem(OBJECTIVES, "broken", lambda measured: float("nan"))
-    proxy = Proxy(net, images, maps="deep", refit=False, objectives=("worst map", "params"))
+    proxy = Proxy(net, images, refit=False, objectives=("worst output", "params"))
     plan = plan_at(proxy, 0.3)
-    assert proxy.costs(plan)["worst map"] == 1 - min(proxy.measure(plan).similarity.values())
+    assert proxy.costs(plan)["worst output"] == 1 - min(proxy.measure(plan).similarity.values())
     broken = Proxy(net, images, refit=False, objectives=("broken", "params"))
     with pytest.raises(LrfError, match=r"the objective 'broken' gave nan .*finite"):
         broken.costs(plan)

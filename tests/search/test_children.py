@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -198,16 +197,6 @@ def test_children_of_one_objective_go_where_it_is_least(objective: str) -> None:
     assert min(child.costs[objective] for child in search.children(30)) < first
 
 
-def test_crossover_takes_every_layer_from_a_parent_and_one_block_from_the_other() -> None:
-    search = ToySearch(made_up_table(LARGE), trials=2)
-    parents = np.array([np.zeros(10, int), np.ones(10, int)])
-    children = search.generator.crossover(parents, search.table.shares(parents))
-    assert set(np.unique(children)) == {0, 1}
-    changes = [sum(a != b for a, b in pairwise(child)) for child in children.tolist()]
-    assert max(changes) <= 2
-    assert len({tuple(child) for child in children.tolist()}) > 10
-
-
 def test_a_mutation_changes_at_least_one_layer_and_few_of_them() -> None:
     search = ToySearch(made_up_table(LARGE))
     search.child()
@@ -222,10 +211,10 @@ def test_settings_say_how_many_children_of_a_kind_are_drawn() -> None:
     settings = ChildSettings(drawn=7)
     search = ToySearch(made_up_table(LARGE), settings=settings)
     search.child()
-    assert len(search.generator.draw(np.array(search.plans))) == 3 * 7 + 1
+    assert len(search.generator.draw(np.array(search.plans))) == 2 * 7 + 1
     limited = ToySearch(made_up_table(LARGE), limits={"params": 0.5}, settings=settings)
     limited.child()
-    assert len(limited.generator.draw(np.array(limited.plans))) == 4 * 7 + 1
+    assert len(limited.generator.draw(np.array(limited.plans))) == 3 * 7 + 1
 
 
 def test_observations_keep_each_plan_once_in_the_order_in_which_they_came() -> None:

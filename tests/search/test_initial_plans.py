@@ -16,12 +16,7 @@ from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import lagrangian_sweep
-from lrf_optuna.search.initial_plans import (
-    initial_plans,
-    order_for_process,
-    random_plans,
-    spread_by_hypervolume,
-)
+from lrf_optuna.search.initial_plans import initial_plans, random_plans, spread_by_hypervolume
 
 
 @pytest.mark.parametrize("count", [2, 10, 40])
@@ -79,12 +74,3 @@ def test_random_plans_are_any_of_the_tables_and_equal_for_equal_generators(table
     assert first == again
     methods = {option.choice.method for options in table.values() for option in options}
     assert {choice.method for plan in first for _, choice in plan} == methods
-
-
-@pytest.mark.parametrize("count", [0, 1, 7, 50])
-def test_every_process_has_all_plans_and_the_first_two_meet_in_the_middle(count: int) -> None:
-    plans: list[Any] = [{"site": i} for i in range(count)]
-    for rank in range(6):
-        assert sorted(plan["site"] for plan in order_for_process(plans, rank)) == list(range(count))
-    assert order_for_process(plans, 0) == plans
-    assert order_for_process(plans, 1) == plans[::-1]

@@ -211,6 +211,20 @@ def test_an_objective_that_is_not_finite_ends_the_search_in_one_line(
         search_front(proxy, table, trials=2, population=4)
 
 
+def test_processes_that_begin_together_take_the_same_initial_plans_in_different_orders(
+    proxy: Proxy, wide: OptionTable
+) -> None:
+    first, *others = (list(Search(proxy, wide, SearchOptions(population=30), rank=rank).waiting) for rank in range(3))
+    for other in others:
+        assert set(other) == set(first)
+        assert sum(one == same for one, same in zip(first, other, strict=True)) < len(first) / 4
+
+
+def test_without_a_table_the_search_is_over_the_proxys_own(net: Any, images: Any) -> None:
+    proxy = Proxy(net, images, methods=["svd"], refit=False)
+    assert search_front(proxy, trials=4) == search_front(proxy, proxy.table(), trials=4)
+
+
 def test_the_seed_of_every_session_and_process_is_another_one() -> None:
     pairs = [(seed, finished, rank) for seed in (0, 1) for finished in range(30) for rank in range(4)]
     assert len({process_seed(*pair) for pair in pairs}) == len(pairs)
