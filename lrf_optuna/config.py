@@ -15,7 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lrf_optuna.errors import LrfError, lookup
 
@@ -34,10 +43,11 @@ The steps cover the range from little to strong compression that papers on facto
 """
 EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": ""}
 """Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
-GENERAL, CHOICE = "Options", "Choice"
+GENERAL, CHOICE, OUTPUTS = "Options", "Choice", "Outputs"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
 MODEL_FORMS = "FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function"
 DATA_FORMS = "FILE.npz, a FOLDER with one folder a class, keras:NAME or digits"
+TASKS = "classes, binary, labels, numbers, map, copy or embedding"
 COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
 PER_CHANNEL = "One number, or one for each channel, separated by commas"
 
@@ -59,6 +69,13 @@ def _absolute(path: str, info: Any) -> str:
     return str(info.context / Path(path).expanduser()) if info.context else path
 
 
+def _for_every_output(given: Any) -> Any:
+    """A single value as {"": value}; so is what the command line makes of one, {value: ""}."""
+    if isinstance(given, dict):
+        return {("" if value == "" else name): (name if value == "" else value) for name, value in given.items()}
+    return {"": given}
+
+
 Item = TypeVar("Item")
 Several = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]  # a list in TOML, a tuple here
 Names = Annotated[Several[str], AfterValidator(lambda names: tuple(dict.fromkeys(names)))]  # each once
@@ -66,6 +83,9 @@ FolderName = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 FileName = Annotated[str, Field(min_length=1), AfterValidator(lambda p, i: _absolute(p, i) if is_file_name(p) else p)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Name = TypeVar("Name")
+ByOutput = Annotated[dict[str, Name], BeforeValidator(_for_every_output), Field(strict=False)]
+"""Output -> value; the empty name stands for every output. A single value is for every output, too."""
 Keeps = Annotated[Several[Share], AfterValidator(lambda keeps: tuple(sorted(set(keeps))))]  # each once, ascending
 
 
@@ -138,6 +158,43 @@ class DataSpec(Section):
         return std
 
 
+class OutputSpec(Section):
+    """What the outputs are for, how they are measured and trained; found from model and labels where nothing is said.
+
+    A value without the name of an output holds for all outputs.
+    """
+
+    task: ByOutput[str] = setting(
+        {}, f"Task: {TASKS}.", unit="[OUTPUT=]TASK", shown="found from model and labels", panel=OUTPUTS
+    )
+    metric: ByOutput[str] = setting(
+        {},
+        "Metric: a name, or package.module:function of (labels, outputs).",
+        unit="[OUTPUT=]METRIC",
+        shown="the task's",
+        panel=OUTPUTS,
+    )
+    loss: ByOutput[str] = setting(
+        {},
+        "Loss to tune with: one of Keras', or package.module:function of (labels, outputs).",
+        unit="[OUTPUT=]LOSS",
+        shown="the task's",
+        panel=OUTPUTS,
+    )
+    weights: ByOutput[Positive] = setting(
+        {},
+        "Weight of an output among several.",
+        name="--output-weight",
+        unit="OUTPUT=NUMBER",
+        shown="1",
+        panel=OUTPUTS,
+    )
+    ignore: int | None = setting(None, "Label of a map that does not count.", unit="LABEL", panel=OUTPUTS)
+    labels: Literal["given", "none"] = setting(
+        "given", "given, or none: the original's outputs stand for labels.", panel=OUTPUTS
+    )
+
+
 class SearchSpec(Section):
     """How the front is searched, and how one point of it is chosen."""
 
@@ -147,7 +204,7 @@ class SearchSpec(Section):
     seed: int = setting(0, "Seed of everything that is random.", ge=0)
     methods: Names | None = setting(None, "Decompositions to choose from, separated by commas.", shown="all")
     objectives: Names = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
-    similarity: str = setting("cosine", "How outputs are compared: cosine, cka, explained or agreement.")
+    similarity: str = setting("auto", "How outputs are compared: auto (by task), cosine, cka, explained or agreement.")
     keep: Keeps | None = setting(
         None, "Shares of parameters that layers may keep.", shown="24 shares, 12 for many layers", hint=COMMAS
     )
@@ -225,6 +282,7 @@ class StudySpec(Section):
     name: str = setting(..., "The study's name.", panel=GENERAL, shown="the study file's, or the model file's")
     model: ModelSpec
     data: DataSpec
+    output: OutputSpec = OutputSpec()
     search: SearchSpec = SearchSpec()
     tune: TuneSpec = TuneSpec()
 
@@ -270,7 +328,14 @@ class StudySpec(Section):
 
 
 SECTIONS: dict[str, type[Section]]
-SECTIONS = {"": StudySpec, "model": ModelSpec, "data": DataSpec, "search": SearchSpec, "tune": TuneSpec}
+SECTIONS = {
+    "": StudySpec,
+    "model": ModelSpec,
+    "data": DataSpec,
+    "output": OutputSpec,
+    "search": SearchSpec,
+    "tune": TuneSpec,
+}
 """Name of a section -> its model; the empty name is the whole study."""
 OPTIONS = {
     f"{section}.{key}".lstrip("."): replace(option, name=option.name or f"--{key.replace('_', '-')}", field=field)

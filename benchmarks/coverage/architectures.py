@@ -27,12 +27,12 @@ import numpy as np
 from benchmarks.coverage.classics import CLASSICS
 from benchmarks.lib.beside import SHARED
 from benchmarks.lib.tables import publish
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.decompositions.registry import applicable_methods, choice_of, compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import read_kernel, to_keras_kernel, walk_layers
-from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.models.zoo import ZOO

@@ -152,7 +152,7 @@ class Unit:
     def __init__(self, proxy: Proxy) -> None:
         import tensorflow as tf
 
-        from lrf_optuna.models.model_inputs import batches_of
+        from lrf_optuna.data.arrays import batches_of
 
         model = proxy.network.model
         self.compiled = tf.function(lambda images: model(images, training=False))

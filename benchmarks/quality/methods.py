@@ -26,9 +26,9 @@ import optuna
 
 from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.tables import publish
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of
 from lrf_optuna.models.batchnorm import training_batches
-from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.hypervolume import hypervolume
 from lrf_optuna.plans.plan import INTACT, Candidate

@@ -28,12 +28,12 @@ from benchmarks.lib.tables import publish
 from benchmarks.lib.taps import TappedPass
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.config import KEEP, TuneSpec
+from lrf_optuna.data.arrays import batches_of
 from lrf_optuna.data.dataset import Data
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.models.evaluation import Evaluator
-from lrf_optuna.models.model_inputs import batches_of
-from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import INTACT, Choice, Plan

@@ -172,9 +172,7 @@ def joined(one: LabeledImages, other: LabeledImages) -> LabeledImages:
             return {name: np.concatenate([a[name], b[name]]) for name in a}
         return np.concatenate([a, b])
 
-    return LabeledImages(
-        both(one.pixels, other.pixels), both(one.labels, other.labels), both(one.strata, other.strata)
-    )
+    return LabeledImages(both(one.pixels, other.pixels), both(one.labels, other.labels), both(one.strata, other.strata))
 
 
 def by_output(labels: Any, tasks: Mapping[str, Task]) -> dict[str, Values]:
@@ -246,9 +244,7 @@ def data_from_arrays(
     )
 
 
-def labeled_images(
-    arrays: Mapping[str, Any], part: str, input_shape: Any, tasks: Mapping[str, Task]
-) -> LabeledImages:
+def labeled_images(arrays: Mapping[str, Any], part: str, input_shape: Any, tasks: Mapping[str, Task]) -> LabeledImages:
     """The images and labels of a part, checked against each other and against the model's inputs and tasks."""
     if f"x_{part}" not in arrays:
         raise LrfError(f"y_{part} has no x_{part}: give both or neither")
@@ -327,6 +323,4 @@ def split_off(images: LabeledImages, share: float, seed: int) -> tuple[LabeledIm
 
 def with_labels(data: Data, val: Any, test: Any, tasks: Mapping[str, Task]) -> Data:
     """The data with labels for validation and test images, such as the original's own decisions."""
-    return replace(
-        data, val=replace(data.val, labels=val), test=replace(data.test, labels=test), tasks=dict(tasks)
-    )
+    return replace(data, val=replace(data.val, labels=val), test=replace(data.test, labels=test), tasks=dict(tasks))

@@ -309,14 +309,8 @@ def infer_kind(shape: OpenShape, activation: str, labels: Values | None, inputs:
             return "map"
         if inputs is not None and labels.shape[1:] == inputs and same_size(shape, inputs):
             return "copy"
-        return (
-            "map"
-            if whole
-            and units
-            and units > 1
-            and labels.size == labels.shape[0] * prod(int(n or m) for n, m in zip(shape[:-1], labels.shape[1:]))
-            else "numbers"
-        )
+        one_number = same_size(shape[:-1], labels.shape[1:]) or same_size((*shape[:-1], 1), labels.shape[1:])
+        return "map" if whole and one_number and (units or 0) > 1 else "numbers"
     if units == 1:
         return "binary" if zero_one else "numbers"
     one_column = labels.size == len(labels)

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.arrays import Images
 from lrf_optuna.data.augment import augmented
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.models.layer_calls import replaced_calls
-from lrf_optuna.models.model_inputs import Images
 
 if TYPE_CHECKING:
     from lrf_optuna.models.forward import ForwardPass

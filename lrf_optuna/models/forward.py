@@ -14,13 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.arrays import Images, batches_of, map_inputs
 from lrf_optuna.data.sources import OpenShape
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.batchnorm import batch_statistics
 from lrf_optuna.models.layer_calls import recording_calls
 from lrf_optuna.models.layer_kinds import kernel_of, norms_of
-from lrf_optuna.models.model_inputs import PASS_BATCH, Images, Shape, Shapes, batches_of, map_inputs
-from lrf_optuna.models.outputs import OUTPUT, output_heads
+from lrf_optuna.models.model_inputs import PASS_BATCH, Shape, Shapes
+from lrf_optuna.models.outputs import output_heads
 
 
 def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict[str, list[tuple[Shape, Shape]]]:

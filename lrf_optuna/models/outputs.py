@@ -6,8 +6,8 @@ layer's, as a layer, as an operation of `keras.ops`, in a nested model, before a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -115,34 +115,67 @@ def keeps_values(producer: Any) -> bool:
     return type(producer).__name__ in SHAPE_ONLY
 
 
+@dataclass(frozen=True)
+class TaskWishes:
+    """What is known of outputs besides the model and the labels; the empty name stands for every output.
+
+    `kinds`: of tasks; `families`: output -> the family of the loss that the model was compiled with.
+    """
+
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    families: Mapping[str, str] = field(default_factory=dict)
+    ignore: int | None = None
+
+    def check(self, heads: Iterable[str]) -> None:
+        """Raises LrfError for an output that the model has not."""
+        for name in (*self.kinds, *self.metrics, *self.weights):
+            if name:
+                lookup(dict.fromkeys(heads), name, "output")
+
+
 def find_tasks(
     heads: Mapping[str, OutputHead],
     labels: Mapping[str, Values] | None,
     inputs: tuple[int, ...] | None = None,
-    *,
-    kinds: Mapping[str, str] | None = None,
-    metrics: Mapping[str, Metric] | None = None,
-    ignore: int | None = None,
-    weights: Mapping[str, float] | None = None,
+    wishes: TaskWishes = TaskWishes(),
 ) -> dict[str, Task]:
-    """What every output is for: found from its activation, its shape and its labels, unless `kinds` says so.
+    """What every output is for: as the user wishes, else by its compiled loss, its activation, shape and labels.
 
     `labels`: head -> raw labels; heads without labels, and all of them for None, are measured against the original.
     `inputs`: the shape of the only input. Raises LrfError for an unknown kind, and for one that the output cannot be.
     """
-    tasks = {}
-    for name, head in heads.items():
-        own = (labels or {}).get(name)
-        kind = (kinds or {}).get(name) or infer_kind(head.shape, head.activation, own, inputs)
-        lookup(KINDS, kind, "task")
-        check_possible(kind, head)
-        labeled = own is not None or (kind == "copy" and inputs is not None)
-        metric = (metrics or {}).get(name) or METRICS[KINDS[kind].metrics[0]]
-        one_hot = kind == "classes" or (kind == "map" and head.activation != "sigmoid" and (head.shape[-1] or 0) > 1)
-        probabilities = head.activation == "sigmoid"
-        weight = (weights or {}).get(name, 1.0)
-        tasks[name] = Task(kind, head.shape, one_hot, probabilities, metric, ignore, weight, labeled)
-    return tasks
+    wishes.check(heads)
+    return {name: find_task(head, (labels or {}).get(name), inputs, wishes) for name, head in heads.items()}
+
+
+def find_task(head: OutputHead, labels: Values | None, inputs: tuple[int, ...] | None, wishes: TaskWishes) -> Task:
+    """What one output is for."""
+    name, family, positions = head.name, wishes.families.get(head.name, ""), len(head.shape) > 1
+    kind = wishes.kinds.get(name) or wishes.kinds.get("") or infer_kind(head.shape, head.activation, labels, inputs)
+    one_unit = head.shape[-1:] == (1,)
+    asked = name in wishes.kinds or "" in wishes.kinds
+    if not asked and family == "binary" and kind in ("embedding", "numbers", "classes"):
+        kind = "map" if positions else "binary" if one_unit else "labels"
+    elif not asked and family == "classes" and kind in ("embedding", "numbers"):
+        kind = "map" if positions else "classes"
+    elif not asked and family == "numbers" and not head.activation and kind in ("binary", "labels"):
+        kind = "numbers"
+    lookup(KINDS, kind, "task")
+    check_possible(kind, head)
+    metric = wishes.metrics.get(name) or wishes.metrics.get("") or METRICS[KINDS[kind].metrics[0]]
+    per_unit = head.activation == "sigmoid" or family == "binary" or one_unit
+    return Task(
+        kind,
+        head.shape,
+        one_hot=kind == "classes" or (kind == "map" and not per_unit),
+        from_probabilities=head.activation == "sigmoid",
+        metric=metric,
+        ignore=wishes.ignore,
+        weight=wishes.weights.get(name, 1.0),
+        labeled=labels is not None or (kind == "copy" and inputs is not None),
+    )
 
 
 def check_possible(kind: str, head: OutputHead) -> None:
@@ -159,6 +192,12 @@ def check_possible(kind: str, head: OutputHead) -> None:
         raise LrfError(f"the output {head.name!r} of shape {head.shape} cannot be {kind!r}: give one of {fits}")
 
 
-def named_outputs(heads: Mapping[str, OutputHead], outputs: Sequence[Any]) -> dict[str, Any]:
-    """Name -> output, of a model's outputs in its order."""
-    return dict(zip(heads, outputs, strict=True))
+def unlabeled_tasks(heads: Mapping[str, OutputHead]) -> dict[str, Task]:
+    """What outputs are for as far as the model alone tells; several plain numbers are taken for logits of classes."""
+    kinds = {name: "classes" for name, head in heads.items() if not head.activation and plain_logits(head)}
+    return find_tasks(heads, None, wishes=TaskWishes(kinds=kinds))
+
+
+def plain_logits(head: OutputHead) -> bool:
+    """Whether an output has several units and no positions."""
+    return len(head.shape) == 1 and (head.shape[0] or 0) > 1

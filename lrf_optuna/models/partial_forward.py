@@ -16,8 +16,8 @@ import keras
 import tensorflow as tf
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.arrays import Images, count_of, input_list
 from lrf_optuna.models.forward import ForwardPass
-from lrf_optuna.models.model_inputs import Images, count_of, input_list
 
 log = logging.getLogger(__name__)
 ROOM = 2**30

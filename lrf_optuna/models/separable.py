@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from lrf_optuna.data.arrays import map_inputs
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.conv_layers import OUTPUT_KEYS
 from lrf_optuna.models.layer_kinds import SEPARABLE, walk_layers
-from lrf_optuna.models.model_inputs import map_inputs
 from lrf_optuna.models.surgery import clone_with
 
 CHECKED_IMAGES = 2

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory, plan_counts
 from lrf_optuna.models.layer_kinds import norms_of
-from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.separable import relative_spacing
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan

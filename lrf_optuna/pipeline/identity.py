@@ -13,7 +13,7 @@ from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.proxy import SCORED_IMAGES
-from lrf_optuna.scoring.similarity import SIMILARITIES
+from lrf_optuna.scoring.similarity import AUTO, SIMILARITIES
 from lrf_optuna.search.samplers import SAMPLERS
 
 
@@ -56,5 +56,5 @@ def check_names(spec: StudySpec) -> None:
         lookup(DECOMPOSITIONS, method, "method")
     for objective in spec.search.objectives:
         lookup(OBJECTIVES, objective, "objective")
-    lookup(SIMILARITIES, spec.search.similarity, "similarity")
+    lookup({AUTO: None, **SIMILARITIES}, spec.search.similarity, "similarity")
     lookup(SAMPLERS, spec.search.sampler, "sampler")

@@ -7,7 +7,9 @@ output.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from lrf_optuna.scoring.similarity import weighted_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +25,16 @@ class Measured:
     macs: int
     params_share: float
     macs_share: float
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Weights of the heads; a head without one counts 1."""
 
 
 Objective = Callable[[Measured], float]
 
 
 def dissimilarity(measured: Measured) -> float:
-    """One minus the mean similarity over the heads."""
-    values = measured.similarity.values()
-    return 1.0 - sum(values) / len(values)
+    """One minus the mean similarity over the heads, by weight."""
+    return 1.0 - weighted_mean(measured.similarity, measured.weights)
 
 
 OBJECTIVES: dict[str, Objective] = {

@@ -13,6 +13,8 @@ from cachetools import LRUCache, cachedmethod
 from threadpoolctl import threadpool_limits
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.arrays import Images, count_of, input_list, map_inputs
+from lrf_optuna.data.tasks import Task
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, choice_of, saving_methods
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
@@ -21,14 +23,8 @@ from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.layer_kinds import read_kernel, read_maps, to_keras_kernel, walk_layers
-from lrf_optuna.models.model_inputs import (
-    Images,
-    batches_within_memory,
-    count_of,
-    images_per_pass,
-    input_list,
-    map_inputs,
-)
+from lrf_optuna.models.model_inputs import batches_within_memory, images_per_pass
+from lrf_optuna.models.outputs import unlabeled_tasks
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -39,7 +35,7 @@ from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
 from lrf_optuna.scoring.screening import default_keeps
-from lrf_optuna.scoring.similarity import SIMILARITIES, similarity_of_finite
+from lrf_optuna.scoring.similarity import AUTO, OutputSimilarity
 
 SCORED_IMAGES = 64
 """Images that a plan is scored on, a quarter of them at most (rows of images in benchmarks/results/ablation.md)."""
@@ -54,7 +50,7 @@ class Proxy:
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
     them). A quarter, at most `SCORED_IMAGES`, score plans, and kernels are fitted to the others, so that no fit is
-    scored on its own images. `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone.
+    scored on its own images. `tasks`: what the outputs are for, which `similarity` "auto" follows. `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone.
     Kernels take at most `memory` bytes, their factorizations four times that. `cache`: a folder that stores fits and
     errors for the next proxy of the same network and images.
 
@@ -69,7 +65,8 @@ class Proxy:
         inventory: Inventory | None = None,
         methods: Sequence[str] | None = None,
         objectives: Sequence[str] = ("loss", "params", "macs"),
-        similarity: str = "cosine",
+        similarity: str = AUTO,
+        tasks: Mapping[str, Task] | None = None,
         refit: bool = True,
         memory: int = 2**29,
         cache: Path | None = None,
@@ -88,10 +85,11 @@ class Proxy:
         for name in self.methods:
             lookup(DECOMPOSITIONS, name, "method")
         self.objectives = {name: lookup(OBJECTIVES, name, "objective") for name in objectives}
-        self.similarity = lookup(SIMILARITIES, similarity, "similarity")
-        self.scoring_key = str((self.methods, similarity))
         self.progress, self.refit = progress, refit
         self.network = forward_pass(model, self.inventory)
+        self.similarity = OutputSimilarity.of(tasks or unlabeled_tasks(self.network.heads), similarity)
+        names = {output: function.__name__ for output, function in self.similarity.functions.items()}
+        self.scoring_key = str((self.methods, names, self.similarity.weights))
         scored = min(SCORED_IMAGES, max(1, count // 4))
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
@@ -192,12 +190,12 @@ class Proxy:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
         similarities = self.similarities(self.kernel_tensors(plan))
         params, macs = self.counts(plan)
-        return Measured(similarities, params, macs, params / self.inventory.params, macs / self.inventory.macs)
+        shares = params / self.inventory.params, macs / self.inventory.macs
+        return Measured(similarities, params, macs, *shares, self.similarity.weights)
 
     def similarities(self, kernels: Mapping[str, Any]) -> dict[str, float]:
         """Head -> similarity of its logits to the original's over the scored images, with kernels in Keras' layout."""
-        logits, reference = self.network.run(self.scored.tensors, kernels), self.scored.reference
-        return {name: similarity_of_finite(self.similarity, reference[name], found) for name, found in logits.items()}
+        return self.similarity.each(self.scored.reference, self.network.run(self.scored.tensors, kernels))
 
     def counts(self, plan: Plan) -> tuple[int, int]:
         """Parameters and MACs of a plan's network."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.arrays import Images, count_of, map_inputs
 from lrf_optuna.models.forward import ForwardPass
-from lrf_optuna.models.model_inputs import Images, count_of, map_inputs
 
 FINGERPRINT_IMAGES, FINGERPRINT_VALUES = 4, 256
 """Images and values of each output by which a network is told from another that has its weights."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from lrf_optuna.decompositions.registry import is_built_in
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
+from lrf_optuna.scoring.objectives import dissimilarity
 from lrf_optuna.scoring.screening import nearest_keeps
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def measure_sensitivity(
         choices = {proxy.choice(site, method, keep) for method in proxy.methods_of(site)} & errors.keys() - {INTACT}
         if choices:
             best = min((choice for choice in errors if choice in choices), key=errors.__getitem__)
-            similarities = proxy.measure(Plan.of({site: best})).similarity.values()
-            pairs[best] = errors[best], 1 - float(np.mean(list(similarities)))
-    if all(map(is_built_in, proxy.methods)) and proxy.similarity.__module__ == SIMILARITIES_HOME:
+            pairs[best] = errors[best], dissimilarity(proxy.measure(Plan.of({site: best})))
+    similarities = proxy.similarity.functions.values()
+    if all(map(is_built_in, proxy.methods)) and all(one.__module__ == SIMILARITIES_HOME for one in similarities):
         stored[key] = list(pairs.values())
     return error_to_loss_curve(list(pairs.values()))
 

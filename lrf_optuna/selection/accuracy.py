@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.arrays import batches_of
 from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, Data
 from lrf_optuna.data.sources import Pixels, stratified_order
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.models.batchnorm import reestimated_statistics, training_batches
-from lrf_optuna.models.model_inputs import PASS_BATCH, batches_of
-from lrf_optuna.models.outputs import OUTPUT
+from lrf_optuna.models.model_inputs import PASS_BATCH
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy

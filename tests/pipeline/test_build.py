@@ -11,10 +11,10 @@ from keras import layers
 from support.norms import alike
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError
 from lrf_optuna.fitting import sequential
 from lrf_optuna.models.layer_kinds import walk_layers
-from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.partial_forward import traced
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.pipeline.build import EQUAL, build, check_equal, relative_difference

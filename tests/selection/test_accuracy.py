@@ -11,9 +11,9 @@ import pytest
 from support.evaluation import accuracy
 from support.norms import reestimate
 
+from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.models.batchnorm import reestimated_statistics
 from lrf_optuna.models.layer_kinds import norms_of
-from lrf_optuna.models.outputs import OUTPUT
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
