@@ -6,7 +6,7 @@ Pixels stay raw (uint8 where they were) until a batch is made, so that memory ho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -319,8 +319,3 @@ def split_off(images: LabeledImages, share: float, seed: int) -> tuple[LabeledIm
         raise LrfError(f"{len(images)} image(s) cannot be split: {share:.0%} of them would leave none to train on")
     order = images.order(seed)
     return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))
-
-
-def with_labels(data: Data, val: Any, test: Any, tasks: Mapping[str, Task]) -> Data:
-    """The data with labels for validation and test images, such as the original's own decisions."""
-    return replace(data, val=replace(data.val, labels=val), test=replace(data.test, labels=test), tasks=dict(tasks))

@@ -13,7 +13,7 @@ import re
 import sys
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -146,20 +146,24 @@ def from_applications(name: str) -> keras.Model:
 
 
 def from_function(path: str) -> keras.Model:
-    """The model that a user's function returns; the current directory can be imported, as with `python -m`."""
+    """The model that a user's function returns. Raises LrfError where it returns none."""
     import keras
 
+    model = import_function(path)()
+    if not isinstance(model, keras.Model):
+        raise LrfError(f"{path} should return a keras.Model, but returned {type(model).__name__}")
+    return model
+
+
+def import_function(path: str) -> Any:
+    """A user's `package.module:function`; the current directory can be imported, as with `python -m`."""
     module_name, _, name = path.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(module_name), name)
+        return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise LrfError(f"cannot import {path} (package.module:function): {error}") from error
-    model = function()
-    if not isinstance(model, keras.Model):
-        raise LrfError(f"{path} should return a keras.Model, but returned {type(model).__name__}")
-    return model
 
 
 def from_zoo(name: str, cache: Path | None, data: Data | None, seed: int, progress: Progress) -> keras.Model:

@@ -201,3 +201,10 @@ def unlabeled_tasks(heads: Mapping[str, OutputHead]) -> dict[str, Task]:
 def plain_logits(head: OutputHead) -> bool:
     """Whether an output has several units and no positions."""
     return len(head.shape) == 1 and (head.shape[0] or 0) > 1
+
+
+def classes_of(heads: Mapping[str, OutputHead]) -> int | None:
+    """The number of classes that a folder of class folders should have, where the only output tells it."""
+    (head,) = heads.values()
+    units = head.shape[-1] if len(head.shape) == 1 else None
+    return 2 if units == 1 else units

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from lrf_optuna.config import StudySpec
-from lrf_optuna.data.dataset import Data, data_from_arrays, load_data
-from lrf_optuna.errors import LrfError
+from lrf_optuna.data.dataset import Data, LabeledImages, by_output, data_from_arrays, load_arrays, load_data
+from lrf_optuna.data.naming import group_arrays
+from lrf_optuna.data.tasks import METRICS, Metric
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import check_folder
-from lrf_optuna.models.load import describe_input, load_model
+from lrf_optuna.models.compiled import compiled_losses, loss_family
+from lrf_optuna.models.evaluation import Evaluator
+from lrf_optuna.models.load import import_function, load_model
+from lrf_optuna.models.model_inputs import input_shapes
+from lrf_optuna.models.outputs import OutputHead, TaskWishes, classes_of, find_tasks, output_heads
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import check_can_be_copied
 from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
@@ -18,7 +27,6 @@ from lrf_optuna.progress import Progress
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
 
-ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
 GivenData: TypeAlias = Mapping[str, Any] | Data | None
 MODEL_OBJECT, DATA_OBJECT = "python:model", "python:data"
 """The paths in a specification whose model or data were given as Python objects."""
@@ -44,32 +52,84 @@ def load_inputs(
         raise LrfError("the model of this study was a Python object: give model, or search again with a file")
     elif model is None:
         model = load_model(spec.model.path)
-    shape, classes = describe_input(model)
     check_can_be_copied(model)
-    data = dataset(spec, data, shape, classes)
+    data = dataset(spec, data, model)
     for note in data.notes:
         progress.say(note)
-    return split_separable(model), data
+    return split_separable(model), with_original_labels(model, data)
 
 
-def dataset(
-    spec: StudySpec, data: GivenData, shape: tuple[int | None, ...] | None = None, classes: int | None = None
-) -> Data:
-    """The data as given, of a mapping of arrays, or else loaded. `shape` and `classes` are those of the model."""
-    seed = spec.search.seed
+def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
+    """The data as given, of a mapping of arrays, or else loaded; checked against the model, if any."""
     if data is None and spec.data.path == DATA_OBJECT:
         raise LrfError("the data of this study were a Python object: give data, or search again with a file")
-    if data is None:
-        return load_data(spec.data, seed, shape, classes)
     if isinstance(data, Data):
         return data
-    return data_from_arrays(named_arrays(data), spec=spec.data, seed=seed, input_shape=shape, classes=classes)
+    seed = spec.search.seed
+    if model is None:
+        return load_data(spec.data, seed) if data is None else data_from_arrays(data, spec=spec.data, seed=seed)
+    shapes, heads = input_shapes(model), output_heads(model)
+    only_shape = next(iter(shapes.values())) if len(shapes) == 1 else None
+    classes = classes_of(heads) if len(heads) == 1 else None
+    arrays = load_arrays(spec.data, seed, only_shape, classes) if data is None else data
+    grouped = group_arrays(arrays, list(shapes), list(heads))
+    if spec.output.labels == "none":
+        grouped = {name: array for name, array in grouped.items() if name[0] == "x"}
+    tasks = find_tasks(heads, raw_labels(grouped, heads), only_inputs(grouped), wishes_of(spec, model))
+    return data_from_arrays(grouped, spec=spec.data, seed=seed, input_shape=only_shape or shapes, tasks=tasks)
 
 
-def named_arrays(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays by their names. Raises LrfError where one is missing or unknown."""
-    missing, unknown = sorted(set(ARRAYS[:4]) - data.keys()), sorted(map(str, data.keys() - set(ARRAYS)))
-    if missing or unknown:
-        what = f"lack {', '.join(missing)}" if missing else f"have unknown names: {', '.join(unknown)}"
-        raise LrfError(f"the data {what}; they should be {', '.join(ARRAYS[:4])}, and {', '.join(ARRAYS[4:])} if any")
-    return dict(data)
+def raw_labels(arrays: Mapping[str, Any], heads: Mapping[str, OutputHead]) -> dict[str, Any]:
+    """Head -> raw training labels, of the heads that have some."""
+    given = arrays.get("y_train")
+    named = given if isinstance(given, Mapping) else {} if given is None else dict.fromkeys(heads, given)
+    return {name: np.asarray(labels) for name, labels in named.items()}
+
+
+def only_inputs(arrays: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The shape of the only input, without the batch axis; None where there are several."""
+    pixels = arrays["x_train"]
+    return None if isinstance(pixels, Mapping) else tuple(np.shape(pixels)[1:])
+
+
+def wishes_of(spec: StudySpec, model: Any) -> TaskWishes:
+    """What the study says of its outputs, and the losses that the model was compiled with. Raises LrfError."""
+    output, families = spec.output, compiled_losses(model, spec.model.path)
+    return TaskWishes(
+        kinds=output.task,
+        metrics={name: metric_named(metric) for name, metric in output.metric.items()},
+        weights=output.weights,
+        families={name: loss_family(loss) for name, loss in named_as_heads(families, model).items()},
+        ignore=output.ignore,
+    )
+
+
+def named_as_heads(by_output: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Values by the names that Keras has for outputs -> by those of the heads; the only output has its own name."""
+    heads = list(output_heads(model))
+    return dict.fromkeys(heads, *by_output.values()) if len(heads) == len(by_output) == 1 else dict(by_output)
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of a name, or the user's function `package.module:function` of (labels, outputs). Raises LrfError."""
+    if ":" in name:
+        return Metric(name.rpartition(":")[2], import_function(name), decides=False)
+    by_name = {key.lower().replace(" ", "_"): metric for key, metric in METRICS.items()}
+    return lookup(by_name, name.lower().replace(" ", "_").replace("-", "_"), "metric")
+
+
+def with_original_labels(model: Any, data: Data) -> Data:
+    """The data with the original's own outputs as labels of the outputs that have no others."""
+    unlabeled = {name: task for name, task in data.tasks.items() if not task.labeled}
+    if not unlabeled:
+        return data
+    evaluator = Evaluator(model, data.preprocess)
+
+    def labeled(part: LabeledImages) -> LabeledImages:
+        outputs = evaluator.outputs(part.pixels)
+        found = by_output(part.labels, data.tasks) if len(unlabeled) < len(data.tasks) else {}
+        found |= {name: task.labels_of(outputs[name]) for name, task in unlabeled.items()}
+        return replace(part, labels=found)
+
+    train = labeled(data.train) if data.validation_is_small else data.train
+    return replace(data, train=train, val=labeled(data.val), test=labeled(data.test))

@@ -50,7 +50,8 @@ class Proxy:
 
     `images` `(n, H, W, C)` are preprocessed (of several inputs: a list, tuple or dict of arrays, as the model takes
     them). A quarter, at most `SCORED_IMAGES`, score plans, and kernels are fitted to the others, so that no fit is
-    scored on its own images. `tasks`: what the outputs are for, which `similarity` "auto" follows. `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone.
+    scored on its own images. `tasks`: what the outputs are for, which the `similarity` "auto" follows.
+    `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone.
     Kernels take at most `memory` bytes, their factorizations four times that. `cache`: a folder that stores fits and
     errors for the next proxy of the same network and images.
 
