@@ -6,7 +6,7 @@ negative. Without labels the original's own outputs take their place, and the me
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,6 +128,12 @@ KINDS = {
 """Name of a kind of task -> what goes with it."""
 
 
+def metric_name(tasks: Mapping[str, Task]) -> str:
+    """The name of the metric of all outputs: that of the only one, else of the mean of theirs."""
+    names = list(dict.fromkeys(task.metric_name for task in tasks.values()))
+    return names[0] if len(tasks) == 1 else f"mean of {', '.join(names)}"
+
+
 @dataclass(frozen=True)
 class Task:
     """What one output is for.
@@ -165,12 +171,24 @@ class Task:
         found = np.where(broken, -2, outputs > (THRESHOLD if self.from_probabilities else 0))
         return found[..., 0] if self.kind == "binary" else found
 
-    def measure(self, labels: Values, outputs: Values) -> float:
-        """The metric of outputs `(n, *shape)` with checked labels; lower than any real one where nothing is finite."""
+    def judged(self, outputs: Values) -> Values:
+        """What the metric takes of outputs `(n, *shape)`: their decisions, or the outputs, where finite."""
         if self.metric.decides:
-            return float(self.metric.function(labels, self.decisions(outputs)))
-        outputs = outputs[..., 0] if self.kind == "binary" else outputs
-        return float(self.metric.function(labels, np.nan_to_num(outputs)))
+            return self.decisions(outputs)
+        return np.nan_to_num(outputs[..., 0] if self.kind == "binary" else outputs)
+
+    def metric_of(self, labels: Values, judged: Values) -> float:
+        """The metric of what `judged` gives, with checked labels."""
+        return float(self.metric.function(labels, judged))
+
+    def measure(self, labels: Values, outputs: Values) -> float:
+        """The metric of outputs `(n, *shape)` with checked labels."""
+        return self.metric_of(labels, self.judged(outputs))
+
+    @property
+    def metric_name(self) -> str:
+        """The name of the metric in reports; without labels it says that the original is what is compared with."""
+        return self.metric.name if self.labeled else FIDELITY[0 if self.metric.decides else 1]
 
     def further(self, labels: Values, outputs: Values) -> dict[str, float]:
         """Figures beside the metric: the kind's other metrics, and the mean absolute error of numbers."""

@@ -1,6 +1,6 @@
-"""One point off the front, for a reason: within targets, within a drop of accuracy, or the knee.
+"""One point off the front, for a reason: within targets, within a drop of the metric, or the knee.
 
-Where accuracies can be measured, points are compared by successive halving (Karnin et al. 2013): in every stage fewer
+Where the metric can be measured, points are compared by successive halving (Karnin et al. 2013): in every stage fewer
 points are measured more exactly. All are measured on the same images, and a point goes where it is clearly behind the
 best one: by two standard errors of the paired difference, as in McNemar's test. Of the others those go on whose logits
 are closest to the original's: among networks alike in size, the cosine on 128 images ranks accuracies better than the
@@ -15,23 +15,28 @@ from math import sqrt
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plans.front import size
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.selection.measurement import Measurement
 
 SCORED, SKETCHED, BUILT = range(3)
 """The stages: a network as it was scored, refitted to few images, and as it would be built; each on more images."""
-STAGE_LABELS = "accuracy, as scored", "accuracy, refitted", "accuracy, as built"
+STAGE_LABELS = "as scored", "refitted", "as built"
+SMALLEST_METRIC = 1e-9
+"""A metric of the original that shares of it are still taken of: metrics such as R2 may be 0 or less."""
 
 
-class StagedAccuracy(Protocol):
+class StagedMetric(Protocol):
     """What measures plans for a choice."""
 
-    def right(self, plan: Plan, stage: int) -> NDArray[np.bool_]:
-        """Which validation images a plan's network gets right at a stage: `(n,)`, the same images for all plans."""
+    name: str
+    """Of the metric, such as accuracy; 1 is perfect, and a hundredth is a point."""
+
+    def measurement(self, plan: Plan, stage: int) -> Measurement:
+        """The metric of a plan's network at a stage, on the same validation images for all plans."""
 
     def closeness(self, plan: Plan, stage: int) -> float:
         """How close the logits of a plan's network are to the original's at a stage: 1 where they are equal."""
@@ -47,7 +52,7 @@ class ChoiceSettings:
     """The same where all of the first lose much: on vgg6 at a tenth of its parameters a point with 1.7 times the least
     loss was the most accurate."""
     broken: float = 10
-    """Points of accuracy that count as much."""
+    """Points of the metric that count as much; a point is a hundredth."""
     sketched: int = 3
     """Points that are refitted to few images."""
     sketched_if_broken: int = 8
@@ -55,11 +60,11 @@ class ChoiceSettings:
     standard_errors: float = 2
     """A point goes where it is behind the best one by as many standard errors of their paired difference."""
     weight_of_drop: float = 2
-    """At the knee, what a share of accuracy lost counts, where a share of size counts 1."""
+    """At the knee, what a share of the metric lost counts, where a share of size counts 1."""
 
 
 Ranking = Callable[[Sequence[Candidate], Sequence[float], int], list[Candidate]]
-"""Points, their drops in points of accuracy, and the stage that measured these -> the points that go on, in order."""
+"""Points, their drops in points of the metric, and the stage that measured these -> the points that go on, in order."""
 
 
 def choose_point(
@@ -67,16 +72,16 @@ def choose_point(
     *,
     targets: Mapping[str, float] | None = None,
     max_drop: float | None = None,
-    accuracy: StagedAccuracy | None = None,
+    metric: StagedMetric | None = None,
     settings: ChoiceSettings = ChoiceSettings(),
     progress: Progress = SILENT,
 ) -> tuple[Candidate, str]:
     """One point off the front, and why.
 
-    With `targets` (cost -> most) the most accurate of the points within them; with `max_drop` the smallest that loses
-    at most as many points of accuracy before tuning, within the targets; else the knee: the point nearest to no
-    accuracy lost and size 0. Without `accuracy` the loss stands for it, but for no drop. Raises LrfError where no point
-    qualifies, with what there is, and for a drop without `accuracy`.
+    With `targets` (cost -> most) the best of the points within them by the metric; with `max_drop` the smallest that
+    loses at most as many points of it before tuning, within the targets; else the knee: the point nearest to nothing
+    lost and size 0. Without `metric` the loss stands for it, but for no drop. Raises LrfError where no point qualifies,
+    with what there is, and for a drop without `metric`.
     """
     wanted = targets or {}
     if not points:
@@ -86,27 +91,28 @@ def choose_point(
     inside = [p for p in points if all(p.costs[cost] <= most for cost, most in wanted.items())]
     if not inside:
         raise LrfError(f"no point of the front meets {targets_text(wanted)}; {smallest_text(points, wanted)}")
-    if accuracy is None and max_drop is not None:
-        raise LrfError(f"{max_drop=:g} is of points of accuracy: give `accuracy`, which measures plans")
-    if accuracy is None:
+    if metric is None and max_drop is not None:
+        raise LrfError(f"{max_drop=:g} is of points of the metric: give `metric`, which measures plans")
+    if metric is None:
         return by_loss(inside, wanted)
-    contest = Contest(accuracy, settings, progress)
+    contest = Contest(metric, settings, progress)
     if max_drop is not None:
         return smallest_within_drop(inside, wanted, max_drop, contest)
-    return most_accurate(inside, wanted, contest) if targets else knee(inside, contest)
+    return best_within(inside, wanted, contest) if targets else knee(inside, contest)
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Points against each other and against the original, by accuracies measured in stages."""
+    """Points against each other and against the original, by a metric measured in stages."""
 
-    accuracy: StagedAccuracy
+    metric: StagedMetric
     settings: ChoiceSettings = ChoiceSettings()
     progress: Progress = SILENT
 
     def drop(self, point: Candidate, stage: int) -> float:
-        """Points of accuracy that a point loses at a stage; fewer than none where it is better than the original."""
-        return drop_of(self.accuracy.right(Plan(()), stage), self.accuracy.right(point.plan, stage))
+        """Points of the metric that a point loses at a stage; below none where it is better than the original."""
+        original, found = (self.metric.measurement(plan, stage).metric for plan in (Plan(()), point.plan))
+        return 100 * (original - found)
 
     def best(self, points: Sequence[Candidate], ranking: Ranking) -> tuple[Candidate, float, int]:
         """The point that a ranking has first at the last stage, its drop as built, and how many were measured."""
@@ -122,34 +128,28 @@ class Contest:
     def drops(self, points: Sequence[Candidate], stage: int) -> list[float]:
         """The drops of points at a stage, shown as they come."""
         found = []
-        with self.progress.task(STAGE_LABELS[stage], len(points)) as step:
+        with self.progress.task(f"{self.metric.name}, {STAGE_LABELS[stage]}", len(points)) as step:
             for point in points:
                 found.append(self.drop(point, stage))
                 step(1, note=f"{found[-1]:.2f} points lost")
         return found
 
     def closest(self, points: Sequence[Candidate], drops: Sequence[float], stage: int) -> list[Candidate]:
-        """The points that are not clearly behind the most accurate one at a stage, the closest logits first.
+        """The points that are not clearly behind the best one at a stage, the closest logits first.
 
-        Where all lose much, accuracies differ by more than chance: the most accurate point is first then.
+        Where all lose much, metrics differ by more than chance: the best point by the metric is first then.
         """
         least = min(drops)
         if least > self.settings.broken:
             return [points[i] for i in sorted(range(len(points)), key=drops.__getitem__)]
-        leader = self.accuracy.right(points[drops.index(least)].plan, stage)
+        leader = self.metric.measurement(points[drops.index(least)].plan, stage)
 
         def may_be_best(i: int) -> bool:
-            differing = np.count_nonzero(self.accuracy.right(points[i].plan, stage) != leader)
-            error = 100 * sqrt(differing) / len(leader)
-            return drops[i] - self.settings.standard_errors * error <= least
+            behind, error = leader.difference(self.metric.measurement(points[i].plan, stage))
+            return behind <= self.settings.standard_errors * error
 
         left = [point for i, point in enumerate(points) if may_be_best(i)]
-        return sorted(left, key=lambda point: -self.accuracy.closeness(point.plan, stage))
-
-
-def drop_of(original: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
-    """Points of accuracy between the original and another network."""
-    return 100 * (np.count_nonzero(original) - np.count_nonzero(right)) / len(right)
+        return sorted(left, key=lambda point: -self.metric.closeness(point.plan, stage))
 
 
 def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[Candidate, str]:
@@ -160,15 +160,15 @@ def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[
     return min(points, key=knee_distance), f"the knee of {len(points)} points: nearest to loss 0 and size 0"
 
 
-def most_accurate(points: Sequence[Candidate], targets: Mapping[str, float], contest: Contest) -> tuple[Candidate, str]:
-    """The most accurate of the points with the least loss, as far as validation images tell; then by closeness."""
+def best_within(points: Sequence[Candidate], targets: Mapping[str, float], contest: Contest) -> tuple[Candidate, str]:
+    """The best by the metric of the points with the least loss, as far as validation images tell; then by closeness."""
     best, drop, count = contest.best(sorted(points, key=loss), contest.closest)
-    return best, f"the most accurate of {count} points within {targets_text(targets)}: {drop_text(drop)}"
+    return best, f"the best of {count} points within {targets_text(targets)}: {drop_text(drop, contest)}"
 
 
 def knee(points: Sequence[Candidate], contest: Contest) -> tuple[Candidate, str]:
-    """The point along the front that is nearest to no accuracy lost and size 0."""
-    whole = max(float(contest.accuracy.right(Plan(()), BUILT).mean()), 1e-9)
+    """The point along the front that is nearest to nothing of the metric lost and size 0."""
+    whole = max(contest.metric.measurement(Plan(()), BUILT).metric, SMALLEST_METRIC)
     weight = contest.settings.weight_of_drop / 100 / whole
 
     def nearest(few: Sequence[Candidate], drops: Sequence[float], _: int) -> list[Candidate]:
@@ -176,9 +176,8 @@ def knee(points: Sequence[Candidate], contest: Contest) -> tuple[Candidate, str]
         return [few[i] for i in sorted(range(len(few)), key=distances.__getitem__)]
 
     best, drop, count = contest.best(spread_by_size(points, contest.settings.scored), nearest)
-    return best, (
-        f"the knee of {count} points along the front: nearest to no accuracy lost and size 0; {drop_text(drop)}"
-    )
+    nearest_to = f"nearest to no {contest.metric.name} lost and size 0"
+    return best, f"the knee of {count} points along the front: {nearest_to}; {drop_text(drop, contest)}"
 
 
 def spread_by_size(points: Sequence[Candidate], count: int) -> list[Candidate]:
@@ -200,7 +199,7 @@ def smallest_within_drop(
     """
     ordered = sorted(points, key=loss)
     border = count_within_drop(ordered, most, contest)
-    least = float("inf")
+    least, name = float("inf"), contest.metric.name
     with contest.progress.task("points within the drop", max(border, 1)) as step:
         for point in sorted(ordered[: max(border, 1)], key=size):
             drop = contest.drop(point, SKETCHED) if border else 0.0
@@ -210,12 +209,12 @@ def smallest_within_drop(
             if drop <= most:
                 return (
                     point,
-                    f"the smallest point that loses at most {most:g} points of validation accuracy ({drop:.2f})",
+                    f"the smallest point that loses at most {most:g} points of validation {name} ({drop:.2f})",
                 )
             least = min(least, drop)
     within = f" within {targets_text(targets)}" if targets else ""
     raise LrfError(
-        f"no point of the front{within} loses at most {most:g} points of validation accuracy; the least is {least:.2f}"
+        f"no point of the front{within} loses at most {most:g} points of validation {name}; the least is {least:.2f}"
     )
 
 
@@ -229,10 +228,10 @@ def count_within_drop(ordered: Sequence[Candidate], most: float, contest: Contes
     return low
 
 
-def loss_within_drop(points: Sequence[Candidate], most: float, accuracy: StagedAccuracy) -> float:
-    """The loss up to which points drop at most `most` points of accuracy: half way to the first that drops more."""
+def loss_within_drop(points: Sequence[Candidate], most: float, metric: StagedMetric) -> float:
+    """The loss up to which points drop at most `most` points of the metric: half way to the first that drops more."""
     ordered = sorted(points, key=loss)
-    border = count_within_drop(ordered, most, Contest(accuracy))
+    border = count_within_drop(ordered, most, Contest(metric))
     losses = [0.0, *map(loss, ordered), 1.0]
     return (losses[border] + losses[border + 1]) / 2
 
@@ -251,9 +250,9 @@ def knee_distance(candidate: Candidate) -> float:
     return sqrt(2 * max(0.0, candidate.costs.get("loss", 0.0)) + size(candidate) ** 2)
 
 
-def drop_text(drop: float) -> str:
+def drop_text(drop: float, contest: Contest) -> str:
     """A drop in words."""
-    return f"{drop:.2f} points of validation accuracy lost before tuning"
+    return f"{drop:.2f} points of validation {contest.metric.name} lost before tuning"
 
 
 def targets_text(targets: Mapping[str, float]) -> str:

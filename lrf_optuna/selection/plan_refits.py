@@ -1,7 +1,7 @@
 """What becomes of a plan without training: as it was scored, or refitted in layer order, whichever is better.
 
-The more accurate one on validation images is taken, and where these do not tell, the one with logits closer to the
-original's. It gets BatchNorm statistics that are re-estimated, where that helps. No network is built for it: what is
+The one with the better metric on validation images is taken, and where these do not tell, the one with outputs closer
+to the original's. It gets BatchNorm statistics that are re-estimated, where that helps. No network is built for it: what is
 measured is what `build` then makes.
 """
 
@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 from cachetools import LRUCache, cachedmethod
-from numpy.typing import NDArray
 
 from lrf_optuna.chains.conv import Array
+from lrf_optuna.data.arrays import Images, map_inputs
 from lrf_optuna.data.dataset import Data
-from lrf_optuna.data.sources import Pixels
+from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.models.partial_forward import TracedPass, traced
@@ -26,9 +25,9 @@ from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import nbytes
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.accuracy import Accuracy, Statistics
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
 from lrf_optuna.selection.sequential_refit import Fitted, RefitSettings, SequentialRefit
+from lrf_optuna.selection.validation import Measurement, Statistics, Validation
 
 log = logging.getLogger(__name__)
 REMEMBERED_BYTES = 2**29
@@ -40,12 +39,12 @@ class RefitResult:
     """The best that is known of a plan before any training.
 
     `stages`: site -> stage kernels; `statistics`: of the BatchNorm layers, where they are not the original's;
-    `accuracy`: the share of validation images that is right; `closeness`: the cosine of its logits with the original's.
+    `metric`: on validation images; `closeness`: the similarity of its outputs to the original's.
     """
 
     stages: Fitted
     statistics: Statistics
-    accuracy: float
+    metric: float
     closeness: float
     refitted: bool
 
@@ -75,29 +74,29 @@ class StageSettings:
     """Weights of staying with the original's kernel, tried on few images as long as the logits come closer. The first
     is best at small budgets (vgg6 at 10 %: cosine .818, .812, .790); vgg6 at 30 % and MobileNet need more."""
     standard_errors: float = 2
-    """Of two networks the more accurate one is taken where it is ahead by as many standard errors."""
+    """Of two networks the one with the better metric is taken where it is ahead by as many standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What was measured of a network: which validation images it gets right, and how close its logits are."""
+    """What was measured of a network: its metric on validation images, and how close its outputs are."""
 
-    right: NDArray[np.bool_]
+    measurement: Measurement
     closeness: float
 
 
 @dataclass
 class PlanRefits:
-    """Plan -> its accuracy as it would be built; `result` gives its kernels, and `right` measures it for a choice.
+    """Plan -> its metric as it would be built; `result` gives its kernels, and `measurement` is for a choice.
 
-    `accuracy` measures on validation images; `images`: gives preprocessed images `(n, H, W, C)` that chains are
-    refitted to. `validation_was_fitted`: whether validation images may be among these, so that a refit looks better on
+    `validation` measures on validation images; `images`: gives preprocessed images `(n, ...)` that chains are refitted
+    to. `validation_was_fitted`: whether validation images may be among these, so that a refit looks better on
     them than it is. A result depends on the plan alone, not on the plans before it: after the memory of kernels is
     full, a plan gets the same kernels again.
     """
 
-    accuracy: Accuracy
-    images: Callable[[], Array]
+    validation: Validation
+    images: Callable[[], Images]
     progress: Progress = SILENT
     validation_was_fitted: bool = False
     settings: StageSettings = StageSettings()
@@ -108,27 +107,32 @@ class PlanRefits:
     )
 
     def __call__(self, plan: Plan) -> float:
-        """The accuracy of a plan as it would be built."""
-        return float(self.right(plan, BUILT).mean())
+        """The metric of a plan as it would be built."""
+        return self.measurement(plan, BUILT).metric
 
-    def right(self, plan: Plan, stage: int) -> NDArray[np.bool_]:
-        """Which validation images a plan's network gets right at a stage of `choose_point`."""
+    @property
+    def name(self) -> str:
+        """The name of the metric."""
+        return metric_name(self.validation.data.tasks)
+
+    def measurement(self, plan: Plan, stage: int) -> Measurement:
+        """The metric of a plan's network at a stage of `choose_point`."""
         if not changes(plan):
-            return self.accuracy.original[: self.count(stage)]
-        return self.at_stage(plan, stage).right
+            return self.validation.original(self.count(stage))
+        return self.at_stage(plan, stage).measurement
 
     def closeness(self, plan: Plan, stage: int) -> float:
-        """The cosine of a plan's logits at a stage with the original's."""
+        """The similarity of a plan's outputs at a stage to the original's."""
         return self.at_stage(plan, stage).closeness if changes(plan) else 1.0
 
     def count(self, stage: int) -> int:
         """Validation images of a stage."""
-        return (self.settings.scored_images, self.settings.sketched_images, len(self.accuracy.labels))[stage]
+        return (self.settings.scored_images, self.settings.sketched_images, len(self.validation.images))[stage]
 
     def at_stage(self, plan: Plan, stage: int) -> StageResult:
         """What is measured of a plan at a stage; before the last one BatchNorm statistics are the original's."""
         if (plan, stage) not in self.results:
-            proxy = self.accuracy.proxy
+            proxy = self.validation.proxy
             if stage == BUILT:
                 self.result(plan)
             elif stage == SCORED:
@@ -140,7 +144,7 @@ class PlanRefits:
 
     def sketched(self, plan: Plan, pull: float) -> dict[str, Array]:
         """What the kernels of a plan compose to, refitted to few images."""
-        proxy = self.accuracy.proxy
+        proxy = self.validation.proxy
         return composed(proxy, plan, self.sketch(plan, stage_kernels(proxy, plan), pull))
 
     def pull(self, plan: Plan) -> float:
@@ -156,56 +160,55 @@ class PlanRefits:
 
     def measured(self, kernels: Mapping[str, Array], count: int, statistics: Statistics = None) -> StageResult:
         """What `count` validation images say of a network; where they were fitted, closeness is of scoring images."""
-        logits = self.accuracy.logits(kernels, count, statistics)
-        closeness = self.accuracy.similarity(logits)
+        logits = self.validation.logits(kernels, count, statistics)
+        closeness = self.validation.similarity(logits)
         if self.validation_was_fitted:
-            closeness = self.accuracy.closeness(kernels, statistics)
-        return StageResult(self.accuracy.right(logits), closeness)
+            closeness = self.validation.closeness(kernels, statistics)
+        return StageResult(self.validation.measured(logits), closeness)
 
     @cachedmethod(lambda self: self.latest, key=lambda _, plan: plan)
     def result(self, plan: Plan) -> RefitResult:
         """The better one of a plan's two networks, with the BatchNorm statistics that help it."""
-        proxy, stages = self.accuracy.proxy, stage_kernels(self.accuracy.proxy, plan)
+        proxy, stages = self.validation.proxy, stage_kernels(self.validation.proxy, plan)
         kernels, refitted = proxy.dense_kernels(plan), False
-        statistics = self.accuracy.statistics(kernels)
+        statistics = self.validation.statistics(kernels)
         if changes(plan):
             fitted, count = self.refit(plan, stages, self.pull(plan), self.progress), self.count(SKETCHED)
             other = composed(proxy, plan, fitted)
-            new = self.accuracy.statistics(other)
+            new = self.validation.statistics(other)
             refitted = self.improves(self.measured(other, count, new), self.measured(kernels, count, statistics))
             if refitted:
                 stages, kernels, statistics = fitted, other, new
         found = self.measured(kernels, self.count(BUILT), statistics)
         self.results[plan, BUILT] = found
-        best = RefitResult(stages, statistics, float(found.right.mean()), found.closeness, refitted)
-        log.info("refitted %s: accuracy %.4f, cosine %.5f", refitted, best.accuracy, best.closeness)
+        best = RefitResult(stages, statistics, found.measurement.metric, found.closeness, refitted)
+        log.info("refitted %s: %s %.4f, similarity %.5f", refitted, self.name, best.metric, best.closeness)
         return best
 
     def improves(self, refitted: StageResult, scored: StageResult) -> bool:
-        """Whether a refit is clearly more accurate, or not clearly less and with logits closer to the original's.
+        """Whether a refit has a clearly better metric, or no clearly worse one and outputs closer to the original's.
 
-        Where validation images were fitted, the logits of the scoring images have to be closer in any case.
+        Where validation images were fitted, the outputs for the scoring images have to be closer in any case.
         """
-        gain = np.count_nonzero(refitted.right) - np.count_nonzero(scored.right)
-        differing = np.count_nonzero(refitted.right != scored.right)
-        clear = abs(gain) > self.settings.standard_errors * np.sqrt(differing)
+        gain, error = refitted.measurement.difference(scored.measurement)
+        clear = abs(gain) > self.settings.standard_errors * error
         closer = refitted.closeness > scored.closeness
         return bool(closer and (gain > 0 or not clear)) or bool(clear and gain > 0 and not self.validation_was_fitted)
 
     @cached_property
     def graph(self) -> TracedPass | None:
         """The network's graph, which all refits share."""
-        return traced(self.accuracy.proxy.network, self.images()[:1])
+        return traced(self.validation.proxy.network, map_inputs(self.images(), lambda array: array[:1]))
 
     @cached_property
     def sketch(self) -> SequentialRefit:
         """The refit to few images."""
-        return SequentialRefit(self.accuracy.proxy, self.images(), self.graph, self.settings.sketch)
+        return SequentialRefit(self.validation.proxy, self.images(), self.graph, self.settings.sketch)
 
     @cached_property
     def refit(self) -> SequentialRefit:
         """The refit that is built."""
-        return SequentialRefit(self.accuracy.proxy, self.images(), self.graph, self.settings.refit)
+        return SequentialRefit(self.validation.proxy, self.images(), self.graph, self.settings.refit)
 
 
 def changes(plan: Plan) -> bool:
@@ -227,8 +230,10 @@ def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
     }
 
 
-def refits_on_validation(accuracy: Accuracy, data: Data, unscored: Pixels, progress: Progress = SILENT) -> PlanRefits:
-    """Plan -> its accuracy as it would be built; chains are refitted to the raw images `unscored`."""
+def refits_on_validation(
+    validation: Validation, data: Data, unscored: Images, progress: Progress = SILENT
+) -> PlanRefits:
+    """Plan -> its metric as it would be built; chains are refitted to the raw images `unscored`."""
     return PlanRefits(
-        accuracy, lambda: data.preprocess(unscored), progress, validation_was_fitted=bool(data.validation_is_small)
+        validation, lambda: data.preprocess(unscored), progress, validation_was_fitted=bool(data.validation_is_small)
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Kernels, split_groups
+from lrf_optuna.data.arrays import Images, count_of, map_inputs
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import as_matrix
 from lrf_optuna.fitting.patches import MOST_ROWS, split_by_group
@@ -45,19 +46,19 @@ class RefitSettings:
 class SequentialRefit:
     """A plan and its stage kernels -> the stage kernels refitted layer after layer, on the same images for all plans.
 
-    `images`: preprocessed, `(n, H, W, C)`; `graph`: of the network, by `traced`. The original's outputs are gathered
+    `images`: preprocessed, `(n, ...)`; `graph`: of the network, by `traced`. The original's outputs are gathered
     once, for all plans. A refit depends on the plan, its kernels, the images and the settings alone.
     """
 
     def __init__(
-        self, proxy: Proxy, images: Array, graph: TracedPass | None, settings: RefitSettings = RefitSettings()
+        self, proxy: Proxy, images: Images, graph: TracedPass | None, settings: RefitSettings = RefitSettings()
     ) -> None:
         self.proxy, self.graph, self.settings = proxy, graph, settings
         macs = {name: site.macs(Chain((site.op,))) for name, site in proxy.sites.items()}
         work = sum(macs.values()) + ResumedForward(proxy.network, graph, proxy.sites).work(macs)
         most = int(np.clip(settings.most_macs / max(1, work), settings.fewest_images, settings.images))
-        self.positions = max(1, settings.rows // min(most, len(images)))
-        self.batches = batches_within_memory(images[:most], proxy.sites.values())
+        self.positions = max(1, settings.rows // min(most, count_of(images)))
+        self.batches = batches_within_memory(map_inputs(images, lambda array: array[:most]), proxy.sites.values())
 
     @cached_property
     def goals(self) -> dict[str, list[Array]]:
