@@ -22,7 +22,7 @@ from lrf_optuna.data.sources import Pixels
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.models.partial_forward import TracedPass, traced
-from lrf_optuna.plans.plan import INTACT, Plan
+from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import nbytes
 from lrf_optuna.scoring.proxy import Proxy
@@ -113,13 +113,13 @@ class PlanRefits:
 
     def right(self, plan: Plan, stage: int) -> NDArray[np.bool_]:
         """Which validation images a plan's network gets right at a stage of `choose_point`."""
-        if not changes(plan):
+        if not plan.changed:
             return self.accuracy.original[: self.count(stage)]
         return self.at_stage(plan, stage).right
 
     def closeness(self, plan: Plan, stage: int) -> float:
         """The cosine of a plan's logits at a stage with the original's."""
-        return self.at_stage(plan, stage).closeness if changes(plan) else 1.0
+        return self.at_stage(plan, stage).closeness if plan.changed else 1.0
 
     def count(self, stage: int) -> int:
         """Validation images of a stage."""
@@ -168,7 +168,7 @@ class PlanRefits:
         proxy, stages = self.accuracy.proxy, stage_kernels(self.accuracy.proxy, plan)
         kernels, refitted = proxy.dense_kernels(plan), False
         statistics = self.accuracy.statistics(kernels)
-        if changes(plan):
+        if plan.changed:
             fitted, count = self.refit(plan, stages, self.pull(plan), self.progress), self.count(SKETCHED)
             other = composed(proxy, plan, fitted)
             new = self.accuracy.statistics(other)
@@ -208,11 +208,6 @@ class PlanRefits:
         return SequentialRefit(self.accuracy.proxy, self.images(), self.graph, self.settings.refit)
 
 
-def changes(plan: Plan) -> bool:
-    """Whether a plan changes any site."""
-    return any(choice != INTACT for _, choice in plan)
-
-
 def stage_kernels(proxy: Proxy, plan: Plan) -> Fitted:
     """Site -> stage kernels as the plan was scored with them."""
     return {site: proxy.kernels.stages(site, choice) for site, choice in plan}
@@ -220,10 +215,9 @@ def stage_kernels(proxy: Proxy, plan: Plan) -> Fitted:
 
 def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
     """Site -> what the stage kernels of a plan compose to, as Keras lays it out, for the sites that it changes."""
-    chosen = [(site, choice) for site, choice in plan if choice != INTACT]
     return {
         site: proxy.to_keras_layout(site, compose(proxy.sites[site].op, choice, stages[site]))
-        for site, choice in chosen
+        for site, choice in plan.changed.items()
     }
 
 
