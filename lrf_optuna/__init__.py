@@ -6,20 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrf_optuna.decompositions.registry import DECOMPOSITIONS, register
-    from lrf_optuna.errors import LrfError
-    from lrf_optuna.models.inventory import find_sites
-    from lrf_optuna.pipeline.build import build
-    from lrf_optuna.pipeline.compare import compare_baselines
-    from lrf_optuna.pipeline.compress import compress
-    from lrf_optuna.plans.comparison import Comparison
-    from lrf_optuna.plans.front import pareto_front
-    from lrf_optuna.plans.plan import Candidate, Choice, Plan
-    from lrf_optuna.plans.result import Result
-    from lrf_optuna.scoring.proxy import Proxy
-    from lrf_optuna.search.loop import search_front
-    from lrf_optuna.selection.choose import choose_point
-    from lrf_optuna.training.finetune import finetune
+    from lrf_optuna.decompositions.registry import DECOMPOSITIONS as DECOMPOSITIONS
+    from lrf_optuna.decompositions.registry import register as register
+    from lrf_optuna.errors import LrfError as LrfError
+    from lrf_optuna.models.inventory import find_sites as find_sites
+    from lrf_optuna.pipeline.build import build as build
+    from lrf_optuna.pipeline.compare import compare_baselines as compare_baselines
+    from lrf_optuna.pipeline.compress import compress as compress
+    from lrf_optuna.plans.comparison import Comparison as Comparison
+    from lrf_optuna.plans.front import pareto_front as pareto_front
+    from lrf_optuna.plans.plan import Candidate as Candidate
+    from lrf_optuna.plans.plan import Choice as Choice
+    from lrf_optuna.plans.plan import Plan as Plan
+    from lrf_optuna.plans.result import Result as Result
+    from lrf_optuna.scoring.proxy import Proxy as Proxy
+    from lrf_optuna.search.loop import search_front as search_front
+    from lrf_optuna.selection.choose import choose_point as choose_point
+    from lrf_optuna.training.finetune import finetune as finetune
 
 _MODULES = {
     "Candidate": "plans.plan",
@@ -42,25 +45,7 @@ _MODULES = {
 }
 """Public name -> the module that defines it."""
 __version__ = "0.1.0"
-__all__ = [
-    "DECOMPOSITIONS",
-    "Candidate",
-    "Choice",
-    "Comparison",
-    "LrfError",
-    "Plan",
-    "Proxy",
-    "Result",
-    "build",
-    "choose_point",
-    "compare_baselines",
-    "compress",
-    "find_sites",
-    "finetune",
-    "pareto_front",
-    "register",
-    "search_front",
-]
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.lib.stopwatch import Stopwatch, Unit
 from lrf_optuna.config import KEEP
-from lrf_optuna.plans.plan import INTACT, Plan
+from lrf_optuna.plans.plan import Plan
 
 if TYPE_CHECKING:
     import optuna
@@ -41,11 +41,10 @@ def score(proxy: Proxy, study: optuna.Study, watch: Stopwatch) -> None:
     with watch.part("database"):
         trial = study.ask()
         plan = drawn(proxy, trial)
-    chosen = [(site, choice) for site, choice in plan if choice != INTACT]
     with watch.part("factorizing"), proxy.single_blas_thread():
         kernels = {
             site: LayerFitter(proxy.sites[site].op, proxy.kernels.originals[site]).fit(choice)
-            for site, choice in chosen
+            for site, choice in plan.changed.items()
         }
     with watch.part("rebuilding"):
         built = materialize(proxy.network.model, plan, kernels)

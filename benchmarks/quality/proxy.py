@@ -43,6 +43,7 @@ from lrf_optuna.scoring.sensitivity import measure_sensitivity
 from lrf_optuna.scoring.similarity import SIMILARITIES, cosine, similarity_of_finite
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.loop import search_front
+from lrf_optuna.selection.plan_refits import stage_kernels
 from lrf_optuna.training.finetune import finetune
 
 CALIBRATION = 1024
@@ -152,11 +153,11 @@ def plans_of(proxy: Proxy, table: OptionTable, count: int, trials: int) -> list[
     rng = np.random.default_rng(0)
     drawn = dict.fromkeys(random_plan(table, rng) for _ in range(MOST_DRAWS * (count // 3)))
     kinds = {
-        "sweep": spread([plan for plan in swept if changed(plan)], count // 3),
-        "front": spread([plan for plan in evolved if changed(plan) and plan not in swept], count // 3),
+        "sweep": spread([plan for plan in swept if plan.changed], count // 3),
+        "front": spread([plan for plan in evolved if plan.changed and plan not in swept], count // 3),
     }
     taken = {plan for plans in kinds.values() for plan in plans}
-    kinds["random"] = [plan for plan in drawn if changed(plan) and plan not in taken][: count // 3]
+    kinds["random"] = [plan for plan in drawn if plan.changed and plan not in taken][: count // 3]
     return [(kind, plan) for kind, plans in kinds.items() for plan in plans]
 
 
@@ -177,11 +178,6 @@ def random_plan(table: OptionTable, rng: np.random.Generator) -> Plan:
 def spread(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` items, evenly spaced, the first and the last among them."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
-
-
-def changed(plan: Plan) -> list[tuple[str, Choice]]:
-    """What a plan changes."""
-    return [(site, choice) for site, choice in plan if choice != INTACT]
 
 
 def maps_of(tapped: TappedPass, proxy: Proxy, images: Array, plan: Plan) -> dict[str, Array]:
@@ -254,7 +250,7 @@ class Errors:
 
     def of_plan(self, plan: Plan) -> dict[str, float]:
         """Minus the error of a plan by every rule, so that more is better."""
-        each = np.array([self.of(site, choice) for site, choice in changed(plan)])
+        each = np.array([self.of(site, choice) for site, choice in plan.changed.items()])
         total, largest, sites = each.sum(axis=0), each.max(axis=0), len(self.proxy.sites)
         return {
             "data-aware errors, sum": -total[0],
@@ -269,7 +265,7 @@ class Errors:
 def tuned(model: Any, proxy: Proxy, data: Data, plan: Plan) -> float:
     """The true accuracy of a plan after a short fine-tune of what was scored."""
     keras.utils.set_random_seed(0)
-    built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in changed(plan)})
+    built = materialize(model, plan, stage_kernels(proxy, plan))
     parts = {"train": data.train.take(slice(STEPS * BATCH)), "val": data.val.take(slice(VALIDATION))}
     finetune(built, model, dataclasses.replace(data, **parts), TuneSpec(epochs=1, rate=RATE, batch=BATCH))
     return Evaluator(built, data.preprocess).accuracy(data.test.take(slice(TEST)))

@@ -52,11 +52,10 @@ class RuleContext:
 
         Raises LrfError where they save nowhere.
         """
-        offered = {site: set(self.proxy.methods_of(site)) for site in self.proxy.sites}
-        found = {site: next((m for m in methods if m in own), "") for site, own in offered.items()}
-        if not any(found.values()):
+        saving = {site: [m for m in methods if m in self.proxy.methods_of(site)] for site in self.proxy.sites}
+        if not any(saving.values()):
             raise LrfError(f"no layer of this network is smaller by {' or '.join(methods)}: choose another method")
-        return {site: method for site, method in found.items() if method}
+        return {site: own[0] for site, own in saving.items() if own}
 
     def or_intact(self, site: str, choice: Choice) -> Choice:
         """A choice, or intact where its chain has no fewer parameters than the layer."""

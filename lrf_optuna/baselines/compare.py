@@ -17,7 +17,7 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KINDS, OURS, BudgetRows, Row, Score
 from lrf_optuna.plans.front import cost_matrix
-from lrf_optuna.plans.plan import INTACT, Candidate, Plan
+from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import KernelStore
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
@@ -129,7 +129,7 @@ class BaselineComparison:
             measured = self.proxy.measure(network)
             row = Row(name, source, fitted=self.score(network, "fitted"), plain=self.score(network, "plain"))
         else:
-            measured = network.measured(self.proxy)
+            measured = network.measured
             row = Row(name, source, plain=Score(self.accuracy.of(network.kernels)))
         dominated, loss = 0 if name == OURS else self.count_dominated(measured), OBJECTIVES["loss"](measured)
         return replace(row, params=measured.params_share, macs=measured.macs_share, loss=loss, dominated=dominated)
@@ -146,9 +146,10 @@ class BaselineComparison:
             return network.kernels
         if kind == AS_BUILT:
             return composed(self.proxy, network, self.refits.result(network).stages)
-        store = self.proxy.kernels if kind == "fitted" else self.data_free
-        chosen = [(site, choice) for site, choice in network if choice != INTACT]
-        return {site: self.proxy.to_keras_layout(site, store.dense(site, choice)) for site, choice in chosen}
+        if kind == "fitted":
+            return self.proxy.dense_kernels(network)
+        plain = {site: self.data_free.dense(site, choice) for site, choice in network.changed.items()}
+        return {site: self.proxy.to_keras_layout(site, kernel) for site, kernel in plain.items()}
 
     def count_dominated(self, measured: Measured) -> int:
         """The number of points on the front that a measured network dominates in the study's costs."""

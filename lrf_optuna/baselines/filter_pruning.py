@@ -63,23 +63,15 @@ class ChannelGroup:
 
 @dataclass(frozen=True, slots=True)
 class PrunedNetwork:
-    """A network without some filters: the kernels that simulate it, and its costs.
+    """A network without some filters: the kernels that simulate it, and what is measured of it.
 
     `kernels`: site -> its kernel as Keras lays it out, with zeros for removed channels; `removed`: site -> indices of
-    its removed filters; `params`, `macs`: counts as if the filters were removed; `costs`: the same as shares of the
-    original.
+    its removed filters; `measured`: its similarities, and its counts as if the filters were removed.
     """
 
     kernels: Mapping[str, Array]
     removed: Mapping[str, Index]
-    params: int
-    macs: int
-    costs: Mapping[str, float]
-
-    def measured(self, proxy: Proxy) -> Measured:
-        """What one forward pass over the scored images says of the network."""
-        similarities = proxy.similarities(self.kernels)
-        return Measured(similarities, self.params, self.macs, self.costs["params"], self.costs["macs"])
+    measured: Measured
 
 
 def prune_filters(proxy: Proxy, budget: Costs) -> PrunedNetwork:
@@ -100,8 +92,8 @@ def prune_filters(proxy: Proxy, budget: Costs) -> PrunedNetwork:
         return {site: np.sort(own[: counts[site]]) for site, own in by_norm.items()}
 
     removed = largest_within(removed_at, lambda gone: cost_shares(proxy, *pruned_counts(proxy, groups, gone)), budget)
-    counts = pruned_counts(proxy, groups, removed)
-    return PrunedNetwork(zeroed_kernels(proxy, groups, removed), removed, *counts, cost_shares(proxy, *counts))
+    kernels, counts = zeroed_kernels(proxy, groups, removed), pruned_counts(proxy, groups, removed)
+    return PrunedNetwork(kernels, removed, proxy.measured_with(kernels, *counts))
 
 
 def zeroed_kernels(proxy: Proxy, groups: Mapping[str, ChannelGroup], removed: Mapping[str, Index]) -> dict[str, Array]:

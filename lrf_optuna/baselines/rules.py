@@ -205,11 +205,9 @@ BASELINES: dict[str, Baseline] = {
 def baselines_of(proxy: Proxy) -> dict[str, Baseline]:
     """All rows for a network: `uniform <method>` for each method that saves somewhere in it, and `BASELINES`."""
     saving = {method for site in proxy.sites for method in proxy.methods_of(site)} - {INTACT.method}
-    names = [method for method in DECOMPOSITIONS if method in saving]
-    alone = {
-        f"uniform {name}": Baseline(
-            f"uniform {name}", "one keep for all layers", partial(uniform, methods=(name, MATRIX_SVD))
-        )
-        for name in names
-    }
-    return alone | BASELINES
+    alone = (
+        Baseline(f"uniform {name}", "one keep for all layers", partial(uniform, methods=(name, MATRIX_SVD)))
+        for name in DECOMPOSITIONS
+        if name in saving
+    )
+    return {rule.name: rule for rule in alone} | BASELINES

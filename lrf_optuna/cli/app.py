@@ -111,9 +111,7 @@ def compare(
         from lrf_optuna.pipeline.compare import compare_run
         from lrf_optuna.pipeline.run import Run
 
-        work = Run.resume(found, found.spec, bars)
-        comparison = compare_run(work, shares, cost, test)
-        work.folder.write_comparison(work.record, comparison)
+        comparison = compare_run(Run.resume(found, found.spec, bars), shares, cost, test)
     if as_json:
         print(comparison.to_json(), end="")
     else:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics as sklearn_metrics
 
 from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.errors import LrfError
@@ -49,15 +48,19 @@ def balanced_accuracy(labels: Values, predictions: Values) -> float:
 
 def f1(labels: Values, predictions: Values) -> float:
     """F1: of the positive class for yes or no, else the mean over the classes or labels that occur."""
+    from sklearn.metrics import f1_score
+
     if labels.ndim == 1 and max(labels.max(), predictions.max()) <= 1:
-        return float(sklearn_metrics.f1_score(labels, predictions, zero_division=0))
-    return float(sklearn_metrics.f1_score(labels, predictions, average="macro", zero_division=0))
+        return float(f1_score(labels, predictions, zero_division=0))
+    return float(f1_score(labels, predictions, average="macro", zero_division=0))
 
 
 def auc(labels: Values, outputs: Values) -> float:
     """The area under the ROC curve, the mean over labels that have both answers; 0.5 where none has."""
+    from sklearn.metrics import roc_auc_score
+
     columns = zip(labels.reshape(len(labels), -1).T, outputs.reshape(len(outputs), -1).T, strict=True)
-    areas = [sklearn_metrics.roc_auc_score(a, b) for a, b in columns if 0 < a.mean() < 1 and np.isfinite(b).all()]
+    areas = [roc_auc_score(a, b) for a, b in columns if 0 < a.mean() < 1 and np.isfinite(b).all()]
     return float(np.mean(areas)) if areas else 0.5
 
 

@@ -11,7 +11,7 @@ from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, to_keras_kernel, walk_layers
-from lrf_optuna.plans.plan import INTACT, Choice, Plan
+from lrf_optuna.plans.plan import Choice, Plan
 
 
 def materialize(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]) -> Any:
@@ -20,8 +20,7 @@ def materialize(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]
     A factorized layer becomes a `Sequential` of its name, whose last layer has the bias and the activation. All other
     layers are copied with their state. Raises LrfError where the plan names a layer that the model does not have.
     """
-    names = {id(layer): name for name, layer in walk_layers(model)}
-    factorized = {name: choice for name, choice in plan if choice != INTACT}
+    names, factorized = {id(layer): name for name, layer in walk_layers(model)}, plan.changed
     if unknown := sorted(factorized.keys() - names.values()):
         raise LrfError(
             f"the plan factorizes {unknown[0]!r}, which this model does not have: is it a plan of another model?"

@@ -39,17 +39,15 @@ def compare_baselines(
     shares = checked_budgets(budgets, cost)
     found = locate(str(study), storage, out)
     run = Run.resume(found, found.spec, progress, model=model, data=data)
-    comparison = compare_run(run, shares, cost, test)
-    run.folder.write_comparison(run.record, comparison)
-    return comparison
+    return compare_run(run, shares, cost, test)
 
 
 def compare_run(run: Run, budgets: Sequence[float], cost: str = "params", test: bool = False) -> Comparison:
-    """The comparison of a run's study at checked budgets; nothing is written."""
+    """The comparison of a run's study at checked budgets, which is written into its folder and its study."""
     rows = comparison_of(run, cost, test)
     with run.proxy.single_blas_thread():
         blocks = tuple(rows.block(cost, budget) for budget in budgets)
-    return Comparison(
+    comparison = Comparison(
         study=run.spec.name,
         trials=len(run.record.candidates()),
         cost=cost,
@@ -60,6 +58,8 @@ def compare_run(run: Run, budgets: Sequence[float], cost: str = "params", test: 
         blocks=blocks,
         notes=rows.notes(len(run.calibration)),
     )
+    run.folder.write_comparison(run.record, comparison)
+    return comparison
 
 
 def comparison_of(run: Run, cost: str = "params", test: bool = False) -> BaselineComparison:

@@ -40,6 +40,11 @@ class Plan:
     def __getitem__(self, site: str) -> Choice:
         return dict(self.choices).get(site, INTACT)
 
+    @property
+    def changed(self) -> dict[str, Choice]:
+        """The sites that do not stay intact, with their choices."""
+        return {site: choice for site, choice in self.choices if choice != INTACT}
+
     def to_dict(self) -> dict[str, dict[str, object]]:
         """`{site: {"method": name, "ranks": [..]}}`, ready for JSON."""
         return {site: {"method": choice.method, "ranks": list(choice.ranks)} for site, choice in self.choices}

@@ -16,15 +16,15 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from lrf_optuna.plans.comparison import BUDGET_COSTS
 from lrf_optuna.plans.front import hypervolume_history
-from lrf_optuna.plans.plan import INTACT, Candidate, Choice
+from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.plans.result import LayerResult, Result
 from lrf_optuna.report.tables import method_counts
 
-ORIGINAL_COSTS = {"loss": 0.0, "params": 1.0, "macs": 1.0}
-"""The costs of the original network, as shares and as a loss. Over other objectives the original is not drawn."""
+ORIGINAL = Candidate(0, Plan(()), {"loss": 0.0, "params": 1.0, "macs": 1.0})
+"""The original network, which is no trial. Over other objectives it is not drawn."""
 COST_NAMES = {"loss": "loss", "params": "parameters", "macs": "MACs"}
-SHARE_COSTS = ("params", "macs")
 ZERO_LOSS = 1e-5
 """A loss below this is drawn as 0, because float32 outputs differ by about as much from rounding alone."""
 PALE, MUTED, CHOSEN_COLOR, FRONT_COLOR = "rgba(128, 136, 150, 0.4)", "#8a92a0", "#e8542f", "#5b7fd0"
@@ -83,12 +83,12 @@ def short_title(name: str) -> str:
 
 def axis_title(name: str) -> str:
     """The title of an objective's axis."""
-    return f"{COST_NAMES[name]}, share of the original" if name in SHARE_COSTS else short_title(name)
+    return f"{COST_NAMES[name]}, share of the original" if name in BUDGET_COSTS else short_title(name)
 
 
 def cost_text(name: str, cost: float) -> str:
     """An objective with its cost, as text."""
-    return f"{COST_NAMES.get(name, name)} {f'{cost:.1%}' if name in SHARE_COSTS else f'{cost:.4g}'}"
+    return f"{COST_NAMES.get(name, name)} {f'{cost:.1%}' if name in BUDGET_COSTS else f'{cost:.4g}'}"
 
 
 def hover_text(candidate: Candidate) -> str:
@@ -118,7 +118,7 @@ def axis_of(name: str, everything: Sequence[Candidate], short: bool) -> tuple[fl
     """The place of a cost of 0 on an objective's axis, and the axis with a `short` title or a full one."""
     zero, axis = log_axis(everything) if name == "loss" else (0.0, {})
     title = f"{axis_title(name)}, log scale" if name == "loss" else axis_title(name)
-    ticks = ".0%" if name in SHARE_COSTS else None
+    ticks = ".0%" if name in BUDGET_COSTS else None
     return zero, axis | {"tickformat": ticks, "title": {"text": short_title(name) if short else title}}
 
 
@@ -136,7 +136,7 @@ def front_markers(points: Sequence[Candidate], name: str | None, size: int) -> d
     if name is None:
         return {"size": size, "color": FRONT_COLOR}
     title = {"text": short_title(name), "side": "top"}
-    ticks = ".0%" if name in SHARE_COSTS else None
+    ticks = ".0%" if name in BUDGET_COSTS else None
     bar = {"title": title, "thickness": 10, "len": 0.7, "outlinewidth": 0, "tickformat": ticks}
     color = {"color": coordinates(name, points), "colorscale": COST_SCALE, "showscale": True, "colorbar": bar}
     return {"size": size, **color}
@@ -166,16 +166,6 @@ class Axes:
         hover = {"mode": "markers", "hovertext": [hover_text(candidate) for candidate in of], "hoverinfo": "text"}
         return self.trace(**where, **(hover | style), name=name)
 
-    def original(self, size: int) -> list[Any]:
-        """The original network; nothing where its costs are not known."""
-        if not set(self.names.values()) <= set(ORIGINAL_COSTS):
-            return []
-        where = {axis: [ORIGINAL_COSTS[name] or self.zeros[axis]] for axis, name in self.names.items()}
-        marker = {"symbol": "diamond-open", "size": size, "color": MUTED, "line": {"width": 2}}
-        return [
-            self.trace(**where, mode="markers", name="original", hovertemplate="original<extra></extra>", marker=marker)
-        ]
-
 
 def front_figure(
     candidates: Sequence[Candidate], points: Sequence[Candidate], chosen: Candidate, names: Sequence[str], deep: bool
@@ -187,6 +177,8 @@ def front_figure(
     axes = Axes.of(dict(zip("xzy" if deep else "xy", names, strict=False)), [*candidates, *points, chosen])
     symbol, chosen_size, front_size, original_size = ("diamond", 8, 4, 6) if deep else ("star", 17, 8, 11)
     star = {"symbol": symbol, "size": chosen_size, "color": CHOSEN_COLOR, "line": {"color": "white", "width": 1}}
+    diamond = {"symbol": "diamond-open", "size": original_size, "color": MUTED, "line": {"width": 2}}
+    known = set(axes.names.values()) <= set(ORIGINAL.costs)
     front = front_markers(points, names[2] if len(names) > 2 else None, front_size)
     faint: dict[str, Any] = {"marker": {"size": 5, "color": PALE}}
     if deep:
@@ -196,7 +188,7 @@ def front_figure(
         axes.dots(candidates, "trials", **faint),
         *([] if deep else [axes.dots(lower_edge(points, *names[:2]), "edge", **steps, showlegend=False)]),
         axes.dots(points, "front", marker=front | ({"showscale": False} if deep else {})),
-        *axes.original(original_size),
+        *([axes.dots([ORIGINAL], "original", marker=diamond, hovertext="original")] if known else []),
         axes.dots([chosen], "chosen", marker=star),
     ]
     camera = {"eye": {"x": 1.35, "y": -1.8, "z": 0.65}, "center": {"x": 0, "y": 0, "z": -0.12}}

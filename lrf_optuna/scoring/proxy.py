@@ -170,12 +170,12 @@ class Proxy:
 
     def dense_kernels(self, plan: Plan) -> dict[str, Array]:
         """Site -> composed kernel as Keras lays it out, for the sites that the plan changes."""
-        chosen = [(site, choice) for site, choice in plan if choice != INTACT]
-        return {site: self.to_keras_layout(site, self.kernels.dense(site, choice)) for site, choice in chosen}
+        changed = plan.changed.items()
+        return {site: self.to_keras_layout(site, self.kernels.dense(site, choice)) for site, choice in changed}
 
     def kernel_tensors(self, plan: Plan) -> dict[str, Any]:
         """The dense kernels of a plan as tensors, which a pass takes without a copy."""
-        return {site: self.kernel_tensor(site, choice) for site, choice in plan if choice != INTACT}
+        return {site: self.kernel_tensor(site, choice) for site, choice in plan.changed.items()}
 
     @cachedmethod(lambda self: self.tensors)
     def kernel_tensor(self, site: str, choice: Choice) -> Any:
@@ -189,14 +189,13 @@ class Proxy:
     @cachedmethod(lambda self: self.measured, key=lambda _, plan: plan)
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
-        similarities = self.similarities(self.kernel_tensors(plan))
-        params, macs = self.counts(plan)
-        shares = params / self.inventory.params, macs / self.inventory.macs
-        return Measured(similarities, params, macs, *shares, self.similarity.weights)
+        return self.measured_with(self.kernel_tensors(plan), *self.counts(plan))
 
-    def similarities(self, kernels: Mapping[str, Any]) -> dict[str, float]:
-        """Head -> similarity of its logits to the original's over the scored images, with kernels in Keras' layout."""
-        return self.similarity.each(self.scored.reference, self.network.run(self.scored.tensors, kernels))
+    def measured_with(self, kernels: Mapping[str, Any], params: int, macs: int) -> Measured:
+        """What one forward pass says of a network of these counts, with `kernels` in Keras' layout."""
+        similarity = self.similarity.each(self.scored.reference, self.network.run(self.scored.tensors, kernels))
+        shares = params / self.inventory.params, macs / self.inventory.macs
+        return Measured(similarity, params, macs, *shares, self.similarity.weights)
 
     def counts(self, plan: Plan) -> tuple[int, int]:
         """Parameters and MACs of a plan's network."""

@@ -1,4 +1,7 @@
-"""A metric on some images, and how sure a difference of two networks is: a jackknife works for any metric (Efron 1981)."""
+"""A metric on some images, and how sure a difference of two networks is.
+
+The standard error is that of a jackknife, which works for any metric (Efron 1981).
+"""
 
 from __future__ import annotations
 

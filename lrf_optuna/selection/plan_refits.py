@@ -1,8 +1,8 @@
 """What becomes of a plan without training: as it was scored, or refitted in layer order, whichever is better.
 
 The one with the better metric on validation images is taken, and where these do not tell, the one with outputs closer
-to the original's. It gets BatchNorm statistics that are re-estimated, where that helps. No network is built for it: what is
-measured is what `build` then makes.
+to the original's. It gets BatchNorm statistics that are re-estimated, where that helps. No network is built for it:
+what is measured is what `build` then makes.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from cachetools import LRUCache, cachedmethod
 
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.arrays import Images, map_inputs
-from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.models.partial_forward import TracedPass, traced
-from lrf_optuna.plans.plan import INTACT, Plan
+from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_store import nbytes
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
+from lrf_optuna.selection.measurement import Measurement
 from lrf_optuna.selection.sequential_refit import Fitted, RefitSettings, SequentialRefit
-from lrf_optuna.selection.validation import Measurement, Statistics, Validation
+from lrf_optuna.selection.validation import Statistics, Validation
 
 log = logging.getLogger(__name__)
 REMEMBERED_BYTES = 2**29
@@ -117,13 +117,13 @@ class PlanRefits:
 
     def measurement(self, plan: Plan, stage: int) -> Measurement:
         """The metric of a plan's network at a stage of `choose_point`."""
-        if not changes(plan):
+        if not plan.changed:
             return self.validation.original(self.count(stage))
         return self.at_stage(plan, stage).measurement
 
     def closeness(self, plan: Plan, stage: int) -> float:
         """The similarity of a plan's outputs at a stage to the original's."""
-        return self.at_stage(plan, stage).closeness if changes(plan) else 1.0
+        return self.at_stage(plan, stage).closeness if plan.changed else 1.0
 
     def count(self, stage: int) -> int:
         """Validation images of a stage."""
@@ -172,7 +172,7 @@ class PlanRefits:
         proxy, stages = self.validation.proxy, stage_kernels(self.validation.proxy, plan)
         kernels, refitted = proxy.dense_kernels(plan), False
         statistics = self.validation.statistics(kernels)
-        if changes(plan):
+        if plan.changed:
             fitted, count = self.refit(plan, stages, self.pull(plan), self.progress), self.count(SKETCHED)
             other = composed(proxy, plan, fitted)
             new = self.validation.statistics(other)
@@ -211,11 +211,6 @@ class PlanRefits:
         return SequentialRefit(self.validation.proxy, self.images(), self.graph, self.settings.refit)
 
 
-def changes(plan: Plan) -> bool:
-    """Whether a plan changes any site."""
-    return any(choice != INTACT for _, choice in plan)
-
-
 def stage_kernels(proxy: Proxy, plan: Plan) -> Fitted:
     """Site -> stage kernels as the plan was scored with them."""
     return {site: proxy.kernels.stages(site, choice) for site, choice in plan}
@@ -223,17 +218,14 @@ def stage_kernels(proxy: Proxy, plan: Plan) -> Fitted:
 
 def composed(proxy: Proxy, plan: Plan, stages: Fitted) -> dict[str, Array]:
     """Site -> what the stage kernels of a plan compose to, as Keras lays it out, for the sites that it changes."""
-    chosen = [(site, choice) for site, choice in plan if choice != INTACT]
     return {
         site: proxy.to_keras_layout(site, compose(proxy.sites[site].op, choice, stages[site]))
-        for site, choice in chosen
+        for site, choice in plan.changed.items()
     }
 
 
-def refits_on_validation(
-    validation: Validation, data: Data, unscored: Images, progress: Progress = SILENT
-) -> PlanRefits:
+def refits_on_validation(validation: Validation, unscored: Images, progress: Progress = SILENT) -> PlanRefits:
     """Plan -> its metric as it would be built; chains are refitted to the raw images `unscored`."""
-    return PlanRefits(
-        validation, lambda: data.preprocess(unscored), progress, validation_was_fitted=bool(data.validation_is_small)
-    )
+    data = validation.data
+    fitted = bool(data.validation_is_small)
+    return PlanRefits(validation, lambda: data.preprocess(unscored), progress, validation_was_fitted=fitted)

@@ -18,7 +18,7 @@ from lrf_optuna.fitting.sequential import call_patches, can_be_solved, group_cha
 from lrf_optuna.models.layer_kinds import read_maps
 from lrf_optuna.models.model_inputs import batches_within_memory
 from lrf_optuna.models.partial_forward import ResumedForward, TracedPass
-from lrf_optuna.plans.plan import INTACT, Plan
+from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy
 
@@ -81,7 +81,7 @@ class SequentialRefit:
 
         `pull`: the weight of staying with the original's kernel.
         """
-        proxy, chosen = self.proxy, {name: choice for name, choice in plan if choice != INTACT}
+        proxy, chosen = self.proxy, plan.changed
         order = [name for name in proxy.sites if name in chosen and can_be_solved(proxy.sites[name], chosen[name])]
         resumed = ResumedForward(proxy.network, self.graph, order, self.batches)
         fitted, whole = dict(kernels), proxy.dense_kernels(plan)

@@ -187,7 +187,7 @@ def test_plans_are_of_three_kinds_and_no_plan_is_there_twice(predicting: ModuleT
     found = predicting.plans_of(proxy, table, 18, 60)
     plans = [plan for _, plan in found]
     assert len(set(plans)) == len(plans)
-    assert all(predicting.changed(plan) for plan in plans)
+    assert all(plan.changed for plan in plans)
     kinds = [kind for kind, _ in found]
     assert set(kinds) == {"random", "sweep", "front"}
     assert kinds.count("random") == kinds.count("sweep") == 6 >= kinds.count("front")
