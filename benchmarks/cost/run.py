@@ -146,7 +146,7 @@ def line(row: dict[str, Any], phases: list[str]) -> str:
     cells = [*(f"{seconds[phase]:.1f}" for phase in phases), f"{sum(seconds.values()):.1f}", f"{row['wall']:.1f}"]
     cells += [f"{before:.1f}" if before else "–", f"{1000 * row['pass']:.0f}", f"{row['wall'] / row['pass']:,.0f}"]
     cells += [f"{built[cost] / original[cost]:.1%}" for cost in ("params", "macs")]
-    return f"| {row['network']} | {' | '.join(cells)} | {built['test_accuracy']:.2%} |"
+    return f"| {row['network']} | {' | '.join(cells)} | {built['test_metric']:.2%} |"
 
 
 if __name__ == "__main__":

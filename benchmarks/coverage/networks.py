@@ -75,7 +75,7 @@ def row(case: str, path: Path) -> str:
     found = json.loads(path.read_text())
     before, built, tuned = found["original"], found["built"], found["tuned"]
     kept = " | ".join(f"{built[cost] / before[cost]:.1%}" for cost in ("params", "macs"))
-    scores = " | ".join(f"{one['test_accuracy']:.2%}" if one else "–" for one in (before, built, tuned))
+    scores = " | ".join(f"{one['test_metric']:.2%}" if one else "–" for one in (before, built, tuned))
     return f"| {case} | `{' '.join(CASES[case][2])}` | {kept} | {scores} |"
 
 

@@ -34,14 +34,14 @@ Scaled = TypeVar("Scaled")
 
 @dataclass(frozen=True)
 class RuleContext:
-    """What a rule for ranks may use: one network, its option table with data-aware losses, and an accuracy.
+    """What a rule for ranks may use: one network, its option table with data-aware losses, and a metric.
 
-    `accuracy`: plan -> the share of labeled images that its network classifies right; None where no rule needs it.
+    `metric`: plan -> the metric of its network on labeled images; None where no rule needs it.
     """
 
     proxy: Proxy
     table: OptionTable
-    accuracy: Callable[[Plan], float] | None = None
+    metric: Callable[[Plan], float] | None = None
 
     def costs(self, plan: Plan) -> dict[str, float]:
         """The parameters and MACs of a plan's network, as shares of the original's."""

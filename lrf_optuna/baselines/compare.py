@@ -39,7 +39,7 @@ SOURCE = "L1-norm filter pruning (Li et al., ICLR 2017)"
 class BaselineComparison:
     """Computes the rows of a comparison, budget by budget.
 
-    `points`: the front of a study; `refits`: the accuracy and the kernels of plans as they would be built. With `test`
+    `points`: the front of a study; `refits`: the metric and the kernels of plans as they would be built. With `test`
     the test images are measured as well, for the rows that a reader looks at.
     """
 
@@ -57,35 +57,35 @@ class BaselineComparison:
     """Name of a row of the current block -> its network."""
 
     def __post_init__(self) -> None:
-        self.accuracy = self.refits.accuracy
-        self.proxy = self.accuracy.proxy
+        self.validation = self.refits.validation
+        self.proxy = self.validation.proxy
         self.data_free = KernelStore(self.proxy.sites, self.proxy.kernels.originals, None, DATA_FREE_BYTES)
 
     @cached_property
     def context(self) -> RuleContext:
-        """The context of the rules: their accuracy is of few validation images, without new BatchNorm statistics."""
+        """The context of the rules: their metric is of few validation images, without new BatchNorm statistics."""
 
         @cache
-        def accuracy_of(plan: Plan) -> float:
-            logits = self.accuracy.logits(self.proxy.dense_kernels(plan), GREEDY_IMAGES)
-            return float(self.accuracy.right(logits).mean())
+        def metric_of(plan: Plan) -> float:
+            logits = self.validation.logits(self.proxy.dense_kernels(plan), GREEDY_IMAGES)
+            return self.validation.measured(logits).metric
 
-        return RuleContext(self.proxy, self.table, accuracy_of)
+        return RuleContext(self.proxy, self.table, metric_of)
 
     def block(self, cost: str, share: float) -> BudgetRows:
-        """The rows for a budget, with the accuracies of the best rows as built and on test images."""
+        """The rows for a budget, with the metrics of the best rows as built and on test images."""
         block = BudgetRows(share, tuple(self.rows({cost: share})))
         best = {kind: row.name for kind in KINDS if (row := block.best(kind))}
         rows = [self.built(row) if row.name in (OURS, best.get("fitted")) else row for row in block.rows]
         return BudgetRows(share, tuple(self.tested(row, best) if self.test else row for row in rows))
 
     def built(self, row: Row) -> Row:
-        """A row with the accuracy of the network that `run` would build for its plan, where it has one."""
+        """A row with the metric of the network that `run` would build for its plan, where it has one."""
         plan = self.networks.get(row.name)
         return replace(row, built=Score(self.refits(plan))) if isinstance(plan, Plan) else row
 
     def tested(self, row: Row, best: Mapping[str, str]) -> Row:
-        """A row with its test accuracies, where it is ours, filter pruning, as built, or the best of its kind."""
+        """A row with its test metrics, where it is ours, filter pruning, as built, or the best of its kind."""
         scores: dict[str, Any] = {kind: score for kind in (*KINDS, AS_BUILT) if (score := getattr(row, kind))}
         wanted = {kind for kind in scores if kind == AS_BUILT or row.name in (OURS, FILTERS, best.get(kind))}
         tests = {kind: self.on_test(self.kernels(self.networks[row.name], kind)) for kind in wanted}
@@ -110,7 +110,7 @@ class BaselineComparison:
     def row_of_ours(self, budget: Costs) -> Row:
         """The point that is chosen off the front, or the reason why there is none."""
         try:
-            chosen, why = choose_point(self.points, targets=budget, accuracy=self.refits, progress=self.progress)
+            chosen, why = choose_point(self.points, targets=budget, metric=self.refits, progress=self.progress)
         except LrfError as reason:
             return Row(OURS, "the front", str(reason))
         return replace(self.row(OURS, why, chosen.plan), trial=chosen.trial)
@@ -130,14 +130,14 @@ class BaselineComparison:
             row = Row(name, source, fitted=self.score(network, "fitted"), plain=self.score(network, "plain"))
         else:
             measured = network.measured
-            row = Row(name, source, plain=Score(self.accuracy.of(network.kernels)))
+            row = Row(name, source, plain=Score(self.validation.of(network.kernels)))
         dominated, loss = 0 if name == OURS else self.count_dominated(measured), OBJECTIVES["loss"](measured)
         return replace(row, params=measured.params_share, macs=measured.macs_share, loss=loss, dominated=dominated)
 
     def score(self, plan: Plan, kind: str) -> Score:
-        """The validation accuracy of a plan; BatchNorm statistics are re-estimated where that helps."""
+        """The validation metric of a plan; BatchNorm statistics are re-estimated where that helps."""
         if (plan, kind) not in self.scores:
-            self.scores[plan, kind] = Score(self.accuracy.of(self.kernels(plan, kind)))
+            self.scores[plan, kind] = Score(self.validation.of(self.kernels(plan, kind)))
         return self.scores[plan, kind]
 
     def kernels(self, network: ComparedNetwork, kind: str) -> Mapping[str, Array]:
@@ -160,30 +160,30 @@ class BaselineComparison:
         return int(dominated.sum())
 
     def on_test(self, kernels: Mapping[str, Array]) -> float:
-        """The test accuracy with these kernels; BatchNorm statistics are re-estimated where that helps."""
+        """The test metric with these kernels; BatchNorm statistics are re-estimated where that helps."""
         test = self.data.test
-        return replace(self.accuracy, images=test.pixels, labels=test.labels, known={}).of(kernels)
+        return replace(self.validation, images=test, known={}).of(kernels)
 
     def original(self) -> Score:
-        """The accuracies of the original."""
-        return Score(self.accuracy.of({}), self.on_test({}) if self.test else None)
+        """The metrics of the original."""
+        return Score(self.validation.of({}), self.on_test({}) if self.test else None)
 
     def notes(self, calibration: int) -> tuple[str, ...]:
         """Facts about the measurements that a fair reader should know; `calibration`: the number of images."""
-        count, small = len(self.accuracy.labels), self.data.validation_is_small
+        count, small = len(self.validation.images), self.data.validation_is_small
         on_test = (
             f"The {len(self.data.test):,} test images are only reported: nothing is chosen by them. Measured are our "
             "point, filter pruning, and the baselines that are best on validation images."
         )
         return (
-            f"Accuracies are of {count:,} {'validation and training' if small else 'validation'} images, before any "
-            f"training: with kernels fitted to {calibration:,} calibration images as ours are, and with plain kernels "
+            f"The {self.refits.name} is of {count:,} {'validation and training' if small else 'validation'} images, "
+            f"before any training: with kernels fitted to {calibration:,} calibration images as ours are, and with plain kernels "
             "as published; BatchNorm statistics are re-estimated wherever that helps. As built, the chains are also "
-            "refitted in layer order where that is more accurate: those of ours and of the baseline that is best with "
+            "refitted in layer order where that is better: those of ours and of the baseline that is best with "
             "fitted kernels.",
             *self.data.notes,
-            "Our point is the most accurate as built of a dozen or more that these very validation images are shown "
-            "to, so its accuracy is a little flattered; every baseline is one plan, for which greedy looks at "
+            "Our point is the best as built of a dozen or more that these very validation images are shown "
+            "to, so its figure is a little flattered; every baseline is one plan, for which greedy looks at "
             f"{min(count, GREEDY_IMAGES):,} of the images.",
             *([on_test] if self.test else []),
         )

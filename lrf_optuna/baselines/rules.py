@@ -126,14 +126,14 @@ def accuracies(context: RuleContext, site: str, budget: Costs) -> list[RatedChoi
     At each of a few keeps it is the option with the least data-aware loss. Intact counts as infinite accuracy.
     Raises LrfError where the context has no accuracy.
     """
-    if context.accuracy is None:
-        raise LrfError("this rule measures accuracies of plans: give labeled images (RuleContext.accuracy)")
+    if context.metric is None:
+        raise LrfError("this rule measures accuracies of plans: give labeled images (RuleContext.metric)")
     options = [option for option in context.table[site] if option.choice != INTACT]
     keeps = sorted({option.keep for option in options})
     evaluated = np.linspace(0, len(keeps) - 1, min(KEEPS_EVALUATED, len(keeps))).round().astype(int)
     best = [min((o for o in options if o.keep == keeps[i]), key=lambda o: o.loss) for i in evaluated]
     best.sort(key=lambda option: budget_share(option, budget))
-    measured = np.maximum.accumulate([context.accuracy(Plan.of({site: option.choice})) for option in best])
+    measured = np.maximum.accumulate([context.metric(Plan.of({site: option.choice})) for option in best])
     rated = [RatedChoice(o.choice, rating, budget_share(o, budget)) for o, rating in zip(best, measured, strict=True)]
     return [*rated, RatedChoice(INTACT, np.inf, np.inf)]
 

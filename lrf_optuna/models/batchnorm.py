@@ -10,10 +10,9 @@ import keras
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.data.arrays import Images
+from lrf_optuna.data.arrays import Images, count_of, map_inputs
 from lrf_optuna.data.augment import augmented
 from lrf_optuna.data.dataset import Data
-from lrf_optuna.data.sources import Pixels
 from lrf_optuna.models.layer_calls import replaced_calls
 
 if TYPE_CHECKING:
@@ -47,9 +46,10 @@ def reestimated_statistics(network: ForwardPass, kernels: Mapping[str, Array], b
     return [keras.ops.mean(keras.ops.stack(statistics), axis=0) for statistics in zip(*each, strict=True)]
 
 
-def training_batches(data: Data, images: Pixels, seed: int) -> Iterator[Array]:
+def training_batches(data: Data, images: Images, seed: int) -> Iterator[Images]:
     """Preprocessed batches of raw `images` `(n, ...)`, augmented as in training, for BatchNorm statistics."""
     rng = np.random.default_rng(seed)
-    count = max(1, min(BATCHES, len(images) // BATCHNORM_BATCH))
-    for part in np.array_split(images[: BATCHES * BATCHNORM_BATCH], count):
+    count = min(BATCHES * BATCHNORM_BATCH, count_of(images))
+    for index in np.array_split(np.arange(count), max(1, min(BATCHES, count // BATCHNORM_BATCH))):
+        part = map_inputs(images, lambda array, index=index: array[index])  # type: ignore[misc]
         yield data.preprocess(augmented(part, data.augment, rng))

@@ -45,3 +45,14 @@ def overall_metric(tasks: Mapping[str, Task], labels: Mapping[str, Values], outp
     weights = {name: tasks[name].weight for name in labels}
     found = sum(weights[name] * tasks[name].measure(labels[name], outputs[name]) for name in labels)
     return float(found / sum(weights.values()))
+
+
+def further_figures(
+    tasks: Mapping[str, Task], labels: Mapping[str, Values], outputs: Mapping[str, Values]
+) -> dict[str, float]:
+    """Name -> figure beside the metric, of all outputs; the name has the output's where there are several."""
+    found: dict[str, float] = {}
+    for name, task in tasks.items():
+        figures = task.further(labels[name], outputs[name])
+        found |= {f"{figure}, {name}" if len(tasks) > 1 else figure: value for figure, value in figures.items()}
+    return found

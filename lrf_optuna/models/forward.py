@@ -149,9 +149,12 @@ class ForwardPass:
         lookup(self.heads, OUTPUT, "output")
         return self.outputs(x, kernels, statistics)[OUTPUT]
 
-    def logits_of_model(self, model: Any, x: Array) -> Array:
-        """The logits of another model with the same head, for images `(n, ...)`."""
-        head = self.heads[OUTPUT]
-        return np.concatenate(
-            [np.asarray(head.logits(model(part, training=False))) for part in batches_of(x, self.batch_size)]
-        )
+    def outputs_of_model(self, model: Any, x: Images) -> dict[str, Array]:
+        """Name -> logits of another model with the same heads, for images `(n, ...)`."""
+        parts = [keras.tree.flatten(model(part, training=False)) for part in batches_of(x, self.batch_size)]
+        each = zip(self.heads.items(), zip(*parts, strict=True), strict=True)
+        return {name: np.concatenate([np.asarray(head.logits(y)) for y in own]) for (name, head), own in each}
+
+    def logits_of_model(self, model: Any, x: Images) -> Array:
+        """The logits of another model with the same only head, for images `(n, ...)`."""
+        return self.outputs_of_model(model, x)[OUTPUT]

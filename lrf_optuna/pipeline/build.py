@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory, plan_counts
@@ -47,8 +46,8 @@ def check_equal(
     built: Any, proxy: Proxy, plan: Plan, kernels: Mapping[str, Array], statistics: list[Any] | None = None
 ) -> None:
     """Raises LrfError where a built network is not what was scored with these kernels, beyond rounding."""
-    scored = proxy.network.run(proxy.scored.tensors, kernels, statistics)[OUTPUT]
-    apart = relative_difference(proxy.network.logits_of_model(built, proxy.scored.images), scored)
+    scored = proxy.network.run(proxy.scored.tensors, kernels, statistics)
+    apart = relative_difference(proxy.network.outputs_of_model(built, proxy.scored.images), scored)
     found, params = built.count_params(), plan_counts(proxy.inventory, plan)[0]
     log.info("built against scored: logits differ by %.1e of the largest, %d parameters", apart, params)
     if found != params:
@@ -62,12 +61,15 @@ def check_equal(
         )
 
 
-def relative_difference(found: Array, expected: Array) -> float:
-    """The largest difference relative to the largest of the expected values."""
-    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
+def relative_difference(found: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
+    """The largest difference relative to the largest of the expected values, of the output where it is largest."""
+    each = [np.abs(found[name] - own).max() / max(np.abs(own).max(), 1e-30) for name, own in expected.items()]
+    return float(np.max(each))
 
 
-def rounded_logits(built: Any, proxy: Proxy, kernels: Mapping[str, Array], statistics: list[Any] | None) -> Array:
+def rounded_logits(
+    built: Any, proxy: Proxy, kernels: Mapping[str, Array], statistics: list[Any] | None
+) -> dict[str, Array]:
     """The logits of the scored network with all its kernels changed at random by about one rounding."""
     rng = np.random.default_rng(0)
     spacing = relative_spacing(built)
@@ -76,7 +78,7 @@ def rounded_logits(built: Any, proxy: Proxy, kernels: Mapping[str, Array], stati
         name: kernel * (1 + np.float32(spacing) * rng.standard_normal(kernel.shape, np.float32))
         for name, kernel in whole.items()
     }
-    return proxy.network.run(proxy.scored.tensors, rounded, statistics)[OUTPUT]
+    return proxy.network.run(proxy.scored.tensors, rounded, statistics)
 
 
 def layer_results(inventory: Inventory, plan: Plan) -> list[LayerResult]:

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lrf_optuna.config import StudySpec
+from lrf_optuna.data.arrays import Images, count_of, input_list, map_inputs
 from lrf_optuna.data.dataset import Data
+from lrf_optuna.data.tasks import Values, metric_name
 from lrf_optuna.files import digest
-from lrf_optuna.models.evaluation import Evaluator
+from lrf_optuna.models.evaluation import Evaluator, further_figures, overall_metric
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.load import load_like
 from lrf_optuna.pipeline.build import build, layer_results
@@ -32,9 +32,9 @@ from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
-from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
+from lrf_optuna.selection.validation import Validation, validation_of
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import finetune
 
@@ -62,6 +62,8 @@ class Run:
     """Whether an untuned model may replace a tuned one."""
     final_model: Any = None
     """The model that `finish` built or tuned; None where the folder had it already."""
+    original_outputs: dict[str, Values] = field(default_factory=dict)
+    """Output -> what the original gives for the test images, once it was evaluated."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     """Phase -> seconds that it took; their sum is about the time of the whole run."""
 
@@ -96,10 +98,10 @@ class Run:
     @cached_property
     def inventory(self) -> Inventory:
         """Every layer of the model."""
-        return find_sites(self.model, tuple(self.data.train.pixels.shape[1:]))
+        return find_sites(self.model, map_inputs(self.data.train.pixels, lambda array: tuple(array.shape[1:])))
 
     @cached_property
-    def calibration(self) -> np.ndarray[Any, Any]:
+    def calibration(self) -> Images:
         """Raw calibration images: of the training part, by seed."""
         return self.data.calibration(self.spec.search.calibration, self.spec.search.seed).pixels
 
@@ -125,7 +127,8 @@ class Run:
         images, cache = self.data.preprocess(self.calibration), cache_folder(self.spec.search.cache)
         options = self.spec.search.model_dump(include=PROXY_KEYS)
         with self.timed("prepare"):
-            return Proxy(self.model, images, inventory=self.inventory, cache=cache, progress=self.progress, **options)
+            options |= {"inventory": self.inventory, "tasks": self.data.tasks, "cache": cache}
+            return Proxy(self.model, images, progress=self.progress, **options)
 
     @cached_property
     def table(self) -> OptionTable:
@@ -135,19 +138,19 @@ class Run:
             return proxy.table(self.spec.search.keep, self.progress)
 
     @cached_property
-    def unscored(self) -> np.ndarray[Any, Any]:
+    def unscored(self) -> Images:
         """The raw calibration images that layers are fitted to."""
-        return self.calibration[len(self.proxy.scored) :]
+        return map_inputs(self.calibration, lambda array: array[len(self.proxy.scored) :])
 
     @cached_property
-    def accuracy(self) -> Accuracy:
-        """The accuracy of plans on validation images, as they were scored."""
-        return accuracy_on_validation(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
+    def validation(self) -> Validation:
+        """The metric of plans on validation images, as they were scored."""
+        return validation_of(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
 
     @cached_property
     def refits(self) -> PlanRefits:
-        """The accuracy and the kernels of plans as they would be built."""
-        return refits_on_validation(self.accuracy, self.data, self.unscored, self.progress)
+        """The metric and the kernels of plans as they would be built."""
+        return refits_on_validation(self.validation, self.unscored, self.progress)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -176,7 +179,7 @@ class Run:
             return search_front(self.proxy, table, **options, store=self.record, progress=self.progress)
 
     def loss_limit(self) -> dict[str, float]:
-        """The loss that goes with the tolerated drop of accuracy, as a limit for the search; empty without a drop."""
+        """The loss that goes with the tolerated drop of the metric, as a limit for the search; empty without a drop."""
         drop = self.spec.search.max_drop
         if drop is None or "loss" not in self.spec.search.objectives:
             return {}
@@ -188,9 +191,9 @@ class Run:
     def choose(self, points: Sequence[Candidate]) -> Reasoned:
         """One point off the front, and why, as the specification asks."""
         search = self.spec.search
-        accuracy = None if search.by == "loss" and search.max_drop is None else self.refits
+        metric = None if search.by == "loss" and search.max_drop is None else self.refits
         wanted, drop = search.wanted, search.max_drop
-        return choose_point(points, targets=wanted, max_drop=drop, accuracy=accuracy, progress=self.progress)
+        return choose_point(points, targets=wanted, max_drop=drop, metric=metric, progress=self.progress)
 
     def finish(self, candidates: Sequence[Candidate], choice: Reasoned | None = None) -> Result:
         """Build and tune the given choice, or else the one that the specification asks for, and write all files.
@@ -213,7 +216,8 @@ class Run:
             study=self.spec.name,
             trials=len(candidates),
             distinct=len({candidate.plan for candidate in candidates}),
-            calibration=len(self.calibration),
+            calibration=count_of(self.calibration),
+            metric=metric_name(self.data.tasks),
             seconds=self.seconds,  # the report has the seconds until then
             original=self.evaluate("original", self.model, Plan(())),
             chosen=chosen,
@@ -242,26 +246,41 @@ class Run:
             with self.timed("tune"):
                 seed = self.spec.search.seed
                 tuned = finetune(model, self.model, self.data, self.spec.tune, seed=seed, progress=self.progress)
-            log.info("fine-tuned at the rate %g: validation accuracy %s", tuned.rate, tuned.val_accuracy)
+            log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
             result.tuned = self.evaluate("tuned", model, plan, True, epochs)
         self.final_model = model
 
     def evaluate(self, name: str, model: Any, plan: Plan, final: bool = False, epochs: int | None = None) -> Evaluation:
-        """The size and the accuracies of the network `name` of a plan; a `final` one is written as model.keras.
+        """The size and the metrics of the network `name` of a plan; a `final` one is written as model.keras.
 
-        The validation accuracy of an untuned network is not measured again where points are compared on all
-        validation images alone. `epochs`: passes that it was tuned for.
+        The validation metric of an untuned network is not measured again where points are compared on all validation
+        images alone. `epochs`: passes that it was tuned for.
         """
-        val = self.refits(plan) if epochs is None and self.accuracy.whole else None
-        with self.timed("measure"), self.progress.task(f"accuracy, {name}", 2) as step:
+        val = self.refits(plan) if epochs is None and self.validation.whole else None
+        tasks, labels = self.data.tasks, self.data.targets(self.data.test.labels)
+        with self.timed("measure"), self.progress.task(f"{metric_name(tasks)}, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)
             evaluator = Evaluator(model, self.data.preprocess)
-            val = evaluator.accuracy(self.data.val) if val is None else val
+            val = evaluator.metric(self.data, self.data.val) if val is None else val
             step(1)
-            test = evaluator.accuracy(self.data.test)
+            outputs = evaluator.outputs(self.data.test.pixels)
             step(1)
-        macs = plan_counts(self.inventory, plan)[1]
-        return Evaluation(int(model.count_params()), macs, val, test, file_bytes, epochs)
+        if model is self.model:
+            self.original_outputs = outputs
+        before = self.original_outputs
+        lost = {name: task.never_predicted(labels[name], before[name], outputs[name]) for name, task in tasks.items()}
+        each = {name: task.measure(labels[name], outputs[name]) for name, task in tasks.items()}
+        return Evaluation(
+            params=int(model.count_params()),
+            macs=plan_counts(self.inventory, plan)[1],
+            val_metric=val,
+            test_metric=overall_metric(tasks, labels, outputs),
+            file_bytes=file_bytes,
+            epochs=epochs,
+            further=further_figures(tasks, labels, outputs),
+            by_output=each if len(each) > 1 else {},
+            never_predicted={name: classes for name, classes in lost.items() if classes},
+        )
 
     def check_replaceable(self) -> None:
         """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to."""
@@ -270,12 +289,13 @@ class Run:
 
     def model_digest(self, chosen: Candidate, tuned: bool) -> str:
         """A digest of all that decides the content of model.keras, tuned or only built."""
-        labels = [part.labels for part in (self.data.train, self.data.val, self.data.test)]
-        recipe = self.spec.tune.model_dump_json() if tuned else ""
+        parts = self.data.train, self.data.val, self.data.test
+        labels = [array for part in parts if part.labels is not None for array in input_list(part.labels)]
+        recipe = self.spec.tune.model_dump_json() + self.spec.output.model_dump_json() if tuned else ""
         return digest(chosen.plan.to_json(), str(self.identity), self.data.augment, recipe, *labels)
 
     def request_digest(self, trials: int) -> str:
         """A digest of all that decides which point of a number of trials is chosen."""
         search = self.spec.search
         way = str((trials, search.wanted, search.max_drop, search.by))
-        return digest(self.spec.name, way, str(self.identity), self.data.augment, self.data.val.labels)
+        return digest(self.spec.name, way, str(self.identity), self.data.augment, *input_list(self.data.val.labels))

@@ -10,20 +10,29 @@ from typing import Any
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
 
+EARLIER_NAMES = {"val_accuracy": "val_metric", "test_accuracy": "test_metric"}
+"""Names of earlier versions -> those of today."""
 NO_EPOCHS = ("epochs", None)
 """The entry of a network that was not tuned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A network's size (absolute counts), accuracies (fractions) and file size (bytes; 0 where there is no file)."""
+    """A network's size (absolute counts), its metric, and its file size (bytes; 0 where there is no file).
+
+    `further`: other figures on test images; `by_output`: the metric of each of several outputs on test images;
+    `never_predicted`: output -> classes that the original predicts and this network never does.
+    """
 
     params: int
     macs: int
-    val_accuracy: float
-    test_accuracy: float
+    val_metric: float
+    test_metric: float
     file_bytes: int = 0
     epochs: int | None = None
+    further: dict[str, float] = field(default_factory=dict)
+    by_output: dict[str, float] = field(default_factory=dict)
+    never_predicted: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,8 @@ class Result:
     built: Evaluation | None = None
     tuned: Evaluation | None = None
     layers: list[LayerResult] = field(default_factory=list)
+    metric: str = "accuracy"
+    """The name of the metric of all evaluations; 1 is perfect, and a hundredth is a point."""
     model_digest: str = ""
     """A digest of all that decides what model.keras is: equal digests need no second build."""
 
@@ -82,10 +93,15 @@ class Result:
             chosen = table.pop("chosen")
             why, plan, trial = chosen.pop("why"), Plan.from_dict(chosen.pop("plan")), chosen.pop("trial")
             for name in ("original", "built", "tuned"):
-                table[name] = Evaluation(**table[name]) if table[name] else None
+                table[name] = evaluation_of(table[name]) if table[name] else None
             layers = [LayerResult(**{**row, "ranks": tuple(row["ranks"])}) for row in table.pop("layers")]
             return cls(**table, chosen=Candidate(trial, plan, chosen), why=why, layers=layers)
         except FileNotFoundError:
             raise LrfError(f"no result in {path.parent}: run it first") from None
         except (KeyError, TypeError, ValueError, AttributeError) as reason:
             raise LrfError(f"{path} is not a result of lrf_optuna ({reason!r})") from None
+
+
+def evaluation_of(table: dict[str, Any]) -> Evaluation:
+    """The evaluation of a part of result.json, also of one of earlier versions, which measured accuracies alone."""
+    return Evaluation(**{EARLIER_NAMES.get(key, key): value for key, value in table.items()})

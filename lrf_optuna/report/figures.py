@@ -200,11 +200,11 @@ def front_figure(
 
 def evaluation_figure(result: Result) -> go.Figure:
     """The original, the built and the tuned network side by side: size and accuracy."""
-    labels = ["parameters", "MACs", "validation<br>accuracy", "test<br>accuracy"]
+    labels = ["parameters", "MACs", f"validation<br>{result.metric}", f"test<br>{result.metric}"]
     full, figure = result.original, go.Figure()
     for name, color in zip(("original", "built", "tuned"), (MUTED, *METHOD_COLORS), strict=False):
         if row := getattr(result, name):
-            shares = [row.params / (full.params or 1), row.macs / (full.macs or 1), row.val_accuracy, row.test_accuracy]
+            shares = [row.params / (full.params or 1), row.macs / (full.macs or 1), row.val_metric, row.test_metric]
             figure.add_bar(x=shares, y=labels, name=name, marker_color=color, orientation="h", texttemplate="%{x:.1%}")
     over = "%{x:.2%}<extra>%{fullData.name}</extra>"
     figure.update_traces(textposition="outside", cliponaxis=False, hovertemplate=over)

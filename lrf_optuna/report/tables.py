@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -110,11 +111,15 @@ def evaluation_table(result: Result) -> Table:
     table, (full, *others) = Table(columns([""], list(networks)), f"Study {result.study}", seconds), networks.values()
     params = (f"{n.params:,} ({percent(n.params, full.params)})" for n in others)
     macs = (f"{short_count(n.macs)} ({percent(n.macs, full.macs)})" for n in others)
-    test = (f"{n.test_accuracy:.2%} ({100 * (n.test_accuracy - full.test_accuracy):+.2f})" for n in others)
+    test = (f"{n.test_metric:.2%} ({100 * (n.test_metric - full.test_metric):+.2f})" for n in others)
     table.add("parameters", f"{full.params:,}", *params)
     table.add("MACs an image", short_count(full.macs), *macs)
-    table.add("validation accuracy", *(f"{n.val_accuracy:.2%}" for n in networks.values()))
-    table.add("test accuracy", f"{full.test_accuracy:.2%}", *test)
+    table.add(f"validation {result.metric}", *(f"{n.val_metric:.2%}" for n in networks.values()))
+    table.add(f"test {result.metric}", f"{full.test_metric:.2%}", *test)
+    for name in full.by_output:
+        table.add(f"test, {name}", *(f"{n.by_output[name]:.2%}" for n in networks.values()))
+    for name in full.further:
+        table.add(f"test {name}", *(f"{n.further.get(name, math.nan):.4g}" for n in networks.values()))
     table.add("file", *(f"{n.file_bytes / 1024:,.0f} KiB" if n.file_bytes else NONE for n in networks.values()))
     return table
 

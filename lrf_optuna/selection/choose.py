@@ -32,8 +32,9 @@ SMALLEST_METRIC = 1e-9
 class StagedMetric(Protocol):
     """What measures plans for a choice."""
 
-    name: str
-    """Of the metric, such as accuracy; 1 is perfect, and a hundredth is a point."""
+    @property
+    def name(self) -> str:
+        """The name of the metric, such as accuracy; 1 is perfect, and a hundredth is a point."""
 
     def measurement(self, plan: Plan, stage: int) -> Measurement:
         """The metric of a plan's network at a stage, on the same validation images for all plans."""

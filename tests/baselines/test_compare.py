@@ -156,7 +156,7 @@ def test_test_images_are_measured_of_ours_filter_pruning_and_the_best_baseline_o
     assert len(found.blocks[0].finals) == 2
 
 
-def test_a_test_accuracy_is_that_of_the_kernels_of_its_row(
+def test_a_test_metric_is_that_of_the_kernels_of_its_row(
     work: Run, found: Comparison, comparison: BaselineComparison
 ) -> None:
     points = {point.trial: point for point in comparison.points}

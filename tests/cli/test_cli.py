@@ -200,7 +200,7 @@ def test_the_result_file_has_the_documented_keys_and_types(default: Path) -> Non
         standing = result[part]
         assert type(standing["params"]) is type(standing["macs"]) is int
         assert standing["params"] > 1000
-        assert all(0.5 < standing[name] <= 1 for name in ("val_accuracy", "test_accuracy"))
+        assert all(0.5 < standing[name] <= 1 for name in ("val_metric", "test_metric"))
     chosen, original = result["chosen"], result["original"]
     assert result["tuned"]["epochs"] == 1
     assert "epochs" not in result["built"]
@@ -250,7 +250,7 @@ def test_the_model_loads_in_a_process_without_this_package_and_is_as_good_as_rep
     assert process.returncode == 0, process.stderr
     alone, tuned = json.loads(process.stdout), json.loads((folder / "result.json").read_text())["tuned"]
     assert alone["params"] == tuned["params"]
-    assert alone["accuracy"] == pytest.approx(tuned["test_accuracy"], abs=1e-9)
+    assert alone["accuracy"] == pytest.approx(tuned["test_metric"], abs=1e-9)
     assert alone["modules"] == ["keras"]
 
 
@@ -643,7 +643,7 @@ def test_build_makes_the_selected_point_and_tune_tunes_it(study: Path) -> None:
     tuned = json.loads((folder / "result.json").read_text())
     assert (tuned["chosen"]["trial"], tuned["tuned"]["epochs"]) == (kept(study)["trial"], 1)
     assert tuned["built"] == built["built"]
-    assert tuned["tuned"]["val_accuracy"] >= tuned["built"]["val_accuracy"]
+    assert tuned["tuned"]["val_metric"] >= tuned["built"]["val_metric"]
     assert len(trials(folder / "study.db", "net")) == 16
 
 

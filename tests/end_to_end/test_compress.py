@@ -45,7 +45,7 @@ def test_compress_gives_a_smaller_model_and_its_result_and_leaves_the_files(
     assert result.tuned is None
     assert result.chosen.costs["params"] <= 0.6
     right = np.asarray(small(digits.preprocess(digits.test.pixels))).argmax(axis=1) == digits.test.labels
-    assert right.mean() == pytest.approx(result.built.test_accuracy, abs=1e-9)
+    assert right.mean() == pytest.approx(result.built.test_metric, abs=1e-9)
     (folder,) = (tmp_path / "runs").iterdir()
     left = {path.name for path in folder.iterdir()}
     assert left >= {"study.db", "plan.json", "model.keras", "result.json", "report.html"}
@@ -156,10 +156,10 @@ def test_files_and_arrays_give_the_same(
     files = kind(tmp_path / "net.keras"), kind(tmp_path / "net.npz")
     _, named = lrf_optuna.compress(*files, tune=False, out=kind(tmp_path / "a"), **(FAST | {"trials": 3}))
     _, given = lrf_optuna.compress(digits_net, arrays, tune=False, out=tmp_path / "b", **(FAST | {"trials": 3}))
-    assert (named.chosen, named.original.params, named.built.val_accuracy) == (
+    assert (named.chosen, named.original.params, named.built.val_metric) == (
         given.chosen,
         given.original.params,
-        given.built.val_accuracy,
+        given.built.val_metric,
     )
 
 
