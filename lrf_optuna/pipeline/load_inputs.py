@@ -43,7 +43,7 @@ def load_inputs(
     elif model is None and spec.model.path == MODEL_OBJECT:
         raise LrfError("the model of this study was a Python object: give model, or search again with a file")
     elif model is None:
-        model = load_model(spec.model.path)
+        model = load_model(spec.model.path, progress=progress)
     shape, classes = describe_input(model)
     check_can_be_copied(model)
     data = dataset(spec, data, shape, classes)
