@@ -7,9 +7,7 @@ Keras is imported only where a model is there to load: a wrong path is refused a
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
-import re
 import sys
 import zlib
 from pathlib import Path
@@ -22,11 +20,15 @@ from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import write_whole
+from lrf_optuna.models.load_errors import reason_of
+from lrf_optuna.models.model_files import FORMS, from_file
 from lrf_optuna.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import keras
 
+SUFFIXES = (".keras", ".h5", ".hdf5")
+"""Suffixes of model files, in small letters: such a path that is not there is a missing file."""
 ZOO_BATCH = 64
 """Images of a training step of a net of the zoo; the digits net reaches 98 % with it in eight epochs."""
 ZOO_RATE = 2e-3
@@ -35,8 +37,6 @@ ZOO_IMAGES = 400_000
 """Images that a net of the zoo is trained on, counted again in every epoch."""
 ZOO_EPOCHS = (5, 8)
 """Epochs of a net of the zoo, at least and at most."""
-MESSAGE_LENGTH = 300
-"""Letters of a message of Keras that are shown at most: a longer line is a layer's whole configuration."""
 
 
 def load_model(
@@ -47,23 +47,22 @@ def load_model(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> keras.Model:
-    """The trained network that `path` means: a .keras or .h5 file, zoo:NAME, keras:NAME or package.module:function.
+    """The trained network that `path` means: a file of Keras, zoo:NAME, keras:NAME or package.module:function.
 
-    A net of the zoo is trained on `data.train` and kept in the folder `cache`. Raises LrfError where the model is
-    missing, unreadable or untrained.
+    A file may have any suffix; one of Keras 1 or 2 is repaired in memory, which `progress` is told in one line. A net
+    of the zoo is trained on `data.train` and kept in the folder `cache`. Raises LrfError where the model is missing,
+    unreadable or untrained.
     """
     if path.startswith("zoo:"):
         return from_zoo(path.removeprefix("zoo:"), cache, data, seed, progress)
     if path.startswith("keras:"):
         model = from_applications(path.removeprefix("keras:"))
-    elif Path(path).suffix in (".keras", ".h5"):
-        model = from_file(Path(path))
+    elif Path(path).exists() or Path(path).suffix.lower() in SUFFIXES:
+        model = from_file(Path(path), progress)
     elif ":" in path:
         model = from_function(path)
     else:
-        raise LrfError(
-            f"{path} is no model: give a .keras or .h5 file, zoo:NAME, keras:NAME or package.module:function"
-        )
+        raise LrfError(f"{path} is no model: give {FORMS}, zoo:NAME, keras:NAME or package.module:function")
     if not model.built or not model.weights:
         raise LrfError(f"the model of {path} has no weights yet: build and train it first")
     return model
@@ -95,40 +94,6 @@ def describe_input(model: keras.Model) -> tuple[OpenShape, int]:
     if len(after) != 2 or after[1] is None:
         raise LrfError(f"the model should give one number a class (N, classes), but gives {after}")
     return before[1:], after[1]
-
-
-def from_file(path: Path) -> keras.Model:
-    """The model in a .keras or .h5 file. Raises LrfError where it is missing or Keras cannot load it."""
-    if not path.is_file():
-        raise LrfError(f"no such model file: {path}")
-    import keras
-
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever broke inside: ValueError, TypeError, KeyError, OSError
-        raise LrfError(f"cannot load {path}: {reason_of(str(error))}") from error
-
-
-def load_like(path: Path, model: keras.Model) -> keras.Model:
-    """The model in a file whose custom layers and activations are those of `model`, registered or not."""
-    import keras
-
-    values = [value for layer in model._flatten_layers() for value in (type(layer), getattr(layer, "activation", None))]
-    objects = [value for value in values if isinstance(value, type) or inspect.isfunction(value)]
-    custom = {value.__name__: value for value in objects if not value.__module__.startswith("keras.")}
-    with keras.saving.custom_object_scope(custom):
-        return from_file(path)
-
-
-def reason_of(message: str) -> str:
-    """The reason in a message of Keras, in one line: a known one in our words, else the last line of the message."""
-    function = "load it in a function and give package.module:function as the model"
-    if custom := re.search(r"(?:Could not locate class|Unknown layer:) '(?:[^']*>)?([^']+)'", message):
-        return f"it uses the custom layer {custom[1]!r}; {function}"
-    if "`Lambda` layer" in message:
-        return f"it has a Lambda layer, which is code that Keras does not run from a file; {function}"
-    reason = (message.strip().splitlines() or ["the file is broken"])[-1].strip().removesuffix(".")
-    return reason if len(reason) <= MESSAGE_LENGTH else f"{reason[:MESSAGE_LENGTH]} ..."
 
 
 def from_applications(name: str) -> keras.Model:

@@ -11,7 +11,7 @@ from typing import Any
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec, name_for
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.load import load_like
+from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT
 from lrf_optuna.pipeline.run import Run

@@ -12,6 +12,7 @@ import numpy as np
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output, data_from_arrays, load_arrays, load_data
 from lrf_optuna.data.naming import group_arrays
+from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.data.tasks import METRICS, Metric
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import check_folder
@@ -51,7 +52,7 @@ def load_inputs(
     elif model is None and spec.model.path == MODEL_OBJECT:
         raise LrfError("the model of this study was a Python object: give model, or search again with a file")
     elif model is None:
-        model = load_model(spec.model.path)
+        model = load_model(spec.model.path, progress=progress)
     check_can_be_copied(model)
     data = dataset(spec, data, model)
     for note in data.notes:
@@ -75,7 +76,8 @@ def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
     grouped = group_arrays(arrays, list(shapes), list(heads))
     if spec.output.labels == "none":
         grouped = {name: array for name, array in grouped.items() if name[0] == "x"}
-    tasks = find_tasks(heads, raw_labels(grouped, heads), only_inputs(grouped), wishes_of(spec, model))
+    inputs = only_inputs(grouped, only_shape)
+    tasks = find_tasks(heads, raw_labels(grouped, heads), inputs, wishes_of(spec, model))
     return data_from_arrays(grouped, spec=spec.data, seed=seed, input_shape=only_shape or shapes, tasks=tasks)
 
 
@@ -86,10 +88,12 @@ def raw_labels(arrays: Mapping[str, Any], heads: Mapping[str, OutputHead]) -> di
     return {name: np.asarray(labels) for name, labels in named.items()}
 
 
-def only_inputs(arrays: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The shape of the only input, without the batch axis; None where there are several."""
-    pixels = arrays["x_train"]
-    return None if isinstance(pixels, Mapping) else tuple(np.shape(pixels)[1:])
+def only_inputs(arrays: Mapping[str, Any], wanted: OpenShape | None) -> tuple[int, ...] | None:
+    """The shape of the only input as a model takes it that takes the `wanted` one; None where there are several."""
+    if wanted is None or isinstance(arrays["x_train"], Mapping):
+        return None
+    shape = tuple(np.shape(arrays["x_train"])[1:])
+    return (*shape, 1) if len(shape) == len(wanted) - 1 else shape
 
 
 def wishes_of(spec: StudySpec, model: Any) -> TaskWishes:

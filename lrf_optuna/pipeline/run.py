@@ -18,7 +18,7 @@ from lrf_optuna.data.tasks import Values, metric_name
 from lrf_optuna.files import digest
 from lrf_optuna.models.evaluation import Evaluator, further_figures, overall_metric
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
-from lrf_optuna.models.load import load_like
+from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.build import build, layer_results
 from lrf_optuna.pipeline.identity import study_identity
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs

@@ -148,7 +148,7 @@ def test_a_net_of_the_zoo_needs_data() -> None:
     [
         ("zoo:digits", r"unknown net of the zoo 'digits' .*there is: digits_cnn, lenet300100, lenet5"),
         ("keras:ResNet5", r"unknown network of keras.applications 'ResNet5' \(did you mean 'ResNet50'\?\); there is:"),
-        ("model.onnx", r"model.onnx is no model: give a .keras or .h5 file, zoo:NAME, keras:NAME or package"),
+        ("model.onnx", r"model.onnx is no model: give a .keras, .h5 or .hdf5 file, zoo:NAME, keras:NAME or package"),
         ("nowhere/model.keras", r"no such model file: nowhere/model.keras"),
         ("no_such_package:build", r"cannot import no_such_package:build \(package.module:function\): No module named"),
         ("lrf_optuna.models.zoo:lenet6", r"cannot import lrf_optuna.models.zoo:lenet6 .* has no attribute 'lenet6'"),
@@ -186,7 +186,9 @@ def test_a_file_gives_the_model_that_was_saved(tmp_path: Path, suffix: str) -> N
 def test_a_broken_file_is_told_in_one_line(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_text("hello", encoding="utf-8")
-    with pytest.raises(LrfError, match=r"cannot load .*net[^\n]*: [^\n]+$"):
+    with pytest.raises(
+        LrfError, match=r"cannot load .*net[^\n]*: it is no Keras file but something else; give a .keras, [^\n]+$"
+    ):
         load_model(str(path))
 
 
