@@ -179,8 +179,8 @@ class BaselineComparison:
             f"The {self.refits.name} is of {count:,} {'validation and training' if small else 'validation'} images, "
             f"before any training: with kernels fitted to {calibration:,} calibration images as ours are, and with "
             "plain kernels as published; BatchNorm statistics are re-estimated wherever that helps. As built, the "
-            "chains are also refitted in layer order where that is better: those of ours and of the baseline that is best with "
-            "fitted kernels.",
+            "chains are also refitted in layer order where that is better: those of ours and of the baseline that is "
+            "best with fitted kernels.",
             *self.data.notes,
             "Our point is the best as built of a dozen or more that these very validation images are shown "
             "to, so its figure is a little flattered; every baseline is one plan, for which greedy looks at "

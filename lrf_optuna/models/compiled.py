@@ -48,7 +48,7 @@ def loss_in_file(path: Path) -> Any:
         with zipfile.ZipFile(path) as file:
             config = json.loads(file.read("config.json")).get("compile_config") or {}
     else:
-        import h5py  # type: ignore[import-untyped]
+        import h5py
 
         with h5py.File(path) as file:
             text = file.attrs.get("training_config", "{}")
