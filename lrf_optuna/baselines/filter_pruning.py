@@ -20,8 +20,7 @@ from lrf_optuna.baselines.budget import Costs, check_budget, cost_shares, larges
 from lrf_optuna.chains.conv import Array, Conv, Index
 from lrf_optuna.chains.site import Site
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.inventory import keras_class_name
-from lrf_optuna.models.layer_kinds import channels_first, walk_layers
+from lrf_optuna.models.layer_kinds import channels_first, keras_class_name, walk_layers
 from lrf_optuna.scoring.objectives import Measured
 from lrf_optuna.scoring.proxy import Proxy
 
@@ -120,7 +119,7 @@ def pruned_counts(proxy: Proxy, groups: Mapping[str, ChannelGroup], removed: Map
         input_share, output_share = inputs.get(row.path, Fraction(1)), outputs.get(row.path, Fraction(1))
         weights = row.site.op.params if row.site else 0
         params += (weights * input_share + row.params - weights) * output_share
-        macs += row.macs * input_share * output_share
+        macs += (row.macs or 0) * input_share * output_share
     return int(params), int(macs)
 
 

@@ -16,7 +16,7 @@ from lrf_optuna.cli.studies import check_file
 from lrf_optuna.config import MODEL_FORMS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
-from lrf_optuna.report.tables import front_table, inventory_table, method_counts
+from lrf_optuna.report.tables import front_table, inventory_table, method_counts, uncounted_remark
 
 
 def layers(model: o.Model, size: o.Size = None, as_json: o.AsJson = False) -> None:
@@ -30,12 +30,13 @@ def layers(model: o.Model, size: o.Size = None, as_json: o.AsJson = False) -> No
     found = find_sites(split_separable(load_to_list(model)), shape or None)
     rows = inventory_rows(found)
     if as_json:
-        print(json.dumps({"params": found.params, "macs": found.macs, "layers": rows}, indent=2))
+        totals = {"params": found.params, "macs": found.macs, "uncounted_macs": list(found.uncounted)}
+        print(json.dumps({**totals, "layers": rows}, indent=2))
         return
     share = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
     of_all = f"They have {share:.1%} of {found.params:,} parameters"
     text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized. {of_all}. {found.macs:,} MACs an image."
-    print_rich(inventory_table(rows), f"\n{text}")
+    print_rich(inventory_table(rows), "\n" + "\n".join(filter(None, (text, uncounted_remark(found.uncounted)))))
 
 
 @o.with_settings()

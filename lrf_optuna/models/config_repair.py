@@ -235,7 +235,7 @@ def is_model(entry: Config) -> bool:
     """Whether an entry is a model with layers."""
     config = entry.get("config")
     if isinstance(config, list):
-        return entry["class_name"] == "Sequential"
+        return bool(entry["class_name"] == "Sequential")
     return isinstance(config, dict) and isinstance(config.get("layers"), list)
 
 
@@ -250,8 +250,9 @@ def is_of_keras(entry: Config) -> bool:
     """Whether an entry is a layer of Keras 3: by its name, and by its module and registered name if it has them."""
     name, module, registered = entry.get("class_name"), entry.get("module"), entry.get("registered_name")
     known = isinstance(getattr(keras.layers, str(name), None), type)
-    foreign = bool(registered) and registered != name
-    return known and not foreign and (module is None or OLD_MODULE.match(module) is not None)
+    foreign = bool(registered and registered != name)
+    of_keras = module is None or OLD_MODULE.match(str(module)) is not None
+    return known and not foreign and of_keras
 
 
 @cache

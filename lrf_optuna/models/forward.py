@@ -20,13 +20,16 @@ from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.batchnorm import batch_statistics
 from lrf_optuna.models.layer_calls import recording_calls
-from lrf_optuna.models.layer_kinds import kernel_of, norms_of
+from lrf_optuna.models.layer_kinds import kernels_of, norms_of
 from lrf_optuna.models.model_inputs import PASS_BATCH, Shape, Shapes
 from lrf_optuna.models.outputs import output_heads
 
+CallShapes = list[tuple[Shape | None, Shape | None]]
+"""The input and output shapes of a layer's calls, without the batch axis; None for what is not one array."""
 
-def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict[str, list[tuple[Shape, Shape]]]:
-    """Input and output shapes, without the batch axis, of every call of the layers that take and give one array.
+
+def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict[str, CallShapes]:
+    """The input and output shapes of every call of the layers.
 
     `shapes`: the model's input. Raises LrfError where the model cannot take it.
     """
@@ -41,12 +44,12 @@ def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
             (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
             raise LrfError(f"the model does not take images of shape {shapes}: {reason}") from None
-    return {
-        name: [
-            (tuple(a.shape)[1:], tuple(b.shape)[1:]) for a, b in pairs if hasattr(a, "shape") and hasattr(b, "shape")
-        ]
-        for name, pairs in calls.items()
-    }
+    return {name: [(array_shape(a), array_shape(b)) for a, b in pairs] for name, pairs in calls.items()}
+
+
+def array_shape(value: Any) -> Shape | None:
+    """The shape of one array without its batch axis; None for a list or another structure."""
+    return tuple(value.shape)[1:] if hasattr(value, "shape") else None
 
 
 def fits(shape: Shape, expected: OpenShape) -> bool:
@@ -76,9 +79,11 @@ class ForwardPass:
 
     def __init__(self, model: Any, layers: Mapping[str, Any], batch_size: int = PASS_BATCH) -> None:
         self.model, self.layers, self.batch_size = model, dict(layers), batch_size
-        self.variables = {name: kernel_of(layer) for name, layer in self.layers.items()}
-        kernels = {name: tf.convert_to_tensor(variable) for name, variable in self.variables.items()}
-        self.original_kernels = {name: tf.cast(kernel, tf.float32) for name, kernel in kernels.items()}
+        self.variables = {name: kernels_of(layer) for name, layer in self.layers.items()}
+        self.original_kernels = {
+            name: tf.concat([tf.cast(tf.convert_to_tensor(one), tf.float32) for one in variables], axis=-1)
+            for name, variables in self.variables.items()
+        }
         self.norms = norms_of(model)
         self.moving = [variable for norm in self.norms for variable in (norm.moving_mean, norm.moving_variance)]
         self.original_statistics = [tf.constant(variable.numpy(), tf.float32) for variable in self.moving]
@@ -92,27 +97,34 @@ class ForwardPass:
 
         `kernels` are in the order of the layers, `statistics` in the order of the BatchNorm layers' variables.
         """
-        values = [*zip(self.variables.values(), kernels, strict=True), *zip(self.moving, statistics, strict=True)]
+        values = [*self.kernel_values(kernels), *zip(self.moving, statistics, strict=True)]
         with keras.StatelessScope(state_mapping=values):
             outputs = keras.tree.flatten(self.model(x, training=False))
         return {name: head.logits(output) for (name, head), output in zip(self.heads.items(), outputs, strict=True)}
 
     def record_inputs(self, kernels: list[Any], x: Any) -> dict[str, list[Any]]:
         """The inputs of each layer, call by call, of one pass over `x` with kernels in the order of the layers."""
-        values = list(zip(self.variables.values(), kernels, strict=True))
-        with keras.StatelessScope(state_mapping=values), recording_calls(self.layers) as calls:
+        with keras.StatelessScope(state_mapping=self.kernel_values(kernels)), recording_calls(self.layers) as calls:
             self.model(x, training=False)
         return {name: [tf.cast(inputs, tf.float32) for inputs, _ in recorded] for name, recorded in calls.items()}
 
     def batch_statistics_of(self, kernels: list[Any], x: Any) -> list[Any]:
         """The BatchNorm statistics of one batch; each layer sees the batch as the layers before it normalize it."""
         old = zip(self.moving, self.original_statistics, strict=True)
-        values = [*zip(self.variables.values(), kernels, strict=True), *old]
+        values = [*self.kernel_values(kernels), *old]
         with keras.StatelessScope(state_mapping=values) as scope, batch_statistics(self.norms):
             for norm in self.norms:
                 norm.momentum = 0.0
             self.model(x, training=False)
         return [scope.get_current_value(variable) for variable in self.moving]
+
+    def kernel_values(self, kernels: list[Any]) -> list[tuple[Any, Any]]:
+        """Every variable of a kernel with its value, for kernels in the order of the layers."""
+        values: list[tuple[Any, Any]] = []
+        for variables, kernel in zip(self.variables.values(), kernels, strict=True):
+            sizes = [variable.shape[-1] for variable in variables]
+            values += zip(variables, tf.split(kernel, sizes, axis=-1) if len(sizes) > 1 else [kernel], strict=True)
+        return values
 
     def as_tensors(self, x: Images) -> Any:
         """Images `(n, ...)` as tensors, which `run` takes without a copy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,40 +12,63 @@ from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import chain_of, saving_methods
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.models.forward import called_shapes, open_shape
-from lrf_optuna.models.layer_kinds import COUNTED, GRAPHS, LAYERS, SEPARABLE, LayerKind, channels_first, walk_layers
-from lrf_optuna.models.model_inputs import Shape, Shapes
+from lrf_optuna.models.attention_layers import projection_reasons
+from lrf_optuna.models.forward import CallShapes, called_shapes, open_shape
+from lrf_optuna.models.layer_kinds import (
+    ATTENTION,
+    GRAPHS,
+    LAYERS,
+    SEPARABLE,
+    LayerKind,
+    channels_first,
+    keras_class_name,
+    projections,
+    walk_layers,
+)
+from lrf_optuna.models.macs import Macs, count_macs, uncounted_operations
+from lrf_optuna.models.model_inputs import Shapes
 from lrf_optuna.plans.plan import Plan
 
-ATTENTION = "builds its projections itself and cannot hold others: write them as EinsumDense layers to factorize them"
-WRAPPER = "wraps another layer: put it in the model itself (Dense takes any number of axes) to factorize it"
+CHANNELS_FIRST = (
+    "channels_first: only channels_last is factorized; build the same model with data_format='channels_last', and set "
+    "its weights, which have the same shapes but for a Dense layer after a Flatten"
+)
 REASONS = {
-    **dict.fromkeys(("MultiHeadAttention", "GroupedQueryAttention"), ATTENTION),
+    **dict.fromkeys(ATTENTION, "its weights are in its projections, which are listed below it"),
     **dict.fromkeys(SEPARABLE, "two layers in one: split it first (lrf_optuna.models.separable.split_separable)"),
-    "TimeDistributed": WRAPPER,
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), "Keras has no layer for a factorized recurrent kernel"),
+    "RNN": "runs cells of its own: SimpleRNN, GRU and LSTM layers are factorized",
+    "SpectralNormalization": "divides the kernel of the layer in it by its norm: take the layer out, with that kernel",
 }
 """Why layers of Keras that look as if they could be factorized cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One layer of a model: its path, kind, parameters and MACs (absolute), its site or the reason it has none."""
+    """One layer of a model: its path, kind, parameters and MACs (absolute), its site or the reason it has none.
+
+    `macs` is None where they are not known. Those of an attention layer are without its projections, which have rows.
+    """
 
     path: str
     kind: str
     params: int
-    macs: int
+    macs: Macs
     site: Site | None
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Every layer of a model, and the model's totals: `model.count_params()` and the MACs for one image."""
+    """Every layer of a model, and the model's totals: `model.count_params()` and the MACs for one image.
+
+    `macs` is of what is counted; `uncounted` names the layers and the operations of the graph whose MACs are not known.
+    """
 
     rows: tuple[LayerRow, ...]
     params: int
     macs: int
+    uncounted: tuple[str, ...] = ()
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -60,11 +84,37 @@ def find_sites(model: Any, input_shape: Shapes | None = None) -> Inventory:
     """
     layers = dict(walk_layers(model))
     shapes = called_shapes(model, layers, input_shape or open_shape(model))
-    rows = tuple(row_of(path, layer, shapes.get(path, [])) for path, layer in layers.items())
+    reasons = inner_reasons(model, layers)
+    rows = tuple(
+        row_of(path, layer, shapes.get(path, []), count_macs(path, layer, shapes), reasons.get(path, ""))
+        for path, layer in layers.items()
+    )
+    uncounted = [row.path for row in rows if row.macs is None] + list(uncounted_operations(model))
     if not isinstance(model, GRAPHS):
         why = f"inside the subclassed model {type(model).__name__}, which cannot be rebuilt: make it functional"
         rows = tuple(replace(row, site=None, reason=why) if row.site else row for row in rows)
-    return Inventory(rows, int(model.count_params()), sum(row.macs for row in rows))
+        uncounted.append(f"what {type(model).__name__} computes itself")
+    return Inventory(rows, int(model.count_params()), sum(row.macs or 0 for row in rows), tuple(uncounted))
+
+
+def inner_reasons(model: Any, layers: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> why a projection of an attention layer cannot be factorized; empty where it can."""
+    free = set(map(id, layers_outside_sequential(model)))
+    return {
+        f"{path}/{name}": reason
+        for path, layer in layers.items()
+        if projections(layer)
+        for name, reason in projection_reasons(layer, id(layer) not in free).items()
+    }
+
+
+def layers_outside_sequential(model: Any) -> Iterator[Any]:
+    """The layers of a model and of its nested models that are not inside a Sequential."""
+    for layer in () if isinstance(model, keras.Sequential) else model.layers:
+        if isinstance(layer, GRAPHS):
+            yield from layers_outside_sequential(layer)
+        else:
+            yield layer
 
 
 def plan_counts(inventory: Inventory, plan: Plan) -> tuple[int, int]:
@@ -83,7 +133,10 @@ def plan_counts(inventory: Inventory, plan: Plan) -> tuple[int, int]:
 
 
 def inventory_rows(inventory: Inventory) -> list[dict[str, Any]]:
-    """A plain row for each layer, ready for JSON: its kind, sizes, and methods or the reason why it has none."""
+    """A plain row for each layer, ready for JSON: its kind, sizes, and methods or the reason why it has none.
+
+    MACs and their shares of what is counted are None where a layer's are not known.
+    """
     return [
         {
             "layer": row.path,
@@ -91,7 +144,7 @@ def inventory_rows(inventory: Inventory) -> list[dict[str, Any]]:
             "params": row.params,
             "params_share": row.params / max(inventory.params, 1),
             "macs": row.macs,
-            "macs_share": row.macs / max(inventory.macs, 1),
+            "macs_share": None if row.macs is None else row.macs / max(inventory.macs, 1),
             "methods": ", ".join(saving_methods(row.site.op) if row.site else ()),
             "reason": row.reason,
         }
@@ -99,31 +152,24 @@ def inventory_rows(inventory: Inventory) -> list[dict[str, Any]]:
     ]
 
 
-def row_of(path: str, layer: Any, calls: list[tuple[Shape, Shape]]) -> LayerRow:
-    """The row of one layer that is called with these input and output shapes."""
-    params, name = int(layer.count_params()) if layer.built else 0, keras_class_name(layer)
-    kind = LAYERS.get(name)
-    op, reason = None, why_not(layer, kind, calls)
+def row_of(path: str, layer: Any, calls: CallShapes, macs: Macs, reason: str) -> LayerRow:
+    """The row of one layer with these calls; `reason`: why it cannot be factorized, whatever its kind is."""
+    params = int(layer.count_params()) if layer.built else 0
+    params -= sum(int(inner.count_params()) for inner in projections(layer).values())
+    kind = LAYERS.get(keras_class_name(layer))
+    op, reason = None, reason or why_not(layer, kind, calls)
     if kind and layer.built:
         try:
             op = kind.read(layer)
             reason = reason or ("" if saving_methods(op) else "too small: no chain has fewer parameters")
         except LrfError as error:
-            reason = str(error)
-    maps = tuple(kind.position_map(layer, before) for before, _ in calls) if kind and op else ()
-    macs = sum(op.macs(shape) for shape in maps) if op else 0
-    if name in COUNTED:
-        macs = sum(COUNTED[name](layer, *call) for call in calls)
+            reason = reason or str(error)
+    maps = tuple(kind.position_map(layer, before) for before, _ in calls if before) if kind and op else ()
     site = Site(path, op, maps) if op and not reason else None
     return LayerRow(path, type(layer).__name__, params, macs, site, reason)
 
 
-def keras_class_name(layer: Any) -> str:
-    """The name of a layer's class if the class is one of Keras' own; empty for others."""
-    return type(layer).__name__ if type(layer).__module__.startswith("keras.") else ""
-
-
-def why_not(layer: Any, kind: LayerKind | None, calls: list[tuple[Shape, Shape]]) -> str:
+def why_not(layer: Any, kind: LayerKind | None, calls: CallShapes) -> str:
     """Why a layer cannot be factorized, whatever its operation is; empty where it can."""
     if kind is None:
         if not layer.weights:
@@ -135,7 +181,7 @@ def why_not(layer: Any, kind: LayerKind | None, calls: list[tuple[Shape, Shape]]
     if not calls:
         return "not reached when the model runs"
     if channels_first(layer):
-        return "channels_first: only channels_last is factorized"
+        return CHANNELS_FIRST
     if getattr(layer, "output_padding", None) is not None:
         return "a transposed convolution with an output_padding of its own"
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):

@@ -16,6 +16,7 @@ from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.models import conv_layers as conv
 from lrf_optuna.models import einsum_layers as einsum
+from lrf_optuna.models import recurrent_layers as recurrent
 from lrf_optuna.models.model_inputs import Shape
 from lrf_optuna.models.weights import view_of
 
@@ -25,6 +26,7 @@ GRAPHS = (Functional, keras.Sequential)
 """The classes of models that can be cloned with other layers."""
 
 SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,17 @@ class LayerKind:
     """(layer, shape of its input) -> the shape of the positions at which its operation is applied."""
     any_size: Callable[[Any, OpenShape], OpenShape] = lambda layer, shape: (*(None for _ in shape[:-1]), shape[-1])
     """(layer, input shape it was built with) -> that shape, with None for the sizes that the layer leaves open."""
+    kernels: Callable[[Any], list[Any]] = lambda layer: [kernel_of(layer)]
+    """The variables that are the layer's kernel: several stand side by side along their last axis."""
+    fill: Callable[[Any, Any], None] = lambda layer, last: fill_bias(layer, last)
+    """(layer, last layer of its chain): give the last one all weights of the layer other than its kernel."""
 
 
 def walk_layers(model: Any) -> Iterator[tuple[str, Any]]:
-    """`(path, layer)` of every layer, once; the path of a layer in a nested model begins with the name of the nest."""
+    """`(path, layer)` of every layer, once; the path of a layer in a nested model begins with the name of the nest.
+
+    The projections of an attention layer follow it, and their paths begin with its own.
+    """
     seen: set[int] = set()
     stack = [("", model)]
     while stack:
@@ -63,6 +72,15 @@ def walk_layers(model: Any) -> Iterator[tuple[str, Any]]:
             stack += reversed([(f"{path}/{inner.name}".lstrip("/"), inner) for inner in layer.layers])
         else:
             yield path, layer
+            stack += reversed([(f"{path}/{name}", inner) for name, inner in projections(layer).items()])
+
+
+def projections(layer: Any) -> dict[str, Any]:
+    """Name -> EinsumDense layer of the projections of an attention layer of Keras; empty for other layers."""
+    if keras_class_name(layer) not in ATTENTION or not layer.built:
+        return {}
+    inner = layer._flatten_layers(recursive=False, include_self=False)
+    return {one.name: one for one in inner if isinstance(one, keras.layers.EinsumDense)}
 
 
 def channels_first(layer: Any) -> bool:
@@ -70,20 +88,25 @@ def channels_first(layer: Any) -> bool:
     return getattr(layer, "data_format", None) == "channels_first"
 
 
+def keras_class_name(layer: Any) -> str:
+    """The name of a layer's class if the class is one of Keras' own; empty for others."""
+    return type(layer).__name__ if type(layer).__module__.startswith("keras.") else ""
+
+
 def to_keras_kernel(layer: Any, kernel: Array) -> Array:
     """A kernel, laid out as in `Conv`, as the layer lays it out."""
-    return LAYERS[type(layer).__name__].to_keras_kernel(kernel, layer).reshape(kernel_of(layer).shape)
+    return kind_of(layer).to_keras_kernel(kernel, layer).reshape(kernel_shape(layer))
 
 
 def read_kernel(layer: Any) -> Array:
     """The layer's kernel, laid out as in `Conv`."""
-    kind, kernel = LAYERS[type(layer).__name__], np.asarray(view_of(kernel_of(layer)), np.float32)
-    return kind.from_keras_kernel(kernel, layer).reshape(kind.read(layer).kernel_shape)
+    kernel = np.concatenate([np.asarray(view_of(one), np.float32) for one in kernels_of(layer)], axis=-1)
+    return kind_of(layer).from_keras_kernel(kernel, layer).reshape(kind_of(layer).read(layer).kernel_shape)
 
 
 def read_maps(layer: Any, inputs: Array) -> Array:
     """A layer's inputs `(n, ...)`, laid out as in `Conv`: `(n, *map, cin)`."""
-    return inputs.reshape(len(inputs), *LAYERS[type(layer).__name__].position_map(layer, inputs.shape[1:]), -1)
+    return inputs.reshape(len(inputs), *kind_of(layer).position_map(layer, inputs.shape[1:]), -1)
 
 
 def norms_of(model: Any) -> list[Any]:
@@ -91,9 +114,40 @@ def norms_of(model: Any) -> list[Any]:
     return [layer for _, layer in walk_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
 
 
+def kind_of(layer: Any) -> LayerKind:
+    """The kind of a layer that can be factorized."""
+    return LAYERS[type(layer).__name__]
+
+
+def kernels_of(layer: Any) -> list[Any]:
+    """The Keras variables that hold a layer's kernel: several stand side by side along their last axis."""
+    return kind_of(layer).kernels(layer)
+
+
+def kernel_shape(layer: Any) -> Shape:
+    """The shape of a layer's kernel, all its variables side by side."""
+    first, *others = (tuple(variable.shape) for variable in kernels_of(layer))
+    return (*first[:-1], first[-1] + sum(shape[-1] for shape in others))
+
+
+def assign_kernel(layer: Any, kernel: Array) -> None:
+    """Give a layer a kernel laid out as in `Conv`."""
+    variables, start = kernels_of(layer), 0
+    laid_out = to_keras_kernel(layer, kernel)
+    for variable in variables:
+        variable.assign(laid_out[..., start : start + variable.shape[-1]])
+        start += variable.shape[-1]
+
+
 def kernel_of(layer: Any) -> Any:
-    """The Keras variable that holds a layer's kernel."""
+    """The only variable that holds a layer's kernel."""
     return getattr(layer, "_kernel", None) if getattr(layer, "_kernel", None) is not None else layer.kernel
+
+
+def fill_bias(layer: Any, last: Any) -> None:
+    """Give the last layer of a chain the bias of the layer that the chain replaces."""
+    if layer.bias is not None:
+        last.bias.assign(keras.ops.reshape(layer.bias, last.bias.shape))
 
 
 PLAIN = LayerKind(conv.read_conv, conv.write_conv)
@@ -107,15 +161,24 @@ EINSUM = LayerKind(
     einsum.position_map,
     einsum.any_size,
 )
+RECURRENT = LayerKind(
+    recurrent.read_recurrent,
+    recurrent.write_recurrent,
+    any_size=recurrent.any_steps,
+    kernels=recurrent.input_kernels,
+    fill=recurrent.fill_recurrent,
+)
 LAYERS: dict[str, LayerKind] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), PLAIN),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), DEPTHWISE),
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), TRANSPOSED),
     "Dense": LayerKind(conv.read_dense, conv.write_dense),
     "EinsumDense": EINSUM,
+    **dict.fromkeys((*recurrent.RECURRENT_CLASSES, "Bidirectional"), RECURRENT),
+    "TimeDistributed": LayerKind(
+        recurrent.read_steps,
+        recurrent.write_steps,
+        kernels=lambda layer: [kernel_of(layer.layer)],
+        fill=lambda layer, last: fill_bias(layer.layer, last),
+    ),
 }
-COUNTED: dict[str, Callable[[Any, Shape, Shape], int]] = {
-    **dict.fromkeys(SEPARABLE, conv.separable_macs),
-    "EinsumDense": einsum.einsum_macs,
-}
-"""(layer, input shape, output shape) -> MACs, for kinds whose layers do not all have an operation."""

@@ -168,7 +168,7 @@ def build(path: Path, kind: str, contents: Contents, repaired: RepairedConfig) -
 
 
 def load_zipped_weights(model: keras.Model, path: Path) -> None:
-    """Give a model the weights of a .keras file, whose paths may have the separators of Windows or of early files."""
+    """Give a model the weights of a .keras file, whose paths may have the separators of Windows."""
     import h5py
 
     with tempfile.TemporaryDirectory() as folder:
@@ -179,9 +179,8 @@ def load_zipped_weights(model: keras.Model, path: Path) -> None:
             copy.write_bytes(whole.read("model.weights.h5"))
         with h5py.File(copy, "r+") as file:
             for old in paths_in(file):
-                new = old.replace("\\", "/").replace("_layer_checkpoint_dependencies", "layers")
-                if new != old:
-                    file.move(old, new)
+                if "\\" in old:
+                    file.move(old, old.replace("\\", "/"))
         model.load_weights(copy)
 
 
@@ -204,7 +203,7 @@ def windows_paths(path: Path, kind: str) -> bool:
         if "model.weights.h5" not in whole.namelist():
             return False
         with whole.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
-            return any("\\" in name or name.startswith("_layer_checkpoint") for name in file)
+            return any("\\" in name for name in paths_in(file))
 
 
 @contextmanager

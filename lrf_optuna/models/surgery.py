@@ -10,7 +10,8 @@ import keras
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, to_keras_kernel, walk_layers
+from lrf_optuna.models.attention_layers import AttentionChain
+from lrf_optuna.models.layer_kinds import LAYERS, assign_kernel, kind_of, projections, walk_layers
 from lrf_optuna.plans.plan import Choice, Plan
 
 
@@ -25,18 +26,40 @@ def materialize(model: Any, plan: Plan, kernels: Mapping[str, tuple[Array, ...]]
         raise LrfError(
             f"the plan factorizes {unknown[0]!r}, which this model does not have: is it a plan of another model?"
         )
+    attention: dict[int, AttentionChain] = {}
+
+    def factorized_projections(layer: Any) -> dict[str, str]:
+        found = {name: names[id(inner)] for name, inner in projections(layer).items()}
+        return {name: path for name, path in found.items() if path in factorized}
 
     def chain(layer: Any) -> Any:
+        if inside := factorized_projections(layer):
+            new = attention_chain(layer, {name: factorized[path] for name, path in inside.items()})
+            attention[id(new.layer)] = new
+            return new.layer
         choice = factorized.get(names.get(id(layer), ""))
         return chain_layer(layer, choice) if choice else None
 
-    return clone_with(model, chain, lambda layer, new: fill_chain(layer, new, kernels[names[id(layer)]]))
+    def fill(layer: Any, new: Any) -> None:
+        if id(new) in attention:
+            inside = factorized_projections(layer)
+            attention[id(new)].fill(layer, {name: kernels[path] for name, path in inside.items()})
+        else:
+            fill_chain(layer, new, kernels[names[id(layer)]])
+
+    return clone_with(model, chain, fill, lambda layer: attention.get(id(layer), layer))
 
 
-def clone_with(model: Any, replacement: Callable[[Any], Any], fill: Callable[[Any, Any], None]) -> Any:
+def clone_with(
+    model: Any,
+    replacement: Callable[[Any], Any],
+    fill: Callable[[Any, Any], None],
+    called: Callable[[Any], Callable[..., Any]] = lambda layer: layer,
+) -> Any:
     """A copy of a model with the layers that `replacement` gives for some of its layers; it gives None for others.
 
-    `fill` puts the weights of a layer into its replacement. All other layers are copied with their state.
+    `fill` puts the weights of a layer into its replacement. All other layers are copied with their state. `called`
+    gives what is called in the place of a new layer.
     """
     copies: dict[int, tuple[Any, Any, Callable[[Any, Any], None]]] = {}
 
@@ -46,7 +69,11 @@ def clone_with(model: Any, replacement: Callable[[Any], Any], fill: Callable[[An
             copies[id(layer)] = (layer, copy_layer(layer), copy_state) if new is None else (layer, new, fill)
         return copies[id(layer)][1]
 
-    clone = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return called(layer)(*args, **kwargs)
+
+    calls = {} if isinstance(model, keras.Sequential) else {"call_function": call}
+    clone = keras.models.clone_model(model, clone_function=copy, recursive=True, **calls)
     for layer, new, fill_layer in copies.values():
         fill_layer(layer, new)
     return clone
@@ -107,10 +134,16 @@ def chain_layer(layer: Any, choice: Choice) -> Any:
     return chain
 
 
+def attention_chain(layer: Any, choices: Mapping[str, Choice]) -> AttentionChain:
+    """The unfilled chain of an attention layer's projections with these choices."""
+    found = projections(layer)
+    stages = {name: chain_of(kind_of(found[name]).read(found[name]), choice).stages for name, choice in choices.items()}
+    return AttentionChain.of(layer, stages)
+
+
 def fill_chain(layer: Any, chain: Any, kernels: tuple[Array, ...]) -> None:
-    """Put the stage kernels and the original's bias into a built chain."""
+    """Put the stage kernels, and all weights of the original but its kernel, into a built chain."""
     weighted = [stage for stage in chain.layers if stage.weights]
     for stage, kernel in zip(weighted, kernels, strict=True):
-        kernel_of(stage).assign(to_keras_kernel(stage, kernel))
-    if layer.bias is not None:
-        weighted[-1].bias.assign(keras.ops.reshape(layer.bias, weighted[-1].bias.shape))
+        assign_kernel(stage, kernel)
+    kind_of(layer).fill(layer, weighted[-1])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
@@ -82,15 +83,16 @@ def rounded_logits(
 
 
 def layer_results(inventory: Inventory, plan: Plan) -> list[LayerResult]:
-    """What every layer with weights gets from a plan."""
+    """What every layer with weights or with MACs gets from a plan."""
     found = []
     for row in inventory.rows:
-        if not row.params:
+        if not row.params and row.macs == 0:
             continue
         choice, params, macs = plan[row.path], row.params, row.macs
         if row.site:
             chain = chain_of(row.site.op, choice)
-            params, macs = params + chain.params - row.site.op.params, row.site.macs(chain)
+            params += chain.params - row.site.op.params
+            macs = (macs or 0) + row.site.macs(chain) - row.site.macs(Chain((row.site.op,)))
         sizes = row.params, params, row.macs, macs
         found.append(LayerResult(row.path, row.kind, choice.method, choice.ranks, *sizes, row.reason))
     return found

@@ -15,6 +15,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import Images, count_of, input_list, map_inputs
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import Values, metric_name
+from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.files import digest
 from lrf_optuna.models.evaluation import Evaluator, further_figures, overall_metric
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
@@ -30,6 +31,8 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.kernel_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
+from lrf_optuna.scoring.screening import default_keeps
 from lrf_optuna.search.allocation import evenly_spaced
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
@@ -163,8 +166,12 @@ class Run:
             self.seconds[phase] += time.perf_counter() - start - inside
 
     def search(self) -> list[Candidate]:
-        """Every candidate, after as many further trials as the specification asks for."""
+        """Every candidate, after as many further trials as the specification asks for.
+
+        Raises LrfError for a target that no plan can meet, before anything is fitted or written.
+        """
         self.check_replaceable()
+        self.check_reach()
         search = self.spec.search
         with self.timed("load"):
             done = self.record.candidates()
@@ -223,6 +230,7 @@ class Run:
             chosen=chosen,
             why=why,
             layers=layer_results(self.inventory, chosen.plan),
+            uncounted_macs=list(self.inventory.uncounted),
             model_digest=model_digest,
         )
         self.build_and_tune(result)
@@ -281,6 +289,15 @@ class Run:
             by_output=each if len(each) > 1 else {},
             never_predicted={name: classes for name, classes in lost.items() if classes},
         )
+
+    def check_reach(self) -> None:
+        """Say what share of a limited cost plans can reach. Raises LrfError for a target below it."""
+        search, found = self.spec.search, self.inventory
+        if search.wanted:
+            keeps = search.keep or default_keeps(len(found.sites))
+            least = least_shares(found, search.methods or tuple(DECOMPOSITIONS), keeps)
+            check_targets(search.wanted, least)
+            self.progress.say(reach_text(search.wanted, least, found.uncounted))
 
     def check_replaceable(self) -> None:
         """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to."""

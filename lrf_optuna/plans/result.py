@@ -21,7 +21,8 @@ class Evaluation:
     """A network's size (absolute counts), its metric, and its file size (bytes; 0 where there is no file).
 
     `further`: other figures on test images; `by_output`: the metric of each of several outputs on test images;
-    `never_predicted`: output -> classes that the original predicts and this network never does.
+    `never_predicted`: output -> classes that the original predicts and this network never does. `macs` are those that
+    are counted: the result names the layers whose MACs are not known.
     """
 
     params: int
@@ -37,7 +38,10 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """One layer with weights before and after a plan; parameters count the bias, MACs are for one image."""
+    """One layer with weights or MACs before and after a plan; parameters count the bias, MACs are for one image.
+
+    MACs are None where they are not known.
+    """
 
     name: str
     kind: str
@@ -45,15 +49,18 @@ class LayerResult:
     ranks: tuple[int, ...]
     params_before: int
     params_after: int
-    macs_before: int
-    macs_after: int
+    macs_before: int | None
+    macs_after: int | None
     reason: str = ""
     """Why the layer cannot be factorized, where it cannot."""
 
 
 @dataclass(slots=True)
 class Result:
-    """The result of a run. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned."""
+    """The result of a run. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned.
+
+    `uncounted_macs`: the layers whose MACs are not known, and are in no total.
+    """
 
     study: str
     trials: int
@@ -68,6 +75,7 @@ class Result:
     layers: list[LayerResult] = field(default_factory=list)
     metric: str = "accuracy"
     """The name of the metric of all evaluations; 1 is perfect, and a hundredth is a point."""
+    uncounted_macs: list[str] = field(default_factory=list)
     model_digest: str = ""
     """A digest of all that decides what model.keras is: equal digests need no second build."""
 

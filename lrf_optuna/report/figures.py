@@ -20,7 +20,7 @@ from lrf_optuna.plans.comparison import BUDGET_COSTS
 from lrf_optuna.plans.front import hypervolume_history
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.plans.result import LayerResult, Result
-from lrf_optuna.report.tables import method_counts
+from lrf_optuna.report.tables import UNCOUNTED, method_counts
 
 ORIGINAL = Candidate(0, Plan(()), {"loss": 0.0, "params": 1.0, "macs": 1.0})
 """The original network, which is no trial. Over other objectives it is not drawn."""
@@ -37,15 +37,15 @@ LAYER_HEIGHT, NAME_LENGTH = 24, 34
 def run_figures(candidates: Sequence[Candidate], points: Sequence[Candidate], result: Result) -> dict[str, go.Figure]:
     """The figures of a run by id. `candidates` are all trials, `points` are the front.
 
-    "front-2d" needs two objectives, "front-3d" three, "layers" a layer with MACs. Others are always there.
+    "front-2d" needs two objectives, "front-3d" three, "layers" a layer that may have MACs. Others are always there.
     """
     axes, found = axes_of(tuple(result.chosen.costs)), {}
     for axis_count, name in ((2, "front-2d"), (3, "front-3d")):
         if len(axes) >= axis_count:
             found[name] = front_figure(candidates, points, result.chosen, axes, name == "front-3d")
     found |= {"hypervolume": hypervolume_figure(candidates), "standing": evaluation_figure(result)}
-    counted = [part for part in result.layers if part.macs_before]
-    return found | ({"layers": layer_figure(counted)} if counted else {})
+    parts = [part for part in result.layers if part.macs_before != 0]
+    return found | ({"layers": layer_figure(parts)} if parts else {})
 
 
 def figure_template(*, dark: bool = False) -> go.layout.Template:
@@ -200,7 +200,8 @@ def front_figure(
 
 def evaluation_figure(result: Result) -> go.Figure:
     """The original, the built and the tuned network side by side: size and accuracy."""
-    labels = ["parameters", "MACs", f"validation<br>{result.metric}", f"test<br>{result.metric}"]
+    counted = "MACs,<br>of what is counted" if result.uncounted_macs else "MACs"
+    labels = ["parameters", counted, f"validation<br>{result.metric}", f"test<br>{result.metric}"]
     full, figure = result.original, go.Figure()
     for name, color in zip(("original", "built", "tuned"), (MUTED, *METHOD_COLORS), strict=False):
         if row := getattr(result, name):
@@ -227,9 +228,9 @@ def layer_figure(parts: Sequence[LayerResult]) -> go.Figure:
     places = list(range(len(parts)))
     texts, methods = [*map(layer_text, parts)], [escape(str(Choice(part.method, part.ranks))) for part in parts]
     for column, (what, room) in enumerate((("params", 1.65), ("macs", 1.25)), start=1):
-        before = [getattr(part, f"{what}_before") for part in parts]
-        after = [getattr(part, f"{what}_after") for part in parts]
-        kept = [f"{new / old:.0%}" if old else "" for new, old in zip(after, before, strict=True)]
+        sizes = [(getattr(part, f"{what}_before"), getattr(part, f"{what}_after")) for part in parts]
+        before, after = ([size or 0 for size in column] for column in zip(*sizes, strict=True))
+        kept = [UNCOUNTED if old is None else f"{new / old:.0%}" if old else "" for old, new in sizes]
         labels = [f"{method}, {share}" for method, share in zip(methods, kept, strict=True)]
         text = {"text": labels if what == "params" else kept, "textposition": "outside", "cliponaxis": False}
         pale = {"marker_color": PALE, "name": "before", "legendgroup": "before", "showlegend": column == 1}
@@ -259,5 +260,6 @@ def layer_text(part: LayerResult) -> str:
     """The text beside the mouse over a layer: its kind, its method and its sizes."""
     method = part.reason or str(Choice(part.method, part.ranks))
     params = f"parameters {part.params_before:,} → {part.params_after:,}"
-    macs = f"MACs {part.macs_before:,} → {part.macs_after:,}"
+    known = part.macs_before is not None and part.macs_after is not None
+    macs = f"MACs {part.macs_before:,} → {part.macs_after:,}" if known else f"MACs {UNCOUNTED}"
     return "<br>".join([f"<b>{escape(part.name)}</b>", escape(part.kind), escape(method), params, macs])

@@ -24,6 +24,10 @@ WIDE_TABLE = 7
 """Columns of a table, at least, that have one space between them instead of two: 80 letters are not many for them."""
 NONE = "–"
 """What stands in a cell without a value."""
+UNCOUNTED = "not counted"
+"""What stands in the place of MACs that are not known."""
+NAMED_LAYERS = 5
+"""Layers that a remark names at most."""
 
 
 class Column(NamedTuple):
@@ -80,22 +84,33 @@ def percent(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else NONE
 
 
-def change(before: int, after: int) -> tuple[str, str]:
+def uncounted_remark(names: Sequence[str]) -> str:
+    """What is said beside a total of MACs where some layers are not in it; empty where all are."""
+    more = f" and {len(names) - NAMED_LAYERS} others" if len(names) > NAMED_LAYERS else ""
+    return f"MACs are of what is counted; not counted: {', '.join(names[:NAMED_LAYERS])}{more}" if names else ""
+
+
+def change(before: int | None, after: int | None) -> tuple[str, str]:
     """A count before and after, and the share that is left; only the count where nothing has changed."""
+    if before is None or after is None:
+        return UNCOUNTED, ""
     if after == before:
         return short_count(before) if before else NONE, ""
     return f"{short_count(before)} → {short_count(after)}", percent(after, before)
 
 
 def layer_table(layers: Sequence[LayerResult]) -> Table:
-    """Every layer with MACs: its method and ranks or why it has none, its size before and after. Others are one row."""
+    """Every layer that may have MACs: its method and ranks or why it has none, its size before and after.
+
+    All others are one row.
+    """
     heads = columns(("layer", "kind", "method (ranks)"), ("parameters", "left", "MACs", "left"))
     table = Table(heads, "Layer by layer")
-    for layer in (layer for layer in layers if layer.macs_before):
+    for layer in (layer for layer in layers if layer.macs_before != 0):
         method = f"{INTACT.method}: {layer.reason}" if layer.reason else str(Choice(layer.method, layer.ranks))
         sizes = *change(layer.params_before, layer.params_after), *change(layer.macs_before, layer.macs_after)
         table.add(layer.name, layer.kind, method, *sizes, tone=FAINT if layer.method == INTACT.method else "")
-    others = [layer for layer in layers if not layer.macs_before]
+    others = [layer for layer in layers if layer.macs_before == 0]
     if others:
         kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(layer.kind for layer in others).items())
         params = change(sum(o.params_before for o in others), sum(o.params_after for o in others))
@@ -108,12 +123,13 @@ def evaluation_table(result: Result) -> Table:
     networks = {name: network for name in ("original", "built", "tuned") if (network := getattr(result, name))}
     phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
     seconds = f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
-    table, (full, *others) = Table(columns([""], list(networks)), f"Study {result.study}", seconds), networks.values()
+    caption = "\n".join(filter(None, (uncounted_remark(result.uncounted_macs), seconds)))
+    table, (full, *others) = Table(columns([""], list(networks)), f"Study {result.study}", caption), networks.values()
     params = (f"{n.params:,} ({percent(n.params, full.params)})" for n in others)
     macs = (f"{short_count(n.macs)} ({percent(n.macs, full.macs)})" for n in others)
     test = (f"{n.test_metric:.2%} ({100 * (n.test_metric - full.test_metric):+.2f})" for n in others)
     table.add("parameters", f"{full.params:,}", *params)
-    table.add("MACs an image", short_count(full.macs), *macs)
+    table.add("MACs an image" + ", of what is counted" * bool(result.uncounted_macs), short_count(full.macs), *macs)
     table.add(f"validation {result.metric}", *(f"{n.val_metric:.2%}" for n in networks.values()))
     table.add(f"test {result.metric}", f"{full.test_metric:.2%}", *test)
     for name in full.by_output:
@@ -148,10 +164,17 @@ def inventory_table(rows: Sequence[dict[str, Any]]) -> Table:
     numbers = ("parameters", "share", "MACs", "share")
     table = Table(columns(("layer", "kind"), numbers) + columns(["factorized by, or the reason why not"]))
     for row in rows:
-        sizes = [(short_count(row[n]), f"{row[f'{n}_share']:.1%}") if row[n] else ("", "") for n in ("params", "macs")]
+        sizes = [size_texts(row[name], row[f"{name}_share"]) for name in ("params", "macs")]
         tone = "" if row["methods"] else FAINT
         table.add(row["layer"], row["kind"], *sizes[0], *sizes[1], row["methods"] or row["reason"], tone=tone)
     return table
+
+
+def size_texts(count: int | None, share: float | None) -> tuple[str, str]:
+    """A count and its share as text; nothing for 0."""
+    if count is None or share is None:
+        return UNCOUNTED, ""
+    return (short_count(count), f"{share:.1%}") if count else ("", "")
 
 
 def budget_table(found: Comparison, block: BudgetRows) -> Table:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from keras import layers
 from support.fitting import fit
+from support.sequences import SEQUENCE_KINDS
 
 from lrf_optuna.decompositions.registry import applicable_methods, chain_of, choice_of, compose, saving_methods
 from lrf_optuna.errors import LrfError
@@ -102,7 +103,7 @@ HOWS: dict[str, dict[str, Any]] = {
     "float16": {"dtype": "mixed_float16"},
     "float64": {"dtype": "float64"},
 }
-FACTORIZED = list(LAYERS)
+FACTORIZED = [kind for kind in LAYERS if kind not in SEQUENCE_KINDS]
 SHAPES = [(kind, shape) for kind in FACTORIZED if kind in MAKERS for shape in MAKERS[kind][2]]
 
 

@@ -1,0 +1,46 @@
+"""The least shares of the original's parameters and MACs that any plan can have, known before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lrf_optuna.decompositions.registry import chain_of, choice_of, saving_methods
+from lrf_optuna.errors import LrfError
+from lrf_optuna.models.inventory import Inventory
+from lrf_optuna.scoring.option_table import Shares
+from lrf_optuna.scoring.screening import keep_grid_for
+
+REMEDIES = {
+    "params": "the others are in layers that are not factorized, in biases, and in the smallest chains",
+    "macs": "the others are of layers that are not factorized, and of the smallest chains",
+}
+
+
+def least_shares(inventory: Inventory, methods: Sequence[str], keeps: Sequence[float]) -> Shares:
+    """The shares that are left where every site has its smallest chain under these methods and keeps."""
+    params, macs = inventory.params, inventory.macs
+    for site in inventory.sites:
+        names = [name for name in saving_methods(site.op) if name in methods]
+        grid = keep_grid_for(keeps, site.op.params / max(inventory.params, 1))
+        chains = [chain_of(site.op, choice_of(site.op, name, keep)) for name in names for keep in grid]
+        own = site.op.params, sum(site.op.macs(shape) for shape in site.maps)
+        params += min([0, *(chain.params - own[0] for chain in chains)])
+        macs += min([0, *(site.macs(chain) - own[1] for chain in chains)])
+    return Shares(params / max(inventory.params, 1), macs / max(inventory.macs, 1))
+
+
+def check_targets(targets: Mapping[str, float], least: Shares) -> None:
+    """Raises LrfError for a target of the parameters or the MACs that no plan can meet."""
+    for cost, share in least._asdict().items():
+        if targets.get(cost, 1.0) < share:
+            raise LrfError(
+                f"the target {cost}={targets[cost]:g} is out of reach: the least share of any plan is {share:.4f} "
+                f"({REMEDIES[cost]}); give a target of at least {share:.4f}, or smaller --keep values"
+            )
+
+
+def reach_text(targets: Mapping[str, float], least: Shares, uncounted: Sequence[str]) -> str:
+    """What share of each limited cost the plans can reach; empty without a limit."""
+    names = {"params": "the parameters", "macs": "the MACs that are counted" if uncounted else "the MACs"}
+    shares = [f"{share:.1%} of {names[cost]}" for cost, share in least._asdict().items() if cost in targets]
+    return f"plans can go down to {' and '.join(shares)}" if shares else ""
