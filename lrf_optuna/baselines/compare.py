@@ -162,7 +162,7 @@ class BaselineComparison:
     def on_test(self, kernels: Mapping[str, Array]) -> float:
         """The test accuracy with these kernels; BatchNorm statistics are re-estimated where that helps."""
         test = self.data.test
-        return replace(self.accuracy, images=test.pixels, labels=test.labels, known={}).of(kernels)
+        return replace(self.accuracy, images=test.pixels, labels=test.labels).of(kernels)
 
     def original(self) -> Score:
         """The accuracies of the original."""

@@ -96,7 +96,6 @@ class Proxy:
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
         self.measured: LRUCache[Plan, Measured] = LRUCache(MEASURED_PLANS)
-        self.savings: dict[Any, tuple[int, int]] = {}
         self.tensors: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
         self.cache = KernelCache(cache, progress=progress) if cache else None
         self.kernels = KernelStore(
@@ -200,14 +199,7 @@ class Proxy:
 
     def counts(self, plan: Plan) -> tuple[int, int]:
         """Parameters and MACs of a plan's network."""
-        saved = [self.saving(site, choice) for site, choice in plan]
-        return self.inventory.params - sum(p for p, _ in saved), self.inventory.macs - sum(m for _, m in saved)
-
-    @cachedmethod(lambda self: self.savings)
-    def saving(self, site: str, choice: Choice) -> tuple[int, int]:
-        """The parameters and MACs that a choice alone saves."""
-        params, macs = plan_counts(self.inventory, Plan.of({site: choice}))
-        return self.inventory.params - params, self.inventory.macs - macs
+        return plan_counts(self.inventory, plan)
 
     def shares(self, site: str, choice: Choice) -> Shares:
         """What a site under a choice has of the whole network's parameters and MACs."""

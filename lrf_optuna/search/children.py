@@ -16,6 +16,7 @@ import numpy as np
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.plans.hypervolume import hypervolume_gains
 from lrf_optuna.scoring.option_table import OptionIndices, OptionTable
+from lrf_optuna.search.allocation import largest_within
 from lrf_optuna.search.surrogate import Surrogate
 
 CHILD_MULTIPLIERS = np.geomspace(3e-3, 30, 33)
@@ -195,19 +196,11 @@ class ChildGenerator:
 
     def at_limits(self) -> OptionIndices:
         """Lagrangian allocations that just meet the size limits, or leave a little."""
-        count = self.settings.drawn
-        room = {
-            cost: most * (1 - self.settings.limit_slack * self.rng.random(count) ** 2) - getattr(self.table.fixed, cost)
-            for cost, most in self.size_limits.items()
-        }
-        allocate = self.table.allocator(self.rng.random(count), self.noisy_weights())
-        low, high = (np.full(count, end) for end in np.log(CHILD_MULTIPLIERS[[0, -1]]))
-        for _ in range(self.settings.bisections):
-            middle = (low + high) / 2
-            plans = allocate(np.exp(middle))
-            inside = np.all([self.table.total(plans, cost) <= most for cost, most in room.items()], axis=0)
-            low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-        return allocate(np.exp(high))
+        count, slack = self.settings.drawn, self.settings.limit_slack
+        budget = {cost: most * (1 - slack * self.rng.random(count) ** 2) for cost, most in self.size_limits.items()}
+        multipliers, halvings = (CHILD_MULTIPLIERS[0], CHILD_MULTIPLIERS[-1]), self.settings.bisections
+        mixes, weights = self.rng.random(count), self.noisy_weights()
+        return largest_within(self.table, budget, mixes, weights, multipliers, halvings)
 
     def mutate(self, parents: OptionIndices, multipliers: Array) -> OptionIndices:
         """Parents with another option in a few layers, drawn by price: weighted loss + multiplier * size.

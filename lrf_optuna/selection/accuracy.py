@@ -6,7 +6,7 @@ All networks are measured on the same images in the same order, each on as many 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,6 @@ from lrf_optuna.data.sources import Pixels, stratified_order
 from lrf_optuna.models.batchnorm import reestimated_statistics, training_batches
 from lrf_optuna.models.model_inputs import PASS_BATCH, batches_of
 from lrf_optuna.models.outputs import OUTPUT
-from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.similarity import cosine, similarity_of_finite
@@ -32,7 +31,7 @@ Statistics = list[Any] | None
 
 @dataclass
 class Accuracy:
-    """Plan -> the share of labelled images that its network gets right, before any training; remembered by plan.
+    """Kernels -> the share of labelled images that the network with them gets right, before any training.
 
     `images`: raw `(n, H, W, C)`, `labels` `(n,)`; `preprocess`: raw images -> the network's input;
     `training_batches`: gives preprocessed batches as they looked in training. BatchNorm statistics are re-estimated
@@ -46,13 +45,6 @@ class Accuracy:
     training_batches: Callable[[], Iterable[Array]]
     whole: bool = False
     """Whether the images are all validation images and no others."""
-    known: dict[Plan, float] = field(default_factory=dict)
-
-    def __call__(self, plan: Plan) -> float:
-        """The accuracy of a plan, with BatchNorm statistics re-estimated where that helps."""
-        if plan not in self.known:
-            self.known[plan] = self.of(self.proxy.dense_kernels(plan))
-        return self.known[plan]
 
     def of(self, kernels: Kernels) -> float:
         """The accuracy with `kernels` in the network, with BatchNorm statistics re-estimated where that helps."""
@@ -106,9 +98,10 @@ MEASURED_MACS = 5e12
 def accuracy_on_validation(
     proxy: Proxy, data: Data, unscored: Pixels, seed: int, progress: Progress = SILENT
 ) -> Accuracy:
-    """Plan -> its accuracy on validation images; `unscored`: the raw images that BatchNorm is re-estimated on.
+    """Kernels -> the accuracy on validation images with them.
 
-    The images are in a random order of which every prefix holds the classes in about their shares.
+    `unscored`: the raw images that BatchNorm is re-estimated on. The validation images are in a random order of which
+    every prefix holds the classes in about their shares.
     """
     count = int(np.clip(MEASURED_MACS / max(1, proxy.inventory.macs), FEW_VALIDATION_IMAGES, MEASURED))
     images = data.validation_sample(count, seed)

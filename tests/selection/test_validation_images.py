@@ -59,7 +59,7 @@ def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) 
     unscored = digits.calibration(256, 0).pixels[len(known.scored) :]
     judge = accuracy_on_validation(known, digits, unscored, seed=0)
     corrections = refits_on_validation(judge, digits, unscored)
-    assert corrections(Plan(())) == judge(Plan(())) > 0.9
+    assert corrections(Plan(())) == judge.of({}) > 0.9
     np.testing.assert_array_equal(corrections.images(), digits.preprocess(unscored))
     assert not corrections.validation_was_fitted
     few = replace(digits, val=LabeledImages(digits.val.pixels[:20], digits.val.labels[:20]))
