@@ -26,7 +26,7 @@ PARTS = {
     "initial plans": ("search.loop:Search.first_generation",),
     "optuna": ("optuna:Study.ask", "optuna:Study.tell", "optuna:Study.enqueue_trial", "optuna:Trial.relative_params"),
     "children": ("search.loop:Search.child_parameters", "search.children:Observations.add"),
-    "composing": ("scoring.proxy:Proxy.kernel_tensors",),
+    "composing": ("scoring.proxy:Proxy.dense_kernels",),
     "passing": ("models.forward:ForwardPass.run",),
     "similarity": ("scoring.proxy:similarity_of_finite",),
     "front": ("plans.front:Front.add",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,6 @@ class Proxy:
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
         self.measured: LRUCache[Plan, Measured] = LRUCache(MEASURED_PLANS)
-        self.tensors: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
         self.cache = KernelCache(cache, progress=progress) if cache else None
         self.kernels = KernelStore(
             self.sites,
@@ -173,15 +172,6 @@ class Proxy:
         changed = plan.changed.items()
         return {site: self.to_keras_layout(site, self.kernels.dense(site, choice)) for site, choice in changed}
 
-    def kernel_tensors(self, plan: Plan) -> dict[str, Any]:
-        """The dense kernels of a plan as tensors, which a pass takes without a copy."""
-        return {site: self.kernel_tensor(site, choice) for site, choice in plan.changed.items()}
-
-    @cachedmethod(lambda self: self.tensors)
-    def kernel_tensor(self, site: str, choice: Choice) -> Any:
-        """The dense kernel of a choice as a tensor."""
-        return self.network.as_tensors(self.to_keras_layout(site, self.kernels.dense(site, choice)))
-
     def to_keras_layout(self, site: str, kernel: Array) -> Array:
         """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
         return to_keras_kernel(self.network.layers[site], kernel)
@@ -189,7 +179,7 @@ class Proxy:
     @cachedmethod(lambda self: self.measured, key=lambda _, plan: plan)
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
-        return self.measured_with(self.kernel_tensors(plan), *self.counts(plan))
+        return self.measured_with(self.dense_kernels(plan), *self.counts(plan))
 
     def measured_with(self, kernels: Mapping[str, Any], params: int, macs: int) -> Measured:
         """What one forward pass says of a network of these counts, with `kernels` in Keras' layout."""

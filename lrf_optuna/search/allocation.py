@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_optuna.chains.conv import Array
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.option_table import OptionIndices, OptionTable
 
@@ -45,33 +44,18 @@ def lagrangian_within(table: OptionTable, budget: Mapping[str, float], mixes: Se
 
     `budget`: cost -> most, as shares of the whole network, what no plan can change included.
     """
-    plans = largest_within(table, budget, np.array(mixes))
-    inside = plans[are_within(table, plans, budget)]
-    return [table.decode(plan) for plan in inside[np.argsort(table.total(inside, "losses"), kind="stable")]]
-
-
-def largest_within(
-    table: OptionTable,
-    budget: Mapping[str, float | Array],
-    mixes: Array,
-    weights: Array | None = None,
-    multipliers: tuple[float, float] = MULTIPLIER_RANGE,
-    halvings: int = BISECTIONS,
-) -> OptionIndices:
-    """The largest Lagrangian plan within a budget for each mix `(n,)`, by bisection of its multiplier: `(n, layers)`.
-
-    `weights` `(n, layers)` multiply the layers' losses. Where no plan fits, that of the largest multiplier.
-    """
-    allocate = table.allocator(mixes, weights)
-    low, high = (np.full(len(mixes), np.log(end)) for end in multipliers)
-    for _ in range(halvings):
+    allocate = table.allocator(np.array(mixes))
+    low, high = (np.full(len(mixes), np.log(end)) for end in MULTIPLIER_RANGE)
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         inside = are_within(table, allocate(np.exp(middle)), budget)
         low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-    return allocate(np.exp(high))
+    plans = allocate(np.exp(high))
+    fitting = plans[are_within(table, plans, budget)]
+    return [table.decode(plan) for plan in fitting[np.argsort(table.total(fitting, "losses"), kind="stable")]]
 
 
-def are_within(table: OptionTable, plans: OptionIndices, budget: Mapping[str, float | Array]) -> NDArray[np.bool_]:
+def are_within(table: OptionTable, plans: OptionIndices, budget: Mapping[str, float]) -> NDArray[np.bool_]:
     """Which plans `(n, layers)` are within a budget, `(n,)`."""
     shares = {cost: getattr(table.fixed, cost) + table.total(plans, cost) for cost in budget}
     inside: NDArray[np.bool_] = np.all([shares[cost] <= most + SHARE_ROUNDING for cost, most in budget.items()], axis=0)
