@@ -91,7 +91,8 @@ class Proxy:
         self.similarity = lookup(SIMILARITIES, similarity, "similarity")
         self.scoring_key = str((self.methods, similarity))
         self.progress, self.refit = progress, refit
-        self.network = forward_pass(model, self.inventory)
+        layers = {name: layer for name, layer in walk_layers(model) if name in self.sites}
+        self.network = ForwardPass(model, layers, images_per_pass(self.inventory.sites))
         scored = min(SCORED_IMAGES, max(1, count // 4))
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
@@ -215,10 +216,3 @@ class Proxy:
         `keeps`: the shares of its parameters that a site may keep, by default those of `default_keeps`.
         """
         return build_option_table(self, keeps or default_keeps(len(self.sites)), progress)
-
-
-def forward_pass(model: Any, inventory: Inventory) -> ForwardPass:
-    """The model as a pass that takes kernels for the inventory's sites."""
-    layers = dict(walk_layers(model))
-    sites = {site.name: layers[site.name] for site in inventory.sites}
-    return ForwardPass(model, sites, images_per_pass(inventory.sites))
