@@ -27,7 +27,7 @@ from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.kernel_cache import cache_folder
+from lrf_optuna.scoring.disk_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import evenly_spaced

@@ -21,7 +21,7 @@ from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.plans.plan import INTACT, Choice
 from lrf_optuna.processes import THREADS
-from lrf_optuna.scoring.kernel_store import Fits
+from lrf_optuna.scoring.fitted_kernels import Fits
 from lrf_optuna.scoring.screening import screened_choices
 
 log = logging.getLogger(__name__)

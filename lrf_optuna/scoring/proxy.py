@@ -33,8 +33,8 @@ from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.build_table import build_option_table
-from lrf_optuna.scoring.kernel_cache import KernelCache, code_digest
-from lrf_optuna.scoring.kernel_store import KernelStore
+from lrf_optuna.scoring.disk_cache import DiskCache, code_digest
+from lrf_optuna.scoring.fitted_kernels import FittedKernels
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
@@ -97,8 +97,8 @@ class Proxy:
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
         self.measured: LRUCache[Plan, Measured] = LRUCache(MEASURED_PLANS)
-        self.cache = KernelCache(cache, progress=progress) if cache else None
-        self.kernels = KernelStore(
+        self.cache = DiskCache(cache, progress=progress) if cache else None
+        self.kernels = FittedKernels(
             self.sites,
             {name: read_kernel(layer) for name, layer in self.network.layers.items()},
             (lambda: self.moments) if refit else None,

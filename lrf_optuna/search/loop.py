@@ -31,9 +31,9 @@ from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
 from lrf_optuna.search.space import SearchSpace
+from lrf_optuna.storage.background_writer import BackgroundWriter
 from lrf_optuna.storage.database import quiet_optuna
 from lrf_optuna.storage.study import PLAN, StudyStore
-from lrf_optuna.storage.writer import BackgroundWriter
 
 DEFAULTS = SearchSpec()
 """What a study file has where it says nothing: the defaults of `SearchOptions`."""

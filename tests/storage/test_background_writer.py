@@ -18,14 +18,14 @@ from support.studies import finished_trial, opened, recorded, url_in
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate
-from lrf_optuna.storage.writer import BackgroundWriter
+from lrf_optuna.storage.background_writer import BackgroundWriter
 
 SEARCH = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from support.studies import finished_trial, opened
-from lrf_optuna.storage.writer import BackgroundWriter
+from lrf_optuna.storage.background_writer import BackgroundWriter
 folder, most, first = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 record, own, others = opened(folder), 0, []
 print("ready", flush=True)
@@ -215,7 +215,7 @@ def test_trials_of_others_are_news_once(tmp_path: Path) -> None:
 def test_trials_of_others_between_own_numbers_are_news(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str
 ) -> None:
-    monkeypatch.setattr("lrf_optuna.storage.bulk.TESTED_REVISION", revision)
+    monkeypatch.setattr("lrf_optuna.storage.bulk_trials.TESTED_REVISION", revision)
     record, other = opened(tmp_path), opened(tmp_path)
     append = record.append
 
