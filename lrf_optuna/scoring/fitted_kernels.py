@@ -101,7 +101,7 @@ class FittedKernels:
 
     def fit(self, site: str, choice: Choice) -> Kernels:
         """The stage kernels of a choice, fitted now."""
-        return tuple(map(np.ascontiguousarray, self.fitter(site).fit(choice)))
+        return self.fitter(site).fit(choice)
 
     def add(self, site: str, fits: Fits) -> None:
         """Add fits that another process has made."""

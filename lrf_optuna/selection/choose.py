@@ -106,7 +106,8 @@ class Contest:
 
     def drop(self, point: Candidate, stage: int) -> float:
         """Points of accuracy that a point loses at a stage; fewer than none where it is better than the original."""
-        return drop_of(self.accuracy.right(Plan(()), stage), self.accuracy.right(point.plan, stage))
+        original, right = (self.accuracy.right(plan, stage) for plan in (Plan(()), point.plan))
+        return 100 * (np.count_nonzero(original) - np.count_nonzero(right)) / len(right)
 
     def best(self, points: Sequence[Candidate], ranking: Ranking) -> tuple[Candidate, float, int]:
         """The point that a ranking has first at the last stage, its drop as built, and how many were measured."""
@@ -145,11 +146,6 @@ class Contest:
 
         left = [point for i, point in enumerate(points) if may_be_best(i)]
         return sorted(left, key=lambda point: -self.accuracy.closeness(point.plan, stage))
-
-
-def drop_of(original: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
-    """Points of accuracy between the original and another network."""
-    return 100 * (np.count_nonzero(original) - np.count_nonzero(right)) / len(right)
 
 
 def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[Candidate, str]:
