@@ -30,7 +30,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.disk_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.search.allocation import evenly_spaced
+from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.accuracy import Accuracy, accuracy_on_validation
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
@@ -46,7 +46,7 @@ PROXY_KEYS = {"methods", "objectives", "similarity"}
 SEARCH_KEYS = {option.name for option in fields(SearchOptions)} - {"targets"}
 """Fields of `SearchSpec` that are arguments of `search_front`."""
 PLANS_OF_DROP = 24
-"""Plans of the Lagrangian sweep among which a tolerated drop is located: each step is about 4 % of the sizes."""
+"""Initial plans among which a tolerated drop is located by bisection: about five of them are refitted."""
 
 
 @dataclass
@@ -180,7 +180,7 @@ class Run:
         drop = self.spec.search.max_drop
         if drop is None or "loss" not in self.spec.search.objectives:
             return {}
-        plans = enumerate(evenly_spaced(self.table, PLANS_OF_DROP))
+        plans = enumerate(initial_plans(self.table, PLANS_OF_DROP, {}))
         most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.refits)
         self.progress.say(f"a drop of {drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}

@@ -33,12 +33,6 @@ def lagrangian_sweep(table: OptionTable) -> OptionIndices:
     return plans[np.argsort(-table.shares(plans).sum(axis=1), kind="stable")]
 
 
-def evenly_spaced(table: OptionTable, count: int) -> list[Plan]:
-    """`count` plans of the sweep at even steps, or all where there are fewer, from the largest to the smallest."""
-    sweep = lagrangian_sweep(table)
-    return [table.decode(sweep[i]) for i in np.unique(np.linspace(0, len(sweep) - 1, count).round().astype(int))]
-
-
 def lagrangian_within(table: OptionTable, budget: Mapping[str, float], mixes: Sequence[float] = MIXES) -> list[Plan]:
     """For each mix the plan with the least loss within a budget, the best first; none where no plan fits.
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.search import FIXED, all_allocations, allocation_of, made_up_table, sum_of
 
 from lrf_optuna.scoring.option_table import OptionTable
-from lrf_optuna.search.allocation import MIXES, evenly_spaced, lagrangian_sweep, lagrangian_within
+from lrf_optuna.search.allocation import MIXES, lagrangian_sweep, lagrangian_within
 
 COSTS = ("loss", "params", "macs")
 tables = st.integers(0, 1000).map(lambda seed: made_up_table((7, 4, 6), seed))
@@ -72,11 +72,3 @@ def test_a_budget_that_nothing_meets_has_no_allocation() -> None:
 def test_a_budget_of_everything_is_met_by_the_original() -> None:
     table = made_up_table((7, 4, 6))
     assert lagrangian_within(table, {"params": 1.0})[0] == table.decode(np.zeros(3, int))
-
-
-def test_evenly_spaced_plans_go_down_the_sweep_at_even_steps() -> None:
-    table = made_up_table((7, 4, 6))
-    sweep = [table.decode(row) for row in lagrangian_sweep(table)]
-    plans = evenly_spaced(table, 4)
-    assert [sweep.index(plan) for plan in plans] == [round(i * (len(sweep) - 1) / 3) for i in range(4)]
-    assert evenly_spaced(table, 10_000) == sweep
