@@ -234,9 +234,7 @@ class SearchSpec(Section):
     initial_plans: bool = setting(
         True, "Begin with random plans instead of good ones.", flag=Flag("--no-initial-plans --no-seeds", False)
     )
-    stop_when_flat: bool = setting(
-        False, "End the search when the hypervolume hardly rises.", flag=Flag("--stop-when-flat", True)
-    )
+    stop_when_flat: bool = setting(False, "End when the hypervolume hardly rises.", flag=Flag("--stop-when-flat", True))
 
     @model_validator(mode="before")
     @classmethod
@@ -244,9 +242,7 @@ class SearchSpec(Section):
         if not isinstance(keys, dict):
             return keys
         if keys.get("maps", "logits") != "logits":
-            raise LrfError(
-                f"the setting maps = {keys['maps']!r} is gone, plans are compared by logits: start a new study"
-            )
+            raise LrfError(f"maps = {keys['maps']!r} is gone, plans are compared by logits: start a new study")
         found = {name: value for key, value in keys.items() if (name := EARLIER_KEYS.get(key, key))}
         return found | ({"sampler": "surrogate"} if found.get("sampler") == "bred" else {})
 
@@ -267,9 +263,7 @@ class SearchSpec(Section):
 class TuneSpec(Section):
     """How the built network is fine-tuned. With `epochs = 0` it is not."""
 
-    epochs: int = setting(
-        5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Leave the built model untuned."), ge=0
-    )
+    epochs: int = setting(5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Do not fine-tune."), ge=0)
     rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
     distil: float = setting(5.0, "Weight of the distillation from the original.", ge=0)

@@ -190,7 +190,7 @@ def test_a_study_that_compared_other_maps_than_logits_is_refused_and_one_by_logi
     deep, logits = (
         spec.model_dump_json().replace('"seed":', f'"maps":"{maps}","seed":') for maps in ("deep", "logits")
     )
-    with pytest.raises(LrfError, match=r"^the setting maps = 'deep' is gone, [^\n]+ start a new study$"):
+    with pytest.raises(LrfError, match=r"^maps = 'deep' is gone, [^\n]+ start a new study$"):
         StudySpec.from_json(deep)
     assert StudySpec.from_json(logits) == spec
     assert spec_identity(spec)["set of maps"] == "logits"

@@ -50,7 +50,7 @@ def about(args: argparse.Namespace) -> str:
     """The lines under the table."""
     return (
         f"{args.trials} trials of two parameters a layer, SQLite in WAL mode; models record {args.batch} trials in a "
-        "transaction, public calls one.\nOptuna's models are `lrf_optuna/storage/bulk.py`; public calls are "
+        "transaction, public calls one.\nOptuna's models are `lrf_optuna/storage/bulk_trials.py`; public calls are "
         "`storage.create_new_trial(template_trial=...)`, `study.add_trial` and `study.get_trials`."
     )
 

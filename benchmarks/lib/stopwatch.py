@@ -19,21 +19,21 @@ from lrf_optuna.progress import Silent, Step
 
 if TYPE_CHECKING:
     from lrf_optuna.scoring.proxy import Proxy
-    from lrf_optuna.storage.writer import BackgroundWriter
+    from lrf_optuna.storage.background_writer import BackgroundWriter
 
 PARTS = {
     "opening": ("storage.study:StudyStore.open", "storage.study:StudyStore.read"),
     "initial plans": ("search.loop:Search.first_generation",),
     "optuna": ("optuna:Study.ask", "optuna:Study.tell", "optuna:Study.enqueue_trial", "optuna:Trial.relative_params"),
     "children": ("search.loop:Search.child_parameters", "search.children:Observations.add"),
-    "composing": ("scoring.proxy:Proxy.kernel_tensors",),
+    "composing": ("scoring.proxy:Proxy.dense_kernels",),
     "passing": ("models.forward:ForwardPass.run",),
     "similarity": ("scoring.proxy:similarity_of_finite",),
     "front": ("plans.front:Front.add",),
     "recording": (
-        "storage.writer:BackgroundWriter.put",
-        "storage.writer:BackgroundWriter.news",
-        "storage.writer:BackgroundWriter.__exit__",
+        "storage.background_writer:BackgroundWriter.put",
+        "storage.background_writer:BackgroundWriter.news",
+        "storage.background_writer:BackgroundWriter.__exit__",
         "storage.study:StudyStore.candidates",
     ),
 }
@@ -89,7 +89,7 @@ class Stopwatch:
     @contextmanager
     def running(self) -> Iterator[None]:
         """While the block runs, the package's functions are timed."""
-        from lrf_optuna.storage.writer import BackgroundWriter
+        from lrf_optuna.storage.background_writer import BackgroundWriter
 
         with ExitStack() as stack:
             for name, places in PARTS.items():

@@ -71,8 +71,7 @@ def only(*kinds: str) -> Patches:
     """Patches that leave only some kinds of children."""
 
     def draw(generator: ChildGenerator, parents: Any) -> Any:
-        multipliers = generator.multipliers_of(generator.table.shares(parents))
-        arguments = {"lagrangian": (multipliers,), "mutate": (parents, multipliers)}
+        arguments = {"lagrangian": (), "mutate": (parents,)}
         return np.concatenate([getattr(generator, kind)(*arguments[kind]) for kind in kinds])
 
     return lambda: [patch.object(ChildGenerator, "draw", draw)]

@@ -19,7 +19,7 @@ from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KINDS, OURS, BudgetRo
 from lrf_optuna.plans.front import cost_matrix
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.kernel_store import KernelStore
+from lrf_optuna.scoring.fitted_kernels import FittedKernels
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.selection.choose import choose_point
@@ -59,7 +59,7 @@ class BaselineComparison:
     def __post_init__(self) -> None:
         self.validation = self.refits.validation
         self.proxy = self.validation.proxy
-        self.data_free = KernelStore(self.proxy.sites, self.proxy.kernels.originals, None, DATA_FREE_BYTES)
+        self.data_free = FittedKernels(self.proxy.sites, self.proxy.kernels.originals, None, DATA_FREE_BYTES)
 
     @cached_property
     def context(self) -> RuleContext:
@@ -162,7 +162,7 @@ class BaselineComparison:
     def on_test(self, kernels: Mapping[str, Array]) -> float:
         """The test metric with these kernels; BatchNorm statistics are re-estimated where that helps."""
         test = self.data.test
-        return replace(self.validation, images=test, known={}).of(kernels)
+        return replace(self.validation, images=test).of(kernels)
 
     def original(self) -> Score:
         """The metrics of the original."""

@@ -20,7 +20,7 @@ from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.fitting.layer_fit import as_matrix
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
-from lrf_optuna.scoring.option_table import Option, Shares, plan_of
+from lrf_optuna.scoring.option_table import Option, Shares
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import lagrangian_within
 
@@ -170,10 +170,9 @@ def with_one_threshold(context: RuleContext, budget: Costs, rated: Mapping[str, 
 
 def lagrangian_rule(context: RuleContext, budget: Costs) -> Plan:
     """The options with the least sum of data-aware losses, by a Lagrangian relaxation of the knapsack problem."""
-    cheapest = {site: min(options, key=lambda o: budget_share(o, budget)) for site, options in context.table.items()}
-    for allocation in (*lagrangian_within(context.table, budget), cheapest):
-        costs = context.costs(plan := plan_of(allocation))
-        if within_budget(costs, budget):
+    cheapest = {s: min(options, key=lambda o: budget_share(o, budget)).choice for s, options in context.table.items()}
+    for plan in (*lagrangian_within(context.table, budget), Plan.of(cheapest)):
+        if within_budget(costs := context.costs(plan), budget):
             return plan
     raise over_budget(costs, budget)
 

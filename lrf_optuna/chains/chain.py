@@ -83,8 +83,7 @@ def backprop_chain(stages: Sequence[Conv], kernels: Kernels, products: Sequence[
 def unbroadcast(array: Array, shape: tuple[int, ...]) -> Array:
     """The sum over the axes along which an array of `shape` was broadcast."""
     axes = tuple(i for i, (size, own) in enumerate(zip(array.shape, shape, strict=True)) if own == 1 < size)
-    out: Array = array.sum(axes, keepdims=True) if axes else array
-    return out
+    return array.sum(axes, keepdims=True) if axes else array
 
 
 def nested_products(stages: Sequence[Conv], kernels: Kernels) -> list[Array]:

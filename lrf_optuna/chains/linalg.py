@@ -24,8 +24,7 @@ def multiply_triangular(factor: Array, matrix: Array, transposed: bool = False) 
     from scipy.linalg.blas import strmm
 
     if matrix.dtype != np.float32:
-        wide: Array = (factor.T if transposed else factor) @ matrix
-        return wide
+        return (factor.T if transposed else factor) @ matrix
     # BLAS counts by columns: there M is M' and R is R', which is lower triangular, and (R M)' = M' R'
     out: Array = strmm(1.0, factor.T, matrix.T, side=1, lower=1, trans_a=transposed)
     return out.T

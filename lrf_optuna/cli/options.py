@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SECTION_PANELS = {"": "Options", "model": "Options", "data": "Data", "search": "Search", "tune": "Fine-tuning"}
 """Section of a study -> the panel of `--help` that has its settings."""
-LONG_DEFAULT = 8
-"""Numbers of a default that `--help` shows one by one, at most: a line of help has room for about eight."""
 
 
 def option(help: str, *names: str, default: str = "", unit: str | None = None, **more: Any) -> Any:
@@ -127,8 +125,7 @@ def numbers(name: str, text: str | None, example: str) -> tuple[float, ...]:
 
 
 def in_words(default: Any) -> str:
-    """A default as help shows it: a long list of numbers by its ends, None as nothing."""
+    """A default as help shows it; None as nothing."""
     if isinstance(default, tuple):
-        long = len(default) > LONG_DEFAULT
-        return f"{len(default)} from {min(default):g} to {max(default):g}" if long else ",".join(map(in_words, default))
+        return ",".join(map(in_words, default))
     return f"{default:g}" if isinstance(default, int | float) else default if isinstance(default, str) else ""

@@ -70,9 +70,9 @@ def dashboard(found: o.Found, host: o.Host = "127.0.0.1", port: o.Port = 8080) -
 
 def cache(folder: o.CacheFolder = None, clear: o.Clear = False) -> None:
     """Say where fitted kernels are kept for the next run, and how many bytes they take; or remove them."""
-    from lrf_optuna.scoring.kernel_cache import BUDGET, KernelCache, cache_folder
+    from lrf_optuna.scoring.disk_cache import BUDGET, DiskCache, cache_folder
 
-    kept = KernelCache(cache_folder(folder or True) or Path())
+    kept = DiskCache(cache_folder(folder or True) or Path())
     print(f"{kept.folder}: {kept.size / 2**20:,.1f} of {BUDGET / 2**20:,.0f} MiB in {len(kept.files())} files")
     if clear:
         print(f"{kept.clear()} files removed")

@@ -52,8 +52,7 @@ class Tucker2:
 def leading_vectors(tensor: Array) -> Array:
     """All singular vectors of the last mode of a `(window, a, b)` tensor, the first ones first."""
     rows = tensor.reshape(-1, tensor.shape[-1])
-    out: Array = np.linalg.eigh(rows.T @ rows)[1][:, ::-1]
-    return out
+    return np.linalg.eigh(rows.T @ rows)[1][:, ::-1]
 
 
 def orthogonal_iteration(tensor: Array, inside: Array, outside: Array) -> tuple[Array, Array]:

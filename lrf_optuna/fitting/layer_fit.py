@@ -95,8 +95,9 @@ class LayerFitter:
         self.parts = [GroupFitter(op.part, np.ascontiguousarray(part), moment) for part, moment in parts]
 
     def fit(self, choice: Choice) -> Kernels:
-        """Stage kernels of a choice."""
-        return tuple(map(join_groups, zip(*(part.fit(choice) for part in self.parts), strict=True)))
+        """Stage kernels of a choice, each contiguous in memory."""
+        fits = zip(*(part.fit(choice) for part in self.parts), strict=True)
+        return tuple(np.ascontiguousarray(join_groups(kernels)) for kernels in fits)
 
     @property
     def nbytes(self) -> int:

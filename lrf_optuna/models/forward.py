@@ -151,15 +151,11 @@ class ForwardPass:
         recorded = self.compiled_inputs(self.kernel_list(kernels or {}), self.as_tensors(x))
         return {name: [maps.numpy() for maps in recorded[name]] for name in names or recorded}
 
-    def outputs(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> dict[str, Array]:
-        """Name -> logits of every head for any number of images, in batches."""
-        parts = [self.run(self.as_tensors(part), kernels, statistics) for part in batches_of(x, PASS_BATCH)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.heads}
-
     def logits(self, x: Images, kernels: Mapping[str, Array], statistics: list[Any] | None = None) -> Array:
         """The logits of the only head for any number of images. Raises LrfError where there are several heads."""
         lookup(self.heads, OUTPUT, "output")
-        return self.outputs(x, kernels, statistics)[OUTPUT]
+        parts = (self.as_tensors(part) for part in batches_of(x, PASS_BATCH))
+        return np.concatenate([self.run(part, kernels, statistics)[OUTPUT] for part in parts])
 
     def outputs_of_model(self, model: Any, x: Images) -> dict[str, Array]:
         """Name -> logits of another model with the same heads, for images `(n, ...)`."""

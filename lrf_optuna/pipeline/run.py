@@ -28,12 +28,12 @@ from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.kernel_cache import cache_folder
+from lrf_optuna.scoring.disk_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
 from lrf_optuna.scoring.screening import default_keeps
-from lrf_optuna.search.allocation import evenly_spaced
+from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
@@ -49,7 +49,7 @@ PROXY_KEYS = {"methods", "objectives", "similarity"}
 SEARCH_KEYS = {option.name for option in fields(SearchOptions)} - {"targets"}
 """Fields of `SearchSpec` that are arguments of `search_front`."""
 PLANS_OF_DROP = 24
-"""Plans of the Lagrangian sweep among which a tolerated drop is located: each step is about 4 % of the sizes."""
+"""Initial plans among which a tolerated drop is located by bisection: about five of them are refitted."""
 
 
 @dataclass
@@ -190,7 +190,7 @@ class Run:
         drop = self.spec.search.max_drop
         if drop is None or "loss" not in self.spec.search.objectives:
             return {}
-        plans = enumerate(evenly_spaced(self.table, PLANS_OF_DROP))
+        plans = enumerate(initial_plans(self.table, PLANS_OF_DROP, {}))
         most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.refits)
         self.progress.say(f"a drop of {drop:g} points goes with a loss of about {most:.4f}")
         return {"loss": most}

@@ -42,8 +42,6 @@ class Option:
     macs: float
 
 
-Allocation = dict[str, Option]
-"""Site -> the option that it gets."""
 OptionIndices = NDArray[np.intp]
 """Plans as option numbers, `(plans, layers)`, or one plan, `(layers,)`."""
 
@@ -129,10 +127,6 @@ class OptionTable(Mapping[str, Sequence[Option]]):
         sums = [getattr(self.fixed, cost) + self.total(indices, cost) for cost in ("params", "macs")]
         return np.stack(sums, axis=-1)
 
-    def allocation(self, indices: OptionIndices) -> Allocation:
-        """Site -> option of one plan `(layers,)`."""
-        return {site: options[i] for (site, options), i in zip(self.items(), indices, strict=True)}
-
     @cached_property
     def numbers(self) -> list[dict[Choice, int]]:
         """Choice -> option number, for every layer."""
@@ -146,12 +140,7 @@ class OptionTable(Mapping[str, Sequence[Option]]):
 
     def decode(self, indices: OptionIndices) -> Plan:
         """The plan of option numbers `(layers,)`."""
-        return plan_of(self.allocation(indices))
-
-
-def plan_of(allocation: Allocation) -> Plan:
-    """The plan of an allocation."""
-    return Plan.of({site: option.choice for site, option in allocation.items()})
+        return Plan.of({site: options[i].choice for (site, options), i in zip(self.items(), indices, strict=True)})
 
 
 def edge_padded(rows: Sequence[Sequence[float]]) -> Array:

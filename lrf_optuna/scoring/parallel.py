@@ -14,14 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-import numpy as np
-
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.plans.plan import INTACT, Choice
 from lrf_optuna.processes import THREADS
-from lrf_optuna.scoring.kernel_store import Fits
+from lrf_optuna.scoring.fitted_kernels import Fits
 from lrf_optuna.scoring.screening import screened_choices
 
 log = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ class SiteFits:
 
         def error(choice: Choice) -> float:
             if choice not in errors:
-                kernels = tuple(map(np.ascontiguousarray, self.fitter.fit(choice)))
+                kernels = self.fitter.fit(choice)
                 errors[choice] = self.fitter.error(compose(self.site.op, choice, kernels))
                 fits[choice] = kernels, errors[choice]
             return errors[choice]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.build_table import build_option_table
-from lrf_optuna.scoring.kernel_cache import KernelCache, code_digest
-from lrf_optuna.scoring.kernel_store import KernelStore
+from lrf_optuna.scoring.disk_cache import DiskCache, code_digest
+from lrf_optuna.scoring.fitted_kernels import FittedKernels
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
@@ -87,7 +87,8 @@ class Proxy:
             lookup(DECOMPOSITIONS, name, "method")
         self.objectives = {name: lookup(OBJECTIVES, name, "objective") for name in objectives}
         self.progress, self.refit = progress, refit
-        self.network = forward_pass(model, self.inventory)
+        layers = {name: layer for name, layer in walk_layers(model) if name in self.sites}
+        self.network = ForwardPass(model, layers, images_per_pass(self.inventory.sites))
         self.similarity = OutputSimilarity.of(tasks or unlabeled_tasks(self.network.heads), similarity)
         names = {output: function.__name__ for output, function in self.similarity.functions.items()}
         self.scoring_key = str((self.methods, names, self.similarity.weights))
@@ -95,10 +96,8 @@ class Proxy:
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
         self.measured: LRUCache[Plan, Measured] = LRUCache(MEASURED_PLANS)
-        self.savings: dict[Any, tuple[int, int]] = {}
-        self.tensors: LRUCache[tuple[str, Choice], Any] = LRUCache(memory // 4, getsizeof=lambda t: 4 * prod(t.shape))
-        self.cache = KernelCache(cache, progress=progress) if cache else None
-        self.kernels = KernelStore(
+        self.cache = DiskCache(cache, progress=progress) if cache else None
+        self.kernels = FittedKernels(
             self.sites,
             {name: read_kernel(layer) for name, layer in self.network.layers.items()},
             (lambda: self.moments) if refit else None,
@@ -173,15 +172,6 @@ class Proxy:
         changed = plan.changed.items()
         return {site: self.to_keras_layout(site, self.kernels.dense(site, choice)) for site, choice in changed}
 
-    def kernel_tensors(self, plan: Plan) -> dict[str, Any]:
-        """The dense kernels of a plan as tensors, which a pass takes without a copy."""
-        return {site: self.kernel_tensor(site, choice) for site, choice in plan.changed.items()}
-
-    @cachedmethod(lambda self: self.tensors)
-    def kernel_tensor(self, site: str, choice: Choice) -> Any:
-        """The dense kernel of a choice as a tensor."""
-        return self.network.as_tensors(self.to_keras_layout(site, self.kernels.dense(site, choice)))
-
     def to_keras_layout(self, site: str, kernel: Array) -> Array:
         """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
         return to_keras_kernel(self.network.layers[site], kernel)
@@ -189,7 +179,7 @@ class Proxy:
     @cachedmethod(lambda self: self.measured, key=lambda _, plan: plan)
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
-        return self.measured_with(self.kernel_tensors(plan), *self.counts(plan))
+        return self.measured_with(self.dense_kernels(plan), *self.counts(plan))
 
     def measured_with(self, kernels: Mapping[str, Any], params: int, macs: int) -> Measured:
         """What one forward pass says of a network of these counts, with `kernels` in Keras' layout."""
@@ -199,14 +189,7 @@ class Proxy:
 
     def counts(self, plan: Plan) -> tuple[int, int]:
         """Parameters and MACs of a plan's network."""
-        saved = [self.saving(site, choice) for site, choice in plan]
-        return self.inventory.params - sum(p for p, _ in saved), self.inventory.macs - sum(m for _, m in saved)
-
-    @cachedmethod(lambda self: self.savings)
-    def saving(self, site: str, choice: Choice) -> tuple[int, int]:
-        """The parameters and MACs that a choice alone saves."""
-        params, macs = plan_counts(self.inventory, Plan.of({site: choice}))
-        return self.inventory.params - params, self.inventory.macs - macs
+        return plan_counts(self.inventory, plan)
 
     def shares(self, site: str, choice: Choice) -> Shares:
         """What a site under a choice has of the whole network's parameters and MACs."""
@@ -232,10 +215,3 @@ class Proxy:
         `keeps`: the shares of its parameters that a site may keep, by default those of `default_keeps`.
         """
         return build_option_table(self, keeps or default_keeps(len(self.sites)), progress)
-
-
-def forward_pass(model: Any, inventory: Inventory) -> ForwardPass:
-    """The model as a pass that takes kernels for the inventory's sites."""
-    layers = dict(walk_layers(model))
-    sites = {site.name: layers[site.name] for site in inventory.sites}
-    return ForwardPass(model, sites, images_per_pass(inventory.sites))

@@ -136,5 +136,4 @@ def flat(maps: Array) -> Array:
 def gram_of(maps: Array) -> Array:
     """Inner products between the images, `(images, images)`."""
     rows = flat(maps).astype(np.float64)
-    out: Array = rows @ rows.T
-    return out
+    return rows @ rows.T

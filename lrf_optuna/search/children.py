@@ -1,8 +1,8 @@
 """Children for NSGA-II: many are drawn, and the one that should add most to the front is scored.
 
 Two kinds of children are drawn: Lagrangian allocations under the surrogate's layer weights, and parents with a few
-layers moved to options of about the same price. With limits, Lagrangian allocations that just meet the limits are drawn
-too. The surrogate predicts their losses; parameters and MACs are known exactly.
+layers moved to options of about the same price. The surrogate predicts their losses; parameters and MACs are known
+exactly. With limits, half of the children are chosen as the best within them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ class ChildSettings:
     """Children of each kind; more take time and no more volume."""
     weight_noise: float = 0.1
     """Spread of the layer weights from child to child, as a logarithm: the surrogate is not exact."""
-    multiplier_noise: float = 0.3
-    """Spread of a multiplier around its parent's, as a logarithm, for children near the limits."""
     moves: int = 3
     """Layers that a move may change besides the first one, each with the chance `move_chance`."""
     move_chance: float = 0.4
@@ -41,10 +39,6 @@ class ChildSettings:
     """The price of the option of this rank is the temperature at which a layer's new option is drawn."""
     within_limits: float = 0.5
     """Share of the children that are chosen as the best one within the limits, where there are limits."""
-    limit_slack: float = 0.06
-    """Share of a limit that a child made for it may leave unused."""
-    bisections: int = 14
-    """Halvings of the multiplier with which a child meets the limits."""
     refit_growth: float = 1.05
     """The surrogate is fitted again when there are this many times the plans."""
 
@@ -109,7 +103,6 @@ class ChildGenerator:
         self.settings = settings or ChildSettings()
         self.rng = np.random.default_rng(seed)
         self.limits = np.array([limits.get(name, np.inf) for name in self.objectives])
-        self.size_limits = {cost: limits[cost] for cost in ("params", "macs") if cost in limits}
         self.observations = Observations(table)
         self.fitted_to = 0
         self.surrogate: Surrogate
@@ -163,11 +156,8 @@ class ChildGenerator:
 
     def draw(self, parents: OptionIndices) -> OptionIndices:
         """Children of all kinds, `(n, layers)`, and one of any options."""
-        multipliers = self.multipliers_of(self.table.shares(parents))
-        children = [self.lagrangian(multipliers), self.mutate(parents, multipliers)]
-        if self.size_limits:
-            children.append(self.at_limits())
-        return np.concatenate([*children, self.rng.integers(0, self.table.counts)[None]])
+        any_options = self.rng.integers(0, self.table.counts)
+        return np.concatenate([self.lagrangian(), self.mutate(parents), any_options[None]])
 
     def multipliers_of(self, sizes: Array) -> Array:
         """The multipliers `(n,)` whose Lagrangian allocations are about as large as plans of these shares `(n, 2)`."""
@@ -181,40 +171,18 @@ class ChildGenerator:
         weights: Array = self.surrogate.weights * np.exp(self.settings.weight_noise * noise)
         return weights
 
-    def lagrangian(self, multipliers: Array) -> OptionIndices:
-        """Lagrangian allocations of any size; with limits, half of them about as large as some parent."""
-        count = self.settings.drawn
-        low, high = np.log(CHILD_MULTIPLIERS[[0, -1]])
-        anywhere = self.rng.uniform(low, high, count)
-        near = np.log(self.rng.choice(multipliers, count)) + self.settings.multiplier_noise * self.rng.standard_normal(
-            count
-        )
-        aimed = bool(self.size_limits) & (self.rng.random(count) < 0.5)
+    def lagrangian(self) -> OptionIndices:
+        """Lagrangian allocations of any size."""
+        count, (low, high) = self.settings.drawn, np.log(CHILD_MULTIPLIERS[[0, -1]])
         allocate = self.table.allocator(self.rng.random(count), self.noisy_weights())
-        return allocate(np.exp(np.where(aimed, near, anywhere)))
+        return allocate(np.exp(self.rng.uniform(low, high, count)))
 
-    def at_limits(self) -> OptionIndices:
-        """Lagrangian allocations that just meet the size limits, or leave a little."""
-        count = self.settings.drawn
-        room = {
-            cost: most * (1 - self.settings.limit_slack * self.rng.random(count) ** 2) - getattr(self.table.fixed, cost)
-            for cost, most in self.size_limits.items()
-        }
-        allocate = self.table.allocator(self.rng.random(count), self.noisy_weights())
-        low, high = (np.full(count, end) for end in np.log(CHILD_MULTIPLIERS[[0, -1]]))
-        for _ in range(self.settings.bisections):
-            middle = (low + high) / 2
-            plans = allocate(np.exp(middle))
-            inside = np.all([self.table.total(plans, cost) <= most for cost, most in room.items()], axis=0)
-            low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-        return allocate(np.exp(high))
-
-    def mutate(self, parents: OptionIndices, multipliers: Array) -> OptionIndices:
+    def mutate(self, parents: OptionIndices) -> OptionIndices:
         """Parents with another option in a few layers, drawn by price: weighted loss + multiplier * size.
 
         Options are drawn with probabilities exp(-price / temperature), by the Gumbel trick.
         """
-        count, table = self.settings.drawn, self.table
+        count, table, multipliers = self.settings.drawn, self.table, self.multipliers_of(self.table.shares(parents))
         own, mixes = self.rng.integers(len(parents), size=count), self.rng.random(count)
         moves = 1 + self.rng.binomial(self.settings.moves, self.settings.move_chance, count)
         order = self.rng.random((count, parents.shape[1])).argsort(axis=1).argsort(axis=1)

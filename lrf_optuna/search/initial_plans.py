@@ -10,7 +10,7 @@ from lrf_optuna.chains.conv import Array
 from lrf_optuna.config import BUDGETS
 from lrf_optuna.plans.hypervolume import hypervolume_gains
 from lrf_optuna.plans.plan import Plan
-from lrf_optuna.scoring.option_table import OptionTable, plan_of
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within
 
 TARGET_SHARES = (1.0, 0.97, 0.92)
@@ -21,7 +21,7 @@ ROUND_BUDGETS = [{cost: share} for cost in ("params", "macs") for share in BUDGE
 
 def budget_plans(table: OptionTable) -> list[Plan]:
     """The best Lagrangian plan within each round budget."""
-    return [plan_of(allocation) for budget in ROUND_BUDGETS for allocation in lagrangian_within(table, budget)[:1]]
+    return [plan for budget in ROUND_BUDGETS for plan in lagrangian_within(table, budget)[:1]]
 
 
 def initial_plans(table: OptionTable, count: int, targets: Mapping[str, float]) -> list[Plan]:
@@ -32,7 +32,7 @@ def initial_plans(table: OptionTable, count: int, targets: Mapping[str, float]) 
     near: list[Plan] = []
     for share in TARGET_SHARES if targets else ():
         budget = {cost: share * most for cost, most in targets.items()}
-        near += map(plan_of, lagrangian_within(table, budget)[: max(1, count // (4 * len(TARGET_SHARES)))])
+        near += lagrangian_within(table, budget)[: max(1, count // (4 * len(TARGET_SHARES)))]
     first = list(dict.fromkeys([*near, *budget_plans(table)][: count // 2]))
     sweep = lagrangian_sweep(table)
     sweep = sweep[[table.decode(plan) not in first for plan in sweep]]

@@ -31,9 +31,9 @@ from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
 from lrf_optuna.search.space import SearchSpace
+from lrf_optuna.storage.background_writer import BackgroundWriter
 from lrf_optuna.storage.database import quiet_optuna
 from lrf_optuna.storage.study import PLAN, StudyStore
-from lrf_optuna.storage.writer import BackgroundWriter
 
 DEFAULTS = SearchSpec()
 """What a study file has where it says nothing: the defaults of `SearchOptions`."""
@@ -41,8 +41,6 @@ HYPERVOLUME = "hypervolume"
 """The user attribute that holds the hypervolume of the front so far."""
 FLAT_GAIN = 0.005
 """The search is flat where the last population of trials gained less than this share of the volume that was left."""
-SHARED_INTERVAL = 0.1
-"""Seconds between two transactions where other processes search too, so that all know soon what was scored."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,7 @@ def search_front(
             trial = search.next_trial()
             if writer:
                 writer.put(trial)
-                if news := writer.news():
-                    writer.interval = SHARED_INTERVAL
-                    search.take_stored(news)
+                search.take_stored(writer.news())
             step(
                 len(search.candidates) - before,
                 note=f"front {len(search.front)}, hypervolume {search.front.volume:.4f}",

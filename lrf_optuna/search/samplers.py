@@ -19,11 +19,6 @@ MakeSampler = Callable[[int, int, ChildStrategy], optuna.samplers.BaseSampler]
 """A function of the population, the seed and the child strategy."""
 
 
-def surrogate(population: int, seed: int, child: ChildStrategy) -> optuna.samplers.BaseSampler:
-    """NSGA-II whose children a surrogate chooses."""
-    return optuna.samplers.NSGAIISampler(population_size=population, seed=seed, child_generation_strategy=child)
-
-
 def gaussian_process(population: int, seed: int, child: ChildStrategy) -> optuna.samplers.BaseSampler:
     """Optuna's Gaussian process sampler. Raises LrfError without torch, which it needs."""
     if find_spec("torch") is None:  # Optuna itself says so in the middle of a search only
@@ -32,7 +27,9 @@ def gaussian_process(population: int, seed: int, child: ChildStrategy) -> optuna
 
 
 SAMPLERS: dict[str, MakeSampler] = {
-    SURROGATE: surrogate,
+    SURROGATE: lambda population, seed, child: optuna.samplers.NSGAIISampler(
+        population_size=population, seed=seed, child_generation_strategy=child
+    ),
     "nsga2": lambda population, seed, _: optuna.samplers.NSGAIISampler(population_size=population, seed=seed),
     "nsga3": lambda population, seed, _: optuna.samplers.NSGAIIISampler(population_size=population, seed=seed),
     "tpe": lambda population, seed, _: optuna.samplers.TPESampler(seed=seed),

@@ -22,7 +22,7 @@ from lrf_optuna.fitting.patches import MOST_ROWS
 from lrf_optuna.models.partial_forward import TracedPass, traced
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.kernel_store import nbytes
+from lrf_optuna.scoring.fitted_kernels import nbytes
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
 from lrf_optuna.selection.measurement import Measurement

@@ -6,7 +6,7 @@ All networks are measured on the same images in the same order, each on as many 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,6 @@ from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, Data, LabeledImages
 from lrf_optuna.data.tasks import Values
 from lrf_optuna.models.batchnorm import reestimated_statistics, training_batches
 from lrf_optuna.models.model_inputs import PASS_BATCH
-from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.measurement import FOLDS, Measurement
@@ -31,7 +30,7 @@ Statistics = list[Any] | None
 
 @dataclass
 class Validation:
-    """Plan -> the metric of its network on labeled images, before any training; remembered by plan.
+    """Kernels -> the metric of the network with them on labeled images, before any training.
 
     `images`: raw; `data`: their preprocessing and tasks; `training_batches`: gives preprocessed batches as they looked
     in training. BatchNorm statistics are re-estimated from them, and are taken where they bring the outputs for the
@@ -44,13 +43,6 @@ class Validation:
     training_batches: Callable[[], Iterable[Images]]
     whole: bool = False
     """Whether the images are all validation images and no others."""
-    known: dict[Plan, float] = field(default_factory=dict)
-
-    def __call__(self, plan: Plan) -> float:
-        """The metric of a plan, with BatchNorm statistics re-estimated where that helps."""
-        if plan not in self.known:
-            self.known[plan] = self.of(self.proxy.dense_kernels(plan))
-        return self.known[plan]
 
     def of(self, kernels: Kernels) -> float:
         """The metric with `kernels` in the network, with BatchNorm statistics re-estimated where that helps."""
@@ -74,10 +66,9 @@ class Validation:
     def logits(self, kernels: Kernels, count: int | None = None, statistics: Statistics = None) -> dict[str, Array]:
         """Output -> values before the activation for the first `count` images, or all, with these kernels."""
         pixels = self.images.take(slice(count)).pixels
-        parts = [
-            self.proxy.network.outputs(self.data.preprocess(part), kernels, statistics)
-            for part in batches_of(pixels, PASS_BATCH)
-        ]
+        network = self.proxy.network
+        inputs = (network.as_tensors(self.data.preprocess(part)) for part in batches_of(pixels, PASS_BATCH))
+        parts = [network.run(x, kernels, statistics) for x in inputs]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def measured(self, logits: Mapping[str, Array]) -> Measurement:
@@ -123,7 +114,7 @@ MEASURED_MACS = 5e12
 
 
 def validation_of(proxy: Proxy, data: Data, unscored: Images, seed: int, progress: Progress = SILENT) -> Validation:
-    """Plan -> its metric on validation images; `unscored`: the raw images that BatchNorm is re-estimated on.
+    """Kernels -> the metric on validation images; `unscored`: the raw images that BatchNorm is re-estimated on.
 
     The images are in a random order of which every prefix holds the classes in about their shares.
     """

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.storage.bulk import trials_of
+from lrf_optuna.storage.bulk_trials import trials_of
 from lrf_optuna.storage.database import Database, plain_errors, quiet_optuna, sqlite_file, url_without_password
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.comparison import FILTERS, OURS, BudgetRows, Comparison, Row, Score, checked_budgets
 from lrf_optuna.plans.front import pareto_front
-from lrf_optuna.plans.plan import INTACT, Plan
+from lrf_optuna.plans.plan import INTACT
 from lrf_optuna.report.comparison_figure import comparison_figure
 from lrf_optuna.report.tables import budget_table, with_star
 from lrf_optuna.scoring.objectives import Measured
@@ -118,7 +118,7 @@ def test_our_point_is_on_the_front_and_as_accurate_as_choosing_found_it(work: Ru
                 tuple(point.costs[name] for name in ("params", "macs", "loss")), abs=1e-6
             )
             assert row.fitted is not None
-            assert row.fitted.val == pytest.approx(work.accuracy(point.plan))
+            assert row.fitted.val == pytest.approx(work.accuracy.of(work.proxy.dense_kernels(point.plan)))
             assert f"params <= {budget:g}" in row.source
 
 
@@ -133,7 +133,7 @@ def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run, compari
 def test_the_original_scores_as_a_plan_of_nothing_and_test_images_only_where_asked(
     work: Run, found: Comparison, comparison: BaselineComparison
 ) -> None:
-    assert found.original.val == pytest.approx(work.accuracy(Plan(())))
+    assert found.original.val == pytest.approx(work.accuracy.of({}))
     assert found.original.test is not None
     assert comparison.original() == replace(found.original, test=None)
 

@@ -16,9 +16,9 @@ import pytest
 from support.studies import IDENTITY, OBJECTIVES, finished_trial, odd_trials
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.storage.bulk import BulkTrials
+from lrf_optuna.storage.background_writer import BackgroundWriter
+from lrf_optuna.storage.bulk_trials import BulkTrials
 from lrf_optuna.storage.study import PLAN, StudyStore
-from lrf_optuna.storage.writer import BackgroundWriter
 
 pytest.importorskip("psycopg", reason="PostgreSQL needs the package psycopg: pip install 'lrf-optuna[postgres]'")
 SEARCH = """
@@ -26,7 +26,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from end_to_end.test_postgres import opened
 from support.studies import finished_trial
-from lrf_optuna.storage.writer import BackgroundWriter
+from lrf_optuna.storage.background_writer import BackgroundWriter
 first, others = int(sys.argv[4]), []
 store = opened(sys.argv[2], sys.argv[3])
 with BackgroundWriter(store, 100, interval=0.05) as recorder:

@@ -26,7 +26,6 @@ from lrf_optuna.models.surgery import materialize
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.front import pareto_front, size
-from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED, STAGE_LABELS, ChoiceSettings, Contest
 
@@ -236,7 +235,9 @@ def test_a_drop_is_that_of_the_model_as_it_is_scored_with_its_statistics(
             work.proxy.scored.reference["logits"],
         )
         lost = accuracy(work.model, digits, digits.val) - accuracy(small, digits, digits.val)
-        assert work.accuracy(Plan(())) - work.accuracy(chosen.plan) == pytest.approx(lost, abs=1e-8)
+        assert work.accuracy.of({}) - work.accuracy.of(work.proxy.dense_kernels(chosen.plan)) == pytest.approx(
+            lost, abs=1e-8
+        )
 
 
 def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(spec: StudySpec, tmp_path: Path) -> None:

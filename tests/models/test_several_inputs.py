@@ -81,7 +81,8 @@ def test_what_is_built_gives_what_is_scored(how: str) -> None:
     proxy = Proxy(model, x)
     plan = plan_of(proxy)
     built = materialize(model, plan, {site: proxy.kernels.stages(site, choice) for site, choice in plan})
-    given, scored = built(x, training=False), proxy.network.outputs(x, proxy.dense_kernels(plan))
+    given, network = built(x, training=False), proxy.network
+    scored = network.run(network.as_tensors(x), proxy.dense_kernels(plan))
     assert type(given) is type(model(x, training=False))
     kind, number = given.values() if how == "dict" else given
     np.testing.assert_allclose(scored["kind"], proxy.network.heads["kind"].logits(kind), atol=1e-4)
@@ -109,7 +110,7 @@ def test_outputs_of_one_layer_have_a_name_each() -> None:
     proxy = Proxy(keras.Model(inputs, halves), images("tuple")[1])
     first, second = proxy.network.heads
     assert second == f"{first}_2"
-    whole = np.concatenate(list(proxy.network.outputs(images("tuple")[1], {}).values()), axis=1)
+    whole = np.concatenate(list(proxy.network.run(images("tuple")[1], {}).values()), axis=1)
     np.testing.assert_allclose(whole, proxy.network.model.get_layer("hidden")(images("tuple")[1]), atol=1e-5)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.search import FIXED, all_allocations, made_up_table, sum_of
+from support.search import FIXED, allocation_of, made_up_table, sum_of
 
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
-from lrf_optuna.scoring.option_table import OptionTable, plan_of
+from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 
 COUNTS = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
@@ -42,7 +43,7 @@ def test_a_choice_that_the_table_does_not_have_cannot_be_encoded() -> None:
 def test_totals_are_sums_over_the_options_and_shares_add_what_is_fixed(counts: tuple[int, ...], seed: int) -> None:
     table = made_up_table(counts, seed)
     rows = random_indices(table, np.random.default_rng(seed))
-    allocations = [table.allocation(row) for row in rows]
+    allocations = [allocation_of(table, row) for row in rows]
     for name, cost in (("losses", "loss"), ("params", "params"), ("macs", "macs")):
         assert table.total(rows, name) == pytest.approx([sum_of(a, cost) for a in allocations])
     wanted = [[FIXED.params + sum_of(a, "params"), FIXED.macs + sum_of(a, "macs")] for a in allocations]
@@ -56,12 +57,13 @@ def test_the_allocator_finds_the_least_price_of_all_combinations(seed: int, mult
     weights = np.random.default_rng(seed).uniform(0.2, 5, (1, 3))
 
     def price(row: Any) -> float:
+        row = np.array(row)
         loss = float(weights[0] @ table.losses[np.arange(3), row])
         return loss + multiplier * float(mix * table.total(row, "params") + (1 - mix) * table.total(row, "macs"))
 
     (found,) = table.allocator(np.array([mix]), weights)(np.array([multiplier]))
     assert np.all(found < table.counts)
-    assert price(found) == pytest.approx(min(price(table.encode(plan_of(a))) for a in all_allocations(table)))
+    assert price(found) == pytest.approx(min(map(price, product(*(range(count) for count in table.counts)))))
 
 
 def test_shares_of_random_plans_are_those_of_the_counted_network(proxy: Proxy, table: OptionTable) -> None:

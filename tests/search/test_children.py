@@ -136,15 +136,6 @@ def test_a_limit_of_the_loss_draws_children_as_well() -> None:
     assert share_within(limited, {"loss": 0.02}) > share_within(free, {"loss": 0.02})
 
 
-def test_children_made_for_limits_just_meet_them() -> None:
-    limits = {"params": 0.5, "macs": 0.45}
-    search = ToySearch(made_up_table(LARGE), limits=limits)
-    search.child()
-    used = search.table.shares(search.generator.at_limits()) / list(limits.values())
-    assert used.max() <= 1 + 1e-9
-    assert np.median(used.max(axis=1)) > 0.9
-
-
 def test_the_best_within_limits_has_the_least_loss_of_those_inside() -> None:
     costs = np.array([[0.10, 0.5, 0.5], [0.02, 0.6, 0.5], [0.03, 0.5, 0.4], [0.05, 0.4, 0.3]])
     table = made_up_table((3, 3))
@@ -201,7 +192,7 @@ def test_a_mutation_changes_at_least_one_layer_and_few_of_them() -> None:
     search = ToySearch(made_up_table(LARGE))
     search.child()
     parent = np.array([search.plans[0]])
-    children = search.generator.mutate(parent, np.array([1.0]))
+    children = search.generator.mutate(parent)
     changed = (children != parent).sum(axis=1)
     assert changed.min() >= 1
     assert changed.max() <= 1 + search.generator.settings.moves
@@ -212,9 +203,6 @@ def test_settings_say_how_many_children_of_a_kind_are_drawn() -> None:
     search = ToySearch(made_up_table(LARGE), settings=settings)
     search.child()
     assert len(search.generator.draw(np.array(search.plans))) == 2 * 7 + 1
-    limited = ToySearch(made_up_table(LARGE), limits={"params": 0.5}, settings=settings)
-    limited.child()
-    assert len(limited.generator.draw(np.array(limited.plans))) == 3 * 7 + 1
 
 
 def test_observations_keep_each_plan_once_in_the_order_in_which_they_came() -> None:

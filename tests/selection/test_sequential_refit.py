@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from lrf_optuna.selection.accuracy import Accuracy
 from pipeline.test_build import CLASSES, deep_net, pictures, plan_of
 from support.norms import alike
 
@@ -14,7 +15,6 @@ from lrf_optuna.models.layer_kinds import norms_of
 from lrf_optuna.pipeline.build import build
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.accuracy import Accuracy
 from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
 from lrf_optuna.selection.plan_refits import PlanRefits, RefitResult, StageResult, StageSettings, composed
 from lrf_optuna.selection.sequential_refit import SequentialRefit
@@ -55,7 +55,7 @@ def test_the_more_accurate_one_is_taken_and_the_original_keeps_its_weights() -> 
     for keep in (0.1, 0.15, 0.2, 0.3, 0.45):
         plan = plan_of(judge.proxy, keep)
         corrected = corrections.result(plan)
-        scored = judge(plan)
+        scored = judge.of(judge.proxy.dense_kernels(plan))
         assert corrections(plan) == corrected.accuracy
         assert corrected.accuracy >= scored or corrected.closeness > judge.similarity(
             judge.logits(judge.proxy.dense_kernels(plan))
@@ -71,7 +71,7 @@ def test_of_equals_the_one_with_closer_logits_is_taken() -> None:
     judge = corrections.accuracy
     plan = plan_of(judge.proxy, 0.25)
     corrected = corrections.result(plan)
-    assert corrected.accuracy == judge(plan) == 0
+    assert corrected.accuracy == judge.of(judge.proxy.dense_kernels(plan)) == 0
     assert corrected.closeness >= judge.similarity(judge.logits(judge.proxy.dense_kernels(plan)))
     assert corrected.refitted, "a refit in order brings the logits closer here"
 
@@ -90,7 +90,7 @@ def test_a_refit_that_is_less_accurate_is_not_taken() -> None:
     corrections.__dict__["refit"] = Ruined()
     corrected = corrections.result(plan)
     assert not corrected.refitted
-    assert corrected.accuracy == corrections.accuracy(plan)
+    assert corrected.accuracy == corrections.accuracy.of(proxy.dense_kernels(plan))
     kernels = composed(proxy, plan, corrected.stages)
     assert all(np.array_equal(kernels[site], own) for site, own in proxy.dense_kernels(plan).items())
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from lrf_optuna.selection.accuracy import accuracy_on_validation
 
 from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, LabeledImages
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection import accuracy as judging
-from lrf_optuna.selection.accuracy import accuracy_on_validation
 from lrf_optuna.selection.plan_refits import refits_on_validation
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_corrections_start_from_what_the_judge_says(known: Proxy, digits: Data) 
     unscored = digits.calibration(256, 0).pixels[len(known.scored) :]
     judge = accuracy_on_validation(known, digits, unscored, seed=0)
     corrections = refits_on_validation(judge, digits, unscored)
-    assert corrections(Plan(())) == judge(Plan(())) > 0.9
+    assert corrections(Plan(())) == judge.of({}) > 0.9
     np.testing.assert_array_equal(corrections.images(), digits.preprocess(unscored))
     assert not corrections.validation_was_fitted
     few = replace(digits, val=LabeledImages(digits.val.pixels[:20], digits.val.labels[:20]))

@@ -22,7 +22,7 @@ from storage.test_writer import search
 from support.studies import finished_trial, opened, recorded, url_in
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.storage.writer import BackgroundWriter
+from lrf_optuna.storage.background_writer import BackgroundWriter
 
 TESTS = Path(__file__).parents[1]
 NOBODY = 65534

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lrf_optuna.plans.plan import INTACT, Choice
-from lrf_optuna.scoring.option_table import Allocation, Option, OptionTable, Shares
+from lrf_optuna.plans.plan import INTACT, Choice, Plan
+from lrf_optuna.scoring.option_table import Option, OptionIndices, OptionTable, Shares
 from lrf_optuna.storage.study import StudyStore
 
 OBJECTIVES = ("loss", "params", "macs")
 FIXED = Shares(0.04, 0.01)
 """The shares that no plan of a made-up table changes."""
+Allocation = dict[str, Option]
+"""Site -> the option that it gets."""
 
 
 def made_up_table(counts: tuple[int, ...], seed: int = 0) -> OptionTable:
@@ -36,6 +38,13 @@ def made_up_table(counts: tuple[int, ...], seed: int = 0) -> OptionTable:
 def all_allocations(table: OptionTable) -> list[Allocation]:
     """Every combination of the table's options."""
     return [dict(zip(table, options, strict=True)) for options in product(*table.values())]
+
+
+def allocation_of(table: OptionTable, plan: OptionIndices | Plan) -> Allocation:
+    """Site -> option of one plan, as option numbers `(layers,)` or as such."""
+    row = table.encode(plan) if isinstance(plan, Plan) else plan
+    assert row is not None
+    return {site: options[i] for (site, options), i in zip(table.items(), row, strict=True)}
 
 
 def sum_of(allocation: Allocation, cost: str) -> float:

@@ -1,7 +1,7 @@
 """Recording beside a search: `put` costs nothing, and a thread records trials in batches.
 
 There is a transaction at most every `INTERVAL` seconds, so that a `kill -9` loses the trials of the last second at
-most. Where numbers show that other processes have recorded trials, the thread reads their candidates too.
+most. Where numbers show that other processes have recorded trials, their candidates are read too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lrf_optuna.storage.study import StudyStore
 
 INTERVAL = 0.5
-"""Seconds from one transaction to the next, at least: half of the second that a kill may cost."""
+"""Seconds from one transaction to the next: half of the second that a kill may cost."""
 
 
 class BackgroundWriter:
@@ -37,13 +37,10 @@ class BackgroundWriter:
         self.numbers: list[int] = []
         """The numbers of recorded trials, in the order of `put`; a trial for which the study is full gets none."""
         self.queue: list[FrozenTrial] = []
-        self.batch: list[FrozenTrial] = []
         self.others: list[Candidate] = []
-        self.flushes = self.flushed = 0
-        """How many times `flush` was called, and how many of these calls have been served."""
-        self.closing = self.raised = False
         self.error: BaseException | None = None
-        self.change = threading.Condition()
+        self.raised = False
+        self.recording, self.closing = threading.Lock(), threading.Event()
         self.thread = threading.Thread(target=self.run, name="recorder", daemon=True)
 
     def __enter__(self) -> BackgroundWriter:
@@ -51,9 +48,7 @@ class BackgroundWriter:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        with self.change:
-            self.closing = True
-            self.change.notify_all()
+        self.closing.set()
         self.thread.join()
         if not self.raised:
             self.check()
@@ -61,30 +56,23 @@ class BackgroundWriter:
     @property
     def pending(self) -> int:
         """How many trials were put and are not recorded yet."""
-        return len(self.queue) + len(self.batch)
+        return len(self.queue)
 
     def put(self, trial: FrozenTrial) -> None:
         """Hand over a finished trial; never waits for the database."""
-        with self.change:
-            self.queue.append(trial)
-            if len(self.queue) == 1:  # the thread wakes up for the first trial of a batch
-                self.change.notify_all()
+        self.queue.append(trial)
         self.check()
 
     def news(self) -> list[Candidate]:
         """Candidates of other processes that were found since the last call, in the order of their numbers."""
         self.check()
-        with self.change:
-            found, self.others = self.others, []
+        found = self.others[:]
+        del self.others[: len(found)]
         return found
 
     def flush(self) -> None:
-        """Wait until every trial that was put is recorded, and earlier trials of other processes are among the news."""
-        with self.change:
-            self.flushes += 1
-            own = self.flushes
-            self.change.notify_all()
-            self.change.wait_for(lambda: self.flushed >= own or self.error or not self.thread.is_alive())
+        """Record every trial that was put now; earlier trials of other processes are among the news then."""
+        self.try_to_record()
         self.check()
 
     def check(self) -> None:
@@ -98,37 +86,28 @@ class BackgroundWriter:
         raise LrfError(f"{self.error}{lost}") from self.error
 
     def run(self) -> None:
-        """Record batches until the context is left; this is what the thread runs."""
-        try:
-            while (flushes := self.next_batch()) is not None:
-                self.record()
-                with self.change:
-                    self.flushed = flushes
-                    self.change.notify_all()
-                    self.change.wait_for(lambda: self.closing or self.flushes > self.flushed, self.interval)
-        except BaseException as error:  # `check` raises it in the thread of the search
-            with self.change:
-                self.error = error
-                self.change.notify_all()
+        """Record batches until the context is left or an error occurs; this is what the thread runs."""
+        while not self.closing.wait(self.interval) and not self.error:
+            if self.queue:
+                self.try_to_record()
+        self.try_to_record()
 
-    def next_batch(self) -> int | None:
-        """Wait for trials or a `flush`, and return how many flushes the batch serves; None at the end."""
-        with self.change:
-            self.change.wait_for(lambda: self.queue or self.closing or self.flushes > self.flushed)
-            if not self.queue and self.flushes == self.flushed:
-                return None
-            self.batch, self.queue = self.queue, []
-            return self.flushes
+    def try_to_record(self) -> None:
+        """Record what was put, unless there was an error; keep the error of this time for `check`."""
+        with self.recording:
+            try:
+                if not self.error:
+                    self.record()
+            except Exception as error:
+                self.error = error
 
     def record(self) -> None:
-        """Record the batch, and read the candidates that other processes have recorded since the last one."""
-        own = self.store.append(self.batch, self.most) if self.batch else []
-        with self.change:
-            self.batch = []
-            self.numbers += own
+        """Record a batch, and read the candidates that other processes have recorded since the last one."""
+        batch = self.queue[:]
+        own = self.store.append(batch, self.most) if batch else []
+        del self.queue[: len(batch)]
+        self.numbers += own
         total = self.store.trials.counts().total
         if total - self.known > len(own):
-            others = [one for one in self.store.candidates(self.known, total) if one.trial not in own]
-            with self.change:
-                self.others += others
+            self.others += [one for one in self.store.candidates(self.known, total) if one.trial not in own]
         self.known = total

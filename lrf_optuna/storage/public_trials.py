@@ -1,4 +1,4 @@
-"""The trials of a study through Optuna's public calls, for a schema whose tables `bulk.py` was not tested with."""
+"""The trials of a study through Optuna's public calls, for a schema that `bulk_trials.py` was not tested with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Many trials at once through Optuna's own models, instead of two statements for every parameter.
 
 `benchmarks/results/recording.md` says what that saves. `trials_of` checks the revision of the schema before anything
-touches a table; `public_calls.py` serves every other revision.
+touches a table; `public_trials.py` serves every other revision.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.database import DELETED, Database
-from lrf_optuna.storage.public_calls import Counts, PublicTrials, fitting
+from lrf_optuna.storage.public_trials import Counts, PublicTrials, fitting
 
 try:
     from optuna.storages._rdb import models

@@ -18,17 +18,18 @@ from support.studies import finished_trial, opened, recorded, url_in
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate
-from lrf_optuna.storage.writer import BackgroundWriter
+from lrf_optuna.storage.background_writer import BackgroundWriter
 
 SEARCH = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from support.studies import finished_trial, opened
-from lrf_optuna.storage.writer import BackgroundWriter
+from lrf_optuna.storage.background_writer import BackgroundWriter
 folder, most, first = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 record, own, others = opened(folder), 0, []
 print("ready", flush=True)
+sys.stdin.readline()
 with BackgroundWriter(record, most, interval=0.05) as recorder:
     while record.count() < most:
         if record.count() + recorder.pending >= most:
@@ -46,12 +47,25 @@ print("others", *(one.trial for one in others))
 """
 
 
-def search(folder: Path, most: int, first: int) -> subprocess.Popen[str]:
-    """A process that records trials until the study has `most`, from the moment it begins."""
+def ready(folder: Path, most: int, first: int) -> subprocess.Popen[str]:
+    """A process that records trials until the study has `most`, as soon as `begin` is called for it."""
     arguments = [sys.executable, "-c", SEARCH, str(Path(__file__).parents[1]), str(folder), str(most), str(first)]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def begin(process: subprocess.Popen[str]) -> None:
+    """Let a ready process record trials."""
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def search(folder: Path, most: int, first: int) -> subprocess.Popen[str]:
+    """A process that records trials until the study has `most`."""
+    begin(process := ready(folder, most, first))
     return process
 
 
@@ -64,7 +78,9 @@ def labels(folder: Path, candidates: list[Candidate]) -> list[int]:
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_that_share_a_study_make_exactly_as_many_trials(tmp_path: Path, processes: int) -> None:
     opened(tmp_path)
-    running = [search(tmp_path, 100, 1000 * place) for place in range(processes)]
+    running = [ready(tmp_path, 100, 1000 * place) for place in range(processes)]
+    for process in running:
+        begin(process)
     said = [process.communicate(timeout=120)[0].splitlines() for process in running]
     assert [process.returncode for process in running] == [0] * processes
     found = recorded(tmp_path)
@@ -157,13 +173,20 @@ def test_many_trials_go_in_few_transactions(tmp_path: Path) -> None:
 
     record.append = counted  # type: ignore[assignment, method-assign]
     with BackgroundWriter(record, interval=3600) as recorder:
-        recorder.put(finished_trial(0))
-        while not recorder.numbers:
-            time.sleep(0.01)
-        for number in range(1, 50):
+        for number in range(50):
             recorder.put(finished_trial(number))
-        assert recorder.pending == 49
-    assert batches == [1, 49]
+        assert recorder.pending == 50
+    assert batches == [50]
+
+
+def test_a_trial_is_recorded_within_a_second_without_a_further_call(tmp_path: Path) -> None:
+    with BackgroundWriter(opened(tmp_path)) as recorder:
+        recorder.put(finished_trial(0))
+        time.sleep(1)
+        assert recorder.numbers == [0]
+        recorder.put(finished_trial(1))
+        time.sleep(1)
+        assert recorder.numbers == [0, 1]
 
 
 def test_trials_of_others_are_news_once(tmp_path: Path) -> None:
@@ -192,7 +215,7 @@ def test_trials_of_others_are_news_once(tmp_path: Path) -> None:
 def test_trials_of_others_between_own_numbers_are_news(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str
 ) -> None:
-    monkeypatch.setattr("lrf_optuna.storage.bulk.TESTED_REVISION", revision)
+    monkeypatch.setattr("lrf_optuna.storage.bulk_trials.TESTED_REVISION", revision)
     record, other = opened(tmp_path), opened(tmp_path)
     append = record.append
 

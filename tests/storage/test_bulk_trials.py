@@ -17,8 +17,8 @@ from support.studies import IDENTITY, OBJECTIVES, finished_trial, odd_trial, odd
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.storage.bulk import BulkTrials
-from lrf_optuna.storage.public_calls import PublicTrials
+from lrf_optuna.storage.bulk_trials import BulkTrials
+from lrf_optuna.storage.public_trials import PublicTrials
 from lrf_optuna.storage.study import PLAN, StudyStore
 
 
@@ -38,7 +38,7 @@ def two(tmp_path: Path) -> tuple[StudyStore, StudyStore]:
 
 def by_public_calls(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StudyStore:
     """A study whose schema has another revision than the tested one."""
-    monkeypatch.setattr("lrf_optuna.storage.bulk.TESTED_REVISION", "v2.0.0.a")
+    monkeypatch.setattr("lrf_optuna.storage.bulk_trials.TESTED_REVISION", "v2.0.0.a")
     record = opened(folder)
     monkeypatch.undo()
     assert isinstance(record.trials, PublicTrials)
@@ -179,7 +179,7 @@ def test_another_revision_of_the_schema_is_left_to_public_calls_with_the_same_re
 
 def test_no_table_is_touched_by_models_of_another_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(tmp_path).append([finished_trial(0)])
-    monkeypatch.setattr("lrf_optuna.storage.bulk.models", None)
+    monkeypatch.setattr("lrf_optuna.storage.bulk_trials.models", None)
     record = opened(tmp_path)
     assert (record.join(), record.join()) == (0, 1)
     assert record.append([finished_trial(1)]) == [1]

@@ -70,7 +70,7 @@ def cache_folder(place: str | bool = True) -> Path | None:
     return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("lrf_optuna", appauthor=False))
 
 
-class KernelCache:
+class DiskCache:
     """The folder of all networks' files, with at most `budget` bytes after `trim`.
 
     `progress` is told, once, where nothing can be stored.
@@ -80,9 +80,9 @@ class KernelCache:
         self.folder, self.budget, self.progress = folder, budget, progress
         self.works = True
 
-    def network(self, key: str, fingerprint: Array) -> NetworkCache:
+    def network(self, key: str, fingerprint: Array) -> NetworkFolder:
         """The files of a network by its key, which is a digest, and its fingerprint."""
-        return NetworkCache(self, self.folder / key, fingerprint)
+        return NetworkFolder(self, self.folder / key, fingerprint)
 
     def files(self) -> dict[Path, os.stat_result]:
         """Every file of this cache, also the partly written ones, and its state."""
@@ -123,14 +123,14 @@ class KernelCache:
             self.progress.say(text)
 
 
-class NetworkCache:
+class NetworkFolder:
     """The files of one network: any number for each layer, each with a description in JSON and named arrays.
 
     `fingerprint`: values of the network's outputs. Files with another fingerprint are of another network whose weights
     and images are the same, and are not read.
     """
 
-    def __init__(self, cache: KernelCache, folder: Path, fingerprint: Array) -> None:
+    def __init__(self, cache: DiskCache, folder: Path, fingerprint: Array) -> None:
         self.cache, self.folder, self.fingerprint = cache, folder, fingerprint
 
     def descriptions(self, site: str) -> list[tuple[Path, dict[str, Any]]]:

@@ -21,7 +21,7 @@ from lrf_optuna.files import digest
 from lrf_optuna.fitting.layer_fit import COPIES, LayerFitter
 from lrf_optuna.fitting.second_moment import SecondMoments
 from lrf_optuna.plans.plan import INTACT, Choice
-from lrf_optuna.scoring.kernel_cache import NetworkCache, removed_if_broken
+from lrf_optuna.scoring.disk_cache import NetworkFolder, removed_if_broken
 
 FITTER_MEMORY = 4
 """Ratio of the memory for factorizations that ranks are cut from to that for kernels."""
@@ -51,7 +51,7 @@ class SiteRecord:
         self.losses |= losses
 
 
-class KernelStore:
+class FittedKernels:
     """The stage kernels, composed kernels and errors of every (site, choice).
 
     `originals`: site -> the layer's own kernel, as in `Conv`; `moments`: gives the moments of every site's inputs, None
@@ -65,7 +65,7 @@ class KernelStore:
         originals: Mapping[str, Array],
         moments: Callable[[], Mapping[str, SecondMoments]] | None,
         memory: int,
-        disk: NetworkCache | None = None,
+        disk: NetworkFolder | None = None,
     ) -> None:
         self.sites, self.originals, self.moments, self.disk = sites, originals, moments, disk
         self.fitted: LRUCache[tuple[str, Choice], Kernels] = LRUCache(memory // 2, getsizeof=nbytes)
@@ -101,7 +101,7 @@ class KernelStore:
 
     def fit(self, site: str, choice: Choice) -> Kernels:
         """The stage kernels of a choice, fitted now."""
-        return tuple(map(np.ascontiguousarray, self.fitter(site).fit(choice)))
+        return self.fitter(site).fit(choice)
 
     def add(self, site: str, fits: Fits) -> None:
         """Add fits that another process has made."""

@@ -23,12 +23,12 @@ from lrf_optuna.files import digest
 from lrf_optuna.fitting.second_moment import MomentAccumulator
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Plan
-from lrf_optuna.scoring import build_table, kernel_cache
-from lrf_optuna.scoring.kernel_cache import (
+from lrf_optuna.scoring import build_table, disk_cache
+from lrf_optuna.scoring.disk_cache import (
     FITTING_FOLDERS,
     SUFFIX,
-    KernelCache,
-    NetworkCache,
+    DiskCache,
+    NetworkFolder,
     cache_folder,
     code_digest,
 )
@@ -167,7 +167,7 @@ def test_kernels_that_are_gone_are_fitted_again(made: Callable[..., Proxy], tmp_
     cold, warm = made(), made()
     table = cold.table(KEEPS)
     assert warm.table(KEEPS) == table
-    KernelCache(tmp_path / "kept").clear()
+    DiskCache(tmp_path / "kept").clear()
     choice = next(option.choice for option in table["deep"] if option.choice != INTACT)
     for a, b in zip(cold.kernels.stages("deep", choice), warm.kernels.stages("deep", choice), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -270,16 +270,16 @@ def test_a_digest_is_of_bytes_and_another_version_is_other_code(monkeypatch: Any
     assert digest(np.float32(1)) != digest(np.zeros((0, 3)))
     before = code_digest()
     code_digest.cache_clear()
-    monkeypatch.setattr(kernel_cache, "installed_version", lambda name: "0")
+    monkeypatch.setattr(disk_cache, "installed_version", lambda name: "0")
     assert code_digest() != before
     code_digest.cache_clear()
 
 
-def network_cache(folder: Path, **options: Any) -> NetworkCache:
-    return KernelCache(folder, **options).network(KEY, np.arange(3.0))
+def network_cache(folder: Path, **options: Any) -> NetworkFolder:
+    return DiskCache(folder, **options).network(KEY, np.arange(3.0))
 
 
-def put(files: NetworkCache, name: str, value: float = 0.0) -> Path:
+def put(files: NetworkFolder, name: str, value: float = 0.0) -> Path:
     file = files.path(name, "key")
     files.write(file, {"name": name, "value": value}, {"a": np.full(1000, float(value))})
     return file
@@ -292,11 +292,11 @@ def test_the_budget_is_kept_by_removing_what_was_not_used_for_the_longest_time(t
         os.utime(file, (time.time() - age,) * 2)
     assert files.descriptions("layer 0")[0][1]["name"] == "layer 0"  # used just now
     one = made[0].stat().st_size
-    small = KernelCache(tmp_path, budget=3 * one)
+    small = DiskCache(tmp_path, budget=3 * one)
     small.trim()
     assert [file.exists() for file in made] == [True, False, False, True, True]
     assert small.size == 3 * one
-    KernelCache(tmp_path, budget=0).trim()
+    DiskCache(tmp_path, budget=0).trim()
     assert not small.files()
     assert files.descriptions("layer 0") == []
 
@@ -307,7 +307,7 @@ def test_half_a_file_of_a_dead_process_is_removed_and_one_that_is_being_written_
     old, new = files.folder / f".part-1-x{SUFFIX}", files.folder / f".part-2-x{SUFFIX}"
     for file in (old, new):
         file.write_bytes(b"half")
-    os.utime(old, (time.time() - 2 * kernel_cache.STALE,) * 2)
+    os.utime(old, (time.time() - 2 * disk_cache.STALE,) * 2)
     files.cache.trim()
     assert (old.exists(), new.exists()) == (False, True)
 
@@ -369,8 +369,8 @@ def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "x.zip").write_text("years of work")
     put(network_cache(tmp_path), "layer")
-    assert KernelCache(tmp_path).clear() == 1
-    assert not KernelCache(tmp_path).files()
+    assert DiskCache(tmp_path).clear() == 1
+    assert not DiskCache(tmp_path).files()
     assert {path.name for path in tmp_path.iterdir()} == {"thesis", "CACHEDIR.TAG"}
 
 
