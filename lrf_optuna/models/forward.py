@@ -118,6 +118,11 @@ class ForwardPass:
             self.model(x, training=False)
         return [scope.get_current_value(variable) for variable in self.moving]
 
+    def statistics(self, x: Images) -> list[Any]:
+        """The BatchNorm statistics of one batch of images with the layers' own kernels."""
+        found: list[Any] = self.compiled_statistics(self.kernel_list({}), self.as_tensors(x))
+        return found
+
     def kernel_values(self, kernels: list[Any]) -> list[tuple[Any, Any]]:
         """Every variable of a kernel with its value, for kernels in the order of the layers."""
         values: list[tuple[Any, Any]] = []

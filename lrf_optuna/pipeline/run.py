@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -24,6 +24,7 @@ from lrf_optuna.pipeline.build import build, layer_results
 from lrf_optuna.pipeline.identity import study_identity
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
+from lrf_optuna.pipeline.setup_checks import lost_classes, setup_warnings
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
@@ -65,6 +66,8 @@ class Run:
     """Whether an untuned model may replace a tuned one."""
     final_model: Any = None
     """The model that `finish` built or tuned; None where the folder had it already."""
+    warnings: list[str] = field(default_factory=list)
+    """What cannot be right about the set-up."""
     original_outputs: dict[str, Values] = field(default_factory=dict)
     """Output -> what the original gives for the test images, once it was evaluated."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
@@ -180,10 +183,25 @@ class Run:
             return done
         if done:
             self.progress.say(f"{len(done)} of {search.trials} trials are there: going on")
+        self.check_setup()
         table, limits = self.table, search.wanted | self.loss_limit()
         options = search.model_dump(include=SEARCH_KEYS) | {"targets": limits}
         with self.timed("search"):
             return search_front(self.proxy, table, **options, store=self.record, progress=self.progress)
+
+    def check_setup(self) -> None:
+        """Measure the original on validation images, and say what cannot be right about the set-up."""
+        with self.timed("prepare"):
+            original = self.validation.original(len(self.validation.images)).metric
+            self.progress.say(f"the original's validation {metric_name(self.data.tasks)} is {original:.2%}")
+            self.warn(setup_warnings(self.model, self.data, self.validation))
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Say warnings, and keep them for result.json and the report."""
+        for warning in warnings:
+            self.warnings.append(warning)
+            log.warning("%s", warning)
+            self.progress.say(f"Warning: {warning}.")
 
     def loss_limit(self) -> dict[str, float]:
         """The loss that goes with the tolerated drop of the metric, as a limit for the search; empty without a drop."""
@@ -230,10 +248,17 @@ class Run:
             chosen=chosen,
             why=why,
             layers=layer_results(self.inventory, chosen.plan),
+            warnings=self.warnings,
             uncounted_macs=list(self.inventory.uncounted),
             model_digest=model_digest,
         )
         self.build_and_tune(result)
+        result.warnings = [
+            *self.warnings,
+            *lost_classes((result.tuned or result.built or result.original).never_predicted),
+        ]
+        for warning in result.warnings[len(self.warnings) :]:
+            self.progress.say(f"Warning: {warning}.")
         with self.timed("report"):
             self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.seconds)

@@ -73,6 +73,8 @@ class Result:
     built: Evaluation | None = None
     tuned: Evaluation | None = None
     layers: list[LayerResult] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What cannot be right about the set-up, and classes that are no longer predicted."""
     metric: str = "accuracy"
     """The name of the metric of all evaluations; 1 is perfect, and a hundredth is a point."""
     uncounted_macs: list[str] = field(default_factory=list)

@@ -1,0 +1,144 @@
+"""What cannot be right about a set-up, said before the work: an original at chance level, one class, odd pixels.
+
+Nothing is refused here, because a strange set-up may be meant; but no run should end as a success without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lrf_optuna.data.arrays import input_list, map_inputs
+from lrf_optuna.data.dataset import Data, LabeledImages, by_output
+from lrf_optuna.data.tasks import Task, Values
+from lrf_optuna.models.forward import ForwardPass
+from lrf_optuna.models.layer_kinds import walk_layers
+from lrf_optuna.selection.validation import Validation
+
+SCALING_LAYERS = ("Rescaling", "Normalization", "BatchNormalization", "LayerNormalization", "GroupNormalization")
+"""Layers of Keras that bring inputs of any range to that of the layers after them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupLimits:
+    """From where on a set-up is worth a word."""
+
+    above_chance: float = 0.1
+    """Share of the way from chance to perfect that an original should have gone. Ten classes: 19 % of accuracy."""
+    overconfident: float = 0.3
+    """By how much the mean largest probability may be above the accuracy. Networks that fit their data too well reach
+    0.1 to 0.2 (Guo et al. 2017); images of another preprocessing reach more."""
+    few_images: int = 100
+    """Training images below which kernels are fitted to chance; validation and test images are counted by tenths."""
+    standard_deviations: float = 4.0
+    """Median distance of a first BatchNorm layer's inputs from its moving mean, in its moving standard deviations."""
+    variance_ratio: float = 30.0
+    """Median factor between the variance of these inputs and the moving one."""
+    largest_input: float = 20.0
+    """Size of inputs that a network without a layer that scales them was hardly trained on: pixels of 0 to 255."""
+    smallest_spread: float = 0.01
+    """Standard deviation of every channel of images below which their pixels were probably divided twice."""
+
+
+def setup_warnings(
+    model: Any, data: Data, validation: Validation, limits: SetupLimits = SetupLimits()
+) -> Iterator[str]:
+    """One sentence for everything that is odd about a model and its data, with the likely reasons."""
+    yield from count_warnings(data, limits)
+    pixels = pixel_warning(model, data, validation.proxy.network, limits)
+    found = [metric_warning(validation, name, limits) for name, task in data.tasks.items() if task.labeled]
+    reasons = pixels or "the images are preprocessed in another way than in training (divide, mean, std, BGR)"
+    for text in filter(None, found):
+        yield f"{text}; likely reasons: {reasons}; labels in another order; a network that is not trained"
+    if pixels and not any(found):
+        yield f"{pixels[0].upper()}{pixels[1:]}"
+
+
+def count_warnings(data: Data, limits: SetupLimits) -> Iterator[str]:
+    """Too few images, and labels of one class alone."""
+    parts = {"training": (data.train, limits.few_images)}
+    parts |= {name: (part, limits.few_images // 10) for name, part in (("validation", data.val), ("test", data.test))}
+    for name, (part, least) in parts.items():
+        if len(part) < least:
+            yield f"{len(part)} {name} images are too few to tell anything: give {least} or more"
+    for name, task in data.tasks.items():
+        if task.kind in ("classes", "binary") and task.labeled:
+            occur = {int(one) for part in (data.train, data.val, data.test) for one in classes_in(part, name, data)}
+            if len(occur) == 1:
+                yield f"All labels{of_output(name, data)} are {occur.pop()}: every network is right about them"
+
+
+def classes_in(part: LabeledImages, output: str, data: Data) -> Values:
+    """The classes of an output that occur in a part."""
+    return np.unique(by_output(part.labels, data.tasks).get(output, np.zeros(0)))
+
+
+def of_output(name: str, data: Data) -> str:
+    """Which output is meant, where there are several."""
+    return f" of {name}" if len(data.tasks) > 1 else ""
+
+
+def metric_warning(validation: Validation, name: str, limits: SetupLimits) -> str:
+    """What is odd about the original's metric of an output: it is at chance level, or below its own confidence."""
+    task, labels = validation.data.tasks[name], validation.labels[name]
+    head = validation.proxy.network.heads[name]
+    outputs = head.outputs(validation.original_logits[name])
+    judged = task.judged(outputs)
+    metric = task.metric_of(labels, judged)
+    chance = task.metric_of(np.random.default_rng(0).permutation(labels), judged)
+    what = f"The original's validation {task.metric_name}{of_output(name, validation.data)} is {metric:.1%}"
+    if metric < chance + limits.above_chance * (1 - chance):
+        return f"{what}, where chance has {max(chance, 0):.1%}"
+    confidence = mean_confidence(task, outputs, head.activation)
+    if task.kind == "classes" and task.metric.name == "accuracy" and confidence - metric > limits.overconfident:
+        return f"{what}, though it is {confidence:.0%} sure of its answers"
+    return ""
+
+
+def mean_confidence(task: Task, outputs: Values, activation: str) -> float:
+    """The mean largest probability of outputs; 0 for outputs that are no logits or probabilities of classes."""
+    if task.kind != "classes" or activation == "sigmoid":
+        return 0.0
+    if not activation:
+        powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        outputs = powers / powers.sum(axis=-1, keepdims=True)
+    return float(np.mean(outputs.max(axis=-1)))
+
+
+def pixel_warning(model: Any, data: Data, network: ForwardPass, limits: SetupLimits) -> str:
+    """Whether preprocessed inputs are far from the range that the first layers saw, in words; empty where not."""
+    inputs = data.preprocess(map_inputs(data.train.pixels, lambda array: array[: limits.few_images]))
+    arrays = input_list(inputs)
+    least, most = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+    given = f"after preprocessing the inputs are {least:.3g} to {most:.3g}"
+    spread = max(float(a.reshape(-1, a.shape[-1]).std(axis=0).max()) for a in arrays)
+    if arrays[0].ndim == 4 and 0 < spread < limits.smallest_spread:
+        return f"{given}, as if they were divided twice (--divide)"
+    if network.norms:
+        return f"{given}, far from what the first BatchNorm layer saw" if is_far(network, inputs, limits) else ""
+    scaled = any(type(layer).__name__ in SCALING_LAYERS for _, layer in walk_layers(model))
+    if arrays[0].ndim == 4 and not scaled and max(abs(least), abs(most)) > limits.largest_input:
+        return f"{given}, and most networks take -1 to 1 or 0 to 1 (--divide, --mean, --std)"
+    return ""
+
+
+def is_far(network: ForwardPass, inputs: Any, limits: SetupLimits) -> bool:
+    """Whether the statistics of the first BatchNorm layer's inputs are far from its moving ones."""
+    mean, variance = (tensor.numpy() for tensor in network.statistics(inputs)[:2])
+    old_mean, old_variance = (tensor.numpy() for tensor in network.original_statistics[:2])
+    deviation = np.sqrt(old_variance + network.norms[0].epsilon)
+    ratio = (variance + network.norms[0].epsilon) / (old_variance + network.norms[0].epsilon)
+    apart = float(np.median(np.abs(mean - old_mean) / deviation))
+    factor = float(np.exp(np.median(np.abs(np.log(ratio)))))
+    return apart > limits.standard_deviations or factor > limits.variance_ratio
+
+
+def lost_classes(never_predicted: Mapping[str, list[int]]) -> Iterator[str]:
+    """A sentence for every output of which a network never predicts some classes that the original predicts."""
+    for name, classes in never_predicted.items():
+        many = "class" if len(classes) == 1 else "classes"
+        shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        yield f"the network never predicts the {many} {shown} on the test images, which the original does ({name})"
