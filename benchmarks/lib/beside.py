@@ -23,12 +23,14 @@ SIZED = "imagenet"
 
 
 def unpacked(name: str, folder: Path, work: Path) -> Path:
-    """The data set's file: of the folder, or unpacked from there into the work folder once."""
-    there, made = folder / f"{name}.npz", work / "data" / f"{name}.npz"
-    if not there.exists() and not made.exists():
+    """The data set's file: unpacked into the work folder once by the folder's unpack.py, else of the folder."""
+    script, made = folder / "unpack.py", work / "data" / f"{name}.npz"
+    if not script.exists():
+        return folder / f"{name}.npz"
+    if not made.exists():
         asked = [SIZED, "--size", name.removeprefix(f"{SIZED}_")] if name.startswith(SIZED) else [name]
-        subprocess.run([sys.executable, folder / "unpack.py", made.parent, *asked], check=True)
-    return there if there.exists() else made
+        subprocess.run([sys.executable, script, made.parent, *asked], check=True)
+    return made
 
 
 def described(network: str, models: Path) -> tuple[dict[str, Any], str]:
