@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.models.layer_copies import layer_config
 from lrf_optuna.models.layer_kinds import assign_kernel, projections
 
 INPUTS = ("query", "value", "key")
@@ -49,7 +50,7 @@ class AttentionChain:
     @classmethod
     def of(cls, layer: Any, stages: Mapping[str, tuple[Conv, ...]]) -> AttentionChain:
         """The unfilled chain in the place of a layer; `stages`: name of a projection -> the stages of its chain."""
-        config = layer.get_config()
+        config = layer_config(layer)
         if "output_shape" in config and not config["output_shape"]:
             config["output_shape"] = int(projections(layer)["attention_output"].kernel.shape[-1])
         dense = {key: config[key] for key in ("trainable", "dtype", "kernel_initializer", "kernel_regularizer")}

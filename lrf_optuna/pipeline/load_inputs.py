@@ -21,6 +21,7 @@ from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.load import import_function, load_model
 from lrf_optuna.models.model_inputs import input_shapes
 from lrf_optuna.models.outputs import OutputHead, TaskWishes, classes_of, find_tasks, output_heads
+from lrf_optuna.models.plain_layers import with_plain_layers
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import check_can_be_copied
 from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
@@ -57,7 +58,7 @@ def load_inputs(
     data = dataset(spec, data, model)
     for note in data.notes:
         progress.say(note)
-    return split_separable(model), with_original_labels(model, data)
+    return split_separable(with_plain_layers(model)), with_original_labels(model, data)
 
 
 def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
