@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ STEPS_OF_16_BITS = 257
 """A 16-bit value over its 8-bit value: 65535 / 255."""
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
 """The EXIF tag of an image's orientation, and its values that swap height and width."""
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError, struct.error)
+"""Errors of Pillow where a file is broken."""
 WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Modes of Pillow whose pixels are one number of 16 bits or more."""
 
@@ -88,7 +91,7 @@ def read(what: Any, file: Path, broken: dict[int, str], index: int) -> Any:
 
     try:
         return what(file)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         broken[index] = str(error).replace(f" {str(file)!r}", "").partition("\n")[0]
         return None
 
