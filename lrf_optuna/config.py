@@ -46,7 +46,7 @@ EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": 
 GENERAL, CHOICE, OUTPUTS = "Options", "Choice", "Outputs"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
 MODEL_FORMS = "FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function"
-DATA_FORMS = "FILE.npz, a FOLDER with one folder a class, keras:NAME or digits"
+DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"
 TASKS = "classes, binary, labels, numbers, map, copy or embedding"
 COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
 PER_CHANNEL = "One number, or one for each channel, separated by commas"
@@ -138,12 +138,29 @@ class ModelSpec(Section):
 
 
 class DataSpec(Section):
-    """Where the images come from and how pixels become the network's inputs: (pixel / divide - mean) / std."""
+    """Where the images come from and how pixels become the network's inputs: (pixel / divide - mean) / std.
+
+    None for all of `divide`, `mean`, `std` and `preprocess` means pixels as they are, or as a network of
+    keras.applications takes them.
+    """
 
     path: FileName = setting(..., f"The images: {DATA_FORMS}.", name="--data", unit="DATA", panel=GENERAL)
-    divide: Positive = setting(1.0, "The network takes (pixel / divide - mean) / std.")
-    mean: Several[float] = setting((0.0,), f"{PER_CHANNEL}.", hint=COMMAS)
-    std: Several[Positive] = setting((1.0,), f"{PER_CHANNEL}.", hint=COMMAS)
+    keys: dict[str, str] = setting(
+        {},
+        "Name that an array, or a column of a CSV file, has in the file: x_train=images.",
+        name="--key",
+        unit="NAME=KEY",
+        hint="give NAME=KEY, as in x_train=images",
+    )
+    divide: Positive | None = setting(None, "The network takes (pixel / divide - mean) / std.", shown="1")
+    mean: Several[float] | None = setting(None, f"{PER_CHANNEL}.", hint=COMMAS, shown="0")
+    std: Several[Positive] | None = setting(None, f"{PER_CHANNEL}.", hint=COMMAS, shown="1")
+    preprocess: str | None = setting(
+        None,
+        "keras:MODULE for the preprocess_input of keras.applications, such as keras:resnet50, or none.",
+        unit="MODULE",
+        shown="the model's own for keras:NAME",
+    )
     augment: Literal["none", "flip", "crop", "flip-crop"] = setting(
         "none", "Augmentation, as in the network's training: none, flip, crop or flip-crop."
     )
@@ -151,11 +168,21 @@ class DataSpec(Section):
 
     @field_validator("std")
     @classmethod
-    def _as_long_as_the_mean(cls, std: tuple[float, ...], info: Any) -> tuple[float, ...]:
-        mean = info.data.get("mean", std)
-        if len(mean) != len(std) and 1 not in (len(mean), len(std)):
+    def _as_long_as_the_mean(cls, std: tuple[float, ...] | None, info: Any) -> tuple[float, ...] | None:
+        mean = info.data.get("mean")
+        if mean and std and len(mean) != len(std) and 1 not in (len(mean), len(std)):
             raise ValueError(f"should have as many numbers as mean ({len(mean)})")
         return std
+
+    @field_validator("preprocess")
+    @classmethod
+    def _instead_of_numbers(cls, preprocess: str | None, info: Any) -> str | None:
+        if preprocess is not None and not re.fullmatch(r"none|keras:\w+", preprocess):
+            raise ValueError("should be keras:MODULE, such as keras:mobilenet_v2, or none")
+        given = [name for name in ("divide", "mean", "std") if info.data.get(name) is not None]
+        if preprocess is not None and given:
+            raise ValueError(f"goes with no {' and no '.join(given)}: give one or the other")
+        return preprocess
 
 
 class OutputSpec(Section):

@@ -28,7 +28,7 @@ def test_a_minimal_study_has_the_documented_defaults(tmp_path: Path) -> None:
     assert spec.search.methods is None
     assert spec.search.keep is None
     assert (spec.tune.epochs, spec.tune.rate, spec.tune.batch) == (5, "auto", 128)
-    assert (spec.data.divide, spec.data.mean, spec.data.std, spec.data.augment) == (1.0, (0.0,), (1.0,), "none")
+    assert (spec.data.divide, spec.data.mean, spec.data.std, spec.data.augment) == (None, None, None, "none")
 
 
 def test_relative_files_are_taken_from_the_study_files_folder(tmp_path: Path) -> None:
@@ -106,7 +106,10 @@ def test_a_wrong_study_says_file_key_and_value_in_one_line(tmp_path: Path, text:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("trials = 3\n" + MINIMAL, "unknown key 'trials'; there is: data, model, name, search, tune; it belongs in"),
+        (
+            "trials = 3\n" + MINIMAL,
+            "unknown key 'trials'; there is: data, model, name, output, search, tune; it belongs in",
+        ),
         ("tune = 3\n" + MINIMAL, "tune should be a section, but got 3"),
         ('name = "x"\n[model]\npath = "m.keras"', "data is missing"),
         ('name = "x"\n[model]\n[data]\npath = "digits"', "[model] path is missing"),

@@ -37,7 +37,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     import keras
 
-    from lrf_optuna.data.dataset import data_from_arrays
+    from lrf_optuna.data.load_data import data_from_arrays
 
     phases, kept = Phases(), args.work / "cache"
     shutil.rmtree(kept, ignore_errors=True)
@@ -63,10 +63,11 @@ def made(model: Any, data: Data, args: argparse.Namespace, kept: Path) -> tuple[
 
 def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, phases: Phases) -> int:
     """Set-up, search, build; the bytes of the cache. Their memory is free afterwards."""
+    from lrf_optuna.selection.accuracy import accuracy_on_validation
+
     from lrf_optuna.pipeline.build import build
     from lrf_optuna.plans.front import pareto_front
     from lrf_optuna.search.loop import search_front
-    from lrf_optuna.selection.accuracy import accuracy_on_validation
     from lrf_optuna.selection.choose import choose_point
     from lrf_optuna.selection.plan_refits import refits_on_validation
 

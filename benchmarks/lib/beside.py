@@ -46,7 +46,7 @@ def read(network: str, models: Path, data: Path, work: Path) -> tuple[Any, Data]
     import keras
 
     from lrf_optuna.config import DataSpec
-    from lrf_optuna.data.dataset import load_data
+    from lrf_optuna.data.load_data import load_data
     from lrf_optuna.models.load import describe_input
 
     known, name = described(network, models)

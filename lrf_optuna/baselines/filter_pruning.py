@@ -20,7 +20,8 @@ from lrf_optuna.baselines.budget import Costs, check_budget, cost_shares, larges
 from lrf_optuna.chains.conv import Array, Conv, Index
 from lrf_optuna.chains.site import Site
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.layer_kinds import channels_first, keras_class_name, walk_layers
+from lrf_optuna.models.layer_copies import keras_class_name
+from lrf_optuna.models.layer_kinds import channels_first, walk_layers
 from lrf_optuna.scoring.objectives import Measured
 from lrf_optuna.scoring.proxy import Proxy
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lrf_optuna.errors import LrfError
 
 Images = Any
@@ -41,3 +44,37 @@ def batches_of(images: Images, size: int) -> list[Images]:
     """Images in batches of at most `size`."""
     starts = range(0, count_of(images), size)
     return [map_inputs(images, lambda array, i=i: array[i : i + size]) for i in starts]  # type: ignore[misc]
+
+
+class MappedRows:
+    """Some rows of an array that stays in its file: they are read when a batch of them is asked for.
+
+    A slice gives mapped rows again, and an array of indices gives an array in memory.
+    """
+
+    def __init__(self, array: NDArray[Any], index: NDArray[np.int64]) -> None:
+        self.array, self.index = array, index
+        self.dtype, self.ndim, self.shape = array.dtype, array.ndim, (len(index), *array.shape[1:])
+        self.size = int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, key: Any) -> Any:
+        chosen = self.index[key]
+        return MappedRows(self.array, chosen) if isinstance(key, slice) else np.asarray(self.array[chosen])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array[self.index], dtype)
+
+
+def as_array(given: Any) -> Any:
+    """What was given as an array; an array that stays in its file is given back as it is."""
+    return given if isinstance(given, np.memmap | MappedRows) else np.asarray(given)
+
+
+def rows_of(array: Any, index: NDArray[Any]) -> Any:
+    """Rows of an array; those of an array that stays in its file are not read yet."""
+    if isinstance(array, np.memmap):
+        return MappedRows(array, index)
+    return MappedRows(array.array, array.index[index]) if isinstance(array, MappedRows) else array[index]

@@ -1,9 +1,8 @@
-"""Images from scikit-learn's digits, keras.datasets, an .npz file or a folder of class folders, as arrays."""
+"""The arrays of a data set: what all sources give, and the sources that need no file."""
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,14 @@ Arrays = dict[str, Pixels]
 """`x_train`, `y_train`, `x_test`, `y_test`, and perhaps `x_val` and `y_val`."""
 
 PARTS = ("train", "test", "val")
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class LoadedArrays:
+    """The arrays of a data set by name, and `notes` on what was done to them that the user should read."""
+
+    arrays: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def stratified_order(labels: Labels, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -61,72 +67,3 @@ def load_keras_dataset(name: str) -> Arrays:
     except Exception as error:  # Keras raises a plain Exception where a download fails
         raise LrfError(f"could not download keras:{name} ({error}); give an .npz file instead") from error
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-
-
-def load_npz(path: Path) -> Arrays:
-    """The named arrays of an .npz file. Raises LrfError where it is missing, broken or lacks one."""
-    if not path.exists():
-        raise LrfError(f"no such data: {path}; give an .npz file, a folder of class folders, keras:NAME or digits")
-    if not zipfile.is_zipfile(path):
-        raise LrfError(f"{path} is not an .npz file; write one with numpy.savez(x_train=, y_train=, x_test=, y_test=)")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = [f"{kind}_{part}" for part in PARTS for kind in "xy"]
-            missing = [name for name in wanted[:4] if name not in file]
-            if missing:
-                raise LrfError(f"{path} lacks {', '.join(missing)}; it holds: {', '.join(file) or 'nothing'}")
-            arrays = {name: file[name] for name in wanted if name in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise LrfError(f"{path} cannot be read: {error}") from error
-    return arrays
-
-
-def load_folder(folder: Path, input_shape: OpenShape | None, classes: int | None) -> Arrays:
-    """The images of class folders, or of train/, test/ and perhaps val/ with class folders in each, all in memory.
-
-    Raises LrfError where the folders do not fit each other or the model's `classes`, or where a file is no image.
-    """
-    places = {"train": folder / "train", "test": folder / "test", "val": folder / "val"}
-    if (folder / "validation").is_dir():
-        places["val"] = folder / "validation"
-    if not places["train"].is_dir():
-        places = {"train": folder}
-    names = sorted(path.name for path in places["train"].glob("[!.]*") if path.is_dir())
-    if not names or (classes and len(names) != classes):
-        wanted = f" ({classes} outputs)" if classes else ""
-        raise LrfError(
-            f"{places['train']} should hold one folder a class{wanted}, but holds {len(names)}: {names[:10]}"
-        )
-    arrays: Arrays = {}
-    for part, place in places.items():
-        if place.is_dir():
-            files, labels = list_images(place, names)
-            arrays[f"x_{part}"], arrays[f"y_{part}"] = decode(files, input_shape), labels
-    return arrays
-
-
-def list_images(place: Path, names: list[str]) -> tuple[list[Path], Pixels]:
-    """The image files in the class folders of `place`, and their classes as indices into `names`."""
-    files = sorted(path for path in place.glob("[!.]*/[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    unknown = sorted({path.parent.name for path in files} - set(names))
-    if unknown or not files:
-        what = f"holds classes that are not in train: {', '.join(unknown)}" if unknown else "holds no images"
-        raise LrfError(f"{place} {what}; it should have folders such as {names[0]} with {'/'.join(IMAGE_SUFFIXES)}")
-    return files, np.array([names.index(path.parent.name) for path in files])
-
-
-def decode(files: list[Path], input_shape: OpenShape | None) -> Pixels:
-    """The pixels `(N, H, W, C)` of image files, resized to the model's size; to the first file's if it takes any."""
-    from PIL import Image
-
-    height, width, channels = input_shape or (None, None, None)
-    mode = lookup({"1": "L", "3": "RGB", "4": "RGBA"}, str(channels or 3), "number of channels for image files")
-    decoded = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                height, width = height or image.height, width or image.width
-                decoded.append(np.asarray(image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise LrfError(f"cannot read the image {file}: {error}") from error
-    return np.stack(decoded)

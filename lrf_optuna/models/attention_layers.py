@@ -14,11 +14,11 @@ from typing import Any
 import keras
 
 from lrf_optuna.chains.conv import Array, Conv
+from lrf_optuna.models.layer_copies import layer_config
 from lrf_optuna.models.layer_kinds import assign_kernel, projections
 
 INPUTS = ("query", "value", "key")
 """The inputs of an attention layer, which are also the names of their projections."""
-MASKS = ("query_mask", "value_mask", "key_mask")
 
 
 def projection_reasons(layer: Any, in_sequential: bool) -> dict[str, str]:
@@ -31,11 +31,9 @@ def projection_reasons(layer: Any, in_sequential: bool) -> dict[str, str]:
     reasons["attention_output"] = f"the last projection of a {kind} layer, which would have a bias between its factors"
     if "gate" in found:
         reasons |= dict.fromkeys(("query", "gate"), f"the gate of a {kind} layer has the same input as its query")
-    masks = [node.arguments.kwargs.get(name) for node in layer._inbound_nodes for name in MASKS]
     for why, holds in {
         "wants inputs of equal sizes": kind != "MultiHeadAttention",
         "is in a model inside a Sequential": in_sequential,
-        "has masked inputs": any(mask is not None for mask in masks),
     }.items():
         if holds:
             return dict.fromkeys(found, f"a projection of a {kind} layer that {why}")
@@ -52,7 +50,7 @@ class AttentionChain:
     @classmethod
     def of(cls, layer: Any, stages: Mapping[str, tuple[Conv, ...]]) -> AttentionChain:
         """The unfilled chain in the place of a layer; `stages`: name of a projection -> the stages of its chain."""
-        config = layer.get_config()
+        config = layer_config(layer)
         if "output_shape" in config and not config["output_shape"]:
             config["output_shape"] = int(projections(layer)["attention_output"].kernel.shape[-1])
         dense = {key: config[key] for key in ("trainable", "dtype", "kernel_initializer", "kernel_regularizer")}

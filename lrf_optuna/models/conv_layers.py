@@ -11,6 +11,7 @@ import numpy as np
 
 from lrf_optuna.chains.conv import Array, Conv
 from lrf_optuna.errors import LrfError
+from lrf_optuna.models.layer_copies import layer_config
 from lrf_optuna.models.model_inputs import Shape
 
 OUTPUT_KEYS = (
@@ -75,7 +76,7 @@ def separable_macs(layer: Any, before: Shape, after: Shape) -> int:
 
 def stage_config(layer: Any, name: str, last: bool) -> dict[str, Any]:
     """The original's configuration for one stage: the last one alone has the bias, activation and constraint."""
-    config = layer.get_config()
+    config = layer_config(layer)
     if "depthwise_initializer" in config:
         config |= {key.replace("depthwise", "kernel"): value for key, value in config.items() if "depthwise_" in key}
     of_output = (*OUTPUT_KEYS, "kernel_constraint") if last else ()

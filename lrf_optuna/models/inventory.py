@@ -14,6 +14,7 @@ from lrf_optuna.decompositions.registry import chain_of, saving_methods
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.attention_layers import projection_reasons
 from lrf_optuna.models.forward import CallShapes, called_shapes, open_shape
+from lrf_optuna.models.layer_copies import keras_class_name
 from lrf_optuna.models.layer_kinds import (
     ATTENTION,
     GRAPHS,
@@ -21,7 +22,6 @@ from lrf_optuna.models.layer_kinds import (
     SEPARABLE,
     LayerKind,
     channels_first,
-    keras_class_name,
     projections,
     walk_layers,
 )

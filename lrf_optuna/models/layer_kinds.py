@@ -17,6 +17,7 @@ from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.models import conv_layers as conv
 from lrf_optuna.models import einsum_layers as einsum
 from lrf_optuna.models import recurrent_layers as recurrent
+from lrf_optuna.models.layer_copies import keras_class_name
 from lrf_optuna.models.model_inputs import Shape
 from lrf_optuna.models.weights import view_of
 
@@ -88,11 +89,6 @@ def channels_first(layer: Any) -> bool:
     return getattr(layer, "data_format", None) == "channels_first"
 
 
-def keras_class_name(layer: Any) -> str:
-    """The name of a layer's class if the class is one of Keras' own; empty for others."""
-    return type(layer).__name__ if type(layer).__module__.startswith("keras.") else ""
-
-
 def to_keras_kernel(layer: Any, kernel: Array) -> Array:
     """A kernel, laid out as in `Conv`, as the layer lays it out."""
     return kind_of(layer).to_keras_kernel(kernel, layer).reshape(kernel_shape(layer))
@@ -116,7 +112,7 @@ def norms_of(model: Any) -> list[Any]:
 
 def kind_of(layer: Any) -> LayerKind:
     """The kind of a layer that can be factorized."""
-    return LAYERS[type(layer).__name__]
+    return LAYERS[keras_class_name(layer)]
 
 
 def kernels_of(layer: Any) -> list[Any]:

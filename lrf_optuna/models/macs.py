@@ -13,12 +13,12 @@ from typing import Any
 from lrf_optuna.models.conv_layers import separable_macs
 from lrf_optuna.models.einsum_layers import einsum_macs
 from lrf_optuna.models.forward import CallShapes, called_shapes
+from lrf_optuna.models.layer_copies import keras_class_name
 from lrf_optuna.models.layer_kinds import (
     ATTENTION,
     GRAPHS,
     SEPARABLE,
     channels_first,
-    keras_class_name,
     projections,
     walk_layers,
 )

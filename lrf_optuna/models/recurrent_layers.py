@@ -14,6 +14,7 @@ from lrf_optuna.chains.conv import Conv
 from lrf_optuna.data.sources import OpenShape
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.conv_layers import stage_config
+from lrf_optuna.models.layer_copies import copy_layer, layer_config
 
 RECURRENT_CLASSES = ("SimpleRNN", "GRU", "LSTM")
 FIRST_STAGE_KEYS = ("trainable", "dtype", "kernel_initializer", "kernel_regularizer")
@@ -66,9 +67,9 @@ def write_recurrent(layer: Any, stage: Conv, name: str, first: bool, last: bool)
     That dropout is of a feature at all steps, and stands before the first stage.
     """
     if last:
-        return [type(layer).from_config(narrow_config(layer.get_config()) | {"name": name})]
+        return [copy_layer(layer, lambda config: narrow_config(config) | {"name": name})]
     (one, *_) = directions(layer)
-    config = one.get_config()
+    config = layer_config(one)
     dense = keras.layers.Dense.from_config(
         {key: config[key] for key in FIRST_STAGE_KEYS} | {"units": stage.cout, "use_bias": False, "name": name}
     )

@@ -10,6 +10,7 @@ import numpy as np
 from lrf_optuna.data.arrays import map_inputs
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.conv_layers import OUTPUT_KEYS
+from lrf_optuna.models.layer_copies import keras_class_name, layer_config
 from lrf_optuna.models.layer_kinds import SEPARABLE, walk_layers
 from lrf_optuna.models.surgery import clone_with
 
@@ -32,23 +33,24 @@ def split_separable(model: Any) -> Any:
     The two are a `Sequential` of the layer's name. Raises LrfError where the outputs of the new network for random
     images are not the original's.
     """
-    if not any(type(layer).__name__ in SEPARABLE for _, layer in walk_layers(model)):
+    if not any(keras_class_name(layer) in SEPARABLE for _, layer in walk_layers(model)):
         return model
 
     def fill(layer: Any, new: Any) -> None:
         new.layers[0].set_weights([layer.depthwise_kernel])
         new.layers[1].set_weights([layer.pointwise_kernel, *([layer.bias] if layer.use_bias else [])])
 
-    split = clone_with(model, lambda layer: split_layer(layer) if type(layer).__name__ in SEPARABLE else None, fill)
+    split = clone_with(model, lambda layer: split_layer(layer) if keras_class_name(layer) in SEPARABLE else None, fill)
     check_same_outputs(model, split)
     return split
 
 
-def check_same_outputs(model: Any, split: Any) -> None:
-    """Raises LrfError where two networks do not give the same outputs for random images, but for rounding."""
-    rng = np.random.default_rng(0)
-    sizes = keras.tree.map_structure(lambda tensor: [size or OPEN_SIZE for size in tensor.shape[1:]], model.input)
-    images = keras.tree.map_shape_structure(lambda shape: rng.random((CHECKED_IMAGES, *shape), np.float32), sizes)
+def check_same_outputs(model: Any, split: Any, how: str = "splitting the model's separable convolutions") -> None:
+    """Raises LrfError where two networks do not give the same outputs for random images, but for rounding.
+
+    `how` the second came from the first, for the message.
+    """
+    images = random_images(model)
     spacing = relative_spacing(model)
     nudged = map_inputs(images, lambda array: array * np.float32(1 + spacing))
     runs = outputs(model, images), outputs(model, nudged), outputs(split, images)
@@ -56,9 +58,17 @@ def check_same_outputs(model: Any, split: Any) -> None:
         apart, largest = np.abs(new - original).max(), np.abs(original).max()
         if not apart <= ROUNDINGS * (spacing * largest + np.abs(rounded - original).max()):
             raise LrfError(
-                f"splitting the model's separable convolutions changes its outputs by {apart:.1e} of {largest:.1e}: a "
-                "layer has state that its save_own_variables does not give; put DepthwiseConv and Conv layers instead"
+                f"{how} changes its outputs by {apart:.1e} of {largest:.1e}: a layer has state that its "
+                "save_own_variables does not give; put plain layers of Keras (DepthwiseConv, Conv) instead"
             )
+
+
+def random_images(model: Any) -> Any:
+    """Random inputs of a model in the structure that it takes."""
+    rng = np.random.default_rng(0)
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input  # one that was never called, too
+    sizes = keras.tree.map_structure(lambda tensor: [size or OPEN_SIZE for size in tensor.shape[1:]], inputs)
+    return keras.tree.map_shape_structure(lambda shape: rng.random((CHECKED_IMAGES, *shape), np.float32), sizes)
 
 
 def outputs(model: Any, images: Any) -> list[Any]:
@@ -73,7 +83,7 @@ def relative_spacing(model: Any) -> float:
 
 def split_layer(layer: Any) -> Any:
     """The unfilled `Sequential` of a separable convolution's two parts."""
-    config, dims = layer.get_config(), type(layer).__name__[-2:]
+    config, dims = layer_config(layer), keras_class_name(layer)[-2:]
     shared = {key: config[key] for key in ("trainable", "dtype", "data_format")}
     window = {key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate")}
     depthwise = {key: config[key] for key in config if key.startswith("depth")}

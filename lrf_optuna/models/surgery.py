@@ -11,6 +11,7 @@ from lrf_optuna.chains.conv import Array
 from lrf_optuna.decompositions.registry import chain_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.attention_layers import AttentionChain
+from lrf_optuna.models.layer_copies import copy_layer, keras_class_name
 from lrf_optuna.models.layer_kinds import LAYERS, assign_kernel, kind_of, projections, walk_layers
 from lrf_optuna.plans.plan import Choice, Plan
 
@@ -86,24 +87,6 @@ def check_can_be_copied(model: Any) -> None:
             copy_layer(layer)
 
 
-def copy_layer(layer: Any) -> Any:
-    """A new layer of the same configuration, without its state.
-
-    The function of a Lambda layer is Python code, which a configuration does not hold: the copy shares it. Raises
-    LrfError where Keras cannot make the layer from its configuration.
-    """
-    if isinstance(layer, keras.layers.Lambda):
-        base = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
-        return keras.layers.Lambda(layer.function, layer._output_shape, layer.mask, layer.arguments, **base)
-    try:
-        return type(layer).from_config(layer.get_config())
-    except (NotImplementedError, TypeError, ValueError) as reason:
-        kind = type(layer).__name__
-        raise LrfError(
-            f"the {kind} layer {layer.name!r} cannot be copied: give it a get_config that its from_config understands"
-        ) from reason
-
-
 def copy_state(layer: Any, copy: Any) -> None:
     """Give a built copy of a layer all state of the layer, and of the layers inside it, as a saved file would.
 
@@ -121,14 +104,17 @@ def copy_state(layer: Any, copy: Any) -> None:
 
 def chain_layer(layer: Any, choice: Choice) -> Any:
     """The unfilled `Sequential` of a choice in the place of a layer."""
-    kind = LAYERS.get(type(layer).__name__)
+    kind = LAYERS.get(keras_class_name(layer))
     if kind is None:
         raise LrfError(f"the plan factorizes {layer.name!r}, but a {type(layer).__name__} layer cannot be")
     stages = chain_of(kind.read(layer), choice).stages
     layers: list[Any] = []
     for i, stage in enumerate(stages, start=1):
         layers += kind.write(layer, stage, f"{layer.name}_{i}", i == 1, i == len(stages))
-    shape = kind.any_size(layer, tuple(layer.get_build_config()["input_shape"][1:]))
+    shape = tuple(layer.get_build_config()["input_shape"][1:])
+    called = {tuple(node.input_tensors[0].shape[1:]) for node in layer._inbound_nodes if node.input_tensors}
+    if called != {shape}:  # other sizes in other calls
+        shape = kind.any_size(layer, shape)
     chain = keras.Sequential([keras.Input(shape, dtype=layer.compute_dtype), *layers], name=layer.name)
     chain.trainable = layer.trainable
     return chain

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lrf_optuna.config import DataSpec, ModelSpec, StudySpec, name_for
-from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
@@ -25,7 +24,7 @@ KEYWORDS = {"epochs": "tune", "divide": "preprocess: divide", "mean": "preproces
 
 def compress(
     model: Any,
-    data: Mapping[str, Any] | Data | str | Path,
+    data: Any,
     *,
     name: str | None = None,
     trials: int = 300,
@@ -34,18 +33,20 @@ def compress(
     tune: int | bool = True,
     seed: int = 0,
     out: str | Path | None = None,
-    preprocess: Mapping[str, Any] | None = None,
+    preprocess: Mapping[str, Any] | str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
     **search: Any,
 ) -> tuple[Any, Result]:
     """Search, choose one point, build and tune it: what `python -m lrf_optuna run` does, from Python.
 
-    `model`: a Keras model, or what `--model` takes. `data`: a mapping of arrays (x_train, y_train, x_test, y_test, and
-    x_val, y_val where there are any), or what `--data` takes. `preprocess`: keys of a study's [data] section (divide,
-    mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes, True for the default, False for none. `force`:
-    whether an untuned model may replace a tuned one. Further keywords are keys of [search]. Gives the smaller Keras
-    model and the `Result`; files are in `out`, else runs/`name`. The default `name` is the model's, with a
+    `model`: a Keras model, or what `--model` takes. `data`: arrays by name (x_train, and y_train, x_test, y_test,
+    x_val, y_val where there are any), (x, y), ((x_train, y_train), (x_test, y_test)), a tf.data.Dataset, a PyDataset or
+    a generator of images or batches, {"train": ..., "test": ...} of any of them, or what `--data` takes. Without labels
+    the outputs of the original stand for them. `preprocess`: "keras:MODULE", or keys of a study's [data] section
+    (divide, mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes, True for the default, False for none.
+    `force`: whether an untuned model may replace a tuned one. Further keywords are keys of [search]. Gives the smaller
+    Keras model and the `Result`; files are in `out`, else runs/`name`. The default `name` is the model's, with a
     digest of the weights where the model is an object. Raises LrfError for whatever does not fit.
     """
     is_path = isinstance(model, (str, Path))
@@ -63,7 +64,8 @@ def compress(
             "search.seed": seed,
             "tune.epochs": {True: None, False: 0}[tune] if isinstance(tune, bool) else tune,
         }
-        options |= {f"data.{key}": value for key, value in (preprocess or {}).items()}
+        named = {"preprocess": preprocess} if isinstance(preprocess, str) else preprocess or {}
+        options |= {f"data.{key}": value for key, value in named.items()}
         spec = plain.override(options | {f"search.{key}": value for key, value in search.items()})
         folder = Path(out) if out else Path("runs") / spec.name
         given_model, given_data = None if is_path else model, None if isinstance(data, (str, Path)) else data

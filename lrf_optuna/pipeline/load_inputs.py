@@ -9,10 +9,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lrf_optuna.config import StudySpec
-from lrf_optuna.data.dataset import Data, LabeledImages, by_output, data_from_arrays, load_arrays, load_data
+from lrf_optuna.config import DataSpec, StudySpec
+from lrf_optuna.data.arrays import MappedRows
+from lrf_optuna.data.class_names import index_names
+from lrf_optuna.data.dataset import Data, LabeledImages, by_output
+from lrf_optuna.data.load_data import as_arrays, data_from_arrays, load_arrays, load_data
 from lrf_optuna.data.naming import group_arrays
-from lrf_optuna.data.sources import OpenShape
+from lrf_optuna.data.preprocess import module_of_network
+from lrf_optuna.data.python_data import arrays_of
+from lrf_optuna.data.sources import LoadedArrays, OpenShape
 from lrf_optuna.data.tasks import METRICS, Metric
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import check_folder
@@ -21,6 +26,7 @@ from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.load import import_function, load_model
 from lrf_optuna.models.model_inputs import input_shapes
 from lrf_optuna.models.outputs import OutputHead, TaskWishes, classes_of, find_tasks, output_heads
+from lrf_optuna.models.plain_layers import with_plain_layers
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import check_can_be_copied
 from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
@@ -28,7 +34,10 @@ from lrf_optuna.progress import Progress
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
 
-GivenData: TypeAlias = Mapping[str, Any] | Data | None
+GivenData: TypeAlias = Any
+"""What `data.python_data.arrays_of` takes, a `Data`, or None where the specification has a path."""
+LABELS_LOOKED_AT = 2**22
+"""Labels of a mapped file that tell what an output is for, about."""
 MODEL_OBJECT, DATA_OBJECT = "python:model", "python:data"
 """The paths in a specification whose model or data were given as Python objects."""
 
@@ -57,35 +66,69 @@ def load_inputs(
     data = dataset(spec, data, model)
     for note in data.notes:
         progress.say(note)
-    return split_separable(model), with_original_labels(model, data)
+    return split_separable(with_plain_layers(model)), with_original_labels(model, data)
 
 
 def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
-    """The data as given, of a mapping of arrays, or else loaded; checked against the model, if any."""
+    """The data as given, of whatever has images and labels, or else loaded; checked against the model, if any."""
     if data is None and spec.data.path == DATA_OBJECT:
         raise LrfError("the data of this study were a Python object: give data, or search again with a file")
     if isinstance(data, Data):
         return data
     seed = spec.search.seed
+    if model is None and data is None:
+        return load_data(spec.data, seed)
     if model is None:
-        return load_data(spec.data, seed) if data is None else data_from_arrays(data, spec=spec.data, seed=seed)
+        given = arrays_of(data, keys=spec.data.keys)
+        return data_from_arrays(given.arrays, spec=spec.data, seed=seed, notes=given.notes)
     shapes, heads = input_shapes(model), output_heads(model)
     only_shape = next(iter(shapes.values())) if len(shapes) == 1 else None
-    classes = classes_of(heads) if len(heads) == 1 else None
-    arrays = load_arrays(spec.data, seed, only_shape, classes) if data is None else data
-    grouped = group_arrays(arrays, list(shapes), list(heads))
+    own, said = own_preprocess(spec)
+    given = arrays_of(data, shapes, own.keys) if data is not None else loaded(spec, own, only_shape, heads)
+    grouped, named = index_names(as_arrays(group_arrays(given.arrays, list(shapes), list(heads))))
     if spec.output.labels == "none":
-        grouped = {name: array for name, array in grouped.items() if name[0] == "x"}
+        grouped, named = {name: array for name, array in grouped.items() if name[0] == "x"}, ()
     inputs = only_inputs(grouped, only_shape)
     tasks = find_tasks(heads, raw_labels(grouped, heads), inputs, wishes_of(spec, model))
-    return data_from_arrays(grouped, spec=spec.data, seed=seed, input_shape=only_shape or shapes, tasks=tasks)
+    notes = (*said, *given.notes, *named)
+    shape = only_shape or shapes
+    return data_from_arrays(grouped, spec=own, seed=seed, input_shape=shape, tasks=tasks, notes=notes)
+
+
+def loaded(spec: StudySpec, own: DataSpec, shape: OpenShape | None, heads: Mapping[str, OutputHead]) -> LoadedArrays:
+    """The arrays of files. A class for every file is no label of a model whose only output has positions."""
+    only = next(iter(heads.values())) if len(heads) == 1 else None
+    labels = spec.output.labels != "none" and not (only and len(only.shape) > 1)
+    return load_arrays(own, spec.search.seed, shape, classes_of(heads) if only and labels else None, labels)
+
+
+def own_preprocess(spec: StudySpec) -> tuple[DataSpec, tuple[str, ...]]:
+    """The settings of the data, with the preprocessing of a network of keras.applications where they say nothing.
+
+    The second part says so to the user.
+    """
+    data = spec.data
+    is_given = any(value is not None for value in (data.divide, data.mean, data.std, data.preprocess))
+    module = None if is_given else module_of_network(spec.model.path.removeprefix("keras:"))
+    if module is None or not spec.model.path.startswith("keras:"):
+        return data, ()
+    note = (
+        f"{spec.model.path} takes pixels of 0..255 as {module} prepares them: --preprocess keras:{module} by default."
+    )
+    return data.model_copy(update={"preprocess": f"keras:{module}"}), (note,)
 
 
 def raw_labels(arrays: Mapping[str, Any], heads: Mapping[str, OutputHead]) -> dict[str, Any]:
     """Head -> raw training labels, of the heads that have some."""
     given = arrays.get("y_train")
     named = given if isinstance(given, Mapping) else {} if given is None else dict.fromkeys(heads, given)
-    return {name: np.asarray(labels) for name, labels in named.items()}
+    return {name: looked_at(labels) for name, labels in named.items()}
+
+
+def looked_at(labels: Any) -> Any:
+    """The labels that tell what an output is for: all, or of a large file that is mapped into memory some rows."""
+    step = max(1, labels.size // LABELS_LOOKED_AT) if isinstance(labels, np.memmap | MappedRows) else 1
+    return np.asarray(labels[::step])
 
 
 def only_inputs(arrays: Mapping[str, Any], wanted: OpenShape | None) -> tuple[int, ...] | None:

@@ -17,6 +17,7 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import Values, metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.files import digest
+from lrf_optuna.models.custom_objects import what_loading_needs
 from lrf_optuna.models.evaluation import Evaluator, further_figures, overall_metric
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.model_files import load_like
@@ -282,6 +283,8 @@ class Run:
             log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
             result.tuned = self.evaluate("tuned", model, plan, True, epochs)
         self.final_model = model
+        if needs := what_loading_needs(self.folder.model, model):
+            self.progress.say(needs)
 
     def evaluate(self, name: str, model: Any, plan: Plan, final: bool = False, epochs: int | None = None) -> Evaluation:
         """The size and the metrics of the network `name` of a plan; a `final` one is written as model.keras.

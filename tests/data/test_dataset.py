@@ -12,7 +12,9 @@ from PIL import Image
 
 from lrf_optuna.config import DataSpec
 from lrf_optuna.data.augment import AUGMENTATIONS, augmented
-from lrf_optuna.data.dataset import Data, LabeledImages, Preprocess, data_from_arrays, load_data, preprocess_of
+from lrf_optuna.data.dataset import Data, LabeledImages
+from lrf_optuna.data.load_data import data_from_arrays, load_data
+from lrf_optuna.data.preprocess import Preprocess, preprocess_of
 from lrf_optuna.errors import LrfError
 
 if TYPE_CHECKING:
@@ -184,7 +186,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "fractions": ({"y_test": np.full(30, 0.5)}, "y_test should hold whole numbers or one-hot rows"),
     "words": ({"y_test": np.full(30, "cat")}, "y_test should hold whole numbers or one-hot rows"),
     "not one-hot": ({"y_test": np.ones((30, 3))}, "y_test should have the shape (N,), (N, 1) or one-hot (N, K)"),
-    "half a part": ({"x_val": np.zeros((3, 8, 6, 3))}, "x_val and y_val go together, but there is only one"),
+    "half a part": (
+        {"x_val": np.zeros((3, 8, 6, 3))},
+        "x_val and y_val go together, but there is only x_val: give both",
+    ),
 }
 
 
@@ -227,9 +232,9 @@ def test_a_file_that_is_no_npz_is_named(tmp_path: Path) -> None:
         load_data(DataSpec(path=str(path)), 0)
 
 
-def test_missing_arrays_are_told_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(LrfError, match="lacks x_test, y_test; it holds: x_train, y_train"):
-        load_data(saved(tmp_path, x_test=None, y_test=None), 0)
+def test_missing_training_images_are_told_with_the_arrays_there_are(tmp_path: Path) -> None:
+    with pytest.raises(LrfError, match="lacks x_train; it holds: x_test, y_train, y_test; name them"):
+        load_data(saved(tmp_path, x_train=None), 0)
 
 
 def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
@@ -370,11 +375,14 @@ def test_a_sample_of_sorted_images_holds_every_class_and_follows_the_seed(digits
     assert len(by_class.sample(10**6, 0)) == len(by_class)
 
 
-def test_a_model_with_one_output_number_is_no_classifier() -> None:
-    arrays = {f"x_{part}": np.zeros((4, 8, 8, 1), np.uint8) for part in ("train", "test")}
-    arrays |= {f"y_{part}": np.array([0, 1, 0, 1]) for part in ("train", "test")}
-    with pytest.raises(LrfError, match="one output number"):
-        data_from_arrays(arrays, spec=DataSpec(path="arrays"), input_shape=(8, 8, 1), classes=1)
+def test_the_labels_of_a_model_with_one_output_number_are_yes_or_no() -> None:
+    given = {f"x_{part}": np.zeros((4, 8, 8, 1), np.uint8) for part in ("train", "test")}
+    given |= {f"y_{part}": np.array([0, 1, 0, 1]) for part in ("train", "test")}
+    assert data_from_arrays(given, input_shape=(8, 8, 1), classes=1).test.labels.tolist() == [0, 1, 0, 1]
+    with pytest.raises(
+        LrfError, match=r"y_test should be 0\.\.1 for 2 outputs, but are 0\.\.2; for numbers give --task"
+    ):
+        data_from_arrays(given | {"y_test": np.array([0, 1, 2, 1])}, input_shape=(8, 8, 1), classes=1)
 
 
 def test_a_mean_for_gray_images_is_one_number() -> None:

@@ -18,7 +18,8 @@ from keras import layers
 
 from lrf_optuna.cli.studies import find_study
 from lrf_optuna.config import StudySpec
-from lrf_optuna.data.dataset import Data, data_from_arrays, load_data
+from lrf_optuna.data.dataset import Data
+from lrf_optuna.data.load_data import data_from_arrays, load_data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.models.load import describe_input, load_model

@@ -143,6 +143,28 @@ def test_several_recurrent_layers_are_factorized_together() -> None:
     assert built.count_params() == plan_counts(find_sites(model), plan)[0] < model.count_params()
 
 
+@pytest.mark.parametrize("sequential", [False, True])
+def test_masks_reach_what_follows_a_factorized_layer(sequential: bool, tmp_path: Path) -> None:
+    parts = [
+        layers.Masking(),
+        layers.LSTM(20, return_sequences=True),
+        layers.Dense(24, activation="relu"),
+        layers.Bidirectional(layers.GRU(10, return_sequences=True)),
+        layers.GlobalAveragePooling1D(),
+    ]
+    inputs = keras.Input((STEPS, SIZE))
+    model = keras.Sequential([inputs, *parts])
+    if not sequential:
+        model = keras.Model(model.inputs, model.outputs)
+    built, plan, composed = factorized(model, "svd")
+    assert len(plan.choices) == 3
+    x = sequences(masked=True)
+    close(built(x), composed(x))
+    built.save(tmp_path / "model.keras")
+    close(keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), composed(x))
+    assert np.abs(np.asarray(composed(x)) - np.asarray(composed(np.where(x == 0, 1e-6, x)))).max() > 1e-3
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "state": (
         lambda x: layers.LSTM(10, return_state=True, name="one")(x)[0],
