@@ -45,7 +45,7 @@ EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": 
 """Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
 GENERAL, CHOICE, OUTPUTS = "Options", "Choice", "Outputs"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
-MODEL_FORMS = "FILE.keras, FILE.h5, keras:NAME, zoo:NAME or package.module:function"
+MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.module:function"
 DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"
 TASKS = "classes, binary, labels, numbers, map, copy or embedding"
 COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from lrf_optuna.cli import options as o
+from lrf_optuna.cli.progress_bars import Bars
 from lrf_optuna.cli.studies import check_file
 from lrf_optuna.config import MODEL_FORMS
 from lrf_optuna.errors import LrfError
@@ -27,7 +28,8 @@ def layers(model: o.Model, size: o.Size = None, as_json: o.AsJson = False) -> No
         from lrf_optuna.models.inventory import find_sites, inventory_rows
         from lrf_optuna.models.load import load_to_list
         from lrf_optuna.models.separable import split_separable
-    found = find_sites(split_separable(load_to_list(model)), shape or None)
+    network = load_to_list(model, Bars(Console(stderr=True)))
+    found = find_sites(split_separable(network), shape or None)
     rows = inventory_rows(found)
     if as_json:
         totals = {"params": found.params, "macs": found.macs, "uncounted_macs": list(found.uncounted)}

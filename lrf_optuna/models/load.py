@@ -68,10 +68,10 @@ def load_model(
     return model
 
 
-def load_to_list(path: str) -> keras.Model:
+def load_to_list(path: str, progress: Progress = SILENT) -> keras.Model:
     """The network that `path` means, where only its layers are of interest: a net of the zoo stays untrained."""
     if not path.startswith("zoo:"):
-        return load_model(path)
+        return load_model(path, progress=progress)
     from lrf_optuna.models.zoo import ZOO
 
     name = path.removeprefix("zoo:")

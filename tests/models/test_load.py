@@ -118,7 +118,7 @@ def test_a_net_of_the_zoo_is_the_one_of_its_paper(net: tuple[str, keras.Model]) 
     name, model = net
     assert model.name == name
     assert (*describe_input(model), model.count_params()) == LITERATURE[name]
-    assert not OutputHead.of(model).softmax
+    assert not OutputHead.of(model).activation
 
 
 def test_all_weights_of_a_net_of_the_zoo_are_in_layers_that_can_be_factorized(net: tuple[str, keras.Model]) -> None:
