@@ -85,7 +85,7 @@ def chosen_arrays(path: Path, names: list[str], keys: Mapping[str, str], read: C
 
 def remedy(error: Exception) -> str:
     """What to do about an array that cannot be read."""
-    objects = "Object arrays" in str(error)
+    objects = "object" in str(error).lower()
     return "save it as numbers or texts, as in array.astype(str)" if objects else "write it again with numpy"
 
 

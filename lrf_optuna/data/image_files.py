@@ -194,5 +194,5 @@ def broken_note(files: Sequence[Path], broken: dict[int, str]) -> list[str]:
     if not broken:
         return []
     first = min(broken)
-    shown = f"{files[first].name} ({broken[first]})" + ", ..." * (len(broken) > 1)
-    return [f"{len(broken)} of {len(files)} image files cannot be read and were left out: {shown}."]
+    shown = f"{files[first].name} ({broken[first]})"
+    return [f"{len(broken)} of {len(files)} image files cannot be read and were left out, such as {shown}."]
