@@ -48,7 +48,7 @@ def input_shapes(model: Any) -> dict[str, OpenShape]:
     if not tensors or not (getattr(model, "outputs", None) or []):
         kind = type(model).__name__
         raise LrfError(f"the model should be functional or Sequential, but is a {kind} whose inputs are not known")
-    given = model.input
+    given = getattr(model, "input", None)  # a Sequential that was never called has none
     named = given if isinstance(given, dict) else {tensor._keras_history.operation.name: tensor for tensor in tensors}
     shapes = {name: tuple(tensor.shape)[1:] for name, tensor in named.items()}
     for name, shape in shapes.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from lrf_optuna.decompositions.registry import chain_of, choice_of, saving_methods
 from lrf_optuna.errors import LrfError
@@ -10,10 +11,11 @@ from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.scoring.option_table import Shares
 from lrf_optuna.scoring.screening import keep_grid_for
 
-REMEDIES = {
-    "params": "the others are in layers that are not factorized, in biases, and in the smallest chains",
-    "macs": "the others are of layers that are not factorized, and of the smallest chains",
+REST = {
+    "params": "those of layers that are not factorized, of biases and of the smallest chains",
+    "macs": "those of layers that are not factorized and of the smallest chains",
 }
+"""Cost -> what is left of it where every layer has its smallest chain."""
 
 
 def least_shares(inventory: Inventory, methods: Sequence[str], keeps: Sequence[float]) -> Shares:
@@ -33,9 +35,10 @@ def check_targets(targets: Mapping[str, float], least: Shares) -> None:
     """Raises LrfError for a target of the parameters or the MACs that no plan can meet."""
     for cost, share in least._asdict().items():
         if targets.get(cost, 1.0) < share:
+            least_target = ceil(1e4 * share) / 1e4
             raise LrfError(
-                f"the target {cost}={targets[cost]:g} is out of reach: the least share of any plan is {share:.4f} "
-                f"({REMEDIES[cost]}); give a target of at least {share:.4f}, or smaller --keep values"
+                f"the target {cost}={targets[cost]:g} is out of reach: no plan has less than {share:.2%} "
+                f"({REST[cost]}); give {cost}={least_target:g} or more, or smaller --keep values"
             )
 
 

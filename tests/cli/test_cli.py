@@ -537,11 +537,10 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line_too(desk: Path, mistake: 
 
 def test_a_target_that_nobody_meets_says_so_and_keeps_everything(study: Path) -> None:
     before = contents(study / "runs" / "net")
-    refused(invoked("run", *FAST, "--trials", "16", "--seed", "3", "--target", "params=0.01"), "params <= 0.01")
+    refused(invoked("run", *FAST, "--trials", "16", "--seed", "3", "--target", "params=0.01"), "params=0.01 is out of")
     refused(invoked("select", "net", "--target", "params=0.01"), "params <= 0.01")
     after = contents(study / "runs" / "net")
-    assert {name for name in after if after[name] != before[name]} <= {"study.db", "log.txt"}
-    assert len(trials(study / "runs" / "net" / "study.db", "net")) == 16
+    assert {name for name in after if after[name] != before[name]} <= {"log.txt"}
 
 
 @pytest.mark.parametrize("args", [("--seed", "4"), ("--methods", "svd"), ("--divide", "8"), ("--keep", "0.5")])

@@ -315,12 +315,13 @@ def test_without_a_wish_the_knee_is_taken(spec: StudySpec, tmp_path: Path) -> No
     assert RunFolder(tmp_path).read_choice() == (result.chosen, result.why)
 
 
-def test_a_target_that_nobody_meets_keeps_the_trials_and_makes_no_model(spec: StudySpec, tmp_path: Path) -> None:
-    with pytest.raises(
-        LrfError, match=r"no point of the front meets params <= 0.001; the smallest on it: params 0\.\d"
-    ):
-        ran(spec, tmp_path, search_targets={"params": 0.001})
-    assert numbers(tmp_path) == list(range(TRIALS))
+def test_a_target_that_no_plan_meets_is_refused_before_the_search(spec: StudySpec, tmp_path: Path) -> None:
+    for cost in ("params", "macs"):
+        with pytest.raises(
+            LrfError, match=rf"the target {cost}=0.001 is out of reach: no plan has less than \d+\.\d+%"
+        ):
+            ran(spec, tmp_path, search_targets={cost: 0.001})
+    assert not (tmp_path / "study.db").exists()
     assert not (tmp_path / "model.keras").exists()
     assert ran(spec, tmp_path, search_targets={"params": 0.9}).chosen.costs["params"] <= 0.9
 

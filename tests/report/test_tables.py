@@ -12,7 +12,18 @@ from rich.console import Console
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
 from lrf_optuna.plans.result import Evaluation, LayerResult, Result
 from lrf_optuna.report.page import TEMPLATES
-from lrf_optuna.report.tables import FAINT, Table, columns, evaluation_table, front_table, layer_table, method_counts
+from lrf_optuna.report.tables import (
+    FAINT,
+    UNCOUNTED,
+    Table,
+    columns,
+    evaluation_table,
+    front_table,
+    inventory_table,
+    layer_table,
+    method_counts,
+    uncounted_remark,
+)
 
 LAYERS = [
     LayerResult("conv2d_1", "Conv2D", "cp3", (22,), 9216, 1606, 589_824, 102_784),
@@ -80,3 +91,25 @@ def test_networks_stand_side_by_side_and_only_those_that_there_are() -> None:
     assert table.caption == "seconds: search 2.0, in all 2.0"
     ((texts, _),) = front_table([chosen], 3).rows
     assert texts == ("3", "0.1000", "30.0%", "40.0%", f"{method_counts(chosen.plan)} ←")
+
+
+def test_macs_that_are_not_known_are_never_0_and_a_total_without_them_says_so() -> None:
+    unknown = LayerResult("own", "Twice", "intact", (), 0, 0, None, None, "custom layer Twice: not known here")
+    text = terminal(layer_table([*LAYERS, unknown]), 200)
+    (line,) = [line for line in text.splitlines() if line.startswith("own")]
+    assert UNCOUNTED in line
+    names = [f"layer_{i}" for i in range(7)]
+    assert uncounted_remark(names).endswith("layer_3, layer_4 and 2 others")
+    assert uncounted_remark([]) == ""
+    row = {"layer": "own", "kind": "Twice", "params": 0, "params_share": 0.0, "macs": None, "macs_share": None}
+    assert UNCOUNTED in terminal(inventory_table([row | {"methods": "", "reason": "custom layer"}]), 120)
+
+
+def test_a_result_with_unknown_macs_says_so_beside_its_totals() -> None:
+    network = Evaluation(1000, 2000, 0.9, 0.9)
+    found = Result("net", 8, 8, 64, {}, network, Candidate(0, Plan(()), {}), built=network, uncounted_macs=["own"])
+    text = terminal(evaluation_table(found), 120)
+    assert "MACs an image, of what is counted" in text
+    assert "not counted: own" in text
+    found.uncounted_macs = []
+    assert "counted" not in terminal(evaluation_table(found), 120)
