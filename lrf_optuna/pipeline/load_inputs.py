@@ -21,7 +21,7 @@ from lrf_optuna.data.sources import LoadedArrays, OpenShape
 from lrf_optuna.data.tasks import METRICS, Metric
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import check_folder
-from lrf_optuna.models.compiled import compiled_losses, loss_family
+from lrf_optuna.models.compiled import TUNED_WITH, compiled_losses, loss_family
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.load import import_function, load_model
 from lrf_optuna.models.model_inputs import input_shapes
@@ -163,6 +163,33 @@ def metric_named(name: str) -> Metric:
         return Metric(name.rpartition(":")[2], import_function(name), decides=False)
     by_name = {key.lower().replace(" ", "_"): metric for key, metric in METRICS.items()}
     return lookup(by_name, name.lower().replace(" ", "_").replace("-", "_"), "metric")
+
+
+def loss_functions(spec: StudySpec, model: Any) -> dict[str, Any]:
+    """Output -> the loss that a fine-tune takes instead of the task's own: the study's, else one of `compile`.
+
+    Raises LrfError for a name that Keras has not.
+    """
+    compiled = named_as_heads(compiled_losses(model, spec.model.path), model)
+    asked = {name: spec.output.loss.get(name) or spec.output.loss.get("") for name in output_heads(model)}
+    wanted = {
+        name: loss or (own if (own := compiled.get(name)) in TUNED_WITH else None) for name, loss in asked.items()
+    }
+    return {name: loss_named(loss) for name, loss in wanted.items() if loss}
+
+
+def loss_named(name: str) -> Any:
+    """The loss of Keras of a name, or the user's function `package.module:function` of (labels, outputs)."""
+    import keras
+
+    if ":" in name:
+        return import_function(name)
+    try:
+        return keras.losses.get(name)
+    except ValueError:
+        raise LrfError(
+            f"unknown loss {name!r}: give a loss of Keras, such as huber, or package.module:function"
+        ) from None
 
 
 def with_original_labels(model: Any, data: Data) -> Data:

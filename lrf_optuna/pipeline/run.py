@@ -18,12 +18,13 @@ from lrf_optuna.data.tasks import Values, metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.files import digest
 from lrf_optuna.models.custom_objects import what_loading_needs
-from lrf_optuna.models.evaluation import Evaluator, further_figures, overall_metric
+from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.build import build, layer_results
+from lrf_optuna.pipeline.evaluate import evaluation_of
 from lrf_optuna.pipeline.identity import study_identity
-from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
+from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs, loss_functions
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import lost_classes, setup_warnings
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
@@ -278,8 +279,9 @@ class Run:
             result.built = self.evaluate("built", model, plan, final=not epochs)
         if epochs:
             with self.timed("tune"):
-                seed = self.spec.search.seed
-                tuned = finetune(model, self.model, self.data, self.spec.tune, seed=seed, progress=self.progress)
+                seed, losses = self.spec.search.seed, loss_functions(self.spec, self.model)
+                given = model, self.model, self.data, self.spec.tune
+                tuned = finetune(*given, losses=losses, seed=seed, progress=self.progress)
             log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
             result.tuned = self.evaluate("tuned", model, plan, True, epochs)
         self.final_model = model
@@ -290,33 +292,22 @@ class Run:
         """The size and the metrics of the network `name` of a plan; a `final` one is written as model.keras.
 
         The validation metric of an untuned network is not measured again where points are compared on all validation
-        images alone. `epochs`: passes that it was tuned for.
+        images alone, and the original runs in the pass that plans were measured in. `epochs`: that it was tuned for.
         """
         val = self.refits(plan) if epochs is None and self.validation.whole else None
-        tasks, labels = self.data.tasks, self.data.targets(self.data.test.labels)
-        with self.timed("measure"), self.progress.task(f"{metric_name(tasks)}, {name}", 2) as step:
+        is_original, test = model is self.model, self.data.test.pixels
+        with self.timed("measure"), self.progress.task(f"{metric_name(self.data.tasks)}, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)
             evaluator = Evaluator(model, self.data.preprocess)
             val = evaluator.metric(self.data, self.data.val) if val is None else val
             step(1)
-            outputs = evaluator.outputs(self.data.test.pixels)
+            outputs = self.validation.outputs({}, test) if is_original else evaluator.outputs(test)
             step(1)
-        if model is self.model:
+        if is_original:
             self.original_outputs = outputs
-        before = self.original_outputs
-        lost = {name: task.never_predicted(labels[name], before[name], outputs[name]) for name, task in tasks.items()}
-        each = {name: task.measure(labels[name], outputs[name]) for name, task in tasks.items()}
-        return Evaluation(
-            params=int(model.count_params()),
-            macs=plan_counts(self.inventory, plan)[1],
-            val_metric=val,
-            test_metric=overall_metric(tasks, labels, outputs),
-            file_bytes=file_bytes,
-            epochs=epochs,
-            further=further_figures(tasks, labels, outputs),
-            by_output=each if len(each) > 1 else {},
-            never_predicted={name: classes for name, classes in lost.items() if classes},
-        )
+        measured = {"val_metric": val, "file_bytes": file_bytes, "epochs": epochs}
+        macs = plan_counts(self.inventory, plan)[1]
+        return evaluation_of(model, self.data, outputs, self.original_outputs, macs=macs, **measured)
 
     def check_reach(self) -> None:
         """Say what share of a limited cost plans can reach. Raises LrfError for a target below it."""

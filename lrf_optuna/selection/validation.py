@@ -65,11 +65,19 @@ class Validation:
 
     def logits(self, kernels: Kernels, count: int | None = None, statistics: Statistics = None) -> dict[str, Array]:
         """Output -> values before the activation for the first `count` images, or all, with these kernels."""
-        pixels = self.images.take(slice(count)).pixels
+        return self.logits_for(self.images.take(slice(count)).pixels, kernels, statistics)
+
+    def logits_for(self, pixels: Images, kernels: Kernels, statistics: Statistics = None) -> dict[str, Array]:
+        """Output -> values before the activation for any raw images, with these kernels."""
         network = self.proxy.network
         inputs = (network.as_tensors(self.data.preprocess(part)) for part in batches_of(pixels, PASS_BATCH))
         parts = [network.run(x, kernels, statistics) for x in inputs]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def outputs(self, kernels: Kernels, pixels: Images) -> dict[str, Values]:
+        """Output -> what the network with these kernels gives for raw images."""
+        heads = self.proxy.network.heads
+        return {name: heads[name].outputs(logits) for name, logits in self.logits_for(pixels, kernels).items()}
 
     def measured(self, logits: Mapping[str, Array]) -> Measurement:
         """What these values for the first images come to."""
