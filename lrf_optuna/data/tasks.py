@@ -134,7 +134,7 @@ KINDS = {
 def metric_name(tasks: Mapping[str, Task]) -> str:
     """The name of the metric of all outputs: that of the only one, else of the mean of theirs."""
     names = list(dict.fromkeys(task.metric_name for task in tasks.values()))
-    return names[0] if len(tasks) == 1 else f"mean of {', '.join(names)}"
+    return names[0] if len(tasks) == 1 else f"mean {', '.join(names)}"
 
 
 @dataclass(frozen=True)

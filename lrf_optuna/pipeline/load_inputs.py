@@ -171,11 +171,10 @@ def loss_functions(spec: StudySpec, model: Any) -> dict[str, Any]:
     Raises LrfError for a name that Keras has not.
     """
     compiled = named_as_heads(compiled_losses(model, spec.model.path), model)
-    asked = {name: spec.output.loss.get(name) or spec.output.loss.get("") for name in output_heads(model)}
-    wanted = {
-        name: loss or (own if (own := compiled.get(name)) in TUNED_WITH else None) for name, loss in asked.items()
-    }
-    return {name: loss_named(loss) for name, loss in wanted.items() if loss}
+    own = {name: loss for name, loss in compiled.items() if loss in TUNED_WITH}
+    asked = {name: spec.output.loss.get(name, spec.output.loss.get("")) for name in output_heads(model)}
+    wanted = own | {name: loss for name, loss in asked.items() if loss}
+    return {name: loss_named(loss) for name, loss in wanted.items()}
 
 
 def loss_named(name: str) -> Any:
