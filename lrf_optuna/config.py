@@ -78,6 +78,7 @@ def _for_every_output(given: Any) -> Any:
 
 
 Item = TypeVar("Item")
+Sections = TypeVar("Sections", bound="LayerSections")
 Several = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]  # a list in TOML, a tuple here
 Names = Annotated[Several[str], AfterValidator(lambda names: tuple(dict.fromkeys(names)))]  # each once
 FolderName = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
@@ -329,16 +330,19 @@ class LayerSpec(Section):
             raise ValueError("should be the least and the largest share, as in [0.5, 1.0]")
         return keep
 
+
+class LayerSections(Section):
+    """The sections [layers."PATTERN"] of a study, in their order."""
+
+    layers: dict[str, LayerSpec] = {}
+
     @classmethod
-    def of(cls, limits: LayerSpec | Mapping[str, Any]) -> LayerSpec:
-        """The limits as a mapping or as they are. Raises LrfError for other keys or values."""
-        try:
-            return cls.model_validate(limits, strict=False)
-        except ValidationError as error:
-            raise LrfError(f"the limits of a layer: {_complaint(error, options=False)}") from error
+    def of(cls, layers: Mapping[str, object]) -> dict[str, LayerSpec]:
+        """Pattern -> limits, which may be mappings. Raises LrfError for other keys or values."""
+        return _checked(partial(cls.model_validate, {"layers": dict(layers)}, strict=False)).layers
 
 
-class StudySpec(Section):
+class StudySpec(LayerSections):
     """One study: everything that a run needs to know, from a study file or from options."""
 
     name: str = setting(..., "The study's name.", panel=GENERAL, shown="the study file's, or the model file's")
@@ -346,7 +350,6 @@ class StudySpec(Section):
     data: DataSpec
     output: OutputSpec = OutputSpec()
     search: SearchSpec = SearchSpec()
-    layers: dict[str, LayerSpec] = {}
     tune: TuneSpec = TuneSpec()
 
     @field_validator("name")
@@ -419,8 +422,8 @@ def name_for(model_path: str, data_path: str) -> str:
     return f"{data}-{model}" if model.lower() in PLAIN_NAMES else model
 
 
-def _checked(validate: Callable[[], StudySpec], source: str = "") -> StudySpec:
-    """The study that `validate` gives, which came from the `source`, else from options. Raises LrfError."""
+def _checked(validate: Callable[[], Sections], source: str = "") -> Sections:
+    """The sections that `validate` gives, which came from the `source`, else from options. Raises LrfError."""
     try:
         return validate()
     except ValidationError as error:
@@ -450,6 +453,8 @@ def _unknown(where: tuple[str, ...]) -> str:
     section, key = "".join(where[:-1]), where[-1]
     homes = [f"; it belongs in [{name}]" for name, kind in SECTIONS.items() if name and key in kind.model_fields]
     try:
-        return str(lookup(SECTIONS.get(section, LayerSpec).model_fields, key, f"key in [{section}]:" if section else "key"))
+        return str(
+            lookup(SECTIONS.get(section, LayerSpec).model_fields, key, f"key in [{section}]:" if section else "key")
+        )
     except LrfError as error:
         return f"{error}{''.join(homes)}"

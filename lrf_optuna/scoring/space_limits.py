@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lrf_optuna.chains.site import ChoiceLimits
-from lrf_optuna.config import LayerSpec, StudySpec
+from lrf_optuna.config import LayerSections, LayerSpec, StudySpec
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins, methods_within_limits, saving_methods
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.inventory import Inventory, LayerRow
@@ -51,7 +51,7 @@ class SpaceLimits:
         if self.rank_multiple < 1:
             raise LrfError(f"rank_multiple should be 1 or more, but got {self.rank_multiple}")
         self.check_patterns(inventory)
-        layers = {pattern: LayerSpec.of(limits) for pattern, limits in self.layers.items()}
+        layers = LayerSections.of(self.layers)
         load_plugins()
         for method in (method for limits in layers.values() for method in limits.methods or ()):
             lookup(DECOMPOSITIONS, method, "method")
