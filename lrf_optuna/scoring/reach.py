@@ -12,8 +12,8 @@ from lrf_optuna.scoring.option_table import Shares
 from lrf_optuna.scoring.screening import keep_grid_for
 
 REST = {
-    "params": "those of layers that are not factorized, of biases and of the smallest chains",
-    "macs": "those of layers that are not factorized and of the smallest chains",
+    "params": "those of layers and recurrent kernels that are not factorized, of biases and of the smallest chains",
+    "macs": "those of layers and recurrent kernels that are not factorized, and of the smallest chains",
 }
 """Cost -> what is left of it where every layer has its smallest chain."""
 
