@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from lrf_optuna.data.dataset import Data, LabeledImages, Preprocess
+from lrf_optuna.data.dataset import Data, LabeledImages
+from lrf_optuna.data.preprocess import Preprocess
 from lrf_optuna.data.tasks import OUTPUT, Task
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.scoring.proxy import Proxy
