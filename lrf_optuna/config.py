@@ -43,12 +43,13 @@ The steps cover the range from little to strong compression that papers on facto
 """
 EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": ""}
 """Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
-GENERAL, CHOICE, OUTPUTS = "Options", "Choice", "Outputs"
+GENERAL, CHOICE, OUTPUTS, LAYERS = "Options", "Choice", "Outputs", "Layers"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
 MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.module:function"
 DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"
 TASKS = "classes, binary, labels, numbers, map, copy or embedding"
 COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
+PATTERNS = "names with * and ?, separated by commas"
 PER_CHANNEL = "One number, or one for each channel, separated by commas"
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function, zoo:NAME and keras:NAME
@@ -77,6 +78,7 @@ def _for_every_output(given: Any) -> Any:
 
 
 Item = TypeVar("Item")
+Sections = TypeVar("Sections", bound="LayerSections")
 Several = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]  # a list in TOML, a tuple here
 Names = Annotated[Several[str], AfterValidator(lambda names: tuple(dict.fromkeys(names)))]  # each once
 FolderName = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
@@ -87,6 +89,13 @@ Name = TypeVar("Name")
 ByOutput = Annotated[dict[str, Name], BeforeValidator(_for_every_output), Field(strict=False)]
 """Output -> value; the empty name stands for every output. A single value is for every output, too."""
 Keeps = Annotated[Several[Share], AfterValidator(lambda keeps: tuple(sorted(set(keeps))))]  # each once, ascending
+Patterns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda text: text.split(",") if isinstance(text, str) else text),
+    AfterValidator(lambda names: tuple(dict.fromkeys(names))),
+    Field(strict=False),
+]
+Limit = Annotated[float, Field(ge=0, le=1)]
 
 
 class Flag(NamedTuple):
@@ -106,7 +115,7 @@ class CommandOption:
 
     `name`: by default the field's; `unit`: of the value; `panel`: by default its section's; `shown`: the default in
     words; `hint`: ends the error about a wrong value; `flag`: a second option, or the only one of a bool, with the same
-    help; `field`: pydantic's, with default and type.
+    help; `repeated`: whether it may be given several times; `field`: pydantic's, with default and type.
     """
 
     help: str
@@ -116,6 +125,7 @@ class CommandOption:
     shown: str = ""
     hint: str = ""
     flag: Flag | None = None
+    repeated: bool = False
     field: Any = None
 
 
@@ -235,6 +245,13 @@ class SearchSpec(Section):
     keep: Keeps | None = setting(
         None, "Shares of parameters that layers may keep.", shown="24 shares, 12 for many layers", hint=COMMAS
     )
+    exclude: Patterns = setting(
+        (), f"Layers to leave as they are: {PATTERNS}.", unit="PATTERNS", panel=LAYERS, shown="none", repeated=True
+    )
+    only: Patterns = setting(
+        (), f"The only layers to factorize: {PATTERNS}.", unit="PATTERNS", panel=LAYERS, shown="all", repeated=True
+    )
+    rank_multiple: int = setting(1, "Ranks are multiples of this number where they can be.", panel=LAYERS, ge=1)
     storage: str | None = setting(
         None, "Database URL of the study.", unit="URL", panel=GENERAL, shown="SQLite in the run folder"
     )
@@ -297,7 +314,35 @@ class TuneSpec(Section):
     optimizer: Literal["adamw", "sgd"] = setting("adamw", "Optimizer: adamw or sgd.")
 
 
-class StudySpec(Section):
+class LayerSpec(Section):
+    """What the choices of the layers with one pattern of names are limited to: a section [layers."conv*"].
+
+    `keep`: the least and the largest share of its parameters that a layer may keep; an intact layer keeps 1.
+    """
+
+    keep: Annotated[tuple[Limit, Limit], Field(strict=False)] | None = None
+    methods: Names | None = None
+
+    @field_validator("keep")
+    @classmethod
+    def _from_least_to_most(cls, keep: tuple[float, float] | None) -> tuple[float, float] | None:
+        if keep and not (keep[0] <= keep[1] and keep[1] > 0):
+            raise ValueError("should be the least and the largest share, as in [0.5, 1.0]")
+        return keep
+
+
+class LayerSections(Section):
+    """The sections [layers."PATTERN"] of a study, in their order."""
+
+    layers: dict[str, LayerSpec] = {}
+
+    @classmethod
+    def of(cls, layers: Mapping[str, object]) -> dict[str, LayerSpec]:
+        """Pattern -> limits, which may be mappings. Raises LrfError for other keys or values."""
+        return _checked(partial(cls.model_validate, {"layers": dict(layers)}, strict=False)).layers
+
+
+class StudySpec(LayerSections):
     """One study: everything that a run needs to know, from a study file or from options."""
 
     name: str = setting(..., "The study's name.", panel=GENERAL, shown="the study file's, or the model file's")
@@ -377,8 +422,8 @@ def name_for(model_path: str, data_path: str) -> str:
     return f"{data}-{model}" if model.lower() in PLAIN_NAMES else model
 
 
-def _checked(validate: Callable[[], StudySpec], source: str = "") -> StudySpec:
-    """The study that `validate` gives, which came from the `source`, else from options. Raises LrfError."""
+def _checked(validate: Callable[[], Sections], source: str = "") -> Sections:
+    """The sections that `validate` gives, which came from the `source`, else from options. Raises LrfError."""
     try:
         return validate()
     except ValidationError as error:
@@ -390,6 +435,8 @@ def _complaint(error: ValidationError, options: bool) -> str:
     errors = error.errors(include_url=False)
     first = errors[0]
     where = tuple(str(part) for part in first["loc"][:2])
+    if where[0] == "layers" and len(first["loc"]) > 2:
+        where = f'layers."{where[1]}"', str(first["loc"][2])
     option = OPTIONS.get(".".join(where)) if options else None
     key = option.name if option else " ".join([f"[{section}]" for section in where[:-1]] + [*where[-1:]])
     if first["type"] == "extra_forbidden":
@@ -406,6 +453,8 @@ def _unknown(where: tuple[str, ...]) -> str:
     section, key = "".join(where[:-1]), where[-1]
     homes = [f"; it belongs in [{name}]" for name, kind in SECTIONS.items() if name and key in kind.model_fields]
     try:
-        return str(lookup(SECTIONS[section].model_fields, key, f"key in [{section}]:" if section else "key"))
+        return str(
+            lookup(SECTIONS.get(section, LayerSpec).model_fields, key, f"key in [{section}]:" if section else "key")
+        )
     except LrfError as error:
         return f"{error}{''.join(homes)}"

@@ -108,7 +108,7 @@ def test_a_wrong_study_says_file_key_and_value_in_one_line(tmp_path: Path, text:
     [
         (
             "trials = 3\n" + MINIMAL,
-            "unknown key 'trials'; there is: data, model, name, output, search, tune; it belongs in",
+            "unknown key 'trials'; there is: data, layers, model, name, output, search, tune; it belongs in",
         ),
         ("tune = 3\n" + MINIMAL, "tune should be a section, but got 3"),
         ('name = "x"\n[model]\npath = "m.keras"', "data is missing"),

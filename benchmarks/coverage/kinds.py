@@ -28,7 +28,7 @@ from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.fitting.second_moment import MomentAccumulator, SecondMoments
 from lrf_optuna.models.inventory import LayerRow, find_sites, plan_counts
 from lrf_optuna.models.layer_calls import recording_calls
-from lrf_optuna.models.layer_kinds import kernel_of, read_kernel, to_keras_kernel, walk_layers
+from lrf_optuna.models.layer_kinds import assign_kernel, read_kernel, walk_layers
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import INTACT, Plan
@@ -59,8 +59,13 @@ CASES: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "Conv1DTranspose": (lambda: L.Conv1DTranspose(16, 5, strides=2, padding="same"), LINE),
     "Conv2DTranspose": (lambda: L.Conv2DTranspose(16, 4, strides=2, padding="same", activation="relu"), MAP),
     "Conv3DTranspose": (lambda: L.Conv3DTranspose(12, 3, strides=2), VOLUME),
-    "MultiHeadAttention": (lambda: L.MultiHeadAttention(4, 8), LINE),
-    "LSTM": (lambda: L.LSTM(24), LINE),
+    "MultiHeadAttention": (lambda: L.MultiHeadAttention(4, 8, use_bias=False), LINE),
+    "SimpleRNN": (lambda: L.SimpleRNN(24), LINE),
+    "GRU": (lambda: L.GRU(24), LINE),
+    "LSTM": (lambda: L.LSTM(24, return_sequences=True), LINE),
+    "Bidirectional LSTM": (lambda: L.Bidirectional(L.LSTM(24)), LINE),
+    "TimeDistributed Dense": (lambda: L.TimeDistributed(L.Dense(48)), LINE),
+    "ConvLSTM1D": (lambda: L.ConvLSTM1D(8, 3), (5, *LINE)),
     "Embedding": (lambda: L.Embedding(100, 24), (10,)),
     "BatchNormalization": (lambda: L.BatchNormalization(), MAP),
 }
@@ -138,7 +143,8 @@ def lines(name: str) -> Iterator[str]:
     for row in find_sites(model).rows:
         if row.params:
             cells = {method: cell(name, row.site, method) for method in methods()} if row.site else {}
-            yield line(name if model is whole else f"{name}: its {row.kind}", row, cells)
+            part = row.kind if model is not whole else row.path.partition("/")[2]
+            yield line(f"{name}: its {part}" if part else name, row, cells)
 
 
 def line(name: str, row: LayerRow, cells: dict[str, str]) -> str:
@@ -188,10 +194,10 @@ def passed(name: str, path: str, method: str) -> float:
     plan = Plan.of({path: choice})
     built = materialize(model, plan, {path: stages})
     params, macs = plan_counts(inventory, plan)
-    found = built.count_params(), sum(row.macs for row in find_sites(built).rows)
+    found = built.count_params(), find_sites(built).macs
     if found != (params, macs):
         raise AssertionError(f"built with {found} parameters and MACs, but counted {params, macs}")
-    kernel_of(layer).assign(to_keras_kernel(layer, compose(site.op, choice, stages)))
+    assign_kernel(layer, compose(site.op, choice, stages))
     agree("the composed kernel", built(x), model(x))
     train(built, x)
     agree("the file", reloaded(built)(x), built(x))

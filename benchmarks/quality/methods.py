@@ -23,6 +23,7 @@ from typing import Any
 import keras
 import numpy as np
 import optuna
+from lrf_optuna.selection.accuracy import Accuracy
 
 from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.tables import publish
@@ -36,7 +37,6 @@ from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import SWEEP_MULTIPLIERS
 from lrf_optuna.search.loop import search_front
-from lrf_optuna.selection.accuracy import Accuracy
 
 NETWORKS = ("resnet20_cifar10", "vgg6_cifar10", "lenet300100_mnist")
 BUDGETS = (0.5, 0.3, 0.15)

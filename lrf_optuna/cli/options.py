@@ -83,7 +83,8 @@ def parameters_of(key: str, default: str) -> Iterator[inspect.Parameter]:
     shown, name = OPTIONS[key], key.replace(".", "_")
     panel, usual = shown.panel or SECTION_PANELS[key.rpartition(".")[0]], shown.field.default
     if not shown.flag or shown.flag.help:
-        words, kind = default or shown.shown or in_words(usual), list[str] if isinstance(usual, dict) else str
+        words = default or shown.shown or in_words(usual)
+        kind = list[str] if isinstance(usual, dict) or shown.repeated else str
         kinds = str(shown.field.annotation)
         unit = shown.unit or ("NUMBER" if re.search(r"\b(int|float)\b", kinds) else "NAME") + "S" * ("tuple" in kinds)
         info = option(shown.help, shown.name, default=words, unit=unit, rich_help_panel=panel)
@@ -113,7 +114,8 @@ def value_of(key: str, given: list[Any]) -> Any:
         return {cost.strip(): share.strip() for cost, _, share in (part.partition("=") for part in text or ())} or None
     if text is None or "tuple" not in str(shown.field.annotation):
         return text
-    return [part.strip() for part in text.split(",") if part.strip()]
+    texts = text if shown.repeated else [text]
+    return [part.strip() for one in texts for part in one.split(",") if part.strip()]
 
 
 def numbers(name: str, text: str | None, example: str) -> tuple[float, ...]:

@@ -13,23 +13,27 @@ from rich.console import Console
 
 from lrf_optuna.cli import options as o
 from lrf_optuna.cli.progress_bars import Bars
-from lrf_optuna.cli.studies import check_file
+from lrf_optuna.cli.studies import check_file, study_of
 from lrf_optuna.config import MODEL_FORMS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
 from lrf_optuna.report.tables import front_table, inventory_table, method_counts, uncounted_remark
 
 
-def layers(model: o.Model, size: o.Size = None, as_json: o.AsJson = False) -> None:
+@o.with_settings("search.exclude", "search.only", "search.rank_multiple")
+def layers(settings: dict[str, Any], model: o.Model, size: o.Size = None, as_json: o.AsJson = False) -> None:
     """List every layer: its share of parameters and MACs, and whether it can be factorized or why not."""
+    search = study_of(None, {"model.path": model, "data.path": "digits", **settings}).search
     shape = tuple(map(int, o.numbers("--size", size, "224,224,3")))
     check_file("model file", model, MODEL_FORMS)
     with quiet():
         from lrf_optuna.models.inventory import find_sites, inventory_rows
         from lrf_optuna.models.load import load_to_list
         from lrf_optuna.models.separable import split_separable
+        from lrf_optuna.scoring.space_limits import SpaceLimits
     network = load_to_list(model, Bars(Console(stderr=True)))
-    found = find_sites(split_separable(network), shape or None)
+    limits = SpaceLimits(search.exclude, search.only, rank_multiple=search.rank_multiple)
+    found = limits.apply(find_sites(split_separable(network), shape or None))
     rows = inventory_rows(found)
     if as_json:
         totals = {"params": found.params, "macs": found.macs, "uncounted_macs": list(found.uncounted)}

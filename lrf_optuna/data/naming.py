@@ -65,7 +65,7 @@ def check_complete(name: str, array: Any, names: Sequence[str]) -> None:
     if isinstance(array, Mapping):
         unknown, missing = sorted(map(str, array.keys() - set(names))), [n for n in names if n not in array]
         if unknown or (missing and kind == "inputs"):
-            given = f"lacks {', '.join(missing)}" if missing else f"has the unknown {', '.join(unknown)}"
+            given = f"has the unknown {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
             raise LrfError(f"{name} {given}; the model's {kind}: {', '.join(names)}")
     elif len(names) > 1:
         raise LrfError(f"the model has several {kind}: give {name}.NAME for {', '.join(names)}")

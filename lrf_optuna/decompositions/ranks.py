@@ -1,4 +1,4 @@
-"""The largest ranks that a budget allows, for one-parameter families of chains."""
+"""The largest ranks that a budget allows, for one-parameter families of chains; and ranks in multiples of a number."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from lrf_optuna.chains.chain import Chain
+from lrf_optuna.chains.conv import Conv
+from lrf_optuna.decompositions.base import ChainFamily
 
 Ranks = tuple[int, ...]
+HALVINGS = 20
+"""Halvings of a share, to a millionth of it, which is less than the step of a rank."""
 
 
 def largest_ranks(chain: Callable[[Ranks], Chain], family: Callable[[int], Ranks], most: int, budget: float) -> Ranks:
@@ -34,3 +38,54 @@ def fractions(full: Sequence[int], t: int) -> Ranks:
 def bond_ranks(sizes: Sequence[int]) -> list[int]:
     """The full rank of each bond of a tensor train over modes of these sizes: the smaller side of the cut."""
     return [min(prod(sizes[:cut]), prod(sizes[cut:])) for cut in range(1, len(sizes))]
+
+
+def ranks_in_multiples(method: ChainFamily, op: Conv, keep: float, multiple: int) -> Ranks:
+    """The ranks of a method within the share `keep`, each a multiple of a number, so that inner channels are.
+
+    A rank that cannot be as large as the number stays as it is. The chain has at most the share `keep` of the weights,
+    or the smallest such ranks.
+    """
+    largest = method.ranks(op, float(op.params))  # a budget of all weights, squared, limits nothing
+
+    def at(share: float) -> Ranks:
+        ranks = rounded(method.ranks(op, share), largest, multiple)
+        return fed(method.chain(op, ranks), ranks, multiple)
+
+    def fits(share: float) -> bool:
+        return method.chain(op, at(share)).params <= keep * op.params
+
+    if fits(keep):
+        return at(keep)
+    low, high = 0.0, keep  # where one rank was rounded up, the others have to be smaller
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return at(low)
+
+
+def rounded(ranks: Ranks, largest: Ranks, multiple: int) -> Ranks:
+    """Each rank as the next lower multiple, at least one; a rank that can only be smaller than that stays."""
+    pairs = zip(ranks, largest, strict=True)
+    return tuple(rank if most < multiple else max(multiple, lower_multiple(rank, multiple)) for rank, most in pairs)
+
+
+def fed(chain: Chain, ranks: Ranks, multiple: int) -> Ranks:
+    """The ranks, none larger than the neighboring stages can feed, which rounding may have made it.
+
+    Chains with another number of ranks than inner bonds, and those of contractions, stay as they are.
+    """
+    if len(ranks) != len(chain.stages) - 1 or chain.tensorized:
+        return ranks
+    windows = [prod(stage.window) for stage in chain.stages]
+    bonds = [chain.stages[0].cin, *ranks, chain.stages[-1].cout]
+    for i in range(1, len(bonds) - 1):
+        bonds[i] = min(bonds[i], lower_multiple(bonds[i - 1] * windows[i - 1], multiple))
+    for i in range(len(bonds) - 2, 0, -1):
+        bonds[i] = min(bonds[i], lower_multiple(bonds[i + 1] * windows[i], multiple))
+    return tuple(bonds[1:-1])
+
+
+def lower_multiple(size: int, multiple: int) -> int:
+    """The largest multiple up to a size, or the size where that is smaller than the number itself."""
+    return size - size % multiple if size >= multiple else size

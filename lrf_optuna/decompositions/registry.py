@@ -6,16 +6,19 @@ A new decomposition is a file here and a name in `DECOMPOSITIONS`; its laws are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.conv import Array, Conv, join_groups, split_groups
+from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions import laws
 from lrf_optuna.decompositions.base import Decomposition
 from lrf_optuna.decompositions.cp import CP
 from lrf_optuna.decompositions.intact import Intact
 from lrf_optuna.decompositions.qr import QR
+from lrf_optuna.decompositions.ranks import HALVINGS, ranks_in_multiples
 from lrf_optuna.decompositions.svd import MatrixSVD, SpatialSVD
 from lrf_optuna.decompositions.tt import TT
 from lrf_optuna.decompositions.tt_matrix import TTMatrix
@@ -63,6 +66,7 @@ def register(decomposition: Decomposition) -> None:
     laws.check(decomposition)
     DECOMPOSITIONS[decomposition.name] = decomposition
     choice_of.cache_clear()
+    choice_within_limits.cache_clear()
     chain_of.cache_clear()
 
 
@@ -96,17 +100,55 @@ def applicable_methods(op: Conv) -> tuple[str, ...]:
     return tuple(name for name, method in DECOMPOSITIONS.items() if method.applies(op.part))
 
 
-def saving_methods(op: Conv) -> tuple[str, ...]:
+def saving_methods(op: Conv, multiple: int = 1) -> tuple[str, ...]:
     """The names of the decompositions with some chain that has fewer weights than the operation."""
-    return tuple(name for name in applicable_methods(op) if choice_of(op, name, 0.0) != INTACT)
+    return tuple(name for name in applicable_methods(op) if choice_of(op, name, 0.0, multiple) != INTACT)
+
+
+def methods_within_limits(site: Site, methods: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The methods that a site may have within its limits, `intact` first where the layer may stay as it is.
+
+    `methods`: those of the study, by default all; the site's own take their place.
+    """
+    limits = site.limits
+    wanted = limits.methods or methods or tuple(DECOMPOSITIONS)
+    saving = [name for name in saving_methods(site.op, limits.rank_multiple) if name in wanted]
+    found = [name for name in saving if choice_within_limits(site, name, limits.least) != INTACT]
+    return (*[INTACT.method] * (limits.most == 1), *found)
 
 
 @lru_cache(CACHED)
-def choice_of(op: Conv, method: str, keep: float) -> Choice:
-    """The choice of (method, keep) for `op`: exact ranks, or intact where the chain has no fewer parameters."""
+def choice_of(op: Conv, method: str, keep: float, multiple: int = 1) -> Choice:
+    """The choice of (method, keep) for `op`: exact ranks, or intact where the chain has no fewer parameters.
+
+    `multiple`: what ranks are multiples of (`ranks_in_multiples`).
+    """
     load_plugins()
-    choice = Choice(method, lookup(DECOMPOSITIONS, method, "method").ranks(op.part, keep))
+    found = lookup(DECOMPOSITIONS, method, "method")
+    ranks = found.ranks(op.part, keep) if multiple == 1 else ranks_in_multiples(found, op.part, keep, multiple)
+    choice = Choice(method, ranks)
     return choice if chain_of(op, choice).params < op.params else INTACT
+
+
+@lru_cache(CACHED)
+def choice_within_limits(site: Site, method: str, keep: float) -> Choice:
+    """The choice of (method, keep) for a site, within its limits; intact where the method has none there.
+
+    Where the largest chain within `keep` is smaller than the limits allow, the next larger one takes its place.
+    """
+    op, limits = site.op, site.limits
+    low, high = min(keep, limits.most), 1.0
+
+    def share(kept: float) -> float:
+        return chain_of(op, choice_of(op, method, kept, limits.rank_multiple)).params / op.params
+
+    if share(low) < limits.least <= share(high):
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if share(middle) < limits.least else (low, middle)
+        low = high
+    choice = choice_of(op, method, low, limits.rank_multiple)
+    return choice if limits.least <= share(low) <= limits.most else INTACT
 
 
 @lru_cache(CACHED)

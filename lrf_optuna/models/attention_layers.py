@@ -28,7 +28,7 @@ def projection_reasons(layer: Any, in_sequential: bool) -> dict[str, str]:
     """
     kind, found = type(layer).__name__, projections(layer)
     reasons = dict.fromkeys(found, "")
-    reasons["attention_output"] = f"the last projection of a {kind} layer, which would have a bias between its factors"
+    reasons["attention_output"] = f"the last projection of a {kind} layer: only query, key and value are factorized"
     if "gate" in found:
         reasons |= dict.fromkeys(("query", "gate"), f"the gate of a {kind} layer has the same input as its query")
     for why, holds in {

@@ -81,7 +81,7 @@ class ForwardPass:
         self.model, self.layers, self.batch_size = model, dict(layers), batch_size
         self.variables = {name: kernels_of(layer) for name, layer in self.layers.items()}
         self.original_kernels = {
-            name: tf.concat([tf.cast(tf.convert_to_tensor(one), tf.float32) for one in variables], axis=-1)
+            name: joined([tf.cast(tf.convert_to_tensor(one), tf.float32) for one in variables])
             for name, variables in self.variables.items()
         }
         self.norms = norms_of(model)
@@ -171,3 +171,8 @@ class ForwardPass:
     def logits_of_model(self, model: Any, x: Images) -> Array:
         """The logits of another model with the same only head, for images `(n, ...)`."""
         return self.outputs_of_model(model, x)[OUTPUT]
+
+
+def joined(kernels: list[Any]) -> Any:
+    """The kernels of one layer side by side; a single one is not copied."""
+    return tf.concat(kernels, axis=-1) if len(kernels) > 1 else kernels[0]

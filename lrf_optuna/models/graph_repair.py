@@ -14,6 +14,9 @@ from lrf_optuna.models.tensorflow_ops import CONSTANT, OP_LAYERS, operation_of
 
 Config = dict[str, Any]
 
+RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "Bidirectional")
+"""Layers that Keras 2 calls with a list of the inputs and the initial states."""
+
 
 def repair_graph(config: Config, notes: Counter[str], version: int) -> Config:
     """The configuration of a functional model whose layers are repaired, with its calls in the form of Keras 3."""
@@ -44,6 +47,10 @@ class Graph:
         if layer["class_name"] in OP_LAYERS:
             self.notes["TensorFlow functions as layers"] += 1
             return operation_of(layer, calls)
+        if layer["class_name"] in RECURRENT and any(args and isinstance(args[0], list) for args, _ in calls):
+            self.notes["initial states of recurrent layers"] += 1
+            layer.pop("build_config", None)  # the shapes of the states, too
+            calls = [([args[0][0]], kwargs | {"initial_state": args[0][1:]}) for args, kwargs in calls]
         layer["inbound_nodes"] = [
             {"args": args, "kwargs": {key: value for key, value in kwargs.items() if value is not None}}
             for args, kwargs in calls
@@ -101,6 +108,7 @@ class Graph:
         if isinstance(value, dict):
             return {key: self.ends(inner, sequential) for key, inner in value.items()}
         if isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str):
+            self.notes["calls of nested models"] += value[0] in sequential
             return [value[0], value[1] - (value[0] in sequential), value[2]]
         if isinstance(value, list) and len(value) == 1:
             return self.ends(value[0], sequential)

@@ -10,7 +10,7 @@ import keras
 
 from lrf_optuna.chains.chain import Chain
 from lrf_optuna.chains.site import Site
-from lrf_optuna.decompositions.registry import chain_of, saving_methods
+from lrf_optuna.decompositions.registry import chain_of, methods_within_limits, saving_methods
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.attention_layers import projection_reasons
 from lrf_optuna.models.forward import CallShapes, called_shapes, open_shape
@@ -145,7 +145,7 @@ def inventory_rows(inventory: Inventory) -> list[dict[str, Any]]:
             "params_share": row.params / max(inventory.params, 1),
             "macs": row.macs,
             "macs_share": None if row.macs is None else row.macs / max(inventory.macs, 1),
-            "methods": ", ".join(saving_methods(row.site.op) if row.site else ()),
+            "methods": ", ".join(m for m in methods_within_limits(row.site) if m != "intact") if row.site else "",
             "reason": row.reason,
         }
         for row in inventory.rows

@@ -95,8 +95,9 @@ def to_keras_kernel(layer: Any, kernel: Array) -> Array:
 
 
 def read_kernel(layer: Any) -> Array:
-    """The layer's kernel, laid out as in `Conv`."""
-    kernel = np.concatenate([np.asarray(view_of(one), np.float32) for one in kernels_of(layer)], axis=-1)
+    """The layer's kernel, laid out as in `Conv`; the kernel of one variable is not copied."""
+    first, *others = (np.asarray(view_of(one), np.float32) for one in kernels_of(layer))
+    kernel = np.concatenate([first, *others], axis=-1) if others else first
     return kind_of(layer).from_keras_kernel(kernel, layer).reshape(kind_of(layer).read(layer).kernel_shape)
 
 

@@ -45,6 +45,8 @@ def reason_of(message: str) -> str:
         return f"it uses the custom function {function[1]!r}; {FUNCTION}"
     if re.search("`Lambda` layer|Python lambda|passed to Lambda", message):
         return f"it has a Lambda layer, which is code that Keras does not run from a file; {FUNCTION}"
+    if "Model expected 0 layers" in message:
+        return f"it does not say the shape of its input; {BUILD}"
     message = message.rpartition("Exception encountered: ")[2]
     if found := re.search(r"Example error message for object[^\n]*\n+([^\n]+)", message):
         message = found[1]

@@ -155,6 +155,8 @@ def build(path: Path, kind: str, contents: Contents, repaired: RepairedConfig) -
     model = keras.saving.deserialize_keras_object(repaired.config | {"compile_config": None})
     if not isinstance(model, keras.Model):
         raise LrfError(f"it holds a {repaired.config['class_name']}, which is no model; {FUNCTION}")
+    if not model.built:
+        raise LrfError(f"it does not say the shape of its input; {BUILD}")
     if kind == "h5":
         with h5py.File(path, "r") as file:
             group = file.get("model_weights", file)

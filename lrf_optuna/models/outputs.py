@@ -101,11 +101,14 @@ def activation_name(producer: Any) -> str:
     """The activation that ends a layer or an operation, if it is one of `ACTIVATIONS` over the last axis."""
     if isinstance(producer, keras.layers.Wrapper):
         return activation_name(producer.layer)
+    if isinstance(producer, keras.layers.RNN):  # its activation is inside
+        return ""
     named = getattr(getattr(producer, "activation", None), "__name__", "")
     name = named if named in ACTIVATIONS else type(producer).__name__.lower()
-    axis = getattr(producer, "axis", -1)
-    last = axis in (-1, len(getattr(producer, "output", producer).shape) - 1 if hasattr(producer, "output") else -1)
-    return name if name in ACTIVATIONS and last else ""
+    if name not in ACTIVATIONS:
+        return ""
+    rank = len(getattr(getattr(producer, "output", None), "shape", ()))
+    return name if getattr(producer, "axis", -1) in (-1, rank - 1) else ""
 
 
 def keeps_values(producer: Any) -> bool:

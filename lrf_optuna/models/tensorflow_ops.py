@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,11 @@ BINARY = {
     **{"maximum": "Maximum", "minimum": "Minimum", "pow": "Power", "floordiv": "FloorDivide"},
 }
 """Function of two values, `x` and `y` -> operation."""
+NODES = {
+    **{"Add": "add", "AddV2": "add", "Sub": "subtract", "Mul": "multiply", "RealDiv": "truediv", "Pow": "pow"},
+    **{name: name.lower() for name in ("Maximum", "Minimum", "Relu", "Relu6", "Sigmoid", "Tanh", "Exp", "Square")},
+}
+"""Operation of a node of a graph -> function."""
 REDUCED = {"axis": ("axis", None), "keepdims": ("keepdims", False)}
 """Options of a function that reduces axes."""
 FORMS: dict[str, Form] = {
@@ -73,7 +79,9 @@ def operation_of(layer: Config, calls: list[Call]) -> Config:
 
     All calls of such a layer are the same function with the same options: each is a layer of its own in Keras 2.
     """
-    function = str(layer["config"].get("function", "a node of a graph of TensorFlow"))
+    function = str(layer["config"].get("function"))
+    if layer["class_name"] == "TensorFlowOpLayer":
+        function, calls = from_node(layer["config"], calls)
     short = function.removeprefix("compat.v1.").rpartition(".")[2]
     try:
         converted = [convert(short, *call) for call in calls]
@@ -91,6 +99,22 @@ def operation_of(layer: Config, calls: list[Call]) -> Config:
         "name": layer["name"],
         "inbound_nodes": [{"args": args, "kwargs": {}} for *_, args in converted],
     }
+
+
+def from_node(config: Config, calls: list[Call]) -> tuple[str, list[Call]]:
+    """The function and the calls of a node of a graph, which TensorFlow 2.0 to 2.3 has in the place of a function."""
+    node = config["node_def"]
+    node = json.loads(node) if isinstance(node, str) else node
+    constants = {int(place): value for place, value in (config.get("constants") or {}).items()}
+
+    def call(args: list[Any]) -> Call:
+        tensors = list(args[0]) if args and isinstance(args[0], list) else list(args)
+        for place, value in sorted(constants.items()):
+            tensors.insert(place, value)
+        return (tensors[:1], {"y": tensors[1]}) if len(tensors) == 2 else (tensors, {})
+
+    name = str(node["op"])
+    return NODES.get(name, name), [call(args) for args, _ in calls]
 
 
 def convert(name: str, args: list[Any], kwargs: Config) -> tuple[str, str, Config, list[Any]]:

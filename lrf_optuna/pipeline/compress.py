@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lrf_optuna.config import DataSpec, ModelSpec, StudySpec, name_for
-from lrf_optuna.errors import LrfError
+from lrf_optuna.config import SECTIONS, DataSpec, ModelSpec, StudySpec, name_for
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT
@@ -18,8 +18,17 @@ from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
 
 OPTION = re.compile(r"`[^`]*`|--([a-z-]+)")
-KEYWORDS = {"epochs": "tune", "divide": "preprocess: divide", "mean": "preprocess: mean", "std": "preprocess: std"}
+KEYWORDS = {
+    "epochs": "tune",
+    "no-tune": "tune=False",
+    "divide": "preprocess: divide",
+    "mean": "preprocess: mean",
+    "std": "preprocess: std",
+}
 """Option of the command line -> the argument of `compress` with another name."""
+
+KEYWORD_SECTIONS = ("search", "output", "tune")
+"""Sections of a study whose keys are keywords of `compress`."""
 
 
 def compress(
@@ -36,7 +45,7 @@ def compress(
     preprocess: Mapping[str, Any] | str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
-    **search: Any,
+    **settings: Any,
 ) -> tuple[Any, Result]:
     """Search, choose one point, build and tune it: what `python -m lrf_optuna run` does, from Python.
 
@@ -45,9 +54,10 @@ def compress(
     a generator of images or batches, {"train": ..., "test": ...} of any of them, or what `--data` takes. Without labels
     the outputs of the original stand for them. `preprocess`: "keras:MODULE", or keys of a study's [data] section
     (divide, mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes, True for the default, False for none.
-    `force`: whether an untuned model may replace a tuned one. Further keywords are keys of [search]. Gives the smaller
-    Keras model and the `Result`; files are in `out`, else runs/`name`. The default `name` is the model's, with a
-    digest of the weights where the model is an object. Raises LrfError for whatever does not fit.
+    `force`: whether an untuned model may replace a tuned one. Further keywords are keys of [search], [output] and
+    [tune], and `layers`: pattern -> {"keep": (least, most), "methods": names}. Gives the smaller Keras model and the
+    `Result`; files are in `out`, else runs/`name`. The default `name` is the model's, with a digest of the weights
+    where the model is an object. Raises LrfError for whatever does not fit.
     """
     is_path = isinstance(model, (str, Path))
     with python_words():
@@ -63,16 +73,29 @@ def compress(
             "search.max_drop": max_drop,
             "search.seed": seed,
             "tune.epochs": {True: None, False: 0}[tune] if isinstance(tune, bool) else tune,
+            **keyword_settings(settings, tune),
         }
         named = {"preprocess": preprocess} if isinstance(preprocess, str) else preprocess or {}
         options |= {f"data.{key}": value for key, value in named.items()}
-        spec = plain.override(options | {f"search.{key}": value for key, value in search.items()})
+        spec = plain.override(options)
         folder = Path(out) if out else Path("runs") / spec.name
         given_model, given_data = None if is_path else model, None if isinstance(data, (str, Path)) else data
         run = Run.open(spec, folder, model=given_model, data=given_data, progress=progress)
         run.force = force
         result = run.finish(run.search())
         return run.final_model or load_like(run.folder.model, run.model), result
+
+
+def keyword_settings(keywords: Mapping[str, Any], tune: int | bool) -> dict[str, Any]:
+    """Key of a setting -> its value, of further keywords of `compress`.
+
+    Raises LrfError for a keyword that is no setting, and for `epochs` beside another value of `tune`.
+    """
+    homes = {key: f"{section}.{key}" for section in KEYWORD_SECTIONS for key in SECTIONS[section].model_fields}
+    homes["layers"] = "layers"
+    if "epochs" in keywords and tune is not True:
+        raise LrfError(f"tune and epochs are the same setting, but got {tune=} and epochs={keywords['epochs']!r}")
+    return {lookup(homes, key, "keyword"): value for key, value in keywords.items()}
 
 
 def default_name(model: Any, spec: StudySpec) -> str:

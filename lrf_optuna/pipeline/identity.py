@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrf_optuna.config import StudySpec
+from lrf_optuna.config import LayerSpec, StudySpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
 from lrf_optuna.errors import lookup
@@ -40,7 +40,17 @@ def spec_identity(spec: StudySpec) -> dict[str, str]:
         "seed": str(search.seed),
         "calibration": str(search.calibration),
         "number of scoring images": str(SCORED_IMAGES),
+        # empty by default, because studies of earlier versions do not have them
+        "set of excluded layers": ", ".join(sorted(search.exclude)),
+        "set of only layers": ", ".join(sorted(search.only)),
+        "set of limits of layers": "; ".join(limits_text(*item) for item in spec.layers.items()),
+        "rank multiple": str(search.rank_multiple) if search.rank_multiple > 1 else "",
     }
+
+
+def limits_text(pattern: str, layer: LayerSpec) -> str:
+    """The limits of a pattern of layers in words."""
+    return f"{pattern}: keep {layer.keep}, methods {layer.methods}"
 
 
 def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
@@ -52,7 +62,8 @@ def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
 def check_names(spec: StudySpec) -> None:
     """Raises LrfError for a name that its table lacks; nothing but the plug-ins is loaded for that."""
     load_plugins()
-    for method in spec.search.methods or ():
+    limited = [method for layer in spec.layers.values() for method in layer.methods or ()]
+    for method in (*(spec.search.methods or ()), *limited):
         lookup(DECOMPOSITIONS, method, "method")
     for objective in spec.search.objectives:
         lookup(OBJECTIVES, objective, "objective")

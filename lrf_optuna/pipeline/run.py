@@ -36,13 +36,14 @@ from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
 from lrf_optuna.scoring.screening import default_keeps
+from lrf_optuna.scoring.space_limits import SpaceLimits
 from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
 from lrf_optuna.selection.validation import Validation, validation_of
 from lrf_optuna.storage.study import StudyStore
-from lrf_optuna.training.finetune import finetune
+from lrf_optuna.training.finetune import check_trainable, finetune
 
 log = logging.getLogger(__name__)
 PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
@@ -105,8 +106,9 @@ class Run:
 
     @cached_property
     def inventory(self) -> Inventory:
-        """Every layer of the model."""
-        return find_sites(self.model, map_inputs(self.data.train.pixels, lambda array: tuple(array.shape[1:])))
+        """Every layer of the model, within the limits of the study."""
+        shapes = map_inputs(self.data.train.pixels, lambda array: tuple(array.shape[1:]))
+        return SpaceLimits.of(self.spec).apply(find_sites(self.model, shapes))
 
     @cached_property
     def calibration(self) -> Images:
@@ -173,7 +175,8 @@ class Run:
     def search(self) -> list[Candidate]:
         """Every candidate, after as many further trials as the specification asks for.
 
-        Raises LrfError for a target that no plan can meet, before anything is fitted or written.
+        Raises LrfError, before anything is fitted or written, for a target that no plan can meet, and for a model that
+        cannot be tuned.
         """
         self.check_replaceable()
         self.check_reach()
@@ -319,8 +322,13 @@ class Run:
             self.progress.say(reach_text(search.wanted, least, found.uncounted))
 
     def check_replaceable(self) -> None:
-        """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to."""
-        if not self.spec.tune.epochs and not self.force:
+        """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to.
+
+        A model without anything to train is refused where it is to be tuned.
+        """
+        if self.spec.tune.epochs:
+            check_trainable(self.model)
+        elif not self.force:
             self.folder.check_untuned()
 
     def model_digest(self, chosen: Candidate, tuned: bool) -> str:

@@ -28,14 +28,16 @@ PARALLEL_FITS = 200
 
 def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress) -> OptionTable:
     """The option table at these keeps, as `Proxy.table` gives it."""
-    grids = {name: keep_grid_for(keeps, proxy.shares(name, INTACT).params) for name in proxy.sites}
+    grids = {
+        name: keep_grid_for(keeps, proxy.shares(name, INTACT).params, site.limits) for name, site in proxy.sites.items()
+    }
     table = {name: site_options(proxy, name, grid) for name, grid in grids.items() if is_stored(proxy, name, grid)}
     missing = {name: grid for name, grid in grids.items() if name not in table}
     _ = proxy.moments if missing else None  # before the task: progress shows one task at a time
     with proxy.single_blas_thread(), progress.task("option table", len(grids), len(table)) as step:
         for name in fitted_elsewhere_first(proxy, missing):
             table[name] = site_options(proxy, name, grids[name])
-            proxy.kernels.save(name, str((proxy.scoring_key, grids[name])))
+            proxy.kernels.save(name, str((proxy.options_key(name), grids[name])))
             step(1)
     if missing and proxy.cache:
         proxy.cache.trim()
@@ -50,7 +52,7 @@ def is_stored(proxy: Proxy, site: str, keeps: Sequence[float]) -> bool:
         choices = screened_choices(proxy.sites[site], proxy.methods_of(site), keeps, record.errors.__getitem__)
     except KeyError:
         return False
-    return sensitivity_key(proxy, keeps) in record.losses and choices.keys() - {INTACT} <= record.errors.keys()
+    return sensitivity_key(proxy, site, keeps) in record.losses and choices.keys() - {INTACT} <= record.errors.keys()
 
 
 def fitted_elsewhere_first(proxy: Proxy, grids: Mapping[str, tuple[float, ...]]) -> Iterator[str]:
@@ -74,7 +76,7 @@ def pays_in_processes(proxy: Proxy, grids: Mapping[str, tuple[float, ...]]) -> b
     fits = sum(
         len(proxy.methods_of(name)) * len(grids[name]) - len(proxy.kernels.record(name).errors) for name in grids
     )
-    built_in = all(map(is_built_in, proxy.methods))
+    built_in = all(is_built_in(method) for name in grids for method in proxy.methods_of(name))
     return min(cores(), len(grids)) > 1 and fits >= PARALLEL_FITS and proxy.small and built_in
 
 

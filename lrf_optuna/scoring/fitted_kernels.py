@@ -120,7 +120,7 @@ class FittedKernels:
     def record(self, site: str) -> SiteRecord:
         """The record of a site; its files are read once."""
         found = SiteRecord()
-        for file, description in self.disk.descriptions(site) if self.disk else ():
+        for file, description in self.disk.descriptions(name_on_disk(self.sites[site])) if self.disk else ():
             with removed_if_broken(file):
                 found.add(file, description)
         return found
@@ -142,7 +142,7 @@ class FittedKernels:
         A user's own methods are left out: they may change under their names.
         """
         if self.disk:
-            record, file = self.record(site), self.disk.path(site, key)
+            record, file = self.record(site), self.disk.path(name_on_disk(self.sites[site]), key)
             errors = {choice: error for choice, error in record.errors.items() if is_built_in(choice.method)}
             arrays = {}
             for choice in errors:
@@ -155,6 +155,11 @@ class FittedKernels:
             if self.disk.write(file, {"fits": fits, "losses": record.losses}, named):
                 record.files |= {choice: (file, found) for choice, found in digests.items()}
         self.fitters.pop(site, None)
+
+
+def name_on_disk(site: Site) -> str:
+    """What tells a site from all others of its network; its limits decide no fit."""
+    return str((site.name, site.op, site.maps))
 
 
 def array_name(choice: Choice) -> str:

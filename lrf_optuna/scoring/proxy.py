@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.arrays import Images, count_of, input_list, map_inputs
 from lrf_optuna.data.tasks import Task
-from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, choice_of, saving_methods
+from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, choice_within_limits, methods_within_limits
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
 from lrf_optuna.fitting.patches import MOST_ROWS
@@ -36,6 +36,7 @@ from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
 from lrf_optuna.scoring.screening import default_keeps
 from lrf_optuna.scoring.similarity import AUTO, OutputSimilarity
+from lrf_optuna.scoring.space_limits import SpaceLimits
 
 SCORED_IMAGES = 64
 """Images that a plan is scored on, a quarter of them at most (rows of images in benchmarks/results/ablation.md)."""
@@ -52,7 +53,8 @@ class Proxy:
     them). A quarter, at most `SCORED_IMAGES`, score plans, and kernels are fitted to the others, so that no fit is
     scored on its own images. `tasks`: what the outputs are for, which the `similarity` "auto" follows.
     `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone.
-    Kernels take at most `memory` bytes, their factorizations four times that. `cache`: a folder that stores fits and
+    `limits`: what is left out of the search space by hand, where the `inventory` does not have it already. Kernels
+    take at most `memory` bytes, their factorizations four times that. `cache`: a folder that stores fits and
     errors for the next proxy of the same network and images.
 
     Raises LrfError where nothing in the model can be factorized, for a single image, and for an unknown name.
@@ -64,6 +66,7 @@ class Proxy:
         images: Images,
         *,
         inventory: Inventory | None = None,
+        limits: SpaceLimits | None = None,
         methods: Sequence[str] | None = None,
         objectives: Sequence[str] = ("loss", "params", "macs"),
         similarity: str = AUTO,
@@ -77,7 +80,8 @@ class Proxy:
         if count < 2:
             raise LrfError(f"plans are scored on some images and fitted to others: give 2 or more, but got {count}")
         shapes = map_inputs(images, lambda array: tuple(array.shape[1:]))
-        self.inventory = inventory or find_sites(model, shapes)
+        found = inventory or find_sites(model, shapes)
+        self.inventory = limits.apply(found) if limits else found
         self.sites = {site.name: site for site in self.inventory.sites}
         if not self.sites:
             reasons = "; ".join(sorted({f"{row.kind}: {row.reason}" for row in self.inventory.rows if row.params}))
@@ -85,13 +89,14 @@ class Proxy:
         self.methods = tuple(methods or DECOMPOSITIONS)
         for name in self.methods:
             lookup(DECOMPOSITIONS, name, "method")
+        self.check_choices()
         self.objectives = {name: lookup(OBJECTIVES, name, "objective") for name in objectives}
         self.progress, self.refit = progress, refit
         layers = {name: layer for name, layer in walk_layers(model) if name in self.sites}
         self.network = ForwardPass(model, layers, images_per_pass(self.inventory.sites))
         self.similarity = OutputSimilarity.of(tasks or unlabeled_tasks(self.network.heads), similarity)
         names = {output: function.__name__ for output, function in self.similarity.functions.items()}
-        self.scoring_key = str((self.methods, names, self.similarity.weights))
+        self.scoring_key = str((names, self.similarity.weights))
         scored = min(SCORED_IMAGES, max(1, count // 4))
         self.scored = ScoringSet.of(self.network, map_inputs(images, lambda array: array[:scored]))
         self.fitting_images: Images = map_inputs(images, lambda array: array[scored:]) if refit else None
@@ -108,7 +113,8 @@ class Proxy:
     def key(self, images: Images) -> str:
         """A digest of all that decides what fits and errors are: the network, the images, the code."""
         shapes = [array.shape for array in input_list(images)]
-        words = code_digest(), str(self.inventory), str((len(self.scored), shapes, self.refit))
+        layers = [(row.path, row.kind, row.params, row.macs) for row in self.inventory.rows]
+        words = code_digest(), str(layers), str((len(self.scored), shapes, self.refit))
         return digest(*words, weights_digest(self.network.model), *input_list(images))
 
     @cached_property
@@ -160,12 +166,27 @@ class Proxy:
 
     def choice(self, site: str, method: str, keep: float) -> Choice:
         """What (method, keep) means for a site: exact ranks, or intact where the chain has no fewer parameters."""
-        return choice_of(self.sites[site].op, method, keep)
+        return choice_within_limits(self.sites[site], method, keep)
 
     def methods_of(self, site: str) -> tuple[str, ...]:
-        """The methods that this study allows for a site and that can save parameters there, `intact` first."""
-        op = self.sites[site].op
-        return ("intact", *(name for name in saving_methods(op) if name in self.methods))
+        """The methods that this study allows for a site and that can save parameters there.
+
+        `intact` is the first, unless the limits of the site rule it out.
+        """
+        return methods_within_limits(self.sites[site], self.methods)
+
+    def options_key(self, site: str) -> str:
+        """All that decides which choices a site has and how they are scored, besides the keeps and the network."""
+        return str((self.scoring_key, self.methods_of(site), self.sites[site].limits))
+
+    def check_choices(self) -> None:
+        """Raises LrfError for a site whose limits leave no choice."""
+        for name, site in self.sites.items():
+            if not self.methods_of(name):
+                least, most = site.limits.least, site.limits.most
+                raise LrfError(
+                    f"no choice for {name} keeps {least:g} to {most:g} of its parameters: widen its keep under [layers]"
+                )
 
     def dense_kernels(self, plan: Plan) -> dict[str, Array]:
         """Site -> composed kernel as Keras lays it out, for the sites that the plan changes."""

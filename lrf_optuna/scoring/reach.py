@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import ceil
 
-from lrf_optuna.decompositions.registry import chain_of, choice_of, saving_methods
+from lrf_optuna.decompositions.registry import chain_of, choice_within_limits, methods_within_limits
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.scoring.option_table import Shares
 from lrf_optuna.scoring.screening import keep_grid_for
 
 REST = {
-    "params": "those of layers that are not factorized, of biases and of the smallest chains",
-    "macs": "those of layers that are not factorized and of the smallest chains",
+    "params": "those of layers and recurrent kernels that are not factorized, of biases and of the smallest chains",
+    "macs": "those of layers and recurrent kernels that are not factorized, and of the smallest chains",
 }
 """Cost -> what is left of it where every layer has its smallest chain."""
 
@@ -22,12 +22,12 @@ def least_shares(inventory: Inventory, methods: Sequence[str], keeps: Sequence[f
     """The shares that are left where every site has its smallest chain under these methods and keeps."""
     params, macs = inventory.params, inventory.macs
     for site in inventory.sites:
-        names = [name for name in saving_methods(site.op) if name in methods]
-        grid = keep_grid_for(keeps, site.op.params / max(inventory.params, 1))
-        chains = [chain_of(site.op, choice_of(site.op, name, keep)) for name in names for keep in grid]
+        names = methods_within_limits(site, methods)
+        grid = keep_grid_for(keeps, site.op.params / max(inventory.params, 1), site.limits)
+        chains = [chain_of(site.op, choice_within_limits(site, name, keep)) for name in names for keep in grid]
         own = site.op.params, sum(site.op.macs(shape) for shape in site.maps)
-        params += min([0, *(chain.params - own[0] for chain in chains)])
-        macs += min([0, *(site.macs(chain) - own[1] for chain in chains)])
+        params += min((chain.params - own[0] for chain in chains), default=0)
+        macs += min((site.macs(chain) - own[1] for chain in chains), default=0)
     return Shares(params / max(inventory.params, 1), macs / max(inventory.macs, 1))
 
 

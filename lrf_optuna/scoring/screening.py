@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrf_optuna.chains.site import Site
+from lrf_optuna.chains.site import UNLIMITED, ChoiceLimits, Site
 from lrf_optuna.config import KEEP
-from lrf_optuna.decompositions.registry import chain_of, choice_of
+from lrf_optuna.decompositions.registry import chain_of, choice_within_limits
 from lrf_optuna.plans.plan import INTACT, Choice
 
 MANY_SITES = 12
@@ -49,12 +49,13 @@ def screened_choices(
     """The distinct choices of a site that are fitted, each with the first (method, keep) that means it.
 
     They are the intact layer, every method at the screening keeps, and methods that are not dominated at the keeps
-    between. `methods`: of the site, `intact` first; `error`: fits a choice.
+    between. `methods`: of the site, `intact` among them where the layer may stay as it is; `error`: fits a choice.
     """
-    found = {INTACT: (INTACT.method, max(keeps))}
-    for method, screened in screened_keeps(site, methods[1:], keeps, error).items():
+    found = {INTACT: (INTACT.method, max(keeps))} if INTACT.method in methods else {}
+    others = [method for method in methods if method != INTACT.method]
+    for method, screened in screened_keeps(site, others, keeps, error).items():
         for keep in screened:
-            found.setdefault(choice_of(site.op, method, keep), (method, keep))
+            found.setdefault(choice_within_limits(site, method, keep), (method, keep))
     return found
 
 
@@ -63,10 +64,12 @@ def default_keeps(sites: int) -> tuple[float, ...]:
     return KEEP if sites < MANY_SITES else KEEP[::2]
 
 
-def keep_grid_for(keeps: Sequence[float], share: float) -> tuple[float, ...]:
-    """The keeps of a layer that has this share of the network's parameters."""
+def keep_grid_for(keeps: Sequence[float], share: float, limits: ChoiceLimits = UNLIMITED) -> tuple[float, ...]:
+    """The keeps of a layer that has this share of the network's parameters: within its limits, with both of them."""
     large = [keep for keep in keeps if keep >= SMALL_KEEP]
-    return tuple(keeps if SMALL_KEEP * share > LARGE_SHARE else large or keeps)
+    found = keeps if SMALL_KEEP * share > LARGE_SHARE else large or keeps
+    ends = {end for end in (limits.least, limits.most) if 0 < end < 1}
+    return tuple(sorted(ends.union(keep for keep in found if limits.least <= keep <= limits.most)))
 
 
 def nearest_keeps(keeps: Sequence[float], wanted: Sequence[float]) -> tuple[float, ...]:
@@ -95,7 +98,7 @@ def screened_keeps(
 
 def fits_at(site: Site, method: str, keeps: Sequence[float], error: Callable[[Choice], float]) -> dict[float, Fit]:
     """Keep -> the fit of a method there, from the smallest to the largest; none where it is the intact layer."""
-    choices = {keep: choice_of(site.op, method, keep) for keep in sorted(keeps)}
+    choices = {keep: choice_within_limits(site, method, keep) for keep in sorted(keeps)}
     chains = {keep: chain_of(site.op, choice) for keep, choice in choices.items() if choice != INTACT}
     return {keep: Fit(error(choices[keep]), chain.params, site.macs(chain)) for keep, chain in chains.items()}
 

@@ -50,7 +50,7 @@ def measure_sensitivity(
 
     The pairs are stored, unless a method or the similarity is a user's own: that may change under its name.
     """
-    stored, key = proxy.kernels.record(site).losses, sensitivity_key(proxy, keeps)
+    stored, key = proxy.kernels.record(site).losses, sensitivity_key(proxy, site, keeps)
     if key in stored:
         return error_to_loss_curve(stored[key])
     pairs: dict[Choice, tuple[float, float]] = {}
@@ -60,11 +60,13 @@ def measure_sensitivity(
             best = min((choice for choice in errors if choice in choices), key=errors.__getitem__)
             pairs[best] = errors[best], dissimilarity(proxy.measure(Plan.of({site: best})))
     similarities = proxy.similarity.functions.values()
-    if all(map(is_built_in, proxy.methods)) and all(one.__module__ == SIMILARITIES_HOME for one in similarities):
+    if all(map(is_built_in, proxy.methods_of(site))) and all(
+        one.__module__ == SIMILARITIES_HOME for one in similarities
+    ):
         stored[key] = list(pairs.values())
     return error_to_loss_curve(list(pairs.values()))
 
 
-def sensitivity_key(proxy: Proxy, keeps: Sequence[float]) -> str:
+def sensitivity_key(proxy: Proxy, site: str, keeps: Sequence[float]) -> str:
     """All that decides a site's curve besides the network and its images."""
-    return str((proxy.scoring_key, nearest_keeps(keeps, PROBED)))
+    return str((proxy.options_key(site), nearest_keeps(keeps, PROBED)))

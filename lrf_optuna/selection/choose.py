@@ -29,6 +29,10 @@ SMALLEST_METRIC = 1e-9
 """A metric of the original that shares of it are still taken of: metrics such as R2 may be 0 or less."""
 
 
+DROP_DECIMALS = 9
+"""Decimals of a drop in points: below them is the rounding of floats, which must not decide about a limit."""
+
+
 class StagedMetric(Protocol):
     """What measures plans for a choice."""
 
@@ -113,7 +117,7 @@ class Contest:
     def drop(self, point: Candidate, stage: int) -> float:
         """Points of the metric that a point loses at a stage; below none where it is better than the original."""
         original, found = (self.metric.measurement(plan, stage).metric for plan in (Plan(()), point.plan))
-        return 100 * (original - found)
+        return round(100 * (original - found), DROP_DECIMALS)
 
     def best(self, points: Sequence[Candidate], ranking: Ranking) -> tuple[Candidate, float, int]:
         """The point that a ranking has first at the last stage, its drop as built, and how many were measured."""

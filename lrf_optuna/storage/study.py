@@ -122,11 +122,14 @@ class StudyStore:
         return LrfError(f"the study {self.name!r} in this database was not made by lrf_optuna: give another --name")
 
     def check_identity(self, identity: Mapping[str, str], stored: Mapping[str, str] | None) -> dict[str, str]:
-        """The identity. Raises LrfError where the stored one differs, and where a study without any has trials."""
+        """The identity. Raises LrfError where the stored one differs, and where a study without any has trials.
+
+        A part that a study of an earlier version lacks counts as empty.
+        """
         if stored is None and self.trials.counts().total:
             raise self.foreign()
         found = identity if stored is None else stored
-        other = sorted(part for part in {*found, *identity} if found.get(part) != identity.get(part))
+        other = sorted(part for part in {*found, *identity} if found.get(part, "") != identity.get(part, ""))
         if other:
             raise LrfError(
                 f"the study {self.name!r} has {self.count()} trials with another {' and another '.join(other)}: "

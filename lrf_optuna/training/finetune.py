@@ -42,6 +42,15 @@ class Tuned:
     val_metric: tuple[float, ...]
 
 
+def check_trainable(model: Any) -> None:
+    """Raises LrfError where nothing in a model is trainable."""
+    if not model.trainable_variables:
+        raise LrfError(
+            "nothing in the model is trainable, every layer is frozen: set layer.trainable = True, "
+            "or give --no-tune to leave the smaller model untuned"
+        )
+
+
 def finetune(
     model: Any,
     teacher: Any,
@@ -59,8 +68,7 @@ def finetune(
     output -> the user's own loss. The result follows from the seed. Raises LrfError where nothing in the model is
     trainable.
     """
-    if not model.trainable_variables:
-        raise LrfError("nothing in the model is trainable: every layer is frozen (set layer.trainable = True)")
+    check_trainable(model)
     run = FineTune(model, teacher, data, spec, recipe, losses or {}, seed)
     probes = len(recipe.rates[spec.optimizer]) * recipe.probe_steps(run.total) if spec.rate == "auto" else 0
     metrics = [run.evaluator.metric(data, data.val)]

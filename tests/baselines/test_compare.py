@@ -108,7 +108,7 @@ def test_a_row_meets_its_budget_or_says_why_not(found: Comparison) -> None:
     assert all(reasons), "no network is that small"
 
 
-def test_our_point_is_on_the_front_and_as_accurate_as_choosing_found_it(work: Run, found: Comparison) -> None:
+def test_our_point_is_on_the_front_and_as_good_as_choosing_found_it(work: Run, found: Comparison) -> None:
     points = {point.trial: point for point in pareto_front(work.record.candidates())}
     for budget, row in rows_of(found):
         if row.name == OURS and not row.reason:
@@ -118,7 +118,7 @@ def test_our_point_is_on_the_front_and_as_accurate_as_choosing_found_it(work: Ru
                 tuple(point.costs[name] for name in ("params", "macs", "loss")), abs=1e-6
             )
             assert row.fitted is not None
-            assert row.fitted.val == pytest.approx(work.accuracy.of(work.proxy.dense_kernels(point.plan)))
+            assert row.fitted.val == pytest.approx(work.validation.of(work.proxy.dense_kernels(point.plan)))
             assert f"params <= {budget:g}" in row.source
 
 
@@ -133,7 +133,7 @@ def test_plain_kernels_are_those_of_a_proxy_that_fits_nothing(work: Run, compari
 def test_the_original_scores_as_a_plan_of_nothing_and_test_images_only_where_asked(
     work: Run, found: Comparison, comparison: BaselineComparison
 ) -> None:
-    assert found.original.val == pytest.approx(work.accuracy.of({}))
+    assert found.original.val == pytest.approx(work.validation.of({}))
     assert found.original.test is not None
     assert comparison.original() == replace(found.original, test=None)
 
@@ -171,14 +171,16 @@ def test_a_test_metric_is_that_of_the_kernels_of_its_row(
     assert best.plain.test == comparison.on_test(comparison.kernels(plan, "plain"))
 
 
-def test_ours_as_built_is_as_accurate_as_the_model_that_a_run_builds(work: Run, found: Comparison) -> None:
+def test_ours_as_built_is_as_good_as_the_model_that_a_run_builds(work: Run, found: Comparison) -> None:
     points = {point.trial: point for point in pareto_front(work.record.candidates())}
     ours = found.blocks[0].row(OURS)
     assert ours.trial is not None
     assert ours.built
     plan = points[ours.trial].plan
     built = build(work.model, work.proxy, plan, work.refits.result(plan))
-    assert ours.built.val == pytest.approx(accuracy(built, work.data, work.data.val), abs=2 / len(work.accuracy.labels))
+    assert ours.built.val == pytest.approx(
+        accuracy(built, work.data, work.data.val), abs=2 / len(work.validation.images)
+    )
     assert ours.built.test == pytest.approx(accuracy(built, work.data, work.data.test), abs=2 / len(work.data.test))
 
 

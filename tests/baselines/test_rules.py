@@ -104,7 +104,7 @@ def test_equal_budgets_give_equal_plans_and_nothing_is_changed(context: RuleCont
     budget = {"params": 0.7}
     kernels = {site: kernel.copy() for site, kernel in context.proxy.kernels.originals.items()}
     table = {site: list(options) for site, options in context.table.items()}
-    again = RuleContext(context.proxy, context.table, context.accuracy)
+    again = RuleContext(context.proxy, context.table, context.metric)
     assert plan_of_rule(context, row, budget) == plan_of_rule(again, row, budget)
     assert budget == {"params": 0.7}
     assert dict(context.table) == table
@@ -157,24 +157,24 @@ def test_minmax_has_the_least_largest_error_of_all_plans_within_the_budget(conte
     assert smallest > 0.6
 
 
-def test_greedy_takes_the_smallest_option_above_one_accuracy(context: RuleContext) -> None:
+def test_greedy_takes_the_smallest_option_above_one_metric(context: RuleContext) -> None:
     plan = plan_of_rule(context, "greedy", {"params": 0.7})
     assert plan is not None
-    assert context.accuracy is not None
+    assert context.metric is not None
     kept = {o.choice: o.keep for options in context.table.values() for o in options}
-    least = min(context.accuracy(Plan.of({site: choice})) for site, choice in plan)
+    least = min(context.metric(Plan.of({site: choice})) for site, choice in plan)
     for site, choice in plan:
         smaller = [o for o in context.table[site] if o.choice != INTACT and o.keep < kept[choice]]
         best = {
             keep: min((o for o in smaller if o.keep == keep), key=lambda o: o.loss)
             for keep in {o.keep for o in smaller}
         }
-        assert all(context.accuracy(Plan.of({site: o.choice})) < least or choice == INTACT for o in best.values())
+        assert all(context.metric(Plan.of({site: o.choice})) < least or choice == INTACT for o in best.values())
 
 
-def test_greedy_without_an_accuracy_is_refused(context: RuleContext) -> None:
+def test_greedy_without_a_metric_is_refused(context: RuleContext) -> None:
     with pytest.raises(LrfError, match="labeled images"):
-        BASELINES["greedy"].plan(replace(context, accuracy=None), {"params": 0.8})
+        BASELINES["greedy"].plan(replace(context, metric=None), {"params": 0.8})
 
 
 def test_the_lagrangian_plan_loses_no_more_by_the_table_than_any_other_from_it(context: RuleContext) -> None:

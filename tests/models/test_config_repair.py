@@ -55,6 +55,27 @@ def attention() -> keras.Model:
     return graph(function, (6, 5))
 
 
+def nested_output() -> keras.Model:
+    inputs = keras.Input((8, 8, 3))
+    head = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)], name="head")
+    return randomized(keras.Model(inputs, head(inputs)))
+
+
+def states() -> keras.Model:
+    def function(x: Any) -> Any:
+        outputs, *inner = layers.LSTM(5, return_state=True)(x)
+        return layers.Add()([outputs, layers.LSTM(5)(x, initial_state=inner)])
+
+    return graph(function, (7, 4))
+
+
+def sequential_outputs(config: Config) -> None:
+    old_calls(config)
+    for model in [entry["config"] for entry in entries(config) if "output_layers" in entry["config"]]:
+        for end in model["output_layers"]:
+            end[1] += end[0] == "head"
+
+
 def set_all(names: tuple[str, ...], **options: Any) -> Callable[[Config], None]:
     """A change that gives all layers of some classes more options."""
 
@@ -102,6 +123,8 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Config], Any], str]] = {
     "noise": (noisy, set_all(("Dropout",), noise_shape=2), "noise_shape that is a number"),
     "trainable": (noisy, set_all(("SpatialDropout2D",), trainable=True), "trainable of SpatialDropout2D"),
     "nested": (nested, old_calls, "calls of nested models (2 times)"),
+    "nested output": (nested_output, sequential_outputs, "calls of nested models"),
+    "states": (states, old_calls, "initial states of recurrent layers"),
     "attention": (attention, old_calls, "tensors among the options of calls"),
 }
 

@@ -356,7 +356,7 @@ def test_reasons_say_why_a_layer_is_left_out() -> None:
     found = reasons(find_sites(with_attention()))
     for name in ("attention", "grouped"):
         assert found[name] == "its weights are in its projections, which are listed below it"
-    assert found["attention/attention_output"].endswith("which would have a bias between its factors")
+    assert found["attention/attention_output"].endswith("only query, key and value are factorized")
     assert found["grouped/query"] == "a projection of a GroupedQueryAttention layer that wants inputs of equal sizes"
     assert found["mixed"] == "an EinsumDense layer that does not sum over the last axes of its input"
     assert found["apart"] == "an EinsumDense layer that has a kernel with axes of the batch or the positions"

@@ -175,3 +175,16 @@ def test_a_lambda_layer_of_keras_2_is_told_as_one(tmp_path: Path, suffix: str) -
     path = write_old(tmp_path / f"net{suffix}", small(), change)
     with pytest.raises(LrfError, match="it has a Lambda layer, which is code that Keras does not run from a file"):
         load_model(str(path))
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_a_file_that_does_not_say_the_shape_of_its_input_says_so(tmp_path: Path, repaired: bool) -> None:
+    def change(config: dict[str, Any]) -> None:
+        del config["config"]["layers"][0]
+        config["config"].pop("build_input_shape", None)
+        if repaired:
+            config["config"]["layers"][1]["config"]["groups"] = None
+
+    path = write_old(tmp_path / "net.h5", small(), change, "2.2.4")
+    with pytest.raises(LrfError, match="it does not say the shape of its input; build the model in a function"):
+        load_model(str(path))

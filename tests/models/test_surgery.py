@@ -486,3 +486,15 @@ def test_a_split_network_with_other_outputs_is_refused() -> None:
     with pytest.raises(LrfError, match="splitting the model's separable convolutions changes its outputs by") as error:
         split_separable(model)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [12, None])
+def test_stages_have_the_sizes_that_the_original_had(size: int | None) -> None:
+    inputs = keras.Input((size, size, 8))
+    x = layers.Conv2D(24, 3, padding="same", name="conv")(inputs)
+    model = keras.Model(inputs, layers.Dense(6, name="top")(layers.GlobalAveragePooling2D()(x)))
+    plan, kernels = planned(model, lambda found: found[0])
+    built = materialize(model, plan, kernels)
+    shapes = [stage.output.shape[1:-1] for stage in built.get_layer("conv").layers]
+    assert set(shapes) == {(size, size)}
+    assert built.output.shape == model.output.shape

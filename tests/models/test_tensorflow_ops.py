@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,9 @@ def config_of(function: str, call: list[Any]) -> dict[str, Any]:
     return {"class_name": "Functional", "config": {"name": "net", "layers": layers, **ends}}
 
 
-def read(path: Path, function: str, call: list[Any]) -> tuple[Any, list[str]]:
-    """The model of one function, with a Dense layer behind it that makes it a model with weights."""
-    config, name = config_of(function, call), f"tf.{function}"
+def read(path: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The model of one function, with a Dense layer beside it that makes it a model with weights."""
+    name = config["config"]["layers"][1]["name"]
     inner = config["config"]
     inner["layers"] += [
         {"class_name": "Flatten", "config": {"name": "flat"}, "name": "flat", "inbound_nodes": [[[*INPUT, {}]]]},
@@ -105,7 +106,7 @@ def read(path: Path, function: str, call: list[Any]) -> tuple[Any, list[str]]:
 @pytest.mark.parametrize("name", CALLS)
 def test_a_tensorflow_function_in_a_graph_becomes_the_same_operation(tmp_path: Path, name: str) -> None:
     function, call, computed = CALLS[name]
-    model, lines = read(tmp_path / "net.h5", function, call)
+    model, lines = read(tmp_path / "net.h5", config_of(function, call))
     x = np.random.default_rng(0).random((2, 8, 4, 3)).astype(np.float32) * 8 - 2
     np.testing.assert_allclose(np.asarray(model(x)[0]), computed(x), rtol=1e-5, atol=1e-6)
     assert "TensorFlow functions as layers" in lines[0]
@@ -128,4 +129,35 @@ def test_a_function_without_an_exact_form_is_named(tmp_path: Path, function: str
     with pytest.raises(
         LrfError, match=rf"it calls the TensorFlow function tf.{function} as a layer.*; build the model"
     ):
-        read(tmp_path / "net.h5", function, call)
+        read(tmp_path / "net.h5", config_of(function, call))
+
+
+NODES: dict[str, tuple[str, list[list[Any]], dict[str, float], Any]] = {
+    "scalar": ("RealDiv", [[*INPUT, {}]], {"1": 127.5}, lambda x: x / 127.5),
+    "constant first": ("Sub", [[*INPUT, {}]], {"0": 1.0}, lambda x: 1.0 - x),
+    "two tensors": ("AddV2", [[*INPUT, {}], [*INPUT, {}]], {}, lambda x: x + x),
+    "one tensor": ("Relu6", [[*INPUT, {}]], {}, tf.nn.relu6),
+}
+"""An operation, its call, its constants, and what it computes."""
+
+
+def node_config(operation: str, call: list[Any], constants: dict[str, float]) -> dict[str, Any]:
+    config = config_of("node", call)
+    layer = config["config"]["layers"][1]
+    layer["class_name"] = "TensorFlowOpLayer"
+    node = {"name": "node", "op": operation, "input": ["x", "y"], "attr": {"T": {"type": "DT_FLOAT"}}}
+    layer["config"] = {"name": "tf.node", "trainable": True, "node_def": json.dumps(node), "constants": constants}
+    return config
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_of_a_graph_becomes_the_same_operation(tmp_path: Path, name: str) -> None:
+    operation, call, constants, computed = NODES[name]
+    model, _ = read(tmp_path / "net.h5", node_config(operation, call, constants))
+    x = np.random.default_rng(0).random((2, 8, 4, 3)).astype(np.float32) * 8 - 2
+    np.testing.assert_allclose(np.asarray(model(x)[0]), computed(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_node_without_an_exact_form_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LrfError, match=r"it calls the TensorFlow function tf.Conv2D as a layer"):
+        read(tmp_path / "net.h5", node_config("Conv2D", [[*INPUT, {}]], {"1": 2.0}))

@@ -89,9 +89,11 @@ def test_cosine_is_the_mean_cosine_of_the_images() -> None:
     assert SIMILARITIES["cosine"](a, b) == pytest.approx((1 + 2**-0.5 - 1) / 3)
 
 
-def test_explained_is_one_minus_the_relative_squared_error() -> None:
-    a = np.array([[3.0, 0], [0, 4]])
-    assert SIMILARITIES["explained"](a, 0.5 * a) == pytest.approx(0.75)
+def test_explained_is_the_mean_r2_of_the_units() -> None:
+    a = np.array([[3.0, 0], [0, 4], [1, -1], [2, 7]])
+    b = a + np.array([[0.5, -1], [0.2, 0], [0, 1], [-0.5, 2]])
+    each = [1 - np.sum((a[:, i] - b[:, i]) ** 2) / np.sum((a[:, i] - a[:, i].mean()) ** 2) for i in range(2)]
+    assert SIMILARITIES["explained"](a, b) == pytest.approx(np.mean(each))
     assert SIMILARITIES["explained"](a, -a) == 0
 
 

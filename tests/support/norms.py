@@ -32,5 +32,6 @@ def reestimate(model: Any, batches: Iterable[Array], held_out: Array, reference:
 
 
 def alike(model: Any, images: Array, reference: Array) -> float:
-    """The cosine between the model's logits for `images` and `reference`."""
-    return cosine(reference, np.asarray(OutputHead.of(model).logits(model(images, training=False))))
+    """The cosine between the model's centered logits for `images` and the centered `reference`."""
+    logits = np.asarray(OutputHead.of(model).logits(model(images, training=False)))
+    return cosine(*(values - values.mean(axis=-1, keepdims=True) for values in (reference, logits)))

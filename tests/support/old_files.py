@@ -67,7 +67,11 @@ def old_calls(config: Config) -> None:
                 names = ("value", "key")
                 kwargs = {key: option(value) for key, value in node["kwargs"].items() if value is not None}
                 kwargs |= {key: option(value) for key, value in zip(names, others, strict=False)}
+                states = node["kwargs"].get("initial_state")
                 parts = first if isinstance(first, list) else [first]
+                if states:
+                    parts = [*parts, *states]
+                    del kwargs["initial_state"]
                 calls.append([[*tensor(part), kwargs if i == 0 else {}] for i, part in enumerate(parts)])
             layer["inbound_nodes"] = calls
         for key in ("input_layers", "output_layers"):

@@ -12,14 +12,17 @@ from support.fitting import fit
 
 from lrf_optuna.config import TuneSpec
 from lrf_optuna.data.dataset import Data
+from lrf_optuna.data.tasks import OUTPUT, Task
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import find_sites
+from lrf_optuna.models.outputs import OutputHead, output_heads
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.progress import Silent
 from lrf_optuna.training.distillation import training_step
 from lrf_optuna.training.finetune import choose_rate, finetune, shuffled_batches, without_dropout
+from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.recipe import DEFAULT, RATES, Recipe
 
 SPEC = TuneSpec(epochs=2, batch=64, rate=3e-3)
@@ -33,6 +36,12 @@ def broken(model: Any) -> Any:
         name: fit(sites[name], choice, model.get_layer(name).kernel.numpy(), None) for name, choice in choices.items()
     }
     return materialize(model, Plan.of(choices), kernels)
+
+
+def loss_of(model: Any, data: Data) -> HeadLoss:
+    """The losses of the only output of a model."""
+    outputs = Evaluator(model, data.preprocess).outputs(data.val.pixels)
+    return head_losses(output_heads(model), data.tasks, outputs)[OUTPUT]
 
 
 @pytest.mark.parametrize("optimizer", RATES)
@@ -100,8 +109,9 @@ def test_a_softmax_and_logits_are_tuned_alike(digits_net: Any, digits: Data) -> 
     spec = TuneSpec(epochs=1, batch=128, rate=1e-3, distil=0.0)
     for model in (plain, soft):
         finetune(model, digits_net, digits, spec)
+    x, y = digits.preprocess(digits.val.pixels), digits.val.labels
     assert accuracy(soft, digits, digits.val) == pytest.approx(accuracy(plain, digits, digits.val), abs=0.02)
-    losses = [Evaluator(model, digits.preprocess).cross_entropy(digits.val) for model in (soft, plain)]
+    losses = [float(loss_of(model, digits).with_labels(y, model(x))) for model in (soft, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
@@ -111,17 +121,19 @@ def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original
     wrong = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
     apart = np.mean((logits - np.asarray(digits_net(x, training=False))) ** 2) / 2
     for distil in (0.0, 0.5):
-        step = training_step(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), distil)
-        assert float(step(x, y)) == pytest.approx(float(wrong) + distil * apart, rel=1e-4)
+        losses = {OUTPUT: loss_of(digits_net, digits)}
+        step = training_step(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), losses, distil)
+        assert float(step(x, {OUTPUT: y})) == pytest.approx(float(wrong) + distil * apart, rel=1e-4)
 
 
 def test_measures_are_those_of_keras(digits_net: Any, digits: Data) -> None:
     logits = digits_net.predict(digits.preprocess(digits.val.pixels), verbose=0)
     evaluator = Evaluator(digits_net, digits.preprocess)
-    np.testing.assert_allclose(evaluator.logits(digits.val), logits, atol=1e-4)
-    assert evaluator.accuracy(digits.val) == np.mean(logits.argmax(1) == digits.val.labels)
+    np.testing.assert_allclose(evaluator.outputs(digits.val.pixels)[OUTPUT], logits, atol=1e-4)
+    assert evaluator.metric(digits, digits.val) == np.mean(logits.argmax(1) == digits.val.labels)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(digits.val.labels, logits)
-    assert evaluator.cross_entropy(digits.val) == pytest.approx(float(loss), rel=1e-4)
+    found = loss_of(digits_net, digits).with_labels(digits.val.labels, logits)
+    assert float(found) == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_a_pass_takes_each_image_once_in_another_order_each_time(digits: Data) -> None:
@@ -132,7 +144,10 @@ def test_a_pass_takes_each_image_once_in_another_order_each_time(digits: Data) -
     assert len(taken) >= 0.99 * 50 * steps, "the digits hold a few equal images"
     assert not np.array_equal(first[0][0], second[0][0])
     again = list(shuffled_batches(digits, 50, 0, 0, steps))
-    assert all(np.array_equal(a, b) and np.array_equal(c, d) for (a, c), (b, d) in zip(first, again, strict=True))
+    assert all(
+        np.array_equal(a, b) and np.array_equal(c[OUTPUT], d[OUTPUT])
+        for (a, c), (b, d) in zip(first, again, strict=True)
+    )
 
 
 def test_a_batch_larger_than_the_data_is_all_of_them(digits: Data) -> None:
@@ -204,5 +219,6 @@ def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
     x, y = np.ones((1, 1), np.float32), np.array([1])
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="softmax")])
     model.set_weights([np.array([[40.0, 0.0]], np.float32), np.zeros(2, np.float32)])
-    training_step(model, model, keras.optimizers.SGD(1.0), 0.0)(x, y)
+    head = HeadLoss(OutputHead.of(model), Task("classes", (2,)), np.ones(2, np.float32))
+    training_step(model, model, keras.optimizers.SGD(1.0), {OUTPUT: head}, 0.0)(x, {OUTPUT: y})
     np.testing.assert_allclose(model.get_weights()[0], [[39.0, 1.0]], atol=1e-4)

@@ -1,4 +1,4 @@
-"""The accuracy of a plan is that of the network that would be built, with the statistics that it would get."""
+"""The metric of a plan is that of the network that would be built, with the statistics that it would get."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from lrf_optuna.selection.accuracy import Accuracy
-from support.evaluation import accuracy
+from support.evaluation import accuracy, classes_of
 from support.norms import reestimate
 
 from lrf_optuna.data.tasks import OUTPUT
@@ -18,6 +17,7 @@ from lrf_optuna.models.layer_kinds import norms_of
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.selection.validation import Validation
 
 Array = np.ndarray[Any, Any]
 
@@ -36,8 +36,8 @@ def batches(digits: Any) -> list[Array]:
 
 
 @pytest.fixture
-def judge(known: Proxy, digits: Any, batches: list[Array]) -> Accuracy:
-    return Accuracy(known, digits.val.pixels, digits.val.labels, digits.preprocess, lambda: batches)
+def validation(known: Proxy, digits: Any, batches: list[Array]) -> Validation:
+    return classes_of(known, digits.val.pixels, digits.val.labels, lambda: batches, digits.preprocess)
 
 
 def plan_at(proxy: Proxy, keep: float) -> Plan:
@@ -54,25 +54,29 @@ def share(model: Any, digits: Any) -> float:
     return float(np.mean(model.predict(digits.preprocess(digits.val.pixels), verbose=0).argmax(1) == digits.val.labels))
 
 
-def test_the_accuracy_of_the_empty_plan_is_that_of_the_model(judge: Accuracy, digits_net: Any, digits: Any) -> None:
-    assert judge.of({}) == pytest.approx(share(digits_net, digits), abs=1e-9)
-    assert judge.of({}) == pytest.approx(accuracy(digits_net, digits, digits.val), abs=1e-9)
-    assert judge.of({}) > 0.9
+def test_the_accuracy_of_the_empty_plan_is_that_of_the_model(
+    validation: Validation, digits_net: Any, digits: Any
+) -> None:
+    assert validation.of({}) == pytest.approx(share(digits_net, digits), abs=1e-9)
+    assert validation.of({}) == pytest.approx(accuracy(digits_net, digits, digits.val), abs=1e-9)
+    assert validation.of({}) > 0.9
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.4, 0.6])
 def test_statistics_and_accuracy_are_those_of_the_built_model(
-    judge: Accuracy, known: Proxy, digits: Any, batches: list[Array], keep: float
+    validation: Validation, known: Proxy, digits: Any, batches: list[Array], keep: float
 ) -> None:
     plan = plan_at(known, keep)
     found = reestimated_statistics(known.network, known.dense_kernels(plan), batches)
     model = built(known, plan)
     helped, before, after = reestimate(model, batches, known.scored.images, known.scored.reference[OUTPUT])
-    taken = judge.statistics(known.dense_kernels(plan))
+    taken = validation.statistics(known.dense_kernels(plan))
     assert (taken is not None) == helped == (after > before)
-    assert judge.of(known.dense_kernels(plan)) == pytest.approx(share(model, digits), abs=1.5 / len(digits.val.labels))
-    assert judge.closeness(known.dense_kernels(plan), None) == pytest.approx(before, abs=1e-5)
-    assert judge.closeness(known.dense_kernels(plan), found) == pytest.approx(
+    assert validation.of(known.dense_kernels(plan)) == pytest.approx(
+        share(model, digits), abs=1.5 / len(digits.val.labels)
+    )
+    assert validation.closeness(known.dense_kernels(plan), None) == pytest.approx(before, abs=1e-5)
+    assert validation.closeness(known.dense_kernels(plan), found) == pytest.approx(
         max(before, after) if helped else after, abs=1e-5
     )
 
@@ -114,18 +118,20 @@ def with_statistics(model: Any, statistics: Iterable[Any]) -> Any:
 def test_statistics_that_do_not_help_are_not_taken(known: Proxy, digits: Any, batches: list[Array]) -> None:
     plan = plan_at(known, 0.6)
     noise = [9 * np.random.default_rng(0).standard_normal(x.shape).astype(np.float32) for x in batches]
-    judge = Accuracy(known, digits.val.pixels, digits.val.labels, digits.preprocess, lambda: noise)
-    assert judge.statistics(known.dense_kernels(plan)) is None
-    assert judge.of(known.dense_kernels(plan)) == pytest.approx(
+    validation = classes_of(known, digits.val.pixels, digits.val.labels, lambda: noise, digits.preprocess)
+    assert validation.statistics(known.dense_kernels(plan)) is None
+    assert validation.of(known.dense_kernels(plan)) == pytest.approx(
         share(built(known, plan), digits), abs=1.5 / len(digits.val.labels)
     )
 
 
-def test_the_first_images_are_measured_as_among_all(judge: Accuracy, known: Proxy) -> None:
+def test_the_first_images_are_measured_as_among_all(validation: Validation, known: Proxy) -> None:
     kernels = known.dense_kernels(plan_at(known, 0.3))
-    few, whole = judge.right(judge.logits(kernels, 20)), judge.right(judge.logits(kernels))
-    np.testing.assert_array_equal(whole[:20], few)
-    assert len(whole) == len(judge.labels)
+    few, whole = validation.logits(kernels, 20), validation.logits(kernels)
+    first = {name: values[:20] for name, values in whole.items()}
+    np.testing.assert_allclose(few[OUTPUT], first[OUTPUT], atol=1e-5)
+    assert validation.measured(few).metric == validation.measured(first).metric
+    assert validation.measured(whole).images == len(validation.images)
 
 
 def test_the_original_is_measured_once(known: Proxy, digits: Any, batches: list[Array]) -> None:
@@ -136,28 +142,28 @@ def test_the_original_is_measured_once(known: Proxy, digits: Any, batches: list[
         found: Array = digits.preprocess(images)
         return found
 
-    judge = Accuracy(known, digits.val.pixels, digits.val.labels, counted, lambda: batches)
-    assert judge.of({}) == judge.original.mean()
+    validation = classes_of(known, digits.val.pixels, digits.val.labels, lambda: batches, counted)
+    assert validation.of({}) == validation.original(len(validation.images)).metric
     assert sum(passed) == len(digits.val.labels)
 
 
 def test_an_image_whose_logits_are_not_finite_is_wrong(known: Proxy, digits: Any, batches: list[Array]) -> None:
     """The largest of logits that are NaN is the first one, which is the label of some images."""
     broken = {"first": np.full_like(known.to_keras_layout("first", known.kernels.originals["first"]), np.nan)}
-    judge = Accuracy(known, digits.val.pixels, 0 * digits.val.labels, digits.preprocess, lambda: batches)
-    assert judge.of(broken) == 0
+    validation = classes_of(known, digits.val.pixels, 0 * digits.val.labels, lambda: batches, digits.preprocess)
+    assert validation.of(broken) == 0
 
 
 def test_statistics_that_help_are_taken_and_raise_the_accuracy(
-    judge: Accuracy, known: Proxy, digits: Any, digits_net: Any
+    validation: Validation, known: Proxy, digits: Any, digits_net: Any
 ) -> None:
     """A kernel a tenth of the original's, whose BatchNorm makes up for it once its statistics are estimated anew."""
     smaller = {"first": 0.1 * known.to_keras_layout("first", known.kernels.originals["first"])}
     x = digits.preprocess(digits.val.pixels)
     plain = float(np.mean(known.network.logits(x, smaller).argmax(1) == digits.val.labels))
-    assert judge.statistics(smaller) is not None
-    assert plain < judge.of(smaller) - 0.1
-    assert judge.of(smaller) > share(digits_net, digits) - 0.03
+    assert validation.statistics(smaller) is not None
+    assert plain < validation.of(smaller) - 0.1
+    assert validation.of(smaller) > share(digits_net, digits) - 0.03
 
 
 def test_a_model_without_norms_is_measured_as_it_is(images: Array) -> None:
@@ -176,8 +182,8 @@ def test_a_model_without_norms_is_measured_as_it_is(images: Array) -> None:
     def never() -> list[Array]:
         raise AssertionError("there are no statistics to estimate")
 
-    judge = Accuracy(proxy, images, labels, lambda x: x, never)
-    assert judge.of({}) == 1
+    validation = classes_of(proxy, images, labels, never)
+    assert validation.of({}) == 1
     plan = plan_at(proxy, 0.3)
     wanted = np.mean(np.asarray(built(proxy, plan)(images)).argmax(1) == labels)
-    assert judge.of(proxy.dense_kernels(plan)) == pytest.approx(wanted, abs=1.5 / len(images))
+    assert validation.of(proxy.dense_kernels(plan)) == pytest.approx(wanted, abs=1.5 / len(images))
