@@ -132,7 +132,7 @@ def curve(proxy: Proxy, table: OptionTable) -> list[tuple[float, float]]:
     if not sites:
         return []
     wide = OptionTable({name: table[name] for name in sites})
-    plans = dict.fromkeys(map(wide.decode, wide.allocator(np.ones_like(SWEEP_MULTIPLIERS))(SWEEP_MULTIPLIERS)))
+    plans = dict.fromkeys(map(wide.decode, wide.allocate(SWEEP_MULTIPLIERS, np.ones_like(SWEEP_MULTIPLIERS))))
     whole = sum(proxy.sites[name].op.params for name in wide)
     return [
         (

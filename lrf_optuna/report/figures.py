@@ -1,4 +1,4 @@
-"""The figures of a run: the front in 2-D and 3-D, the hypervolume, the three networks, the layers before and after.
+"""The figures of a run: the front in 2-D and 3-D, the hypervolume, the layers before and after.
 
 The page and Optuna's dashboard have the same figures. `figure_template` has all that depends on a light or a dark page,
 so that the page can change it. Names are escaped, because Plotly reads tags in text.
@@ -43,9 +43,9 @@ def run_figures(candidates: Sequence[Candidate], points: Sequence[Candidate], re
     for axis_count, name in ((2, "front-2d"), (3, "front-3d")):
         if len(axes) >= axis_count:
             found[name] = front_figure(candidates, points, result.chosen, axes, name == "front-3d")
-    found |= {"hypervolume": hypervolume_figure(candidates), "standing": evaluation_figure(result)}
-    parts = [part for part in result.layers if part.macs_before != 0]
-    return found | ({"layers": layer_figure(parts)} if parts else {})
+    found["hypervolume"] = hypervolume_figure(candidates)
+    counted = [part for part in result.layers if part.macs_before]
+    return found | ({"layers": layer_figure(counted)} if counted else {})
 
 
 def figure_template(*, dark: bool = False) -> go.layout.Template:
@@ -196,22 +196,6 @@ def front_figure(
     title = "Front in 3-D" if deep else f"Front: {short_title(names[0])} and {short_title(names[1])}"
     layout = {"title": title, "height": 600 if deep else 520} | (scene if deep else axes.layout)
     return go.Figure(traces).update_layout(template=figure_template(), **layout)
-
-
-def evaluation_figure(result: Result) -> go.Figure:
-    """The original, the built and the tuned network side by side: size and accuracy."""
-    counted = "MACs,<br>of what is counted" if result.uncounted_macs else "MACs"
-    labels = ["parameters", counted, f"validation<br>{result.metric}", f"test<br>{result.metric}"]
-    full, figure = result.original, go.Figure()
-    for name, color in zip(("original", "built", "tuned"), (MUTED, *METHOD_COLORS), strict=False):
-        if row := getattr(result, name):
-            shares = [row.params / (full.params or 1), row.macs / (full.macs or 1), row.val_metric, row.test_metric]
-            figure.add_bar(x=shares, y=labels, name=name, marker_color=color, orientation="h", texttemplate="%{x:.1%}")
-    over = "%{x:.2%}<extra>%{fullData.name}</extra>"
-    figure.update_traces(textposition="outside", cliponaxis=False, hovertemplate=over)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1.25], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1])
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticklabelstandoff=6)
-    return figure.update_layout(template=figure_template(), title="Original, built, tuned", height=400, bargap=0.25)
 
 
 def hypervolume_figure(candidates: Sequence[Candidate]) -> go.Figure:

@@ -99,22 +99,15 @@ class OptionTable(Mapping[str, Sequence[Option]]):
         """The MAC share of every option."""
         return edge_padded([[option.macs for option in options] for options in self.values()])
 
-    def allocator(self, mixes: Array, weights: Array | None = None) -> Callable[[Array], OptionIndices]:
-        """A function of multipliers `(n,)` -> in every layer the option with the least loss + multiplier * size.
+    def allocate(self, multipliers: Array, mixes: Array) -> OptionIndices:
+        """In every layer the option with the least loss + multiplier * size, `(n, layers)`, for both `(n,)`.
 
-        `mixes` `(n,)`; `weights` `(n, layers)` multiply the layers' losses. The function returns `(n, layers)`.
+        A size is mix * params + (1 - mix) * MACs.
         """
-        losses = self.losses if weights is None else weights[:, :, None] * self.losses
         mix = mixes[:, None, None]
-        sizes = mix * self.params + (1 - mix) * self.macs
-
-        def allocate(multipliers: Array) -> OptionIndices:
-            prices = multipliers[:, None, None] * sizes
-            prices += losses
-            best: OptionIndices = prices.argmin(axis=2)
-            return best
-
-        return allocate
+        prices = self.losses + multipliers[:, None, None] * (mix * self.params + (1 - mix) * self.macs)
+        best: OptionIndices = prices.argmin(axis=2)
+        return best
 
     def total(self, indices: OptionIndices, cost: str) -> Array:
         """The sum of `losses`, `params` or `macs` over the layers of plans `(n, layers)`, without what is fixed."""

@@ -29,7 +29,7 @@ BISECTIONS = 40
 def lagrangian_sweep(table: OptionTable) -> OptionIndices:
     """The distinct Lagrangian plans over multipliers and mixes `(n, layers)`, the largest network first."""
     mixes, multipliers = (axis.ravel() for axis in np.meshgrid(MIXES, SWEEP_MULTIPLIERS, indexing="ij"))
-    plans = np.unique(table.allocator(mixes)(multipliers), axis=0)
+    plans = np.unique(table.allocate(multipliers, mixes), axis=0)
     return plans[np.argsort(-table.shares(plans).sum(axis=1), kind="stable")]
 
 
@@ -38,13 +38,12 @@ def lagrangian_within(table: OptionTable, budget: Mapping[str, float], mixes: Se
 
     `budget`: cost -> most, as shares of the whole network, what no plan can change included.
     """
-    allocate = table.allocator(np.array(mixes))
     low, high = (np.full(len(mixes), np.log(end)) for end in MULTIPLIER_RANGE)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        inside = are_within(table, allocate(np.exp(middle)), budget)
+        inside = are_within(table, table.allocate(np.exp(middle), np.array(mixes)), budget)
         low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-    plans = allocate(np.exp(high))
+    plans = table.allocate(np.exp(high), np.array(mixes))
     fitting = plans[are_within(table, plans, budget)]
     return [table.decode(plan) for plan in fitting[np.argsort(table.total(fitting, "losses"), kind="stable")]]
 

@@ -1,13 +1,11 @@
 """Children for NSGA-II: many are drawn, and the one that should add most to the front is scored.
 
-Two kinds of children are drawn: Lagrangian allocations under the surrogate's layer weights, and parents with a few
-layers moved to options of about the same price. The surrogate predicts their losses; parameters and MACs are known
-exactly. With limits, half of the children are chosen as the best within them.
+Children are parents with a few layers moved to options of about the same price. The surrogate predicts their losses;
+parameters and MACs are known exactly. With limits, half of the children are chosen as the best within them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,8 +18,6 @@ from lrf_optuna.search.surrogate import Surrogate
 
 CHILD_MULTIPLIERS = np.geomspace(3e-3, 30, 33)
 """Loss a unit of size: from a network that is nearly whole to one of nearly nothing."""
-MOST_NUMBERED = 2**62
-"""Plans that a 64-bit integer can number; among more of them a random one is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +25,7 @@ class ChildSettings:
     """How children are drawn and which of them is scored."""
 
     drawn: int = 60
-    """Children of each kind; more take time and no more volume."""
-    weight_noise: float = 0.1
-    """Spread of the layer weights from child to child, as a logarithm: the surrogate is not exact."""
+    """Children; more take time and no more volume."""
     moves: int = 3
     """Layers that a move may change besides the first one, each with the chance `move_chance`."""
     move_chance: float = 0.4
@@ -68,21 +62,6 @@ class Observations:
         fresh = [plan for key, plan in distinct.items() if key not in self.losses]
         return np.array(fresh, np.intp).reshape(len(fresh), plans.shape[1])
 
-    def any_unscored(self, rng: np.random.Generator) -> OptionIndices:
-        """Some plans that are not among these, `(n, layers)`; where there is none left, any plans.
-
-        Of one plan more than there are here, one must be new, so as many successive plans are tried.
-        """
-        counts, tried = self.table.counts, len(self) + 1
-        space = math.prod(counts.tolist())
-        if space > MOST_NUMBERED:
-            plans = rng.integers(0, counts, (tried, len(counts)))
-        else:
-            numbers = (rng.integers(space) + np.arange(min(tried, space))) % space
-            plans = np.stack(np.unravel_index(numbers, tuple(counts)), axis=1)
-        fresh = self.unscored(plans)
-        return fresh if len(fresh) else plans
-
 
 class ChildGenerator:
     """Draws children from the scored plans; `observations` takes in each of them.
@@ -106,7 +85,8 @@ class ChildGenerator:
         self.observations = Observations(table)
         self.fitted_to = 0
         self.surrogate: Surrogate
-        self.multiplier_sizes: Array
+        plans = table.allocate(CHILD_MULTIPLIERS, np.full(len(CHILD_MULTIPLIERS), 0.5))
+        self.multiplier_sizes = table.shares(plans).sum(axis=1)
 
     def child(self, parents: OptionIndices, front: Array) -> OptionIndices:
         """The next plan to score `(layers,)`.
@@ -116,7 +96,9 @@ class ChildGenerator:
         self.refit()
         fresh = self.observations.unscored(self.draw(parents))
         if not len(fresh):
-            fresh = self.observations.any_unscored(self.rng)
+            plans = self.rng.integers(0, self.table.counts, (20 * self.settings.drawn, len(self.table)))
+            unscored = self.observations.unscored(plans)
+            fresh = unscored if len(unscored) else plans
         best: OptionIndices = fresh[self.choose(self.expected_costs(fresh), front)]
         return best
 
@@ -150,14 +132,10 @@ class ChildGenerator:
         losses = np.array(list(self.observations.losses.values()))
         self.surrogate = Surrogate.fit(self.table.losses, self.observations.plans, losses)
         self.fitted_to = len(losses)
-        count = len(CHILD_MULTIPLIERS)
-        allocate = self.table.allocator(np.full(count, 0.5), np.tile(self.surrogate.weights, (count, 1)))
-        self.multiplier_sizes = self.table.shares(allocate(CHILD_MULTIPLIERS)).sum(axis=1)
 
     def draw(self, parents: OptionIndices) -> OptionIndices:
-        """Children of all kinds, `(n, layers)`, and one of any options."""
-        any_options = self.rng.integers(0, self.table.counts)
-        return np.concatenate([self.lagrangian(), self.mutate(parents), any_options[None]])
+        """Mutated parents, `(n, layers)`, and one plan of any options."""
+        return np.concatenate([self.mutate(parents), self.rng.integers(0, self.table.counts)[None]])
 
     def multipliers_of(self, sizes: Array) -> Array:
         """The multipliers `(n,)` whose Lagrangian allocations are about as large as plans of these shares `(n, 2)`."""
@@ -165,20 +143,8 @@ class ChildGenerator:
         multipliers: Array = np.exp(logarithms)
         return multipliers
 
-    def noisy_weights(self) -> Array:
-        """The surrogate's layer weights with a little noise for every child, `(children, layers)`."""
-        noise = self.rng.standard_normal((self.settings.drawn, len(self.table)))
-        weights: Array = self.surrogate.weights * np.exp(self.settings.weight_noise * noise)
-        return weights
-
-    def lagrangian(self) -> OptionIndices:
-        """Lagrangian allocations of any size."""
-        count, (low, high) = self.settings.drawn, np.log(CHILD_MULTIPLIERS[[0, -1]])
-        allocate = self.table.allocator(self.rng.random(count), self.noisy_weights())
-        return allocate(np.exp(self.rng.uniform(low, high, count)))
-
     def mutate(self, parents: OptionIndices) -> OptionIndices:
-        """Parents with another option in a few layers, drawn by price: weighted loss + multiplier * size.
+        """Parents with another option in a few layers, drawn by price: loss + multiplier * size.
 
         Options are drawn with probabilities exp(-price / temperature), by the Gumbel trick.
         """
@@ -188,7 +154,7 @@ class ChildGenerator:
         order = self.rng.random((count, parents.shape[1])).argsort(axis=1).argsort(axis=1)
         child, layer = np.nonzero(order < moves[:, None])
         sizes = table.macs[layer] + mixes[child, None] * (table.params[layer] - table.macs[layer])
-        prices = self.surrogate.weights[layer, None] * table.losses[layer] + multipliers[own[child], None] * sizes
+        prices = table.losses[layer] + multipliers[own[child], None] * sizes
         exists = np.arange(prices.shape[1]) < table.counts[layer, None]
         above = np.where(exists, prices - prices.min(axis=1, keepdims=True), np.inf)
         rows = np.arange(len(layer))

@@ -1,10 +1,9 @@
 """What a plan's loss will be, learnt from the trials so far.
 
 The option table has every layer measured alone. What adds up over layers is their damage, minus the logarithm of the
-similarity that is left, because similarities multiply. Trials show what the table cannot see, in two ways: a
-non-negative weight for every layer (ridge regression on relative errors), which says where compression hurts; and a
-Gaussian process over the logarithm of the ratio between a plan's damage and the sum of the table's, which says what
-plans alike came to (Rasmussen and Williams 2006, equation 2.25).
+similarity that is left, because similarities multiply. Trials show what the table cannot see: a Gaussian process over
+the logarithm of the ratio between a plan's damage and the sum of the table's says what plans alike came to (Rasmussen
+and Williams 2006, equation 2.25).
 """
 
 from __future__ import annotations
@@ -13,14 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import nnls
 from scipy.spatial.distance import cdist
 
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.scoring.option_table import OptionIndices
 
-WEIGHT_RIDGE = 0.3
-"""Relative spread of damages that is taken for noise when layer weights are fitted; pulls the weights together."""
 INTERACTION_STD, INTERACTION_DECAY = 0.15, 2.0
 """Prior standard deviation of the log ratio through interactions, and its decay with the distance of two plans."""
 LINEAR_STD = 0.3
@@ -31,21 +27,19 @@ TRAINING_PLANS = 512
 """Latest plans that the surrogate is fitted to: the Cholesky factor of 512 plans takes about a millisecond."""
 LEAST_LOSS, MOST_LOSS = 1e-6, 0.999
 """Losses below are rounding; above, nothing is left of the similarity."""
-WEIGHT_LOSS, BROKEN_LOSS = 0.5, 0.9
-"""Losses above which a plan no longer shapes layer weights, and above which it counts as broken."""
+BROKEN_LOSS = 0.9
+"""Loss above which a plan counts as broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
     """Predicts losses of plans from those that were scored.
 
-    `damages` `(layers, options)`: of the table; `weights` `(layers,)`: what a layer's damage counts; `scale`: the
-    median ratio of a plan's damage to its sum of the table's; `plans` `(n, layers)`: damages of the scored plans;
-    `coefficients` `(n,)`: of the Gaussian process's mean.
+    `damages` `(layers, options)`: of the table; `scale`: the median ratio of a plan's damage to its sum of the table's;
+    `plans` `(n, layers)`: damages of the scored plans; `coefficients` `(n,)`: of the Gaussian process's mean.
     """
 
     damages: Array
-    weights: Array
     scale: float
     plans: Array
     coefficients: Array
@@ -59,8 +53,7 @@ class Surrogate:
         scale = float(np.median(found / sums)) if len(usable) else 1.0
         noise = np.where(losses[usable] > BROKEN_LOSS, BROKEN_NOISE_STD, NOISE_STD) ** 2
         factor = cho_factor(covariance(parts, parts) + np.diag(noise), lower=True)
-        weights = fit_layer_weights(parts, found)
-        return cls(damages, weights, scale, parts, cho_solve(factor, np.log(found / sums / scale)))
+        return cls(damages, scale, parts, cho_solve(factor, np.log(found / sums / scale)))
 
     def losses(self, plans: OptionIndices) -> Array:
         """The expected losses `(n,)` of plans `(n, layers)`."""
@@ -96,19 +89,3 @@ def total_damage(parts: Array) -> Array:
 def layer_damages(damages: Array, plans: OptionIndices) -> Array:
     """The damages of plans' options, `(n, layers)`."""
     return damages[np.arange(len(damages)), plans]
-
-
-def fit_layer_weights(parts: Array, damages: Array) -> Array:
-    """Non-negative weights w `(layers,)` with parts w ~ damages in relative terms, pulled towards a common factor."""
-    sums = parts.sum(axis=1)
-    used = (damages > LEAST_LOSS) & (damages < damage(np.array(WEIGHT_LOSS))) & (sums > LEAST_LOSS)
-    layers = parts.shape[1]
-    if not used.any():
-        return np.ones(layers)
-    common = float(np.median(damages[used] / sums[used]))
-    rows = common * parts[used] / damages[used, None]
-    pull = WEIGHT_RIDGE * np.sqrt(len(rows) / layers)
-    matrix = np.vstack([rows, pull * np.eye(layers)])
-    target = np.concatenate([np.ones(len(rows)), pull * np.ones(layers)])
-    solved: Array = nnls(matrix, target)[0]
-    return common * solved

@@ -87,7 +87,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_ids_are_fit_for_html_and_the_dashboard(drawn: dict[str, go.Figure]) -> None:
-    assert list(drawn) == ["front-2d", "front-3d", "hypervolume", "standing", "layers"]
+    assert list(drawn) == ["front-2d", "front-3d", "hypervolume", "layers"]
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in drawn)
 
 
@@ -145,7 +145,7 @@ def test_a_plan_is_summed_up_by_its_methods() -> None:
 def test_any_objectives_are_drawn(tmp_path: Path, objectives: Any, axes: Any, ids: set[str]) -> None:
     candidates, points, result = run(objectives=objectives)
     found = run_figures(candidates, points, result)
-    assert set(found) == ids | {"hypervolume", "standing", "layers"}
+    assert set(found) == ids | {"hypervolume", "layers"}
     if axes:
         chosen = traces(found["front-2d"])["chosen"]
         assert (*chosen.x, *chosen.y) == tuple(result.chosen.costs[name] for name in axes)
@@ -158,8 +158,6 @@ def test_a_network_that_was_not_made_is_not_shown(tmp_path: Path) -> None:
         (replace(result, tuned=None), "86.6% test accuracy without fine-tuning"),
         (replace(result, tuned=None, built=None), "no network has been built"),
     ):
-        found = traces(run_figures(candidates, points, made)["standing"])
-        assert set(found) == {"original"} | ({"built"} if made.built else set())
         write_report(tmp_path / "report.html", candidates, points, made)
         text = (tmp_path / "report.html").read_text(encoding="utf-8")
         assert last in text
@@ -218,7 +216,7 @@ def test_the_report_is_whole_html_with_every_figure(html: str) -> None:
     parser.open = []
     parser.feed(html)
     assert parser.open == []
-    assert [html.count(f'id="{name}"') for name in run_figures(*run())] == [1, 1, 1, 1, 1]
+    assert [html.count(f'id="{name}"') for name in run_figures(*run())] == [1, 1, 1, 1]
 
 
 def test_the_report_says_what_the_result_says(html: str) -> None:
@@ -269,7 +267,7 @@ def test_figures_are_found_in_the_study_and_saving_again_overwrites_them(tmp_pat
         run_of = run(number=number, layers=number)
         save_to_study(study, run_figures(*run_of))
         found = saved(optuna.load_study(study_name=study.study_name, storage=storage))
-        assert set(found) == {"front-2d", "front-3d", "hypervolume", "standing", "layers"}
+        assert set(found) == {"front-2d", "front-3d", "hypervolume", "layers"}
         assert list(traces(found["front-2d"])["trials"].x) == [c.costs["params"] for c in run_of[0]]
 
 

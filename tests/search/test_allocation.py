@@ -22,7 +22,7 @@ def test_a_lagrangian_allocation_has_the_least_price_of_all(table: OptionTable, 
         loss, params, macs = (sum_of(allocation, cost) for cost in COSTS)  # type: ignore[arg-type]
         return loss + multiplier * (mix * params + (1 - mix) * macs)
 
-    (plan,) = table.allocator(np.array([mix]))(np.array([multiplier]))
+    (plan,) = table.allocate(np.array([multiplier]), np.array([mix]))
     assert price(allocation_of(table, plan)) == pytest.approx(min(map(price, all_allocations(table))))
 
 

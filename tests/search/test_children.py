@@ -198,11 +198,11 @@ def test_a_mutation_changes_at_least_one_layer_and_few_of_them() -> None:
     assert changed.max() <= 1 + search.generator.settings.moves
 
 
-def test_settings_say_how_many_children_of_a_kind_are_drawn() -> None:
+def test_settings_say_how_many_children_are_drawn() -> None:
     settings = ChildSettings(drawn=7)
     search = ToySearch(made_up_table(LARGE), settings=settings)
     search.child()
-    assert len(search.generator.draw(np.array(search.plans))) == 2 * 7 + 1
+    assert len(search.generator.draw(np.array(search.plans))) == 7 + 1
 
 
 def test_observations_keep_each_plan_once_in_the_order_in_which_they_came() -> None:

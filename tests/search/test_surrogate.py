@@ -1,4 +1,4 @@
-"""The surrogate learns layer weights, and what the layers of a plan do to each other, from scored plans."""
+"""The surrogate learns what the layers of a plan do to each other from scored plans."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from lrf_optuna.search.surrogate import (
     LEAST_LOSS,
     MOST_LOSS,
     TRAINING_PLANS,
-    WEIGHT_LOSS,
     Surrogate,
     damage,
-    fit_layer_weights,
     layer_damages,
 )
 
@@ -52,39 +50,17 @@ def distance(found: Array, wanted: Array) -> float:
     return float(np.abs(np.log(found / wanted)).mean())
 
 
-def test_planted_layer_weights_are_recovered_from_noisy_losses(table_losses: Array, weights: Array, rng: Any) -> None:
-    distances = []
-    for count in (20, 500):
-        plans = random_plans(rng, count)
-        losses = losses_of(table_losses, plans, weights) * np.exp(0.05 * rng.standard_normal(count))
-        found = Surrogate.fit(table_losses, plans, losses).weights
-        distances.append(distance(found, weights))
-    common = np.full(LAYERS, np.median(damage(losses) / damages_of(table_losses, plans)))
-    assert np.corrcoef(np.log(found), np.log(weights))[0, 1] > 0.97
-    assert distances[1] < distances[0] < distance(common, weights)
-    assert distances[1] < distance(common, weights) / 2
-
-
 def test_a_common_factor_is_recovered_exactly(table_losses: Array, rng: Any) -> None:
     plans = random_plans(rng, 40)
     losses = losses_of(table_losses, plans, 3.0)
     surrogate = Surrogate.fit(table_losses, plans, losses)
-    assert surrogate.weights == pytest.approx(3)
+    assert surrogate.scale == pytest.approx(3)
     assert surrogate.losses(plans) == pytest.approx(np.maximum(losses, LEAST_LOSS))
-
-
-def test_layer_weights_are_never_negative(table_losses: Array, rng: Any) -> None:
-    plans = random_plans(rng, 100)
-    losses = losses_of(table_losses, plans, np.array([0, 0, 0, 0, 0, 5.0])) + 1e-4
-    found = Surrogate.fit(table_losses, plans, losses).weights
-    assert np.all(found >= 0)
-    assert found.argmax() == 5
 
 
 def test_additive_damages_are_predicted_for_plans_that_were_never_scored(table_losses: Array, rng: Any) -> None:
     plans, new = random_plans(rng, 40), random_plans(rng, 40)
     surrogate = Surrogate.fit(table_losses, plans, losses_of(table_losses, plans))
-    assert surrogate.weights == pytest.approx(1)
     assert surrogate.losses(new) == pytest.approx(1 - (1 - layer_damages(table_losses, new)).prod(axis=1))
 
 
@@ -109,7 +85,7 @@ def test_an_interaction_of_two_layers_is_learned_from_similar_plans(table_losses
     plans, new = random_plans(rng, 400), random_plans(rng, 400)
     surrogate = Surrogate.fit(table_losses, plans, true(plans))
     both = np.all(new[:, :2] > 4, axis=1)
-    sums = losses_of(table_losses, new, surrogate.weights)
+    sums = losses_of(table_losses, new, surrogate.scale)
     assert distance(surrogate.losses(new)[both], true(new)[both]) < 0.7 * distance(sums[both], true(new)[both])
     assert distance(surrogate.losses(new), true(new)) < 0.9 * distance(sums, true(new))
 
@@ -117,38 +93,25 @@ def test_an_interaction_of_two_layers_is_learned_from_similar_plans(table_losses
 def test_predictions_are_below_one_and_broken_plans_are_still_ranked(table_losses: Array, rng: Any) -> None:
     plans, new = random_plans(rng, 50), random_plans(rng, 300)
     losses = losses_of(table_losses, plans, 60.0)
-    assert np.median(losses) > WEIGHT_LOSS
+    assert np.median(losses) > 0.5
     found = Surrogate.fit(table_losses, plans, losses).losses(new)
     assert np.all((found > 0) & (found <= 1))
     wanted = losses_of(table_losses, new, 60.0)
-    broken = (wanted > WEIGHT_LOSS) & (wanted < MOST_LOSS)
+    broken = (wanted > 0.5) & (wanted < MOST_LOSS)
     assert np.corrcoef(found[broken], wanted[broken])[0, 1] > 0.9
-
-
-@pytest.mark.parametrize("loss", [0.0, LEAST_LOSS / 2, WEIGHT_LOSS, 1.0])
-def test_without_a_usable_plan_every_layer_weight_is_one(table_losses: Array, rng: Any, loss: float) -> None:
-    plans, losses = random_plans(rng, 20), np.full(20, loss)
-    assert fit_layer_weights(layer_damages(damage(table_losses), plans), damage(losses)).tolist() == [1] * LAYERS
-    surrogate = Surrogate.fit(table_losses, plans, losses)
-    assert surrogate.weights.tolist() == [1] * LAYERS
-    assert np.all(np.isfinite(surrogate.losses(plans)))
 
 
 def test_the_intact_plan_alone_says_nothing_of_any_layer(table_losses: Array) -> None:
     intact = np.zeros((1, LAYERS), int)
     surrogate = Surrogate.fit(table_losses, intact, np.zeros(1))
-    assert surrogate.weights.tolist() == [1] * LAYERS
     assert surrogate.losses(intact) == pytest.approx([LEAST_LOSS])
 
 
-def test_broken_plans_do_not_shape_layer_weights_but_are_remembered(
-    table_losses: Array, weights: Array, rng: Any
-) -> None:
+def test_broken_plans_are_remembered(table_losses: Array, weights: Array, rng: Any) -> None:
     plans, broken = random_plans(rng, 100), random_plans(rng, 1)
     losses = losses_of(table_losses, plans, weights)
     alone = Surrogate.fit(table_losses, plans, losses)
     both = Surrogate.fit(table_losses, np.vstack([plans, broken]), np.append(losses, 0.9))
-    assert both.weights == pytest.approx(alone.weights)
     assert both.losses(broken)[0] > 2 * alone.losses(broken)[0]
 
 
@@ -171,4 +134,4 @@ def test_the_surrogate_is_fitted_to_the_latest_plans(table_losses: Array, rng: A
     losses = [losses_of(table_losses, plans, factor) for factor, plans in ((9.0, early), (2.0, late))]
     surrogate = Surrogate.fit(table_losses, np.vstack([early, late]), np.concatenate(losses))
     assert len(surrogate.plans) == len(surrogate.coefficients) == TRAINING_PLANS
-    assert surrogate.weights == pytest.approx(2)
+    assert surrogate.scale == pytest.approx(2)
