@@ -493,8 +493,10 @@ def test_stages_have_the_sizes_that_the_original_had(size: int | None) -> None:
     inputs = keras.Input((size, size, 8))
     x = layers.Conv2D(24, 3, padding="same", name="conv")(inputs)
     model = keras.Model(inputs, layers.Dense(6, name="top")(layers.GlobalAveragePooling2D()(x)))
-    plan, kernels = planned(model, lambda found: found[0])
-    built = materialize(model, plan, kernels)
+    (site, *_) = find_sites(model, (12, 12, 8)).sites
+    choice = choice_of(site.op, "svd", 0.5)
+    kernels = {"conv": fit(site.op, choice, read_kernel(model.get_layer("conv")), None)}
+    built = materialize(model, Plan.of({"conv": choice}), kernels)
     shapes = [stage.output.shape[1:-1] for stage in built.get_layer("conv").layers]
     assert set(shapes) == {(size, size)}
     assert built.output.shape == model.output.shape
