@@ -63,19 +63,18 @@ def made(model: Any, data: Data, args: argparse.Namespace, kept: Path) -> tuple[
 
 def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, phases: Phases) -> int:
     """Set-up, search, build; the bytes of the cache. Their memory is free afterwards."""
-    from lrf_optuna.selection.accuracy import accuracy_on_validation
-
     from lrf_optuna.pipeline.build import build
     from lrf_optuna.plans.front import pareto_front
     from lrf_optuna.search.loop import search_front
     from lrf_optuna.selection.choose import choose_point
     from lrf_optuna.selection.plan_refits import refits_on_validation
+    from lrf_optuna.selection.validation import validation_of
 
     proxy, table = phases.run("set-up", lambda: made(model, data, args, kept))
     found = phases.run("search", lambda: search_front(proxy, table, trials=args.trials, population=10))
     chosen, _ = choose_point(pareto_front(found))
     images = data.calibration(args.images, 0).pixels[len(proxy.scored) :]
-    corrections = refits_on_validation(accuracy_on_validation(proxy, data, images, 0), data, images)
+    corrections = refits_on_validation(validation_of(proxy, data, images, 0), images)
     phases.run("build", lambda: build(model, proxy, chosen.plan, corrections.result(chosen.plan)))
     return proxy.cache.size if proxy.cache else 0
 

@@ -23,7 +23,6 @@ from typing import Any
 import keras
 import numpy as np
 import optuna
-from lrf_optuna.selection.accuracy import Accuracy
 
 from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.tables import publish
@@ -37,6 +36,7 @@ from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import SWEEP_MULTIPLIERS
 from lrf_optuna.search.loop import search_front
+from lrf_optuna.selection.validation import Validation
 
 NETWORKS = ("resnet20_cifar10", "vgg6_cifar10", "lenet300100_mnist")
 BUDGETS = (0.5, 0.3, 0.15)
@@ -62,10 +62,7 @@ def main() -> None:
         model, data = read(network, args.models, args.data, args.work)
         calibration = data.calibration(CALIBRATION, 0).pixels
         proxy = Proxy(model, data.preprocess(calibration), objectives=COSTS)
-        test = data.test
-        right = Accuracy(
-            proxy, test.pixels, test.labels, data.preprocess, partial(training_batches, data, calibration, 0)
-        )
+        right = Validation(proxy, data.test, data, partial(training_batches, data, calibration, 0))
         for row, (methods, alone) in rows_of(proxy).items():
             start = time.perf_counter()
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
@@ -112,7 +109,7 @@ def names(proxy: Proxy, pointwise: bool) -> list[str]:
     return [method for method in DECOMPOSITIONS if method in saving]
 
 
-def at_budgets(points: Sequence[Candidate], right: Accuracy) -> list[Found | None]:
+def at_budgets(points: Sequence[Candidate], right: Validation) -> list[Found | None]:
     """For every budget the costs and the accuracy of the point with the least loss; None where no point meets it."""
     found: list[Found | None] = []
     for most in BUDGETS:
