@@ -75,7 +75,7 @@ def compressed(model: Any, data: Data, args: argparse.Namespace, kept: Path, pha
     chosen, _ = choose_point(pareto_front(found))
     images = data.calibration(args.images, 0).pixels[len(proxy.scored) :]
     corrections = refits_on_validation(validation_of(proxy, data, images, 0), images)
-    phases.run("build", lambda: build(model, proxy, chosen.plan, corrections.result(chosen.plan)))
+    phases.run("build", lambda: build(model, chosen.plan, proxy, corrections.result(chosen.plan)))
     return proxy.cache.size if proxy.cache else 0
 
 

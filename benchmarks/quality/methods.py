@@ -115,7 +115,7 @@ def at_budgets(points: Sequence[Candidate], right: Validation) -> list[Found | N
     for most in BUDGETS:
         inside = [point for point in points if point.costs["params"] <= most]
         best = min(inside, key=lambda point: point.costs["loss"], default=None)
-        found.append(best and {**best.costs, "accuracy": right(best.plan)})
+        found.append(best and {**best.costs, "accuracy": right.of(right.proxy.dense_kernels(best.plan))})
     return found
 
 

@@ -28,7 +28,7 @@ ROUNDING_FACTOR = 10
 """Times the measured rounding that they may differ: benchmarks/coverage/architectures.py allows the same."""
 
 
-def build(model: Any, proxy: Proxy, plan: Plan, refit: RefitResult | None = None) -> Any:
+def build(model: Any, plan: Plan, proxy: Proxy, refit: RefitResult | None = None) -> Any:
     """The model of a plan: plain Keras layers with the kernels that the proxy scored, or with those of a refit.
 
     A refit may also have BatchNorm statistics. Raises LrfError where the built network is not the measured one.

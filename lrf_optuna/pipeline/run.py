@@ -278,7 +278,7 @@ class Run:
             model, result.built = load_like(self.folder.model, self.model), untuned.built
         else:
             with self.timed("build"):
-                model = build(self.model, self.proxy, plan, self.refits.result(plan))
+                model = build(self.model, plan, self.proxy, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, final=not epochs)
         if epochs:
             with self.timed("tune"):

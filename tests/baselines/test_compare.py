@@ -177,7 +177,7 @@ def test_ours_as_built_is_as_good_as_the_model_that_a_run_builds(work: Run, foun
     assert ours.trial is not None
     assert ours.built
     plan = points[ours.trial].plan
-    built = build(work.model, work.proxy, plan, work.refits.result(plan))
+    built = build(work.model, plan, work.proxy, work.refits.result(plan))
     assert ours.built.val == pytest.approx(
         accuracy(built, work.data, work.data.val), abs=2 / len(work.validation.images)
     )

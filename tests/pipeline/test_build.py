@@ -92,7 +92,7 @@ def test_layers_of_several_axes_are_refitted_in_order_too() -> None:
         for k in (kernels, fitted)
     ]
     assert scores[1] > scores[0]
-    built = build(model, proxy, plan, RefitResult(fitted, None, 0.0, scores[1], True))
+    built = build(model, plan, proxy, RefitResult(fitted, None, 0.0, scores[1], True))
     assert built.count_params() == proxy.measure(plan).params
     assert alike(built, proxy.scored.images, proxy.scored.reference[OUTPUT]) == pytest.approx(scores[1], abs=1e-6)
 

@@ -42,7 +42,7 @@ def test_what_is_built_is_what_was_measured(norm: dict[str, Any], keep: float) -
     refits = made(model)
     validation, plan = refits.validation, plan_of(refits.validation.proxy, keep)
     result = refits.result(plan)
-    built, x = build(model, validation.proxy, plan, result), validation.images.pixels
+    built, x = build(model, plan, validation.proxy, result), validation.images.pixels
     right = np.asarray(built(x, training=False)).argmax(1) == validation.labels[OUTPUT]
     assert right.mean() == pytest.approx(result.metric, abs=1.5 / len(right))
     close = alike(built, x, validation.original_logits[OUTPUT])
@@ -211,7 +211,7 @@ def test_statistics_of_a_built_network_are_the_ones_that_were_measured() -> None
     proxy = refits.validation.proxy
     plan = plan_of(proxy, 0.15)
     result = refits.result(plan)
-    built = build(model, proxy, plan, result)
+    built = build(model, plan, proxy, result)
     wanted = result.statistics or [v for norm in norms_of(model) for v in (norm.moving_mean, norm.moving_variance)]
     found = [v for norm in norms_of(built) for v in (norm.moving_mean, norm.moving_variance)]
     for one, other in zip(found, wanted, strict=True):
