@@ -42,7 +42,9 @@ def layers(settings: dict[str, Any], model: o.Model, size: o.Size = None, as_jso
     share = sum(row.params for row in found.rows if row.site) / max(found.params, 1)
     of_all = f"They have {share:.1%} of {found.params:,} parameters"
     text = f"{len(found.sites)} of {len(found.rows)} layers can be factorized. {of_all}. {found.macs:,} MACs an image."
-    print_rich(inventory_table(rows), "\n" + "\n".join(filter(None, (text, uncounted_remark(found.uncounted)))))
+    print_rich(
+        inventory_table(rows), "\n" + "\n".join(filter(None, (text, found.remark, uncounted_remark(found.uncounted))))
+    )
 
 
 @o.with_settings()

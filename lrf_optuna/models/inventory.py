@@ -27,20 +27,26 @@ from lrf_optuna.models.layer_kinds import (
 )
 from lrf_optuna.models.macs import Macs, count_macs, uncounted_operations
 from lrf_optuna.models.model_inputs import Shapes
+from lrf_optuna.models.recurrent_layers import RECURRENT_CLASSES
 from lrf_optuna.plans.plan import Plan
 
 CHANNELS_FIRST = (
     "channels_first: only channels_last is factorized; build the same model with data_format='channels_last', and set "
     "its weights, which have the same shapes but for a Dense layer after a Flatten"
 )
+NO_RECURRENT_LAYER = "Keras has no layer for a factorized recurrent kernel"
 REASONS = {
     **dict.fromkeys(ATTENTION, "its weights are in its projections, which are listed below it"),
     **dict.fromkeys(SEPARABLE, "two layers in one: split it first (lrf_optuna.models.separable.split_separable)"),
-    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), "Keras has no layer for a factorized recurrent kernel"),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), NO_RECURRENT_LAYER),
     "RNN": "runs cells of its own: SimpleRNN, GRU and LSTM layers are factorized",
     "SpectralNormalization": "divides the kernel of the layer in it by its norm: take the layer out, with that kernel",
 }
 """Why layers of Keras that look as if they could be factorized cannot be."""
+
+
+RECURRENT_REMARK = f"The recurrent kernels of recurrent layers stay as they are: {NO_RECURRENT_LAYER}."
+"""What is said beside layers of which only the input kernel is factorized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,12 @@ class Inventory:
     params: int
     macs: int
     uncounted: tuple[str, ...] = ()
+
+    @property
+    def remark(self) -> str:
+        """What is said of the layers of which a kernel stays as it is; empty where there is none."""
+        kinds = {row.kind for row in self.rows if row.site}
+        return RECURRENT_REMARK if kinds & {*RECURRENT_CLASSES, "Bidirectional"} else ""
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -213,3 +213,8 @@ def test_a_stateful_layer_says_why() -> None:
     model = keras.Sequential([keras.Input(batch_shape=(1, STEPS, SIZE)), layers.LSTM(10, stateful=True, name="one")])
     (row,) = find_sites(model).rows
     assert (row.site, row.reason) == (None, "a recurrent layer that is stateful: its batch has a fixed size")
+
+
+def test_the_recurrent_kernel_stays_for_a_reason_that_is_said() -> None:
+    assert "Keras has no layer for a factorized recurrent kernel" in find_sites(model_of("Bidirectional")).remark
+    assert find_sites(model_of("TimeDistributed")).remark == ""
