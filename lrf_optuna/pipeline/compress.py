@@ -13,6 +13,7 @@ from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT
+from lrf_optuna.pipeline.metrics import name_of_object
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
@@ -55,9 +56,10 @@ def compress(
     the outputs of the original stand for them. `preprocess`: "keras:MODULE", or keys of a study's [data] section
     (divide, mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes, True for the default, False for none.
     `force`: whether an untuned model may replace a tuned one. Further keywords are keys of [search], [output] and
-    [tune], and `layers`: pattern -> {"keep": (least, most), "methods": names}. Gives the smaller Keras model and the
-    `Result`; files are in `out`, else runs/`name`. The default `name` is the model's, with a digest of the weights
-    where the model is an object. Raises LrfError for whatever does not fit.
+    [tune], and `layers`: pattern -> {"keep": (least, most), "methods": names}. `metric` and `loss` may be functions of
+    (labels, outputs) or objects of Keras. Gives the smaller Keras model and the `Result`; files are in `out`, else
+    runs/`name`. The default `name` is the model's, with a digest of the weights where the model is an object. Raises
+    LrfError for whatever does not fit.
     """
     is_path = isinstance(model, (str, Path))
     with python_words():
@@ -95,7 +97,15 @@ def keyword_settings(keywords: Mapping[str, Any], tune: int | bool) -> dict[str,
     homes["layers"] = "layers"
     if "epochs" in keywords and tune is not True:
         raise LrfError(f"tune and epochs are the same setting, but got {tune=} and epochs={keywords['epochs']!r}")
-    return {lookup(homes, key, "keyword"): value for key, value in keywords.items()}
+    given = {key: by_name(value) if key in ("metric", "loss") else value for key, value in keywords.items()}
+    return {lookup(homes, key, "keyword"): value for key, value in given.items()}
+
+
+def by_name(given: Any) -> Any:
+    """A metric or loss, or several by output: names of those that are functions or objects of Keras."""
+    if isinstance(given, Mapping):
+        return {output: by_name(own) for output, own in given.items()}
+    return given if given is None or isinstance(given, str) else name_of_object(given)
 
 
 def default_name(model: Any, spec: StudySpec) -> str:

@@ -18,18 +18,18 @@ from lrf_optuna.data.naming import group_arrays
 from lrf_optuna.data.preprocess import module_of_network
 from lrf_optuna.data.python_data import arrays_of
 from lrf_optuna.data.sources import LoadedArrays, OpenShape
-from lrf_optuna.data.tasks import METRICS, Metric
-from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.errors import LrfError
 from lrf_optuna.files import check_folder
 from lrf_optuna.models.compiled import TUNED_WITH, compiled_losses, loss_family
 from lrf_optuna.models.evaluation import Evaluator
-from lrf_optuna.models.load import import_function, load_model
+from lrf_optuna.models.load import load_model
 from lrf_optuna.models.model_inputs import input_shapes
 from lrf_optuna.models.outputs import OutputHead, TaskWishes, classes_of, find_tasks, output_heads
 from lrf_optuna.models.plain_layers import with_plain_layers
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import check_can_be_copied
 from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
+from lrf_optuna.pipeline.metrics import loss_named, metric_named
 from lrf_optuna.progress import Progress
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
@@ -157,14 +157,6 @@ def named_as_heads(by_output: Mapping[str, Any], model: Any) -> dict[str, Any]:
     return dict.fromkeys(heads, *by_output.values()) if len(heads) == len(by_output) == 1 else dict(by_output)
 
 
-def metric_named(name: str) -> Metric:
-    """The metric of a name, or the user's function `package.module:function` of (labels, outputs). Raises LrfError."""
-    if ":" in name:
-        return Metric(name.rpartition(":")[2], import_function(name), decides=False)
-    by_name = {key.lower().replace(" ", "_"): metric for key, metric in METRICS.items()}
-    return lookup(by_name, name.lower().replace(" ", "_").replace("-", "_"), "metric")
-
-
 def loss_functions(spec: StudySpec, model: Any) -> dict[str, Any]:
     """Output -> the loss that a fine-tune takes instead of the task's own: the study's, else one of `compile`.
 
@@ -175,20 +167,6 @@ def loss_functions(spec: StudySpec, model: Any) -> dict[str, Any]:
     asked = {name: spec.output.loss.get(name, spec.output.loss.get("")) for name in output_heads(model)}
     wanted = own | {name: loss for name, loss in asked.items() if loss}
     return {name: loss_named(loss) for name, loss in wanted.items()}
-
-
-def loss_named(name: str) -> Any:
-    """The loss of Keras of a name, or the user's function `package.module:function` of (labels, outputs)."""
-    import keras
-
-    if ":" in name:
-        return import_function(name)
-    try:
-        return keras.losses.get(name)
-    except ValueError:
-        raise LrfError(
-            f"unknown loss {name!r}: give a loss of Keras, such as huber, or package.module:function"
-        ) from None
 
 
 def with_original_labels(model: Any, data: Data) -> Data:

@@ -1,0 +1,64 @@
+"""Metrics and losses by name: those of the table and of Keras, functions of a module, and objects of Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrf_optuna.data.tasks import METRICS, Metric, MetricFunction, Values
+from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.models.load import import_function
+
+OBJECT = "python:"
+"""The beginning of the name of an object that was given in Python."""
+OBJECTS: dict[str, Any] = {}
+"""Name -> object that this process was given."""
+
+
+def name_of_object(given: Any) -> str:
+    """A name under which `metric_named` and `loss_named` find a function or an object of Keras in this process."""
+    own = getattr(given, "__name__", None) or getattr(given, "name", None) or type(given).__name__
+    OBJECTS[f"{OBJECT}{own}"] = given
+    return f"{OBJECT}{own}"
+
+
+def object_named(name: str) -> Any:
+    """The object or function of a name. Raises LrfError where it was given in another process, or is not there."""
+    if not name.startswith(OBJECT):
+        return import_function(name)
+    if name not in OBJECTS:
+        what = name.removeprefix(OBJECT)
+        raise LrfError(f"{what!r} was given as a Python object: give it again, or package.module:function")
+    return OBJECTS[name]
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of a name, or the user's function of (labels, outputs) or Keras metric. Raises LrfError."""
+    if ":" in name:
+        found = object_named(name)
+        function = of_keras(found) if hasattr(found, "update_state") else found
+        return Metric(name.rpartition(":")[2], function, decides=False)
+    by_name = {key.lower().replace(" ", "_"): metric for key, metric in METRICS.items()}
+    return lookup(by_name, name.lower().replace(" ", "_").replace("-", "_"), "metric")
+
+
+def of_keras(metric: Any) -> MetricFunction:
+    """A metric object of Keras as a function of (labels, outputs)."""
+
+    def function(labels: Values, outputs: Values) -> float:
+        metric.reset_state()
+        metric.update_state(labels, outputs)
+        return float(metric.result())
+
+    return function
+
+
+def loss_named(name: str) -> Any:
+    """The loss of Keras of a name, or the user's function or object. Raises LrfError for an unknown one."""
+    import keras
+
+    if ":" in name:
+        return object_named(name)
+    try:
+        return keras.losses.get(name)
+    except ValueError:
+        raise LrfError(f"unknown loss {name!r}: give one of Keras, such as huber, or package.module:function") from None
