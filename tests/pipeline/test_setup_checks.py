@@ -1,0 +1,87 @@
+"""A set-up that cannot be right is said before the work, and an ordinary one is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from lrf_optuna.data.dataset import Data, LabeledImages
+from lrf_optuna.data.preprocess import Preprocess
+from lrf_optuna.pipeline.setup_checks import lost_classes, setup_warnings
+from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.selection.validation import validation_of
+
+
+def warnings(model: Any, data: Data) -> list[str]:
+    """What is said of a model and its data."""
+    pixels = data.calibration(128, 0).pixels
+    proxy = Proxy(model, data.preprocess(pixels), tasks=data.tasks)
+    return list(setup_warnings(model, data, validation_of(proxy, data, pixels[len(proxy.scored) :], 0)))
+
+
+def test_an_ordinary_set_up_is_not_remarked(digits_net: Any, digits: Data) -> None:
+    assert warnings(digits_net, digits) == []
+
+
+def test_pixels_that_were_divided_twice_are_said(digits_net: Any, digits: Data) -> None:
+    (text,) = warnings(digits_net, replace(digits, preprocess=Preprocess(16 * 255)))
+    assert "validation accuracy is" in text
+    assert "divided twice" in text
+
+
+def test_pixels_far_from_what_batchnorm_saw_are_said(digits_net: Any, digits: Data) -> None:
+    assert any(
+        "first BatchNorm layer" in text for text in warnings(digits_net, replace(digits, preprocess=Preprocess(0.1)))
+    )
+
+
+def test_pixels_of_0_to_255_are_said_where_no_layer_scales_them(digits: Data) -> None:
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(16, "relu"), layers.Dense(10)])
+    data = replace(digits, preprocess=Preprocess(1 / 16))
+    assert any("most networks take" in text for text in warnings(model, data))
+
+
+def test_an_original_at_chance_level_is_said(fresh_digits_net: Any, digits: Data) -> None:
+    (text,) = warnings(fresh_digits_net, digits)
+    assert "where chance has" in text
+    assert "not trained" in text
+
+
+def test_shuffled_labels_are_said(digits_net: Any, digits: Data) -> None:
+    mixed = np.random.default_rng(0).permutation(digits.val.labels)
+    (text,) = warnings(digits_net, replace(digits, val=replace(digits.val, labels=mixed)))
+    assert "labels in another order" in text
+
+
+def test_labels_of_one_class_are_said(digits_net: Any, digits: Data) -> None:
+    def only_ones(part: LabeledImages) -> LabeledImages:
+        return part.take(np.flatnonzero(part.labels == 1))
+
+    parts = {name: only_ones(getattr(digits, name)) for name in ("train", "val", "test")}
+    assert any("All labels are 1" in text for text in warnings(digits_net, replace(digits, **parts)))
+
+
+def test_a_handful_of_images_is_said(digits_net: Any, digits: Data) -> None:
+    few = replace(digits, test=digits.test.take(slice(5)))
+    assert any("5 test images are too few" in text for text in warnings(digits_net, few))
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"), [({}, []), ({"logits": [3]}, ["class 3 "]), ({"a": [1, 2]}, ["classes 1, 2 "])]
+)
+def test_classes_that_are_no_longer_predicted_are_said(lost: dict[str, list[int]], words: list[str]) -> None:
+    found = list(lost_classes(lost))
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found, strict=True))
+
+
+@pytest.fixture
+def fresh_digits_net(digits_net: Any) -> Any:
+    """The digits' network with random weights."""
+    keras.utils.set_random_seed(3)
+    return keras.models.clone_model(digits_net)
