@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,27 @@ import numpy as np
 
 from lrf_optuna.errors import LrfError
 
+DIGESTED_AT_ONCE = 2**26
+"""Bytes of an array that are digested at once: 64 MiB, beside which a digest's own work is small."""
+
 
 def digest(*parts: Any) -> str:
     """A short digest of texts and arrays."""
     total = hashlib.sha256()
     for part in parts:
         is_text = isinstance(part, str)
-        total.update(part.encode() if is_text else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        for piece in [part] if is_text else pieces(part):
+            total.update(piece.encode() if is_text else np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
     return total.hexdigest()[:16]
+
+
+def pieces(array: Any) -> Iterator[Any]:
+    """An array in parts of `DIGESTED_AT_ONCE`, so that one that stays in its file is not copied as a whole."""
+    if np.ndim(array) == 0 or not len(array):
+        yield array
+        return
+    step = max(1, DIGESTED_AT_ONCE * len(array) // max(1, array.nbytes))
+    yield from (array[start : start + step] for start in range(0, len(array), step))
 
 
 def check_folder(folder: Path) -> None:

@@ -56,6 +56,7 @@ class MappedRows:
         self.array, self.index = array, index
         self.dtype, self.ndim, self.shape = array.dtype, array.ndim, (len(index), *array.shape[1:])
         self.size = int(np.prod(self.shape))
+        self.nbytes = self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.index)

@@ -151,9 +151,9 @@ def labeled_images(arrays: Mapping[str, Any], part: str, input_shape: Any, tasks
 
 def checked_labels(task: Task, labels: Values, name: str) -> Values:
     """Labels as the metrics take them; those of a file are checked by parts. Raises LrfError where they do not fit."""
-    if task.kind == "copy" or not isinstance(labels, np.memmap | MappedRows) or labels.size <= CHECKED_LABELS:
+    if task.kind == "copy" or not isinstance(labels, np.memmap | MappedRows):
         return task.check(labels, name)
-    step = max(1, CHECKED_LABELS * len(labels) // labels.size)
+    step = max(1, CHECKED_LABELS * len(labels) // max(1, labels.size))
     parts = [task.check(np.asarray(labels[i : i + step]), name) for i in range(0, len(labels), step)]
     return np.concatenate(parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrf_optuna.config import LayerSpec, StudySpec
+from lrf_optuna.data.arrays import input_list
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
 from lrf_optuna.errors import lookup
@@ -56,7 +57,7 @@ def limits_text(pattern: str, layer: LayerSpec) -> str:
 def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
     """The part of the identity that the data give: the images that decide what a plan costs."""
     calibration = data.calibration(spec.search.calibration, spec.search.seed).pixels
-    return {"data": digest(calibration, str(data.preprocess))}
+    return {"data": digest(*input_list(calibration), str(data.preprocess))}
 
 
 def check_names(spec: StudySpec) -> None:

@@ -390,8 +390,8 @@ def study_file(text: str) -> Callable[[Path], None]:
     return lambda folder: (folder / "mine.toml").write_text(frame + text) and None
 
 
-def plain_file(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "mine.toml").write_text(text) and None
+def plain_file(text: str, name: str = "mine.toml") -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_text(text) and None
 
 
 def changed_arrays(**changes: Callable[[Any], Any]) -> Callable[[Path], None]:
@@ -424,6 +424,7 @@ def nothing(folder: Path) -> None:
     pass
 
 
+NOT_DIVIDED = (*NET[:4], *NET[6:], *SPACE, "--no-tune")
 OTHER = (*FAST[:2], "--data", "other.npz", *FAST[4:])
 MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "study file missing": (nothing, ("nowhere.toml",), "no such study file: nowhere.toml"),
@@ -461,7 +462,17 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
         (*FAST, "--data", "empty"),
         "one folder a class",
     ),
-    "array missing": (changed_arrays(y_test=lambda y: None), OTHER, "lacks y_test"),
+    "array missing": (changed_arrays(y_test=lambda y: None), OTHER, "x_test and y_test go together"),
+    "training images missing": (changed_arrays(x_train=lambda x: None), OTHER, "lacks x_train; it holds: x_val"),
+    "key missing": (nothing, (*FAST, "--key", "x_train=X"), "net.npz lacks X; it holds: x_train"),
+    "key no key": (nothing, (*FAST, "--key", "X"), "give NAME=KEY"),
+    "arrays of objects": (changed_arrays(y_val=lambda y: np.array([{}] * len(y))), OTHER, "save it as numbers or"),
+    "pixels prepared twice": (nothing, (*FAST, "--preprocess", "keras:resnet50"), "--preprocess goes with no divide"),
+    "preprocess unknown": (nothing, (*NOT_DIVIDED, "--preprocess", "keras:resnet5"), "did you mean 'resnet50'"),
+    "csv missing": (nothing, (*FAST, "--data", "none.csv"), "no such data"),
+    "csv of nothing": (plain_file("", "empty.csv"), (*FAST, "--data", "empty.csv"), "empty.csv is empty"),
+    "npy broken": (random_bytes("f/x_train.npy"), (*FAST, "--data", "f"), "x_train.npy cannot be read"),
+    "images broken": (random_bytes("f/a.png"), (*FAST, "--data", "f"), "1 of 1 files cannot be read, more than 1%"),
     "images of another size": (
         changed_arrays(x_train=lambda x: np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))),
         OTHER,
@@ -808,6 +819,8 @@ print(" ".join(name for name in ("tensorflow", "keras", "optuna", "sklearn", "pl
 WRONG_AT_ONCE = [
     ("--model", "none.keras", "--data", "digits"),
     ("--model", "zoo:lenet5", "--data", "none.npz"),
+    ("--model", "zoo:lenet5", "--data", "none.csv"),
+    ("--model", "keras:VGG16", "--data", "digits", "--divide", "255", "--preprocess", "keras:vgg16"),
     ("net.keras",),
     ("--trials", "many"),
     ("--target", "params=2"),

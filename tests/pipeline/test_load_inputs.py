@@ -14,6 +14,7 @@ from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
 from lrf_optuna.data.preprocess import KerasPreprocess, Preprocess
 from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError
+from lrf_optuna.pipeline.identity import data_identity
 from lrf_optuna.pipeline.load_inputs import dataset, own_preprocess, with_original_labels
 from tests.support.data_files import write_images
 
@@ -106,6 +107,16 @@ def test_a_generator_is_read_once() -> None:
 def test_keys_name_the_arrays_of_a_mapping() -> None:
     data = dataset(spec(data__keys={"x_train": "X", "y_train": "y"}), {"X": X, "y": Y}, net((8, 6, 3)))
     assert data.tasks[OUTPUT].kind == "classes"
+
+
+def test_the_identity_of_data_is_that_of_all_inputs() -> None:
+    x = {name: keras.Input((8, 6, 3), name=name) for name in ("left", "right")}
+    both = layers.GlobalAveragePooling2D()(layers.Concatenate()([*x.values()]))
+    model = keras.Model(x, layers.Dense(3)(both))
+    one, again, other = (
+        dataset(spec(), {"x_train": {"left": X, "right": right}, "y_train": Y}, model) for right in (X, X.copy(), X + 1)
+    )
+    assert data_identity(spec(), one) == data_identity(spec(), again) != data_identity(spec(), other)
 
 
 def of_keras(**options: Any) -> StudySpec:
