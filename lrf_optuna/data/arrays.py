@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from lrf_optuna.errors import LrfError
 
+Values = NDArray[Any]
+"""Outputs of a network or labels, `(n, ...)`."""
 Images = Any
 """An array `(n, ...)`, or the list, tuple or dict of arrays that a model of several inputs takes."""
 

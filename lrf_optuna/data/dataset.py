@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_optuna.data.arrays import Images, count_of, map_inputs, rows_of
+from lrf_optuna.data.arrays import Images, Values, count_of, map_inputs, rows_of
 from lrf_optuna.data.augment import augmented
 from lrf_optuna.data.preprocess import AnyPreprocess
 from lrf_optuna.data.sources import Labels, Pixels, stratified_order
-from lrf_optuna.data.tasks import OUTPUT, Task, Values
+from lrf_optuna.data.tasks import OUTPUT, Task
 
 FEW_VALIDATION_IMAGES = 200
 """Validation images below which points are compared on training images too: their standard error is above 2 points."""

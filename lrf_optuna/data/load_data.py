@@ -10,14 +10,14 @@ import numpy as np
 
 from lrf_optuna.config import DataSpec
 from lrf_optuna.data.array_files import load_npy, load_npz
-from lrf_optuna.data.arrays import MappedRows, as_array, count_of, input_list
+from lrf_optuna.data.arrays import MappedRows, Values, as_array, count_of, input_list
 from lrf_optuna.data.class_names import index_names
 from lrf_optuna.data.csv_files import load_csv
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
 from lrf_optuna.data.image_folders import load_folder
 from lrf_optuna.data.preprocess import preprocess_of
 from lrf_optuna.data.sources import PARTS, LoadedArrays, OpenShape, load_digits, load_keras_dataset
-from lrf_optuna.data.tasks import OUTPUT, Task, Values
+from lrf_optuna.data.tasks import OUTPUT, Task
 from lrf_optuna.errors import LrfError
 
 TEST_SHARE = 0.2

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lrf_optuna.data.arrays import Images, batches_of
+from lrf_optuna.data.arrays import Images, Values, batches_of
 from lrf_optuna.data.dataset import Data, LabeledImages
-from lrf_optuna.data.tasks import Task, Values
+from lrf_optuna.data.tasks import Task
 from lrf_optuna.models.model_inputs import PASS_BATCH
 from lrf_optuna.models.outputs import output_heads
 

@@ -13,7 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from lrf_optuna.data.tasks import KINDS, METRICS, OUTPUT, Metric, Task, Values, infer_kind
+from lrf_optuna.data.arrays import Values
+from lrf_optuna.data.metrics import METRICS, Metric
+from lrf_optuna.data.tasks import KINDS, OUTPUT, Task, infer_kind
 from lrf_optuna.errors import LrfError, lookup
 
 SMALLEST_PROBABILITY = {"float16": 2.0**-24}

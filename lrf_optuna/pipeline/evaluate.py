@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.dataset import Data
-from lrf_optuna.data.tasks import Values
 from lrf_optuna.models.evaluation import further_figures, overall_metric
 from lrf_optuna.plans.result import Evaluation
 

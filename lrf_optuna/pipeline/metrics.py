@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrf_optuna.data.tasks import METRICS, Metric, MetricFunction, Values
+from lrf_optuna.data.arrays import Values
+from lrf_optuna.data.metrics import METRICS, Metric, MetricFunction
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.load import import_function
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lrf_optuna.config import StudySpec
-from lrf_optuna.data.arrays import Images, count_of, input_list, map_inputs
+from lrf_optuna.data.arrays import Images, Values, count_of, input_list, map_inputs
 from lrf_optuna.data.dataset import Data
-from lrf_optuna.data.tasks import Values, metric_name
+from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.files import digest
 from lrf_optuna.models.custom_objects import what_loading_needs

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lrf_optuna.data.arrays import input_list, map_inputs
+from lrf_optuna.data.arrays import Values, input_list, map_inputs
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
-from lrf_optuna.data.tasks import Task, Values
+from lrf_optuna.data.tasks import Task
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.layer_kinds import walk_layers
 from lrf_optuna.selection.validation import Validation

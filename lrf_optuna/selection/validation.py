@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.data.arrays import Images, batches_of
+from lrf_optuna.data.arrays import Images, Values, batches_of
 from lrf_optuna.data.dataset import FEW_VALIDATION_IMAGES, Data, LabeledImages
-from lrf_optuna.data.tasks import Values
 from lrf_optuna.models.batchnorm import reestimated_statistics, training_batches
 from lrf_optuna.models.model_inputs import PASS_BATCH
 from lrf_optuna.progress import SILENT, Progress

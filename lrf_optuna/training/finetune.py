@@ -18,9 +18,8 @@ import keras
 import numpy as np
 
 from lrf_optuna.config import TuneSpec
-from lrf_optuna.data.arrays import count_of
+from lrf_optuna.data.arrays import Values, count_of
 from lrf_optuna.data.dataset import Data, LabeledImages
-from lrf_optuna.data.tasks import Values
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers

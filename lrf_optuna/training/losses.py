@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from lrf_optuna.data.tasks import Task, Values
+from lrf_optuna.data.arrays import Values
+from lrf_optuna.data.tasks import Task
 from lrf_optuna.models.outputs import OutputHead
 
 LossFunction = Callable[[Any, Any], Any]
