@@ -155,7 +155,7 @@ class DataSpec(Section):
     """
 
     path: FileName = setting(..., f"The images: {DATA_FORMS}.", name="--data", unit="DATA", panel=GENERAL)
-    keys: dict[str, str] = setting(
+    keys: dict[str, Annotated[str, Field(min_length=1)]] = setting(
         {},
         "Name that an array, or a column of a CSV file, has in the file: x_train=images.",
         name="--key",
