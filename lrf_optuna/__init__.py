@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lrf_optuna.plans.plan import Plan as Plan
     from lrf_optuna.plans.result import Result as Result
     from lrf_optuna.scoring.proxy import Proxy as Proxy
+    from lrf_optuna.scoring.space_limits import SpaceLimits as SpaceLimits
     from lrf_optuna.search.loop import search_front as search_front
     from lrf_optuna.selection.choose import choose_point as choose_point
     from lrf_optuna.training.finetune import finetune as finetune
@@ -33,6 +34,7 @@ _MODULES = {
     "Plan": "plans.plan",
     "Proxy": "scoring.proxy",
     "Result": "plans.result",
+    "SpaceLimits": "scoring.space_limits",
     "build": "pipeline.build",
     "choose_point": "selection.choose",
     "compare_baselines": "pipeline.compare",

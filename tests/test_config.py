@@ -66,7 +66,23 @@ def test_keep_is_ascending_and_holds_each_value_once(tmp_path: Path) -> None:
     assert spec.search.keep == (0.1, 0.3)
 
 
+def test_sections_of_layers_keep_their_order_through_toml_and_json(tmp_path: Path) -> None:
+    text = '[layers."conv*"]\nmethods = ["cp"]\n[layers."a"]\nkeep = [0.5, 1]\n[search]\nexclude = ["head*"]\n'
+    spec = StudySpec.from_toml(written(tmp_path, MINIMAL + text))
+    assert [(name, layer.keep, layer.methods) for name, layer in spec.layers.items()] == [
+        ("conv*", None, ("cp",)),
+        ("a", (0.5, 1.0), None),
+    ]
+    assert StudySpec.from_json(spec.model_dump_json()) == spec.override({}) == spec
+
+
 WRONG = {
+    '[layers."a*"]\nkep = [0.1, 1]': """unknown key in [layers."a*"]: 'kep' (did you mean 'keep'?)""",
+    '[layers."a*"]\nkeep = [0.9, 0.1]': """[layers."a*"] keep should be the least and the largest share""",
+    '[layers."a*"]\nkeep = [0.1, 2]': """[layers."a*"] keep should be less than or equal to 1""",
+    '[layers."a*"]\nmethods = []': """[layers."a*"] methods should not be empty""",
+    "[layers]\na = 3": "[layers] a should be a section",
+    "[search]\nrank_multiple = 0": "[search] rank_multiple should be greater than or equal to 1",
     "[search]\ntrails = 3": "unknown key in [search]: 'trails' (did you mean 'trials'?); there is: by, cache",
     "[tune]\ntrials = 3": "unknown key in [tune]: 'trials'; there is: batch, distil, epochs, optimizer, rate; it",
     "[serch]\ntrials = 3": "unknown key 'serch' (did you mean 'search'?)",

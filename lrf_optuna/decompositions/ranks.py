@@ -43,8 +43,8 @@ def bond_ranks(sizes: Sequence[int]) -> list[int]:
 def ranks_in_multiples(method: ChainFamily, op: Conv, keep: float, multiple: int) -> Ranks:
     """The ranks of a method within the share `keep`, each a multiple of a number, so that inner channels are.
 
-    A rank that cannot be as large as the number stays as it is. The chain has at most the share `keep` of the weights,
-    or the smallest such ranks.
+    Where a rank cannot be as large as the number, it is a smaller one. The chain has at most the share `keep` of the
+    weights, or the smallest such ranks.
     """
     largest = method.ranks(op, float(op.params))  # a budget of all weights, squared, limits nothing
 
@@ -65,9 +65,15 @@ def ranks_in_multiples(method: ChainFamily, op: Conv, keep: float, multiple: int
 
 
 def rounded(ranks: Ranks, largest: Ranks, multiple: int) -> Ranks:
-    """Each rank as the next lower multiple, at least one; a rank that can only be smaller than that stays."""
-    pairs = zip(ranks, largest, strict=True)
-    return tuple(rank if most < multiple else max(multiple, lower_multiple(rank, multiple)) for rank, most in pairs)
+    """Each rank as the next lower multiple, at least one.
+
+    A rank that can only be smaller than that stays, or is as large as it can be where it has neighbors to feed.
+    """
+    found = []
+    for rank, most in zip(ranks, largest, strict=True):
+        small = rank if len(ranks) == 1 else most
+        found.append(small if most < multiple else max(multiple, lower_multiple(rank, multiple)))
+    return tuple(found)
 
 
 def fed(chain: Chain, ranks: Ranks, multiple: int) -> Ranks:

@@ -496,6 +496,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "initial plans a word": (study_file('[search]\ninitial_plans = "no"'), ("mine.toml",), "[search] initial_plans"),
     "flat a number": (study_file("[search]\nstop_when_flat = 2"), ("mine.toml",), "[search] stop_when_flat"),
     "method unknown": (nothing, (*FAST, "--methods", "svd,tuker2"), "did you mean 'tucker2'"),
+    "method of a layer unknown": (
+        study_file('[layers."deep"]\nmethods = ["tuker2"]'),
+        ("mine.toml",),
+        "did you mean 'tucker2'",
+    ),
+    "layer unknown": (nothing, (*FAST, "--exclude", "nothing*"), "--exclude 'nothing*' fits no layer"),
     "methods empty": (nothing, (*FAST, "--methods", ","), "--methods"),
     "objective unknown": (nothing, (*FAST, "--objectives", "loss,speed"), "unknown objective 'speed'"),
     "similarity unknown": (nothing, (*FAST, "--similarity", "cosin"), "did you mean 'cosine'"),
@@ -554,7 +560,9 @@ def test_a_target_that_nobody_meets_says_so_and_keeps_everything(study: Path) ->
     assert {name for name in after if after[name] != before[name]} <= {"log.txt"}
 
 
-@pytest.mark.parametrize("args", [("--seed", "4"), ("--methods", "svd"), ("--divide", "8"), ("--keep", "0.5")])
+@pytest.mark.parametrize(
+    "args", [("--seed", "4"), ("--methods", "svd"), ("--divide", "8"), ("--keep", "0.5"), ("--rank-multiple", "2")]
+)
 def test_another_question_under_the_same_name_changes_no_file(study: Path, args: tuple[str, str]) -> None:
     before = contents(study / "runs")
     line = refused(invoked("run", *FAST, "--trials", "16", "--seed", "3", *args), "16 trials with another")
@@ -767,6 +775,13 @@ def test_a_port_that_is_taken_is_one_line(study: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         refused(invoked("dashboard", "net", "--port", str(taken.getsockname()[1])), "give another --port")
+
+
+def test_layers_says_which_layers_are_left_out(desk: Path, digits_net: Any) -> None:
+    table = json.loads(done("layers", "net.keras", "--json", "--exclude", "*"))
+    reasons = {row["reason"] for row in table["layers"] if row["params"]}
+    assert "left out by --exclude" in reasons
+    assert not any(row["methods"] for row in table["layers"])
 
 
 def test_layers_lists_every_layer_of_a_file(desk: Path, digits_net: Any) -> None:

@@ -21,6 +21,8 @@ TEXTS: dict[str, tuple[Any, Any]] = {
     "search.targets": (["params=0.4", "macs = 0.5"], {"params": 0.4, "macs": 0.5}),
     "search.by": ("loss", "loss"),
     "search.storage": ("7", "7"),
+    "search.exclude": (["head*,b", "a"], ("head*", "b", "a")),
+    "search.rank_multiple": ("4", 4),
     "tune.rate": ("auto", "auto"),
     "tune.rate ": ("1e-3", 0.001),
 }

@@ -177,6 +177,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "preprocess": ({"preprocess": {"divide": 0}}, "preprocess: divide should"),
     "unknown preprocess": ({"preprocess": {"devide": 16}}, "did you mean 'divide'"),
     "unknown keyword": ({"trails": 3}, "did you mean 'trials'"),
+    "keywords listed": ({"speed": 3}, "batch, by, cache"),
+    "tune and epochs": ({"epochs": 3}, "tune and epochs are the same setting"),
+    "layer": ({"exclude": ["nothing*"]}, "exclude 'nothing*' fits no layer"),
+    "limits": ({"layers": {"nothing": {"keep": (0.5, 1)}}}, "fits no layer that can be factorized"),
+    "sampler": ({"sampler": "nsga"}, "unknown sampler 'nsga'"),
     "method": ({"methods": ("tuker2",)}, "did you mean 'tucker2'"),
     "model": ({"model": None}, "model"),
     "model file": ({"model": "none.keras"}, "no such model file"),
@@ -200,6 +205,36 @@ def test_what_does_not_fit_is_an_error_of_one_line_and_nothing_is_written(
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_anything_to_train_is_refused_before_the_search(
+    digits_net: Any, arrays: dict[str, Any], tmp_path: Path
+) -> None:
+    import keras
+
+    frozen = keras.models.clone_model(digits_net)
+    frozen.set_weights(digits_net.get_weights())
+    frozen.trainable = False
+    with pytest.raises(LrfError, match=r"every layer is frozen: .*tune=False"):
+        lrf_optuna.compress(frozen, arrays, out=tmp_path / "run", **FAST)
+    assert not (tmp_path / "run" / "study.db").exists()
+
+
+def test_layers_are_left_out_and_limited_from_python(digits_net: Any, arrays: dict[str, Any], tmp_path: Path) -> None:
+    dense = [layer.name for layer in digits_net.layers if type(layer).__name__ == "Dense"]
+    settings: dict[str, Any] = {"tune": False, "exclude": [dense[-1]], "rank_multiple": 2, "out": tmp_path, **FAST}
+    settings["layers"] = {dense[0]: {"keep": (0.5, 1), "methods": ["svd"]}}
+    _, result = lrf_optuna.compress(digits_net, arrays, **settings)
+    rows = {row.name: row for row in result.layers}
+    assert (rows[dense[-1]].method, rows[dense[-1]].reason) == ("intact", "left out by --exclude")
+    assert rows[dense[0]].method in ("svd", "intact")
+    assert all(rank % 2 == 0 for row in result.layers for rank in row.ranks if rank > 1)
+    with pytest.raises(LrfError, match="another rank multiple"):
+        lrf_optuna.compress(digits_net, arrays, **settings | {"rank_multiple": 4})
+    with pytest.raises(LrfError, match="another set of limits of layers"):
+        lrf_optuna.compress(digits_net, arrays, **settings | {"layers": {}})
+    again = lrf_optuna.compress(digits_net, arrays, **settings)[1]
+    assert again.chosen == result.chosen
 
 
 def test_images_and_labels_that_do_not_fit_the_model_are_refused(

@@ -36,6 +36,13 @@ for number in range(record.count(), int(sys.argv[3])):
 """
 
 
+def test_a_part_that_an_older_study_lacks_counts_as_empty(tmp_path: Path) -> None:
+    opened(tmp_path).append([finished_trial(0)])
+    assert opened(tmp_path, identity={**IDENTITY, "rank multiple": ""}).count() == 1
+    with pytest.raises(LrfError, match="another rank multiple"):
+        opened(tmp_path, identity={**IDENTITY, "rank multiple": "4"})
+
+
 def recording(folder: Path, trials: int) -> subprocess.Popen[str]:
     """A process that records until there are `trials`, from the moment it starts to record."""
     arguments = [sys.executable, "-c", RECORDER, str(Path(__file__).parents[1]), str(folder), str(trials)]
