@@ -435,7 +435,7 @@ def _complaint(error: ValidationError, options: bool) -> str:
     errors = error.errors(include_url=False)
     first = errors[0]
     where = tuple(str(part) for part in first["loc"][:2])
-    if where[0] == "layers" and len(first["loc"]) > 2:
+    if where[:1] == ("layers",) and len(first["loc"]) > 2:
         where = f'layers."{where[1]}"', str(first["loc"][2])
     option = OPTIONS.get(".".join(where)) if options else None
     key = option.name if option else " ".join([f"[{section}]" for section in where[:-1]] + [*where[-1:]])
