@@ -119,11 +119,16 @@ def data_from_arrays(
 
 def as_arrays(given: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that was given as arrays; the arrays of several inputs or outputs stay a dict."""
-    named = {name: array for name, array in given.items() if array is not None}
-    return {
-        name: {own: as_array(a) for own, a in array.items()} if isinstance(array, Mapping) else as_array(array)
-        for name, array in named.items()
-    }
+    found = {}
+    for name, array in given.items():
+        try:
+            if isinstance(array, Mapping):
+                found[name] = {own: as_array(a) for own, a in array.items()}
+            elif array is not None:
+                found[name] = as_array(array)
+        except ValueError as error:
+            raise LrfError(f"{name} should be an array, but its parts have different shapes: {error}") from error
+    return found
 
 
 def labeled_images(arrays: Mapping[str, Any], part: str, input_shape: Any, tasks: Mapping[str, Task]) -> LabeledImages:

@@ -81,11 +81,16 @@ def module_of_network(name: str) -> str | None:
 
 def preprocess_of(spec: DataSpec, channels: set[int] | int) -> AnyPreprocess:
     """The preprocessing that the settings ask for. Raises LrfError where they do not fit the number of channels."""
+    counts = {channels} if isinstance(channels, int) else channels
     if spec.preprocess not in (None, "none"):
         module = str(spec.preprocess).removeprefix("keras:")
         lookup(preprocess_functions(), module, "module of keras.applications with preprocess_input")
+        if counts != {3}:
+            given = f"the inputs have {', '.join(map(str, sorted(counts)))} channels"
+            raise LrfError(
+                f"preprocess keras:{module} is for images of three channels, but {given}: give divide, mean, std"
+            )
         return KerasPreprocess(module)
-    counts = {channels} if isinstance(channels, int) else channels
     mean, std = spec.mean or (0.0,), spec.std or (1.0,)
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != 1 and counts != {len(values)}:

@@ -32,7 +32,7 @@ def arrays_of(
 ) -> LoadedArrays:
     """The arrays of data that were given in Python, by name: `x_train`, `y_train` and so on.
 
-    `shapes`: input -> the shape of one image, which tells batches from single images. `keys`: name of an array -> its
+    A list of tuples has batches or single images with labels. `shapes`: input -> the shape of one image, which tells batches from single images. `keys`: name of an array -> its
     key in a mapping, where they differ. Raises LrfError for anything that is no data.
     """
     shapes = shapes or {}
@@ -48,6 +48,8 @@ def arrays_of(
         if set(given) == set(shapes):
             return LoadedArrays({"x_train": as_arrays(given)})
         return LoadedArrays({renamed.get(name, str(name)): as_arrays(array) for name, array in given.items()})
+    if isinstance(given, list) and given and all(isinstance(element, tuple | Mapping) for element in given):
+        given = iter(given)
     if isinstance(given, tuple | list) and len(given) in (2, 3) and all(map(is_part, given)):
         names = ("train", "test") if len(given) == 2 else ("train", "val", "test")
         return loaded_parts(dict(zip(names, given, strict=True)), shapes)

@@ -64,6 +64,8 @@ def test_an_unknown_module_lists_those_there_are() -> None:
 def test_gray_images_do_not_fit_a_function_for_colors() -> None:
     with pytest.raises(LrfError, match=r"preprocess keras:vgg16 is for images \(N, H, W, 3\), but got \(2, 5, 4, 1\)"):
         KerasPreprocess("vgg16")(PIXELS[..., :1])
+    with pytest.raises(LrfError, match="is for images of three channels, but the inputs have 1 channels"):
+        preprocess_of(DataSpec(path="arrays", preprocess="keras:vgg16"), 1)
 
 
 def test_none_means_pixels_as_they_are() -> None:

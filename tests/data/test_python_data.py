@@ -99,6 +99,8 @@ WITH_LABELS = {
     "generator of batches": lambda: generated(),
     "generator of images": lambda: generated(None),
     "generator function": lambda: generated,
+    "list of batches": lambda: list(generated()),
+    "list of images": lambda: list(generated(None)),
     "loader of lists": lambda: [*map(list, generated())].__iter__(),
     "part": lambda: {"train": dataset(X, Y)},
     "tensors with a gradient": lambda: (Tensor(X), Tensor(Y)),

@@ -104,6 +104,12 @@ def test_a_generator_is_read_once() -> None:
     assert len(data.train) + len(data.val) + len(data.test) == 60
 
 
+def test_images_of_several_shapes_are_told_in_one_line() -> None:
+    with pytest.raises(LrfError, match="x_train should be an array, but its parts have different shapes") as caught:
+        dataset(spec(), ([X[0], X[0][:5]], [0, 1]), net((8, 6, 3)))
+    assert "\n" not in str(caught.value)
+
+
 def test_keys_name_the_arrays_of_a_mapping() -> None:
     data = dataset(spec(data__keys={"x_train": "X", "y_train": "y"}), {"X": X, "y": Y}, net((8, 6, 3)))
     assert data.tasks[OUTPUT].kind == "classes"
