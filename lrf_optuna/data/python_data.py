@@ -32,8 +32,9 @@ def arrays_of(
 ) -> LoadedArrays:
     """The arrays of data that were given in Python, by name: `x_train`, `y_train` and so on.
 
-    A list of tuples has batches or single images with labels. `shapes`: input -> the shape of one image, which tells batches from single images. `keys`: name of an array -> its
-    key in a mapping, where they differ. Raises LrfError for anything that is no data.
+    A list of tuples has batches or single images with labels. `shapes`: input -> the shape of one image, which tells
+    batches from single images. `keys`: name of an array -> its key in a mapping, where they differ. Raises LrfError for
+    anything that is no data.
     """
     shapes = shapes or {}
     if isinstance(given, Mapping) and given and all(str(key) in PART_NAMES for key in given):

@@ -25,6 +25,7 @@ KEYWORDS = {
     "divide": "preprocess: divide",
     "mean": "preprocess: mean",
     "std": "preprocess: std",
+    "key": "preprocess: keys",
 }
 """Option of the command line -> the argument of `compress` with another name."""
 
