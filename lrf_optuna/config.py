@@ -10,331 +10,40 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator
 
 from lrf_optuna.errors import LrfError, lookup
-
-KEEP = (
-    *(0.01, 0.02, 0.03, 0.04, 0.055, 0.07, 0.085, 0.1, 0.125, 0.15, 0.175, 0.2, 0.23),
-    *(0.26, 0.295, 0.33, 0.37, 0.42, 0.48, 0.55, 0.63, 0.72, 0.82, 0.92),
+from lrf_optuna.sections import (
+    GENERAL,
+    CommandOption,
+    DataSpec,
+    LayerSpec,
+    ModelSpec,
+    OutputSpec,
+    SearchSpec,
+    Section,
+    TuneSpec,
+    is_file_name,
+    setting,
 )
-"""Shares of its parameters that a layer may keep. Steps are fine, so that networks of few layers can fill a budget.
 
-Shares below 0.03 are for layers that hold a large part of a network (`scoring/screening.py`).
-"""
-BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of a cost: initial plans are made for each of these, and `compare` compares at each, by default.
-
-The steps cover the range from little to strong compression that papers on factorization report.
-"""
-EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": ""}
-"""Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
-GENERAL, CHOICE, OUTPUTS, LAYERS = "Options", "Choice", "Outputs", "Layers"
-"""Panels of `--help` for settings that do not stand in the panel of their section."""
-MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.module:function"
-DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"
-TASKS = "classes, binary, labels, numbers, map, copy or embedding"
-COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
-PATTERNS = "names with * and ?, separated by commas"
-PER_CHANNEL = "One number, or one for each channel, separated by commas"
-
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function, zoo:NAME and keras:NAME
 PLAIN_NAMES = {"best", "checkpoint", "cnn", "final", "model", "net", "network", "original", "trained", "weights"}
 """Names of model files that do not say which network it is."""
 EMPTY = "should not be empty"
 MESSAGES = {"missing": "is missing", "model_type": "should be a section", "too_short": EMPTY, "string_too_short": EMPTY}
 """What is said in the place of pydantic's messages of these types."""
-
-
-def is_file_name(path: str) -> bool:
-    """Whether a model's or data's `path` is a file or folder: not digits, zoo:NAME, keras:NAME or a function."""
-    return not (path == "digits" or FUNCTION.fullmatch(path) or path.startswith(("zoo:", "keras:")))
-
-
-def _absolute(path: str, info: Any) -> str:
-    """The path in the folder that a validation has as its context; without a folder as it is."""
-    return str(info.context / Path(path).expanduser()) if info.context else path
-
-
-def _for_every_output(given: Any) -> Any:
-    """A single value as {"": value}; so is what the command line makes of one, {value: ""}."""
-    if isinstance(given, dict):
-        return {("" if value == "" else name): (name if value == "" else value) for name, value in given.items()}
-    return {"": given}
-
-
-Item = TypeVar("Item")
 Sections = TypeVar("Sections", bound="LayerSections")
-Several = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]  # a list in TOML, a tuple here
-Names = Annotated[Several[str], AfterValidator(lambda names: tuple(dict.fromkeys(names)))]  # each once
-FolderName = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
-FileName = Annotated[str, Field(min_length=1), AfterValidator(lambda p, i: _absolute(p, i) if is_file_name(p) else p)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Name = TypeVar("Name")
-ByOutput = Annotated[dict[str, Name], BeforeValidator(_for_every_output), Field(strict=False)]
-"""Output -> value; the empty name stands for every output. A single value is for every output, too."""
-Keeps = Annotated[Several[Share], AfterValidator(lambda keeps: tuple(sorted(set(keeps))))]  # each once, ascending
-Patterns = Annotated[
-    tuple[str, ...],
-    BeforeValidator(lambda text: text.split(",") if isinstance(text, str) else text),
-    AfterValidator(lambda names: tuple(dict.fromkeys(names))),
-    Field(strict=False),
-]
-Limit = Annotated[float, Field(ge=0, le=1)]
-
-
-class Flag(NamedTuple):
-    """An option without a value, which gives a setting this `value`: --no-tune stands for epochs = 0.
-
-    Further names of the option, after a space, are not shown in help.
-    """
-
-    name: str
-    value: object
-    help: str = ""
-
-
-@dataclass(frozen=True)
-class CommandOption:
-    """What the command line shows of a setting.
-
-    `name`: by default the field's; `unit`: of the value; `panel`: by default its section's; `shown`: the default in
-    words; `hint`: ends the error about a wrong value; `flag`: a second option, or the only one of a bool, with the same
-    help; `repeated`: whether it may be given several times; `field`: pydantic's, with default and type.
-    """
-
-    help: str
-    name: str = ""
-    unit: str = ""
-    panel: str = ""
-    shown: str = ""
-    hint: str = ""
-    flag: Flag | None = None
-    repeated: bool = False
-    field: Any = None
-
-
-def setting(default: Any, help: str, **more: Any) -> Any:
-    """A field with what the command line shows of it (`CommandOption`), and limits as in pydantic's `Field`."""
-    shown = {part.name: more.pop(part.name) for part in fields(CommandOption) if part.name in more}
-    return Field(default, json_schema_extra={"option": CommandOption(help, **shown)}, **more)  # type: ignore[dict-item]
-
-
-class Section(BaseModel):
-    """What every section has in common: frozen, no unknown keys, no silent conversions, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ModelSpec(Section):
-    """Where the trained network comes from: a file, zoo:NAME, keras:NAME or package.module:function."""
-
-    path: FileName = setting(..., f"The network: {MODEL_FORMS}.", name="--model", unit="MODEL", panel=GENERAL)
-
-
-class DataSpec(Section):
-    """Where the images come from and how pixels become the network's inputs: (pixel / divide - mean) / std.
-
-    None for all of `divide`, `mean`, `std` and `preprocess` means pixels as they are, or as a network of
-    keras.applications takes them.
-    """
-
-    path: FileName = setting(..., f"The images: {DATA_FORMS}.", name="--data", unit="DATA", panel=GENERAL)
-    keys: dict[str, Annotated[str, Field(min_length=1)]] = setting(
-        {},
-        "Name that an array, or a column of a CSV file, has in the file: x_train=images.",
-        name="--key",
-        unit="NAME=KEY",
-        hint="give NAME=KEY, as in x_train=images",
-    )
-    divide: Positive | None = setting(None, "The network takes (pixel / divide - mean) / std.", shown="1")
-    mean: Several[float] | None = setting(None, f"{PER_CHANNEL}.", hint=COMMAS, shown="0")
-    std: Several[Positive] | None = setting(None, f"{PER_CHANNEL}.", hint=COMMAS, shown="1")
-    preprocess: str | None = setting(
-        None,
-        "keras:MODULE for the preprocess_input of keras.applications, such as keras:resnet50, or none.",
-        unit="MODULE",
-        shown="the model's own for keras:NAME",
-    )
-    augment: Literal["none", "flip", "crop", "flip-crop"] = setting(
-        "none", "Augmentation, as in the network's training: none, flip, crop or flip-crop."
-    )
-    validation: Share = setting(0.1, "Share of the training images to validate on without x_val.", unit="SHARE")
-
-    @field_validator("std")
-    @classmethod
-    def _as_long_as_the_mean(cls, std: tuple[float, ...] | None, info: Any) -> tuple[float, ...] | None:
-        mean = info.data.get("mean")
-        if mean and std and len(mean) != len(std) and 1 not in (len(mean), len(std)):
-            raise ValueError(f"should have as many numbers as mean ({len(mean)})")
-        return std
-
-    @field_validator("preprocess")
-    @classmethod
-    def _instead_of_numbers(cls, preprocess: str | None, info: Any) -> str | None:
-        if preprocess is not None and not re.fullmatch(r"none|keras:\w+", preprocess):
-            raise ValueError("should be keras:MODULE, such as keras:mobilenet_v2, or none")
-        given = [name for name in ("divide", "mean", "std") if info.data.get(name) is not None]
-        if preprocess is not None and given:
-            raise ValueError(f"goes with no {' and no '.join(given)}: give one or the other")
-        return preprocess
-
-
-class OutputSpec(Section):
-    """What the outputs are for, how they are measured and trained; found from model and labels where nothing is said.
-
-    A value without the name of an output holds for all outputs.
-    """
-
-    task: ByOutput[str] = setting(
-        {}, f"Task: {TASKS}.", unit="[OUTPUT=]TASK", shown="found from model and labels", panel=OUTPUTS
-    )
-    metric: ByOutput[str] = setting(
-        {},
-        "Metric: a name, or package.module:function of (labels, outputs).",
-        unit="[OUTPUT=]METRIC",
-        shown="the task's",
-        panel=OUTPUTS,
-    )
-    loss: ByOutput[str] = setting(
-        {},
-        "Loss to tune with: one of Keras', or package.module:function of (labels, outputs).",
-        unit="[OUTPUT=]LOSS",
-        shown="the task's",
-        panel=OUTPUTS,
-    )
-    weights: ByOutput[Positive] = setting(
-        {},
-        "Weight of an output among several.",
-        name="--output-weight",
-        unit="OUTPUT=NUMBER",
-        shown="1",
-        panel=OUTPUTS,
-    )
-    ignore: int | None = setting(None, "Label of a map that does not count.", unit="LABEL", panel=OUTPUTS)
-    labels: Literal["given", "none"] = setting(
-        "given", "given, or none: the original's outputs stand for labels.", panel=OUTPUTS
-    )
-
-
-class SearchSpec(Section):
-    """How the front is searched, and how one point of it is chosen."""
-
-    trials: int = setting(300, "Trials in all. Trials that the study has already count.", ge=1)
-    calibration: int = setting(1024, "Training images to fit layers to and to score plans on.", unit="IMAGES", ge=16)
-    population: int = setting(50, "Candidates in a generation of NSGA-II.", ge=2)
-    seed: int = setting(0, "Seed of everything that is random.", ge=0)
-    methods: Names | None = setting(None, "Decompositions to choose from, separated by commas.", shown="all")
-    objectives: Names = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
-    similarity: str = setting("auto", "How outputs are compared: auto (by task), cosine, cka, explained or agreement.")
-    keep: Keeps | None = setting(
-        None, "Shares of parameters that layers may keep.", shown="24 shares, 12 for many layers", hint=COMMAS
-    )
-    exclude: Patterns = setting(
-        (), f"Layers to leave as they are: {PATTERNS}.", unit="PATTERNS", panel=LAYERS, shown="none", repeated=True
-    )
-    only: Patterns = setting(
-        (), f"The only layers to factorize: {PATTERNS}.", unit="PATTERNS", panel=LAYERS, shown="all", repeated=True
-    )
-    rank_multiple: int = setting(1, "Ranks are multiples of this number where they can be.", panel=LAYERS, ge=1)
-    storage: str | None = setting(
-        None, "Database URL of the study.", unit="URL", panel=GENERAL, shown="SQLite in the run folder"
-    )
-    cache: FolderName | bool = setting(
-        True,
-        "Folder where fitted kernels are kept for the next run.",
-        unit="FOLDER",
-        shown="$LRF_OPTUNA_CACHE, or the user's cache",
-        flag=Flag("--no-cache", False, "Keep no fitted kernels, and use none that are kept."),
-    )
-    targets: dict[Literal["params", "macs"], Annotated[float, Field(gt=0, le=1)]] = setting(
-        {},
-        "Largest share of a cost that may be left, such as params=0.4 or macs=0.5. May be given for both.",
-        name="--target",
-        unit="COST=SHARE",
-        hint="give COST=SHARE, as in params=0.4",
-        panel=CHOICE,
-    )
-    max_drop: float | None = setting(
-        None, "Most points of validation accuracy to lose before fine-tuning.", unit="POINTS", panel=CHOICE, ge=0
-    )
-    by: Literal["accuracy", "loss"] = setting("accuracy", "What decides among points: accuracy or loss.", panel=CHOICE)
-    sampler: str = setting("surrogate", "Sampler: surrogate, nsga2, nsga3, tpe, gp (needs torch) or random.")
-    initial_plans: bool = setting(
-        True, "Begin with random plans instead of good ones.", flag=Flag("--no-initial-plans --no-seeds", False)
-    )
-    stop_when_flat: bool = setting(False, "End when the hypervolume hardly rises.", flag=Flag("--stop-when-flat", True))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_named_today(cls, keys: Any) -> Any:
-        if not isinstance(keys, dict):
-            return keys
-        if keys.get("maps", "logits") != "logits":
-            raise LrfError(f"maps = {keys['maps']!r} is gone, plans are compared by logits: start a new study")
-        found = {name: value for key, value in keys.items() if (name := EARLIER_KEYS.get(key, key))}
-        return found | ({"sampler": "surrogate"} if found.get("sampler") == "bred" else {})
-
-    @field_validator("targets")
-    @classmethod
-    def _among_the_objectives(cls, targets: dict[str, float], info: Any) -> dict[str, float]:
-        objectives = info.data.get("objectives", targets)
-        for target in targets.keys() - objectives:
-            raise ValueError(f"for {target!r} needs it among the objectives ({', '.join(objectives)})")
-        return targets
-
-    @property
-    def wanted(self) -> dict[str, float]:
-        """The targets by the names of their objectives."""
-        return {str(cost): share for cost, share in self.targets.items()}
-
-
-class TuneSpec(Section):
-    """How the built network is fine-tuned. With `epochs = 0` it is not."""
-
-    epochs: int = setting(5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Do not fine-tune."), ge=0)
-    rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
-    batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
-    distil: float = setting(5.0, "Weight of the distillation from the original.", ge=0)
-    optimizer: Literal["adamw", "sgd"] = setting("adamw", "Optimizer: adamw or sgd.")
-
-
-class LayerSpec(Section):
-    """What the choices of the layers with one pattern of names are limited to: a section [layers."conv*"].
-
-    `keep`: the least and the largest share of its parameters that a layer may keep; an intact layer keeps 1.
-    """
-
-    keep: Annotated[tuple[Limit, Limit], Field(strict=False)] | None = None
-    methods: Names | None = None
-
-    @field_validator("keep")
-    @classmethod
-    def _from_least_to_most(cls, keep: tuple[float, float] | None) -> tuple[float, float] | None:
-        if keep and not (keep[0] <= keep[1] and keep[1] > 0):
-            raise ValueError("should be the least and the largest share, as in [0.5, 1.0]")
-        return keep
 
 
 class LayerSections(Section):
     """The sections [layers."PATTERN"] of a study, in their order."""
 
-    layers: dict[str, LayerSpec] = {}
+    layers: dict[str, LayerSpec] = Field({})
 
     @classmethod
     def of(cls, layers: Mapping[str, object]) -> dict[str, LayerSpec]:

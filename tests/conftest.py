@@ -110,8 +110,8 @@ def table(proxy: Proxy) -> Any:
 
 @pytest.fixture(scope="session")
 def digits() -> Data:
-    from lrf_optuna.config import DataSpec
     from lrf_optuna.data.load_data import load_data
+    from lrf_optuna.sections import DataSpec
 
     return load_data(DataSpec(path="digits", divide=16), 0, (8, 8, 1), 10)
 

@@ -15,7 +15,7 @@ import lrf_optuna
 
 ROOT = Path(lrf_optuna.__file__).parent
 FOLDERS = (
-    "",  # errors, config, progress, files, processes
+    "",  # errors, sections, config, progress, files, processes
     "chains",
     "plans",
     "decompositions",

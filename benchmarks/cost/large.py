@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks.lib.tables import publish
 from lrf_optuna.chains.conv import Array, Conv
-from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, choice_of, compose
 from lrf_optuna.fitting.layer_fit import LayerFitter
 from lrf_optuna.fitting.second_moment import SecondMoment
 from lrf_optuna.plans.plan import INTACT
+from lrf_optuna.sections import KEEP
 
 LAYERS = {
     "Dense 25,088 x 4,096": (Conv((), 25088, 4096, (), ()), 896),

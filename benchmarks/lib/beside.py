@@ -45,9 +45,9 @@ def read(network: str, models: Path, data: Path, work: Path) -> tuple[Any, Data]
     """A network of the folder's models.json, and its data set with the preprocessing of its training."""
     import keras
 
-    from lrf_optuna.config import DataSpec
     from lrf_optuna.data.load_data import load_data
     from lrf_optuna.models.load import describe_input
+    from lrf_optuna.sections import DataSpec
 
     known, name = described(network, models)
     model = keras.models.load_model(models / f"{network}.keras", compile=False)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.lib.stopwatch import Stopwatch, Unit
-from lrf_optuna.config import KEEP
 from lrf_optuna.plans.plan import Plan
+from lrf_optuna.sections import KEEP
 
 if TYPE_CHECKING:
     import optuna

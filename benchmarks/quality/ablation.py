@@ -25,7 +25,6 @@ import numpy as np
 
 from benchmarks.lib.beside import SHARED, read
 from benchmarks.lib.tables import publish
-from lrf_optuna.config import BUDGETS
 from lrf_optuna.plans.front import Front, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.scoring import proxy as proxy_module
@@ -36,6 +35,7 @@ from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.initial_plans import budget_plans, initial_plans
 from lrf_optuna.search.loop import search_front
 from lrf_optuna.search.surrogate import Surrogate, layer_damages
+from lrf_optuna.sections import BUDGETS
 
 NETWORKS = ("cnn_fashion", "lenet5_mnist", "vgg6_cifar10", "resnet20_cifar10")
 CALIBRATION, RESCORED = 1024, 2048

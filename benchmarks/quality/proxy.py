@@ -27,7 +27,6 @@ from benchmarks.lib.ranking import COUNTED, COUNTS, NETWORKS, Found, page
 from benchmarks.lib.tables import publish
 from benchmarks.lib.taps import TappedPass
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.config import KEEP, TuneSpec
 from lrf_optuna.data.arrays import batches_of
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import OUTPUT
@@ -43,6 +42,7 @@ from lrf_optuna.scoring.sensitivity import measure_sensitivity
 from lrf_optuna.scoring.similarity import SIMILARITIES, cosine, similarity_of_finite
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.loop import search_front
+from lrf_optuna.sections import KEEP, TuneSpec
 from lrf_optuna.selection.plan_refits import stage_kernels
 from lrf_optuna.training.finetune import finetune
 

@@ -12,10 +12,10 @@ from lrf_optuna.cli import options as o
 from lrf_optuna.cli.show import cache, dashboard, front, layers, print_rich
 from lrf_optuna.cli.studies import check_files, study_of, with_choice
 from lrf_optuna.cli.terminal import guarded, plain_streams, session
-from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import checked_budgets
 from lrf_optuna.report.tables import budget_table, evaluation_table, front_table, layer_table
+from lrf_optuna.sections import BUDGETS
 
 if TYPE_CHECKING:
     from lrf_optuna.pipeline.run_folder import ExistingStudy, RunFolder

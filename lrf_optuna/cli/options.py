@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from lrf_optuna.config import MODEL_FORMS, OPTIONS
+from lrf_optuna.config import OPTIONS
 from lrf_optuna.errors import LrfError
+from lrf_optuna.sections import MODEL_FORMS
 
 if TYPE_CHECKING:
     from lrf_optuna.pipeline.run_folder import ExistingStudy

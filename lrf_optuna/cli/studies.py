@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lrf_optuna.config import DATA_FORMS, MODEL_FORMS, DataSpec, ModelSpec, StudySpec, is_file_name, name_for
+from lrf_optuna.config import StudySpec, name_for
 from lrf_optuna.errors import LrfError
+from lrf_optuna.sections import DATA_FORMS, MODEL_FORMS, DataSpec, ModelSpec, is_file_name
 
 
 def study_of(study: str | None, settings: Mapping[str, object]) -> StudySpec:

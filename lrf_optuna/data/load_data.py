@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lrf_optuna.config import DataSpec
 from lrf_optuna.data.array_files import load_npy, load_npz
 from lrf_optuna.data.arrays import MappedRows, Values, as_array, count_of, input_list
 from lrf_optuna.data.class_names import index_names
@@ -19,6 +18,7 @@ from lrf_optuna.data.preprocess import preprocess_of
 from lrf_optuna.data.sources import PARTS, LoadedArrays, OpenShape, load_digits, load_keras_dataset
 from lrf_optuna.data.tasks import OUTPUT, Task
 from lrf_optuna.errors import LrfError
+from lrf_optuna.sections import DataSpec
 
 TEST_SHARE = 0.2
 """The share of the training images that become test images where there are none: the usual 80/20 split."""

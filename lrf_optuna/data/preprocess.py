@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lrf_optuna.config import DataSpec
 from lrf_optuna.data.arrays import Images, map_inputs
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.sections import DataSpec
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lrf_optuna.baselines.compare import BaselineComparison
-from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pipeline.load_inputs import GivenData
 from lrf_optuna.pipeline.run import Run
@@ -15,6 +14,7 @@ from lrf_optuna.pipeline.run_folder import locate
 from lrf_optuna.plans.comparison import Comparison, checked_budgets
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.sections import BUDGETS
 
 
 def compare_baselines(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lrf_optuna.config import SECTIONS, DataSpec, ModelSpec, StudySpec, name_for
+from lrf_optuna.config import SECTIONS, StudySpec, name_for
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
@@ -17,6 +17,7 @@ from lrf_optuna.pipeline.metrics import name_of_object
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.sections import DataSpec, ModelSpec
 
 OPTION = re.compile(r"`[^`]*`|--([a-z-]+)")
 KEYWORDS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrf_optuna.config import LayerSpec, StudySpec
+from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import input_list
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
@@ -16,6 +16,7 @@ from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.proxy import SCORED_IMAGES
 from lrf_optuna.scoring.similarity import AUTO, SIMILARITIES
 from lrf_optuna.search.samplers import SAMPLERS
+from lrf_optuna.sections import LayerSpec
 
 
 def study_identity(spec: StudySpec, data: Data, model: Any, inventory: Inventory) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lrf_optuna.config import DataSpec, StudySpec
+from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import MappedRows
 from lrf_optuna.data.class_names import index_names
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
@@ -31,6 +31,7 @@ from lrf_optuna.models.surgery import check_can_be_copied
 from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
 from lrf_optuna.pipeline.metrics import loss_named, metric_named
 from lrf_optuna.progress import Progress
+from lrf_optuna.sections import DataSpec
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from lrf_optuna.chains.site import UNLIMITED, ChoiceLimits, Site
-from lrf_optuna.config import KEEP
 from lrf_optuna.decompositions.registry import chain_of, choice_within_limits
 from lrf_optuna.plans.plan import INTACT, Choice
+from lrf_optuna.sections import KEEP
 
 MANY_SITES = 12
 """Sites from which on every other keep is left out: the option table of ResNet-20 takes 12 s instead of 19 s, and its

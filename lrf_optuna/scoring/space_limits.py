@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lrf_optuna.chains.site import ChoiceLimits
-from lrf_optuna.config import LayerSections, LayerSpec, StudySpec
+from lrf_optuna.config import LayerSections, StudySpec
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins, methods_within_limits, saving_methods
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.inventory import Inventory, LayerRow
 from lrf_optuna.plans.plan import INTACT
+from lrf_optuna.sections import LayerSpec
 
 NEAR, SIMILAR = 3, 0.5
 """Names that are shown where a pattern fits none: the most similar ones, at least as similar (`difflib`'s ratio)."""

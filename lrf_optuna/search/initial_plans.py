@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
-from lrf_optuna.config import BUDGETS
 from lrf_optuna.plans.hypervolume import hypervolume_gains
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within
+from lrf_optuna.sections import BUDGETS
 
 TARGET_SHARES = (1.0, 0.97, 0.92)
 """Shares of the targets that plans are made for, so that the front is dense just within them."""

@@ -18,7 +18,6 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from lrf_optuna.config import SearchSpec
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.plans.front import Front
@@ -31,6 +30,7 @@ from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
 from lrf_optuna.search.space import SearchSpace
+from lrf_optuna.sections import SearchSpec
 from lrf_optuna.storage.background_writer import BackgroundWriter
 from lrf_optuna.storage.database import quiet_optuna
 from lrf_optuna.storage.study import PLAN, StudyStore

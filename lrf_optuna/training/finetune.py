@@ -17,13 +17,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from lrf_optuna.config import TuneSpec
 from lrf_optuna.data.arrays import Values, count_of
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers
 from lrf_optuna.progress import SILENT, Progress, Step
+from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.distillation import TrainingStep, training_step
 from lrf_optuna.training.losses import LossFunction, head_losses
 from lrf_optuna.training.recipe import DEFAULT, Recipe

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from lrf_optuna.baselines.compare import BaselineComparison
 from lrf_optuna.baselines.rules import baselines_of
 from lrf_optuna.cli.app import app
-from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
+from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pipeline.build import build
 from lrf_optuna.pipeline.compare import compare_run, comparison_of
@@ -33,6 +33,7 @@ from lrf_optuna.report.comparison_figure import comparison_figure
 from lrf_optuna.report.tables import budget_table, with_star
 from lrf_optuna.scoring.objectives import Measured
 from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.sections import DataSpec, ModelSpec
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrf_optuna.config import DataSpec
 from lrf_optuna.data.arrays import MappedRows
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.load_data import load_data
 from lrf_optuna.errors import LrfError
+from lrf_optuna.sections import DataSpec
 
 
 def images(count: int = 50) -> np.ndarray[Any, Any]:

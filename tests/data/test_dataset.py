@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrf_optuna.config import DataSpec
 from lrf_optuna.data.augment import AUGMENTATIONS, augmented
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.data.load_data import data_from_arrays, load_data
 from lrf_optuna.data.preprocess import Preprocess, preprocess_of
 from lrf_optuna.errors import LrfError
+from lrf_optuna.sections import DataSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from lrf_optuna.config import DataSpec, StudySpec
+from lrf_optuna.config import StudySpec
 from lrf_optuna.data.preprocess import (
     KerasPreprocess,
     Preprocess,
@@ -15,6 +15,7 @@ from lrf_optuna.data.preprocess import (
     preprocess_of,
 )
 from lrf_optuna.errors import LrfError
+from lrf_optuna.sections import DataSpec
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lrf_optuna.config import DataSpec, ModelSpec, StudySpec
+from lrf_optuna.config import StudySpec
 from lrf_optuna.data.preprocess import KerasPreprocess, Preprocess
 from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pipeline.identity import data_identity
 from lrf_optuna.pipeline.load_inputs import dataset, own_preprocess, with_original_labels
+from lrf_optuna.sections import DataSpec, ModelSpec
 from tests.support.data_files import write_images
 
 X = np.random.default_rng(0).integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)

@@ -9,7 +9,6 @@ import pytest
 
 from lrf_optuna.baselines.budget import RuleContext
 from lrf_optuna.baselines.rules import BASELINES
-from lrf_optuna.config import BUDGETS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.front import Front
 from lrf_optuna.plans.plan import Candidate
@@ -17,6 +16,7 @@ from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import lagrangian_sweep
 from lrf_optuna.search.initial_plans import initial_plans, random_plans, spread_by_hypervolume
+from lrf_optuna.sections import BUDGETS
 
 
 @pytest.mark.parametrize("count", [2, 10, 40])

@@ -10,7 +10,6 @@ import pytest
 from support.evaluation import accuracy
 from support.fitting import fit
 
-from lrf_optuna.config import TuneSpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import OUTPUT, Task
 from lrf_optuna.errors import LrfError
@@ -20,6 +19,7 @@ from lrf_optuna.models.outputs import OutputHead, output_heads
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.progress import Silent
+from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.distillation import training_step
 from lrf_optuna.training.finetune import choose_rate, finetune, shuffled_batches, without_dropout
 from lrf_optuna.training.losses import HeadLoss, head_losses
