@@ -43,7 +43,7 @@ Sections = TypeVar("Sections", bound="LayerSections")
 class LayerSections(Section):
     """The sections [layers."PATTERN"] of a study, in their order."""
 
-    layers: dict[str, LayerSpec] = Field({})
+    layers: dict[str, LayerSpec] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, layers: Mapping[str, object]) -> dict[str, LayerSpec]:
