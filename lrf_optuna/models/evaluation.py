@@ -13,7 +13,7 @@ from lrf_optuna.data.arrays import Images, Values, batches_of
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.data.tasks import Task
 from lrf_optuna.models.model_inputs import PASS_BATCH
-from lrf_optuna.models.outputs import output_heads
+from lrf_optuna.models.outputs import output_heads, with_units
 
 
 class Evaluator:
@@ -23,16 +23,25 @@ class Evaluator:
     """
 
     def __init__(self, model: Any, preprocess: Callable[[Images], Any]) -> None:
-        self.heads, self.preprocess = output_heads(model), preprocess
-        self.compiled: Any = tf.function(
-            lambda x: [tf.cast(y, tf.float32) for y in keras.tree.flatten(model(x, training=False))],
-            reduce_retracing=True,
-        )
+        self.heads, self.preprocess, self.model = output_heads(model), preprocess, model
+        self.compiled: Any = None
+
+    def compile(self, x: Any) -> Any:
+        """The pass as a function of inputs like `x`, of any number of images: it is traced once."""
+        signature = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), tf.float32), x)
+
+        def run(inputs: Any) -> list[Any]:
+            return [tf.cast(with_units(y), tf.float32) for y in keras.tree.flatten(self.model(inputs, training=False))]
+
+        return tf.function(run, input_signature=[signature])
 
     def outputs(self, pixels: Images) -> dict[str, Values]:
         """Output -> what the model gives for all raw images, `(n, ...)` float32."""
-        inputs = (self.preprocess(part) for part in batches_of(pixels, PASS_BATCH))
-        found = [[y.numpy() for y in self.compiled(x)] for x in inputs]
+        found: list[list[Values]] = []
+        for part in batches_of(pixels, PASS_BATCH):
+            x = self.preprocess(part)
+            self.compiled = self.compiled or self.compile(x)
+            found.append([y.numpy() for y in self.compiled(x)])
         return {name: np.concatenate(parts) for name, parts in zip(self.heads, zip(*found, strict=True), strict=True)}
 
     def metric(self, data: Data, images: LabeledImages) -> float:

@@ -49,7 +49,7 @@ class OutputHead:
         Probabilities give softmax logits up to a constant for each image. The clip of the probabilities is so small
         that the gradient reaches an image whose label has nearly no probability.
         """
-        values = keras.ops.cast(outputs, "float32")
+        values = keras.ops.cast(with_units(outputs), "float32")
         if not self.activation:
             return values
         dtype = keras.backend.standardize_dtype(outputs.dtype)
@@ -67,10 +67,15 @@ class OutputHead:
         return 1 / (1 + np.exp(-logits)) if self.activation else logits
 
 
+def with_units(outputs: Any) -> Any:
+    """Outputs with an axis for units: one number an image, `(n,)`, becomes `(n, 1)`."""
+    return outputs if len(outputs.shape) > 1 else keras.ops.expand_dims(outputs, -1)
+
+
 def output_heads(model: Any) -> dict[str, OutputHead]:
     """Name -> head of every output, in the model's order."""
     outputs = getattr(model, "outputs", None) or [None]
-    shapes = [tuple(tensor.shape)[1:] if tensor is not None else () for tensor in outputs]
+    shapes = [tuple(tensor.shape)[1:] or (1,) if tensor is not None else () for tensor in outputs]
     if len(outputs) == 1:
         return {OUTPUT: OutputHead(OUTPUT, activation_of(model), shapes[0])}
     heads: dict[str, OutputHead] = {}
