@@ -50,7 +50,8 @@ def score(proxy: Proxy, study: optuna.Study, watch: Stopwatch) -> None:
         built = materialize(proxy.network.model, plan, kernels)
     with watch.part("passing"):
         maps = built.predict(proxy.scored.tensors, batch_size=proxy.network.batch_size, verbose=0)
-        loss = 1 - proxy.similarity(next(reversed(proxy.scored.reference.values())), maps)
+        found = {name: np.asarray(head.logits(maps)) for name, head in proxy.network.heads.items()}
+        loss = 1 - proxy.similarity.overall(proxy.scored.reference, found)
     params, macs = proxy.counts(plan)
     with watch.part("database"):
         study.tell(trial, [loss, params / proxy.inventory.params, macs / proxy.inventory.macs])

@@ -28,7 +28,7 @@ PARTS = {
     "children": ("search.loop:Search.child_parameters", "search.children:Observations.add"),
     "composing": ("scoring.proxy:Proxy.dense_kernels",),
     "passing": ("models.forward:ForwardPass.run",),
-    "similarity": ("scoring.proxy:similarity_of_finite",),
+    "similarity": ("scoring.similarity:OutputSimilarity.each",),
     "front": ("plans.front:Front.add",),
     "recording": (
         "storage.background_writer:BackgroundWriter.put",

@@ -268,7 +268,7 @@ def tuned(model: Any, proxy: Proxy, data: Data, plan: Plan) -> float:
     built = materialize(model, plan, stage_kernels(proxy, plan))
     parts = {"train": data.train.take(slice(STEPS * BATCH)), "val": data.val.take(slice(VALIDATION))}
     finetune(built, model, dataclasses.replace(data, **parts), TuneSpec(epochs=1, rate=RATE, batch=BATCH))
-    return Evaluator(built, data.preprocess).accuracy(data.test.take(slice(TEST)))
+    return Evaluator(built, data.preprocess).metric(data, data.test.take(slice(TEST)))
 
 
 if __name__ == "__main__":

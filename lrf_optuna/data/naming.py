@@ -32,7 +32,12 @@ def group_arrays(arrays: Mapping[str, Any], inputs: Sequence[str], outputs: Sequ
         raise LrfError(f"the data lack x_train; they hold: {', '.join(map(str, arrays)) or 'nothing'}")
     for name, array in found.items():
         check_complete(name, array, inputs if name[0] == "x" else outputs)
-    return {name: next(iter(a.values())) if isinstance(a, Mapping) and len(a) == 1 else a for name, a in found.items()}
+    return {name: plain_if_only(array, inputs if name[0] == "x" else outputs) for name, array in found.items()}
+
+
+def plain_if_only(array: Any, names: Sequence[str]) -> Any:
+    """The array of the only input or output; one of several keeps its name."""
+    return next(iter(array.values())) if isinstance(array, Mapping) and len(names) == len(array) == 1 else array
 
 
 def split_key(key: str, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, str | None]:

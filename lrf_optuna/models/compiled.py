@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lrf_optuna.models.outputs import output_names
+
 BINARY, NUMBERS, CLASSES = "binary", "numbers", "classes"
 LOSS_FAMILIES = {
     BINARY: ("binary_crossentropy", "bce", "binary_focal_crossentropy", "hinge", "squared_hinge", "dice", "tversky"),
@@ -35,7 +37,7 @@ def compiled_losses(model: Any, path: str = "") -> dict[str, str]:
     if loss is None:
         with suppress(Exception):  # a file of any kind: what cannot be read is not known
             loss = loss_in_file(Path(path))
-    names = list(getattr(model, "output_names", None) or ["output"])
+    names = output_names(model)
     if isinstance(loss, dict) and not {"class_name", "config"} & loss.keys():
         return {name: found for name, one in loss.items() if (found := loss_name(one))}
     each = loss if isinstance(loss, list | tuple) and len(loss) == len(names) else [loss] * len(names)

@@ -138,7 +138,8 @@ def from_zoo(name: str, cache: Path | None, data: Data | None, seed: int, progre
     build = lookup(ZOO, name, "net of the zoo")
     if data is None:
         raise LrfError(f"zoo:{name} is trained on first use: give it data")
-    train = (data.train.pixels.tobytes(), data.train.labels.tobytes(), f"{data.preprocess} {data.augment}".encode())
+    settings = f"{data.preprocess} {data.augment}".encode()
+    train = (np.asarray(data.train.pixels).tobytes(), data.train.labels.tobytes(), settings)
     identity = f"{name}_seed{seed}_{zlib.crc32(b''.join(train)):08x}"
     file = cache / "original.keras" if cache else None
     if file and file.is_file():

@@ -79,11 +79,20 @@ def output_heads(model: Any) -> dict[str, OutputHead]:
     if len(outputs) == 1:
         return {OUTPUT: OutputHead(OUTPUT, activation_of(model), shapes[0])}
     heads: dict[str, OutputHead] = {}
-    for i, own in enumerate(model.output_names):
-        earlier = model.output_names[:i].count(own)
+    names = output_names(model)
+    for i, own in enumerate(names):
+        earlier = names[:i].count(own)
         name = f"{own}_{earlier + 1}" if earlier else own
         heads[name] = OutputHead(name, activation_of(model, i), shapes[i])
     return heads
+
+
+def output_names(model: Any) -> list[str]:
+    """The names of a model's outputs: the keys where they are a dict, as labels have them in Keras, else Keras' own."""
+    outputs = getattr(model, "_outputs_struct", None)
+    if isinstance(outputs, Mapping) and len(outputs) == len(model.outputs):
+        return [str(key) for key in keras.tree.flatten({key: str(key) for key in outputs})]
+    return list(getattr(model, "output_names", None) or ["output"])
 
 
 def activation_of(model: Any, output: int = 0) -> str:

@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 
 import lrf_optuna
 from lrf_optuna.cli.app import app
+from lrf_optuna.data.load_data import load_data
+from lrf_optuna.models.load import load_model
+from lrf_optuna.sections import DataSpec
 from tests.support.data_files import write_image
 
 if TYPE_CHECKING:
@@ -101,3 +104,10 @@ def test_compress_takes_a_pair_of_arrays_without_labels_too(digits_net: Any, dig
     )
     _, unlabeled = lrf_optuna.compress(digits_net, digits.train.pixels, out=tmp_path / "b", **given)
     assert labeled.original.test_metric < unlabeled.original.test_metric == 1
+
+
+def test_a_net_of_the_zoo_is_trained_on_npy_files(digits: Data, tmp_path: Path) -> None:
+    np.save(tmp_path / "x_train.npy", digits.train.pixels[:200])
+    np.save(tmp_path / "y_train.npy", digits.train.labels[:200])
+    data = load_data(DataSpec(path=str(tmp_path), divide=16), 0)
+    assert load_model("zoo:digits_cnn", data=data).output_shape == (None, 10)

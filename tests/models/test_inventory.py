@@ -19,7 +19,6 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory, find_sites, inventory_rows, plan_counts
 from lrf_optuna.models.layer_kinds import LAYERS, kernel_of, read_kernel, walk_layers
-from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
@@ -444,41 +443,6 @@ def test_described_rows_name_the_methods_or_the_reason() -> None:
 @pytest.mark.parametrize("kind", LAYERS)
 def test_every_kind_in_the_table_is_a_keras_layer(kind: str) -> None:
     assert issubclass(getattr(keras.layers, kind), keras.layers.Layer)
-
-
-def heads() -> dict[str, tuple[Any, bool]]:
-    """Models by how they end, and whether that is in probabilities."""
-
-    def head(*tail: Any) -> Any:
-        return keras.Sequential([keras.Input((8,)), layers.Dense(6, activation="relu"), *tail])
-
-    inputs = keras.Input((8,))
-    return {
-        "logits": (head(layers.Dense(5)), False),
-        "softmax as an activation": (head(layers.Dense(5, activation="softmax")), True),
-        "softmax as a layer": (head(layers.Dense(5), layers.Softmax()), True),
-        "softmax as an Activation": (head(layers.Dense(5), layers.Activation("softmax")), True),
-        "softmax in a nested model": (
-            keras.Model(inputs, head(layers.Dense(5, activation="softmax"))(inputs)),
-            True,
-        ),
-        "softmax only inside": (head(layers.Dense(5, activation="softmax"), layers.Dense(5)), False),
-        "functional": (keras.Model(inputs, layers.Softmax()(layers.Dense(5)(inputs))), True),
-    }
-
-
-@pytest.mark.parametrize("how", heads())
-def test_a_softmax_at_the_end_is_seen(how: str) -> None:
-    model, probabilities = heads()[how]
-    assert OutputHead.of(model).softmax == probabilities
-
-
-def test_logits_from_probabilities_are_the_logits_up_to_a_constant_an_image(rng: np.random.Generator) -> None:
-    logits = rng.normal(size=(20, 7)).astype(np.float32)
-    found = np.asarray(OutputHead(softmax=True).logits(keras.ops.softmax(logits)))
-    np.testing.assert_allclose(found, logits - logits.mean(1, keepdims=True), atol=1e-5)
-    np.testing.assert_array_equal(OutputHead(softmax=False).logits(logits), logits)
-    assert np.isfinite(np.asarray(OutputHead(softmax=True).logits(np.eye(3, dtype=np.float32)))).all()
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "with_many_kinds"])
