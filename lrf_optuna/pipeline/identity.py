@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lrf_optuna.config import StudySpec
@@ -12,6 +13,7 @@ from lrf_optuna.errors import lookup
 from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
+from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.proxy import SCORED_IMAGES
 from lrf_optuna.scoring.similarity import AUTO, SIMILARITIES
@@ -58,7 +60,8 @@ def limits_text(pattern: str, layer: LayerSpec) -> str:
 def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
     """The part of the identity that the data give: the images that decide what a plan costs."""
     calibration = data.calibration(spec.search.calibration, spec.search.seed).pixels
-    return {"data": digest(*input_list(calibration), str(data.preprocess))}
+    tasks = {name: (task.kind, task.weight) for name, task in data.tasks.items()}
+    return {"data": digest(*input_list(calibration), str(data.preprocess)), "set of tasks": str(tasks)}
 
 
 def check_names(spec: StudySpec) -> None:
@@ -71,3 +74,18 @@ def check_names(spec: StudySpec) -> None:
         lookup(OBJECTIVES, objective, "objective")
     lookup({AUTO: None, **SIMILARITIES}, spec.search.similarity, "similarity")
     lookup(SAMPLERS, spec.search.sampler, "sampler")
+
+
+def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan: Plan, tuned: bool) -> str:
+    """A digest of all that decides the content of model.keras, tuned or only built."""
+    parts = data.train, data.val, data.test
+    labels = [array for part in parts if part.labels is not None for array in input_list(part.labels)]
+    recipe = spec.tune.model_dump_json() + spec.output.model_dump_json() if tuned else ""
+    return digest(plan.to_json(), str(identity), data.augment, recipe, *labels)
+
+
+def request_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], trials: int) -> str:
+    """A digest of all that decides which point of a number of trials is chosen."""
+    search = spec.search
+    way = str((trials, search.wanted, search.max_drop, search.by, spec.output.metric))
+    return digest(spec.name, way, str(identity), data.augment, *input_list(data.val.labels))

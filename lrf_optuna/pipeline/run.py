@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from lrf_optuna.config import StudySpec
-from lrf_optuna.data.arrays import Images, Values, count_of, input_list, map_inputs
+from lrf_optuna.data.arrays import Images, Values, count_of, map_inputs
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import metric_name
-from lrf_optuna.decompositions.registry import DECOMPOSITIONS
-from lrf_optuna.files import digest
 from lrf_optuna.models.custom_objects import what_loading_needs
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import Inventory, find_sites, plan_counts
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.build import build, layer_results
 from lrf_optuna.pipeline.evaluate import evaluation_of
-from lrf_optuna.pipeline.identity import study_identity
+from lrf_optuna.pipeline.identity import model_digest, request_digest, study_identity
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs, loss_functions
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
-from lrf_optuna.pipeline.setup_checks import lost_classes, setup_warnings
+from lrf_optuna.pipeline.setup_checks import check_reach, lost_classes, setup_warnings
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
@@ -34,8 +32,6 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.disk_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
-from lrf_optuna.scoring.screening import default_keeps
 from lrf_optuna.scoring.space_limits import SpaceLimits
 from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
@@ -179,7 +175,7 @@ class Run:
         cannot be tuned.
         """
         self.check_replaceable()
-        self.check_reach()
+        check_reach(self.spec.search, self.inventory, self.progress)
         search = self.spec.search
         with self.timed("load"):
             done = self.record.candidates()
@@ -232,13 +228,15 @@ class Run:
         would replace a tuned one.
         """
         self.check_replaceable()
-        points, request = pareto_front(candidates), self.request_digest(len(candidates))
+        points, request = pareto_front(candidates), request_digest(self.spec, self.data, self.identity, len(candidates))
         with self.timed("pick"):
             chosen, why = choice or self.folder.choice_for(request, points) or self.choose(points)
         self.progress.say(f"trial {chosen.trial}: {why}")
         self.folder.write_choice(self.spec.name, (chosen, why), "" if choice else request)
-        model_digest = self.model_digest(chosen, tuned=bool(self.spec.tune.epochs))
-        existing = self.folder.result_for(model_digest)
+        digest_of_model = model_digest(
+            self.spec, self.data, self.identity, chosen.plan, tuned=bool(self.spec.tune.epochs)
+        )
+        existing = self.folder.result_for(digest_of_model)
         if existing and existing.trials == len(candidates):
             self.progress.say("nothing to do: the model of this point is there")
             return existing
@@ -255,7 +253,7 @@ class Run:
             layers=layer_results(self.inventory, chosen.plan),
             warnings=self.warnings,
             uncounted_macs=list(self.inventory.uncounted),
-            model_digest=model_digest,
+            model_digest=digest_of_model,
         )
         self.build_and_tune(result)
         result.warnings = [
@@ -273,7 +271,7 @@ class Run:
     def build_and_tune(self, result: Result) -> None:
         """Build the chosen point, tune it where the specification asks for that, and write the last of the two."""
         plan, epochs = result.chosen.plan, self.spec.tune.epochs
-        untuned = self.folder.result_for(self.model_digest(result.chosen, tuned=False))
+        untuned = self.folder.result_for(model_digest(self.spec, self.data, self.identity, plan, tuned=False))
         if untuned:
             model, result.built = load_like(self.folder.model, self.model), untuned.built
         else:
@@ -312,15 +310,6 @@ class Run:
         macs = plan_counts(self.inventory, plan)[1]
         return evaluation_of(model, self.data, outputs, self.original_outputs, macs=macs, **measured)
 
-    def check_reach(self) -> None:
-        """Say what share of a limited cost plans can reach. Raises LrfError for a target below it."""
-        search, found = self.spec.search, self.inventory
-        if search.wanted:
-            keeps = search.keep or default_keeps(len(found.sites))
-            least = least_shares(found, search.methods or tuple(DECOMPOSITIONS), keeps)
-            check_targets(search.wanted, least)
-            self.progress.say(reach_text(search.wanted, least, found.uncounted))
-
     def check_replaceable(self) -> None:
         """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to.
 
@@ -330,16 +319,3 @@ class Run:
             check_trainable(self.model)
         elif not self.force:
             self.folder.check_untuned()
-
-    def model_digest(self, chosen: Candidate, tuned: bool) -> str:
-        """A digest of all that decides the content of model.keras, tuned or only built."""
-        parts = self.data.train, self.data.val, self.data.test
-        labels = [array for part in parts if part.labels is not None for array in input_list(part.labels)]
-        recipe = self.spec.tune.model_dump_json() + self.spec.output.model_dump_json() if tuned else ""
-        return digest(chosen.plan.to_json(), str(self.identity), self.data.augment, recipe, *labels)
-
-    def request_digest(self, trials: int) -> str:
-        """A digest of all that decides which point of a number of trials is chosen."""
-        search = self.spec.search
-        way = str((trials, search.wanted, search.max_drop, search.by))
-        return digest(self.spec.name, way, str(self.identity), self.data.augment, *input_list(self.data.val.labels))

@@ -14,8 +14,14 @@ import numpy as np
 from lrf_optuna.data.arrays import Values, input_list, map_inputs
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
 from lrf_optuna.data.tasks import Task
+from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.forward import ForwardPass
+from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.layer_kinds import walk_layers
+from lrf_optuna.progress import Progress
+from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
+from lrf_optuna.scoring.screening import default_keeps
+from lrf_optuna.sections import SearchSpec
 from lrf_optuna.selection.validation import Validation
 
 SCALING_LAYERS = ("Rescaling", "Normalization", "BatchNormalization", "LayerNormalization", "GroupNormalization")
@@ -142,3 +148,13 @@ def lost_classes(never_predicted: Mapping[str, list[int]]) -> Iterator[str]:
         many = "class" if len(classes) == 1 else "classes"
         shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
         yield f"the network never predicts the {many} {shown} on the test images, which the original does ({name})"
+
+
+def check_reach(search: SearchSpec, inventory: Inventory, progress: Progress) -> None:
+    """Say what share of a limited cost plans can reach. Raises LrfError for a target below it."""
+    if not search.wanted:
+        return
+    keeps = search.keep or default_keeps(len(inventory.sites))
+    least = least_shares(inventory, search.methods or tuple(DECOMPOSITIONS), keeps)
+    check_targets(search.wanted, least)
+    progress.say(reach_text(search.wanted, least, inventory.uncounted))
