@@ -131,6 +131,13 @@ class Task:
         occur = set(np.unique(labels[labels >= 0]).tolist()) & set(np.unique(self.decisions(before)).tolist())
         return sorted(occur - set(np.unique(self.decisions(after)).tolist()))
 
+    def recalls(self, labels: Values, outputs: Values) -> dict[str, float]:
+        """Class -> the share of its images (or positions) that is decided right; for one of several classes only."""
+        if self.kind not in ("classes", "binary", "map"):
+            return {}
+        found, occur = self.decisions(outputs), np.unique(labels[labels >= 0])
+        return {str(one): float(np.mean(found[labels == one] == one)) for one in occur.tolist()}
+
     def check(self, labels: Values, part: str) -> Values:
         """Labels as the metrics take them. Raises LrfError where they do not fit the task, with what would fit."""
         return CHECKS[self.kind](self, labels, part)

@@ -27,6 +27,7 @@ def evaluation_of(model: Any, data: Data, outputs: Outputs, original: Outputs, *
         test_metric=overall_metric(tasks, labels, outputs),
         further=further_figures(tasks, labels, outputs),
         by_output=each if len(each) > 1 else {},
+        recalls={name: task.recalls(labels[name], outputs[name]) for name, task in tasks.items() if task.labeled},
         never_predicted={name: classes for name, classes in lost.items() if classes},
         **measured,
     )

@@ -34,6 +34,8 @@ class Evaluation:
     further: dict[str, float] = field(default_factory=dict)
     by_output: dict[str, float] = field(default_factory=dict)
     never_predicted: dict[str, list[int]] = field(default_factory=dict)
+    recalls: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Output -> class -> the share of its test images that is classified correctly."""
 
 
 @dataclass(frozen=True, slots=True)

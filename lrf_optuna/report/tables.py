@@ -140,6 +140,17 @@ def evaluation_table(result: Result) -> Table:
     return table
 
 
+def recall_table(result: Result, output: str) -> Table:
+    """For every class of an output the share of its test images that each network classifies correctly."""
+    networks = {name: network for name in ("original", "built", "tuned") if (network := getattr(result, name))}
+    title = "Recall by class" if len(result.original.recalls) == 1 else f"Recall by class of {output}"
+    table = Table(columns(["class"], list(networks)), title)
+    for one in result.original.recalls[output]:
+        shares = [network.recalls.get(output, {}).get(one) for network in networks.values()]
+        table.add(one, *(NONE if share is None else f"{share:.1%}" for share in shares))
+    return table
+
+
 def front_table(points: Sequence[Candidate], chosen: int | None = None) -> Table:
     """The points of a front with their costs; the trial `chosen` is marked."""
     costs = list(points[0].costs) if points else []
