@@ -236,7 +236,7 @@ def test_a_drop_is_that_of_the_model_as_it_is_scored_with_its_statistics(
             work.proxy.scored.reference["logits"],
         )
         lost = accuracy(work.model, digits, digits.val) - accuracy(small, digits, digits.val)
-        assert work.accuracy.of({}) - work.accuracy.of(work.proxy.dense_kernels(chosen.plan)) == pytest.approx(
+        assert work.validation.of({}) - work.validation.of(work.proxy.dense_kernels(chosen.plan)) == pytest.approx(
             lost, abs=1e-8
         )
 
@@ -258,14 +258,14 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
         assert trial.constraints["params"] == pytest.approx(trial.values[1] - 0.6)
 
 
-def test_by_the_loss_no_accuracy_is_measured(spec: StudySpec, tmp_path: Path) -> None:
+def test_by_the_loss_no_metric_is_measured(spec: StudySpec, tmp_path: Path) -> None:
     heard = Heard()
     work = Run.open(spec.override({"search.by": "loss"}), tmp_path, progress=heard)
     _, why = work.choose(pareto_front(work.search()))
     assert why.startswith("the knee of")
     assert "lost" not in why
     assert STAGE_LABELS[SCORED] not in heard.labels
-    assert "accuracy" not in vars(work)
+    assert not {"validation", "refits"} & vars(work).keys()
 
 
 def test_a_drop_that_is_asked_for_is_a_constraint_of_the_loss(spec: StudySpec, tmp_path: Path) -> None:
