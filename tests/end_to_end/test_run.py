@@ -252,8 +252,8 @@ def test_a_target_takes_the_most_accurate_within_it_and_the_search_aims_at_it(sp
     assert {point.plan for point in inside[: settings.scored]} <= stages[SCORED] <= {point.plan for point in inside}
     assert stages[BUILT] == {chosen.plan} <= stages[SKETCHED] <= stages[SCORED]
     assert len(stages[SKETCHED]) <= settings.sketched_if_broken
-    assert why.startswith(f"the most accurate of {len(stages[SCORED])} points")
-    assert set(STAGE_LABELS) <= set(heard.labels)
+    assert why.startswith(f"the best of {len(stages[SCORED])} points")
+    assert {f"accuracy, {stage}" for stage in STAGE_LABELS} <= set(heard.labels)
     for trial in trials(tmp_path):
         assert trial.constraints["params"] == pytest.approx(trial.values[1] - 0.6)
 
@@ -264,8 +264,8 @@ def test_by_the_loss_no_metric_is_measured(spec: StudySpec, tmp_path: Path) -> N
     _, why = work.choose(pareto_front(work.search()))
     assert why.startswith("the knee of")
     assert "lost" not in why
-    assert STAGE_LABELS[SCORED] not in heard.labels
-    assert not {"validation", "refits"} & vars(work).keys()
+    assert f"accuracy, {STAGE_LABELS[SCORED]}" not in heard.labels
+    assert "refits" not in vars(work), "the set-up is checked by the original alone"
 
 
 def test_a_drop_that_is_asked_for_is_a_constraint_of_the_loss(spec: StudySpec, tmp_path: Path) -> None:
@@ -578,7 +578,7 @@ def test_a_point_that_was_selected_in_between_does_not_make_a_run_measure_again(
     assert RunFolder(tmp_path).read_choice() == (other, "by hand")
     heard = Heard()
     again = ran(spec, tmp_path, heard, search_trials=6)
-    assert STAGE_LABELS[SCORED] not in heard.labels
+    assert f"accuracy, {STAGE_LABELS[SCORED]}" not in heard.labels
     assert (again.chosen, again.why) == (first.chosen, first.why)
     assert RunFolder(tmp_path).read_choice() == (first.chosen, first.why)
 
