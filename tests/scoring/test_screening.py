@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lrf_optuna import config
+from lrf_optuna import sections
 from lrf_optuna.chains.conv import Conv
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of, choice_of, saving_methods
@@ -30,7 +30,7 @@ from lrf_optuna.scoring.screening import (
 
 SITE = Site("a", Conv((3, 3), 24, 24, (1, 1), (1, 1), "same"), ((8, 8),))
 DENSE = Site("b", Conv((), 96, 80, (), ()), ((),))
-KEEP = keep_grid_for(config.KEEP, 0.1)
+KEEP = keep_grid_for(sections.KEEP, 0.1)
 METHODS = {site.name: ("intact", *saving_methods(site.op)) for site in (SITE, DENSE)}
 
 
@@ -46,11 +46,13 @@ def test_the_keeps_nearest_to_some_are_each_there_once() -> None:
 
 
 def test_the_smallest_keeps_are_for_layers_that_hold_much_of_the_network() -> None:
-    tiny = {keep for keep in config.KEEP if keep < SMALL_KEEP}
+    tiny = {keep for keep in sections.KEEP if keep < SMALL_KEEP}
     assert tiny
-    assert keep_grid_for(config.KEEP, 0.9) == config.KEEP
-    assert set(config.KEEP) - set(keep_grid_for(config.KEEP, 0.1)) == tiny
-    assert min(config.KEEP) < LARGE_SHARE / SMALL_KEEP, "what such a layer keeps at least is little beside the network"
+    assert keep_grid_for(sections.KEEP, 0.9) == sections.KEEP
+    assert set(sections.KEEP) - set(keep_grid_for(sections.KEEP, 0.1)) == tiny
+    assert min(sections.KEEP) < LARGE_SHARE / SMALL_KEEP, (
+        "what such a layer keeps at least is little beside the network"
+    )
     assert keep_grid_for((0.01, 0.02), 0.1) == (0.01, 0.02), "where there are no others"
 
 
@@ -142,6 +144,6 @@ def test_on_a_real_layer_the_front_of_errors_and_sizes_is_not_touched(proxy: Pro
 
 def test_a_network_of_many_sites_has_every_other_keep_and_the_smallest() -> None:
     few, many = default_keeps(MANY_SITES - 1), default_keeps(MANY_SITES)
-    assert few == config.KEEP
-    assert many == config.KEEP[::2]
+    assert few == sections.KEEP
+    assert many == sections.KEEP[::2]
     assert min(few) == min(many)
