@@ -578,7 +578,7 @@ def test_a_point_that_was_selected_in_between_does_not_make_a_run_measure_again(
     assert RunFolder(tmp_path).read_choice() == (other, "by hand")
     heard = Heard()
     again = ran(spec, tmp_path, heard, search_trials=6)
-    assert f"accuracy, {f'accuracy, {STAGE_LABELS[SCORED]}'}" not in heard.labels
+    assert f"accuracy, {STAGE_LABELS[SCORED]}" not in heard.labels
     assert (again.chosen, again.why) == (first.chosen, first.why)
     assert RunFolder(tmp_path).read_choice() == (first.chosen, first.why)
 
