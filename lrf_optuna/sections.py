@@ -26,6 +26,8 @@ The steps cover the range from little to strong compression that papers on facto
 """
 EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": ""}
 """Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
+EARLIER_VALUES = {("sampler", "bred"): "surrogate", ("by", "accuracy"): "metric"}
+"""(Key of [search], its value in earlier versions) -> the value's name today."""
 GENERAL, CHOICE, OUTPUTS, LAYERS = "Options", "Choice", "Outputs", "Layers"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
 MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.module:function"
@@ -248,9 +250,9 @@ class SearchSpec(Section):
         panel=CHOICE,
     )
     max_drop: float | None = setting(
-        None, "Most points of validation accuracy to lose before fine-tuning.", unit="POINTS", panel=CHOICE, ge=0
+        None, "Most points of the validation metric to lose before fine-tuning.", unit="POINTS", panel=CHOICE, ge=0
     )
-    by: Literal["accuracy", "loss"] = setting("accuracy", "What decides among points: accuracy or loss.", panel=CHOICE)
+    by: Literal["metric", "loss"] = setting("metric", "What decides among points: metric or loss.", panel=CHOICE)
     sampler: str = setting("surrogate", "Sampler: surrogate, nsga2, nsga3, tpe, gp (needs torch) or random.")
     initial_plans: bool = setting(
         True, "Begin with random plans instead of good ones.", flag=Flag("--no-initial-plans --no-seeds", False)
@@ -265,7 +267,7 @@ class SearchSpec(Section):
         if keys.get("maps", "logits") != "logits":
             raise LrfError(f"maps = {keys['maps']!r} is gone, plans are compared by logits: start a new study")
         found = {name: value for key, value in keys.items() if (name := EARLIER_KEYS.get(key, key))}
-        return found | ({"sampler": "surrogate"} if found.get("sampler") == "bred" else {})
+        return found | {key: today for (key, was), today in EARLIER_VALUES.items() if found.get(key) == was}
 
     @field_validator("targets")
     @classmethod

@@ -62,12 +62,12 @@ def select(settings: dict[str, Any], found: o.Found, knee: o.Knee = False) -> No
     from lrf_optuna.selection.choose import choose_point
 
     spec = with_choice(found.spec, settings, knee)
-    by_accuracy = spec.search.by == "accuracy" or spec.search.max_drop is not None
-    if by_accuracy:
+    by_metric = spec.search.by == "metric" or spec.search.max_drop is not None
+    if by_metric:
         check_files(spec)
-    with session(found.folder.path, loads=by_accuracy) as bars:
+    with session(found.folder.path, loads=by_metric) as bars:
         points = pareto_front(found.record.candidates())
-        if by_accuracy:
+        if by_metric:
             from lrf_optuna.pipeline.run import Run
 
             chosen, why = Run.resume(found, spec, bars).choose(points)

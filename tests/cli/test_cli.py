@@ -486,7 +486,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "mean a word": (nothing, (*FAST, "--mean", "some"), "--mean should be a valid number, but got 'some'"),
     "trials in words": (nothing, (*FAST, "--trials", "many"), "--trials should be a valid integer, but got 'many'"),
     "keep with a decimal comma": (nothing, (*FAST, "--keep", "0,1"), "commas separate numbers, as in 0.1,0.2,0.4"),
-    "by nonsense": (nothing, (*FAST, "--by", "size"), "--by should be 'accuracy' or 'loss', but got 'size'"),
+    "by nonsense": (nothing, (*FAST, "--by", "size"), "--by should be 'metric' or 'loss', but got 'size'"),
     "sampler unknown": (nothing, (*FAST, "--sampler", "nsga"), "unknown sampler 'nsga'"),
     "sampler unknown in the file": (
         study_file('[search]\nsampler = "cmaes"'),
