@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import write_text, write_whole
+from lrf_optuna.models.compact_file import save_compact
 from lrf_optuna.plans.comparison import FILE, Comparison
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
@@ -101,11 +103,12 @@ class RunFolder:
     def save_model(self, model: Any, final: bool) -> int:
         """The bytes of the model's file. A `final` model stays as model.keras; any other file is removed again.
 
-        A result.json about the model before goes first, so that no interrupt leaves it beside another model.
+        A result.json about the model before goes first, so that no interrupt leaves it beside another model. The file
+        is compressed, and has no optimizer.
         """
         if final:
             self.result.unlink(missing_ok=True)
-        file = write_whole(self.model if final else self.path / ".weighed.keras", model.save)
+        file = write_whole(self.model if final else self.path / ".weighed.keras", partial(save_compact, model))
         size = file.stat().st_size
         if not final:
             file.unlink()
