@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 import pytest
 from sqlalchemy import event
-from storage.test_writer import search
+from storage.test_background_writer import search
 from support.studies import finished_trial, opened, recorded, url_in
 
 from lrf_optuna.errors import LrfError
