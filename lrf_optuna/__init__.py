@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lrf_optuna.pipeline.build import build as build
     from lrf_optuna.pipeline.compare import compare_baselines as compare_baselines
     from lrf_optuna.pipeline.compress import compress as compress
+    from lrf_optuna.pipeline.export import export as export
     from lrf_optuna.plans.comparison import Comparison as Comparison
     from lrf_optuna.plans.front import pareto_front as pareto_front
     from lrf_optuna.plans.plan import Candidate as Candidate
@@ -39,6 +40,7 @@ _MODULES = {
     "choose_point": "selection.choose",
     "compare_baselines": "pipeline.compare",
     "compress": "pipeline.compress",
+    "export": "pipeline.export",
     "find_sites": "models.inventory",
     "finetune": "training.finetune",
     "pareto_front": "plans.front",

@@ -27,6 +27,7 @@ FOLDERS = (
     "search",
     "selection",
     "training",
+    "runtimes",
     "baselines",
     "report",
     "pipeline",
@@ -34,13 +35,16 @@ FOLDERS = (
 )
 """The house in the order in which data flows."""
 HEAVY = {
-    "tensorflow": {"models", "training"},
-    "keras": {"models", "training"},
+    "tensorflow": {"models", "training", "runtimes"},
+    "keras": {"models", "training", "runtimes"},
     "optuna": {"storage", "search"},
     "plotly": {"report"},
     "sklearn": set(),
     "tensorly": set(),
     "optuna_dashboard": set(),
+    "onnxruntime": set(),
+    "tf2onnx": set(),
+    "ai_edge_litert": set(),
 }
 """Library -> the folders that import it when they are imported; the others do so where they use it, or never."""
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lrf_optuna.cli import options as o
+from lrf_optuna.cli.runtimes import RunFormats, export, latency, names_of
 from lrf_optuna.cli.show import cache, dashboard, front, layers, print_rich
 from lrf_optuna.cli.studies import check_files, study_of, with_choice
 from lrf_optuna.cli.terminal import guarded, plain_streams, session
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import checked_budgets
-from lrf_optuna.report.tables import budget_table, evaluation_table, front_table, layer_table
+from lrf_optuna.report.tables import budget_table, evaluation_table, export_table, front_table, layer_table
+from lrf_optuna.runtimes.formats import ExportSettings, check_formats
 from lrf_optuna.sections import BUDGETS
 
 if TYPE_CHECKING:
@@ -35,14 +37,21 @@ SHARES = ",".join(map(str, BUDGETS))
 
 @o.with_settings()
 def run(
-    settings: dict[str, Any], study: o.Study = None, out: o.Out = None, force: o.Force = False, knee: o.Knee = False
+    settings: dict[str, Any],
+    study: o.Study = None,
+    out: o.Out = None,
+    force: o.Force = False,
+    knee: o.Knee = False,
+    formats: RunFormats = None,
 ) -> None:
     """Search, choose one point, build it, fine-tune it once.
 
     Without arguments: a small CNN on scikit-learn's digits, offline, in a few minutes. Options win over the study file.
     The same command again repeats nothing, and goes on after an interruption.
     """
-    started = time.perf_counter()
+    started, wanted = time.perf_counter(), names_of(formats or "")
+    if wanted:
+        check_formats(wanted, ExportSettings())
     spec = with_choice(study_of(study, settings), settings, knee)
     check_files(spec)
     folder = out or Path("runs") / spec.name
@@ -53,6 +62,10 @@ def run(
         work.seconds["load"] = time.perf_counter() - started  # with the libraries
         work.force = force
         print_result(work.finish(work.search()), work.folder, bars.console)
+        if wanted:
+            from lrf_optuna.pipeline.export import export_run
+
+            bars.console.print("", export_table(export_run(work, wanted, ExportSettings())), sep="\n")
 
 
 @o.with_settings("search.targets", "search.max_drop", "search.by", default="the study's")
@@ -142,7 +155,7 @@ def print_result(result: Result, folder: RunFolder, console: Any) -> None:
     console.print(f"\n{folder.model}, report: {folder.report}", style="bold", highlight=False)
 
 
-for command in (run, layers, front, select, build_untuned, tune, compare, dashboard, cache):
+for command in (run, layers, front, select, build_untuned, tune, compare, export, latency, dashboard, cache):
     app.command(command.__name__.partition("_")[0])(guarded(command))
 
 

@@ -58,6 +58,32 @@ class LayerResult:
 
 
 @dataclass(slots=True)
+class Export:
+    """A file for another runtime, as it was compared with the Keras model on the same inputs.
+
+    `batch`: images of a call, or any; `difference`: the largest one of all outputs, beside the `largest_output`;
+    `metric` and `keras_metric` on `images` test images, None without labels; milliseconds are of one image on one
+    thread, None where none were measured. `problem`: why there is no file, or why its runtime cannot run it.
+    """
+
+    format: str
+    precision: str
+    file: str
+    batch: str
+    file_bytes: int = 0
+    difference: float | None = None
+    largest_output: float | None = None
+    images: int = 0
+    real_images: bool = True
+    metric: float | None = None
+    keras_metric: float | None = None
+    milliseconds: float | None = None
+    keras_milliseconds: float | None = None
+    runtime: str = ""
+    problem: str = ""
+
+
+@dataclass(slots=True)
 class Result:
     """The result of a run. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned.
 
@@ -82,6 +108,8 @@ class Result:
     uncounted_macs: list[str] = field(default_factory=list)
     model_digest: str = ""
     """A digest of all that decides what model.keras is: equal digests need no second build."""
+    exports: list[Export] = field(default_factory=list)
+    """Files of the model for other runtimes."""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of result.json; an evaluation without epochs has no such key."""
@@ -107,6 +135,7 @@ class Result:
             for name in ("original", "built", "tuned"):
                 table[name] = evaluation_of(table[name]) if table[name] else None
             layers = [LayerResult(**{**row, "ranks": tuple(row["ranks"])}) for row in table.pop("layers")]
+            table["exports"] = [Export(**row) for row in table.get("exports", ())]
             return cls(**table, chosen=Candidate(trial, plan, chosen), why=why, layers=layers)
         except FileNotFoundError:
             raise LrfError(f"no result in {path.parent}: run it first") from None

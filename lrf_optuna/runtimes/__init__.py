@@ -1,0 +1,1 @@
+"""Files for the runtimes that a network is shipped to, what they give, and the milliseconds that they take."""

@@ -1,0 +1,128 @@
+"""The milliseconds of Keras models in every runtime that is installed, in turns, at several batches and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.runtimes.child import in_child
+from lrf_optuna.runtimes.exports import AS_THEY_ARE, Samples, random_samples
+from lrf_optuna.runtimes.formats import FORMATS, check_runtimes
+from lrf_optuna.runtimes.saved_model import Interface, save_signatures, signature
+from lrf_optuna.runtimes.sessions import runtime_version
+from lrf_optuna.runtimes.timing import TimedFile, Timing, TimingSettings, time_files
+
+
+class Place(NamedTuple):
+    """Where a network runs: a runtime, the images of a call, and its threads (0 is all processors)."""
+
+    runtime: str
+    batch: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """The timings of several networks in one place, or the problem of the network that could not be converted."""
+
+    place: Place
+    version: str
+    timings: dict[str, Timing]
+    problems: dict[str, str]
+
+
+def model_latencies(
+    models: Mapping[str, Any],
+    places: Sequence[Place],
+    samples: Samples | None = None,
+    rounds: int = 20,
+    progress: Progress = SILENT,
+) -> list[LatencyRow]:
+    """The milliseconds of every model in every place; models take turns, and each place is one child process.
+
+    Conversions are in one child process for all models, so small models, such as one layer's chain each, are measured
+    by hundreds. `samples`: inputs of all models, for their shapes; by default random ones of each model's own shape.
+    Raises LrfError for a runtime that is not there.
+    """
+    check_runtimes(list(dict.fromkeys(place.runtime for place in places)))
+    with TemporaryDirectory(prefix="lrf-optuna-") as folder, progress.task("milliseconds", 1 + len(places)) as step:
+        files = {
+            name: ModelFiles(model, Path(folder, f"{i}"), samples) for i, (name, model) in enumerate(models.items())
+        }
+        for own in files.values():
+            own.save(sorted({place.batch for place in places}))
+        problems = convert_for(files, places)
+        step(1)
+        rows = []
+        for place in places:
+            lacking = {name: problem for (name, found), problem in problems.items() if found == place and problem}
+            timed = {name: own.timed_file(place) for name, own in files.items() if name not in lacking}
+            timings = time_files(list(timed.values()), TimingSettings(place.threads, rounds)) if timed else []
+            found = dict(zip(timed, timings, strict=True))
+            rows.append(LatencyRow(place, runtime_version(place.runtime), found, lacking))
+            step(1)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFiles:
+    """The files of one model in a folder of its own."""
+
+    model: Any
+    folder: Path
+    samples: Samples | None
+
+    def save(self, batches: Sequence[int]) -> None:
+        """Write the SavedModel with a signature for each batch."""
+        save_signatures(self.model, self.folder / "saved_model", batches, self.sample())
+
+    def sample(self) -> Any:
+        """One input of every kind."""
+        found = self.samples or random_samples(self.model, 1)
+        arrays = Interface.of(self.model).arrays((found.preprocess if self.samples else AS_THEY_ARE)(found.images))
+        return dict(zip(Interface.of(self.model).keys, (array[:1] for array in arrays), strict=True))
+
+    def path(self, place: Place) -> Path:
+        """The file that a runtime has for a batch."""
+        if place.runtime == "keras":
+            return self.folder / "saved_model"
+        return self.folder / f"batch_{place.batch}{FORMATS[place.runtime].suffix}"
+
+    def job(self, place: Place) -> dict[str, Any]:
+        """What the converting child has to know."""
+        found = {"format": place.runtime, "path": str(self.path(place)), "signature": signature(place.batch)}
+        names = list(Interface.of(self.model).inputs)
+        return {**found, "batch": place.batch, "precision": "fp32", "inputs": names}
+
+    def timed_file(self, place: Place) -> TimedFile:
+        """The file as the clock takes it."""
+        interface = Interface.of(self.model)
+        arrays = dict(zip(interface.inputs, self.sample().values(), strict=True))
+        shapes = {name: [place.batch, *np.shape(array)[1:]] for name, array in arrays.items()}
+        types = {name: str(np.asarray(array).dtype) for name, array in arrays.items()}
+        return TimedFile(place.runtime, str(self.path(place)), signature(place.batch), shapes, types, interface.outputs)
+
+
+def convert_for(files: Mapping[str, ModelFiles], places: Sequence[Place]) -> dict[tuple[str, Place], str]:
+    """(model, place) -> the problem of its conversion, or an empty text; all conversions are in one child process."""
+    wanted = [place for place in places if place.runtime in ("litert", "onnx")]
+    once = list({(place.runtime, place.batch): place for place in wanted}.values())
+    if not once:
+        return {}
+    jobs = [
+        {"saved_model": str(own.folder / "saved_model"), "calibration": "", "files": [own.job(place) for place in once]}
+        for own in files.values()
+    ]
+    answer = in_child("lrf_optuna.runtimes.convert:convert_models", {"models": jobs})
+    by_kind = {
+        (name, place.runtime, place.batch): problem
+        for name, problems in zip(files, answer["problems"], strict=True)
+        for place, problem in zip(once, problems, strict=True)
+    }
+    return {(name, place): by_kind[name, place.runtime, place.batch] for name in files for place in wanted}
