@@ -239,15 +239,14 @@ def export_table(exports: Sequence[Export]) -> Table:
     numbers = ("file", "batch", "largest\ndifference", "metric\n(Keras)", "ms\n(Keras)")
     table = Table(columns(["format", "file or problem"], numbers), caption=export_caption(exports))
     for row in exports:
-        name = f"{row.format} {row.precision}"
         if row.problem:
-            table.add(name, row.problem, *[NONE] * len(numbers), tone=FAINT)
+            table.add(row.format, f"{row.precision}: {row.problem}", *[NONE] * len(numbers), tone=FAINT)
             continue
         metric = NONE if row.metric is None else f"{row.metric:.2%} ({row.keras_metric or 0:.2%})"
         took = NONE if row.milliseconds is None else f"{row.milliseconds:.3g} ({row.keras_milliseconds or 0:.3g})"
         file = row.file.replace("\\", "/").rpartition("/")[2]
         size = f"{row.file_bytes / 1024:,.0f} KiB"
-        table.add(name, file, size, row.batch, f"{row.difference or 0:.1e}", metric, took)
+        table.add(row.format, file, size, row.batch, f"{row.difference or 0:.1e}", metric, took)
     return table
 
 
@@ -277,7 +276,7 @@ def latency_table(rows: Sequence[LatencyRow]) -> Table:
 
 def timing_text(timing: Timing | None) -> str:
     """The least milliseconds of a call, its median and its spread."""
-    return f"{timing.least:.3g} ({timing.median:.3g} ±{timing.spread / 2:.2g})" if timing else NONE
+    return f"{timing.least:.3g} ({timing.median:.2g} ±{timing.spread / 2:.1g})" if timing else NONE
 
 
 def latency_caption(rows: Sequence[LatencyRow]) -> str:
@@ -287,7 +286,7 @@ def latency_caption(rows: Sequence[LatencyRow]) -> str:
         f"{row.place.runtime}, {name}: {why}" for row in rows for name, why in row.problems.items()
     )
     slower = [row.place for row in rows if len(row.timings) > 1 and is_slower(row)]
-    remark = "not faster in: " + "; ".join(
+    remark = "Not faster in: " + "; ".join(
         f"{p.runtime}, batch {p.batch}, threads {p.threads or 'all'}" for p in slower
     )
     measured = (
