@@ -34,7 +34,7 @@ MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.m
 DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"
 TASKS = "classes, binary, labels, numbers, map, copy or embedding"
 COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
-PATTERNS = "names with * and ?, separated by commas"
+PATTERNS = "names, where * stands for any letters, separated by commas"
 PER_CHANNEL = "One number, or one for each channel, separated by commas"
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function, zoo:NAME and keras:NAME

@@ -15,7 +15,7 @@ import argparse
 import gc
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from lrf_optuna.decompositions.registry import DECOMPOSITIONS, chain_of
 from lrf_optuna.models.batchnorm import training_batches
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.hypervolume import hypervolume
-from lrf_optuna.plans.plan import INTACT, Candidate
+from lrf_optuna.plans.plan import INTACT, Candidate, Plan
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search.allocation import SWEEP_MULTIPLIERS
@@ -62,7 +62,8 @@ def main() -> None:
         model, data = read(network, args.models, args.data, args.work)
         calibration = data.calibration(CALIBRATION, 0).pixels
         proxy = Proxy(model, data.preprocess(calibration), objectives=COSTS)
-        right = Validation(proxy, data.test, data, partial(training_batches, data, calibration, 0))
+        test = Validation(proxy, data.test, data, partial(training_batches, data, calibration, 0))
+        right = partial(accuracy_of, test)
         for row, (methods, alone) in rows_of(proxy).items():
             start = time.perf_counter()
             asked = {"network": network, "row": row, "alone": alone, "trials": args.trials, "seeds": args.seeds}
@@ -109,13 +110,18 @@ def names(proxy: Proxy, pointwise: bool) -> list[str]:
     return [method for method in DECOMPOSITIONS if method in saving]
 
 
-def at_budgets(points: Sequence[Candidate], right: Validation) -> list[Found | None]:
+def accuracy_of(test: Validation, plan: Plan) -> float:
+    """The test accuracy of a plan as it was scored."""
+    return test.of(test.proxy.dense_kernels(plan))
+
+
+def at_budgets(points: Sequence[Candidate], right: Callable[[Plan], float]) -> list[Found | None]:
     """For every budget the costs and the accuracy of the point with the least loss; None where no point meets it."""
     found: list[Found | None] = []
     for most in BUDGETS:
         inside = [point for point in points if point.costs["params"] <= most]
         best = min(inside, key=lambda point: point.costs["loss"], default=None)
-        found.append(best and {**best.costs, "accuracy": right.of(right.proxy.dense_kernels(best.plan))})
+        found.append(best and {**best.costs, "accuracy": right(best.plan)})
     return found
 
 

@@ -76,7 +76,8 @@ def test_every_kind_of_layer_has_a_case_in_kinds(kinds: ModuleType) -> None:
     models = [kinds.modelled(name) for name in kinds.CASES]
     there = {row.kind for model in models for row in find_sites(model).rows}
     assert there >= {*LAYERS, *SEPARABLE, "MultiHeadAttention", "LSTM", "Embedding"}
-    sites = [row.site for model in models for row in find_sites(split_separable(model)).rows if row.kind in LAYERS]
+    rows = [row for model in models for row in find_sites(split_separable(model)).rows if row.kind in LAYERS]
+    sites = [row.site for row in rows if not row.path.endswith("/attention_output")]  # it has a named reason
     assert all(sites)
     assert any(site.op.groups > 1 and not site.op.depthwise for site in sites)
 

@@ -442,7 +442,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "model missing": (nothing, (*FAST, "--model", "none.keras"), "no such model file"),
     "model missing in the file": (study_file(""), ("mine.toml", "--model", "lost.keras"), "lost.keras"),
     "model a folder": (lambda folder: (folder / "dir.keras").mkdir(), (*FAST, "--model", "dir.keras"), "dir.keras"),
-    "model a text": (notes, (*FAST, "--model", "notes.txt"), "is no model"),
+    "model a text": (notes, (*FAST, "--model", "notes.txt"), "is no Keras file"),
     "model in the place of a study": (nothing, ("net.keras",), "give it as --model net.keras"),
     "data in the place of a study": (nothing, ("net.npz",), "give it as --data net.npz"),
     "model broken": (random_bytes("bad.keras"), (*FAST, "--model", "bad.keras"), "cannot load"),
@@ -613,13 +613,13 @@ def test_select_takes_the_least_loss_within_a_target_and_says_why(study: Path) -
     assert kept(study)["plan"] == best["plan"]
 
 
-def test_select_takes_the_most_accurate_within_a_target_and_says_what_it_loses(study: Path) -> None:
+def test_select_takes_the_best_within_a_target_and_says_what_it_loses(study: Path) -> None:
     points = json.loads(done("front", "net", "--json"))
     printed = done("select", "net", "--target", "params=0.9")
     within = [point for point in points if point["params"] <= 0.9]
     assert kept(study)["trial"] in {point["trial"] for point in within}
     counts = {min(most, len(within)) for most in (ChoiceSettings().scored, ChoiceSettings().scored_if_broken)}
-    assert kept(study)["why"].startswith(tuple(f"the most accurate of {count} points within" for count in counts))
+    assert kept(study)["why"].startswith(tuple(f"the best of {count} points within" for count in counts))
     assert kept(study)["why"] in printed
     assert "points of validation accuracy lost before tuning" in printed
 

@@ -186,8 +186,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "model": ({"model": None}, "model"),
     "model file": ({"model": "none.keras"}, "no such model file"),
     "data file": ({"data": "none.npz"}, "no such data"),
-    "no array": ({"data": {}}, "lack x_test"),
-    "array name": ({"data": {"x_train": [], "y_train": [], "x_test": [], "y_test": [], "z": []}}, "unknown names: z"),
+    "no array": ({"data": {}}, "lack x_train"),
+    "array name": ({"data": {"x_train": [], "y_train": [], "x_test": [], "y_test": [], "z": []}}, "unknown name 'z'"),
     "zoo": ({"model": "zoo:nothing"}, "unknown net of the zoo"),
     "out": ({"out": Path(__file__)}, "is not a folder"),
 }
