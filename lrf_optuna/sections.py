@@ -284,8 +284,13 @@ class SearchSpec(Section):
 
 
 class TuneSpec(Section):
-    """How the built network is fine-tuned. With `epochs = 0` it is not."""
+    """How the built network is calibrated and fine-tuned. With `epochs = 0` it is not fine-tuned."""
 
+    calibrate: bool = setting(
+        True,
+        "Bring the built network closer to the original without labels.",
+        flag=Flag("--no-calibrate", False, "Do not calibrate the built network."),
+    )
     epochs: int = setting(5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Do not fine-tune."), ge=0)
     rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)

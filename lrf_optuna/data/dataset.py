@@ -120,10 +120,17 @@ class Data:
 
     def epoch(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Any, dict[str, Values]]]:
         """The training images, shuffled, augmented and preprocessed, as (x, output -> y) of up to `size` images."""
+        return ((x, y) for _, x, y in self.batches(size, rng))
+
+    def batches(
+        self, size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[NDArray[np.int64], Any, dict[str, Values]]]:
+        """The batches of `epoch`, each with the places of its images among the training images."""
         order = rng.permutation(len(self.train))
         for start in range(0, len(order), size):
-            part = self.augmented(self.train.take(np.sort(order[start : start + size])), rng)
-            yield self.preprocess(part.pixels), self.targets(part.labels)
+            index = np.sort(order[start : start + size])
+            part = self.augmented(self.train.take(index), rng)
+            yield index, self.preprocess(part.pixels), self.targets(part.labels)
 
     def augmented(self, part: LabeledImages, rng: np.random.Generator) -> LabeledImages:
         """A part with its images flipped and shifted as the study says, and labels for every position with them."""

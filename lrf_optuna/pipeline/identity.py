@@ -77,10 +77,11 @@ def check_names(spec: StudySpec) -> None:
 
 
 def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan: Plan, tuned: bool) -> str:
-    """A digest of all that decides the content of model.keras, tuned or only built."""
+    """A digest of all that decides the content of model.keras, tuned or not."""
     parts = data.train, data.val, data.test
     labels = [array for part in parts if part.labels is not None for array in input_list(part.labels)]
-    recipe = spec.tune.model_dump_json() + spec.output.model_dump_json() if tuned else ""
+    tune = spec.tune
+    recipe = tune.model_dump_json() + spec.output.model_dump_json() if tuned else str(tune.calibrate)
     return digest(plan.to_json(), str(identity), data.augment, recipe, *labels)
 
 

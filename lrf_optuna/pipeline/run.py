@@ -39,15 +39,20 @@ from lrf_optuna.selection.choose import choose_point, loss_within_drop
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
 from lrf_optuna.selection.validation import Validation, validation_of
 from lrf_optuna.storage.study import StudyStore
-from lrf_optuna.training.finetune import check_trainable, finetune
+from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
+from lrf_optuna.training.calibrate import calibrate
+from lrf_optuna.training.checkpoint import Checkpoint
+from lrf_optuna.training.finetune import Tuned, check_trainable, finetune
 
 log = logging.getLogger(__name__)
-PHASES = ("load", "prepare", "search", "pick", "build", "measure", "tune", "report")
+PHASES = ("load", "prepare", "search", "pick", "build", "calibrate", "measure", "tune", "report")
 """The phases of a run, in order, by the names that result.json has for their seconds."""
 PROXY_KEYS = {"methods", "objectives", "similarity"}
 """Fields of `SearchSpec` that are arguments of `Proxy`."""
 SEARCH_KEYS = {option.name for option in fields(SearchOptions)} - {"targets"}
 """Fields of `SearchSpec` that are arguments of `search_front`."""
+MEASURED = ("original", "built")
+"""Networks whose validation metric may be known from the choice among points."""
 PLANS_OF_DROP = 24
 """Initial plans among which a tolerated drop is located by bisection: about five of them are refitted."""
 
@@ -258,7 +263,7 @@ class Run:
         self.build_and_tune(result)
         result.warnings = [
             *self.warnings,
-            *lost_classes((result.tuned or result.built or result.original).never_predicted),
+            *lost_classes(result.final.never_predicted),
         ]
         for warning in result.warnings[len(self.warnings) :]:
             self.progress.say(f"Warning: {warning}.")
@@ -271,31 +276,60 @@ class Run:
     def build_and_tune(self, result: Result) -> None:
         """Build the chosen point, tune it where the specification asks for that, and write the last of the two."""
         plan, epochs = result.chosen.plan, self.spec.tune.epochs
-        untuned = self.folder.result_for(model_digest(self.spec, self.data, self.identity, plan, tuned=False))
+        untuned_digest = model_digest(self.spec, self.data, self.identity, plan, tuned=False)
+        untuned = self.folder.untuned_for(untuned_digest)
         if untuned:
-            model, result.built = load_like(self.folder.model, self.model), untuned.built
+            known, file = untuned
+            model = load_like(file, self.model)
+            result.built, result.calibrated = known.built, known.calibrated
         else:
             with self.timed("build"):
                 model = build(self.model, plan, self.proxy, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, final=not epochs)
+            result.calibrated = self.calibrate(model, plan)
+            if epochs:
+                self.folder.write_untuned(model, result, untuned_digest)
         if epochs:
             with self.timed("tune"):
-                seed, losses = self.spec.search.seed, loss_functions(self.spec, self.model)
-                given = model, self.model, self.data, self.spec.tune
-                tuned = finetune(*given, losses=losses, seed=seed, progress=self.progress)
+                tuned = self.tune(model, Checkpoint(self.folder.checkpoint, self.folder.tuning, result.model_digest))
             log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
-            result.tuned = self.evaluate("tuned", model, plan, True, epochs)
+            result.tuned = self.evaluate("tuned", model, plan, True, epochs=len(tuned.val_metric) - 1)
         self.final_model = model
         if needs := what_loading_needs(self.folder.model, model):
             self.progress.say(needs)
 
+    def calibrate(self, model: Any, plan: Plan) -> Evaluation | None:
+        """The evaluation of a built model after its calibration; None where none is asked for, or it does not help."""
+        if not self.spec.tune.calibrate or not plan.changed or not model.trainable_variables:
+            return None
+        with self.timed("calibrate"):
+            given, settings = (model, self.model, self.data), CALIBRATION.within(self.inventory.macs)
+            found = calibrate(*given, settings=settings, seed=self.spec.search.seed, progress=self.progress)
+        if not found.better:
+            self.progress.say("calibration brings the outputs no closer to the original's: the built weights stay")
+            return None
+        return self.evaluate("calibrated", model, plan, final=not self.spec.tune.epochs)
+
+    def tune(self, model: Any, checkpoint: Checkpoint) -> Tuned:
+        """Fine-tune a model. An interrupt leaves its best weights so far in a file, and says how to go on."""
+        given = model, self.model, self.data, self.spec.tune
+        losses, seed = loss_functions(self.spec, self.model), self.spec.search.seed
+        try:
+            return finetune(*given, losses=losses, seed=seed, progress=self.progress, checkpoint=checkpoint)
+        except KeyboardInterrupt:
+            if checkpoint.path.exists():
+                self.folder.write_best(model)
+                self.progress.say(f"the best model so far is {self.folder.best}; the same command goes on from there")
+            raise
+
     def evaluate(self, name: str, model: Any, plan: Plan, final: bool = False, epochs: int | None = None) -> Evaluation:
         """The size and the metrics of the network `name` of a plan; a `final` one is written as model.keras.
 
-        The validation metric of an untuned network is not measured again where points are compared on all validation
-        images alone, and the original runs in the pass that plans were measured in. `epochs`: that it was tuned for.
+        The validation metric of networks that are `MEASURED` is not measured again where points are compared on all
+        validation images alone, and the original runs in the pass that plans were measured in. `epochs`: that it was
+        tuned for.
         """
-        val = self.refits(plan) if epochs is None and self.validation.whole else None
+        val = self.refits(plan) if name in MEASURED and self.validation.whole else None
         is_original, test = model is self.model, self.data.test.pixels
         with self.timed("measure"), self.progress.task(f"{metric_name(self.data.tasks)}, {name}", 2) as step:
             file_bytes = self.folder.save_model(model, final)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,17 @@ class RunFolder:
     """The folder of one study; every file in it is written whole or not at all.
 
     `database`: the SQLite file of the study, where no other storage is named, and its `url`; `plan`: the file of the
-    chosen point; `model`: of the smaller model; `result`: written last, so that where it is, all the others are.
+    chosen point; `model`: of the smaller model; `result`: written last, so that where it is, all the others are. While
+    a model is tuned, `untuned` and `untuned_result` are the model before, `checkpoint` is the state after the last
+    epoch, and `best` is the best model so far after an interrupt. `tuning` is the table of the epochs.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.database, self.url = path, path / "study.db", f"sqlite:///{path / 'study.db'}"
         self.plan, self.model = path / "plan.json", path / "model.keras"
         self.result, self.report = path / "result.json", path / "report.html"
+        self.untuned, self.untuned_result = path / "untuned.keras", path / "untuned.json"
+        self.checkpoint, self.tuning, self.best = path / "tuning.npz", path / "tuning.csv", path / "best-so-far.keras"
 
     def write_choice(self, study: str, choice: Reasoned, request: str = "") -> None:
         """Write plan.json: the study, the trial, its costs, the reason, the plan.
@@ -86,8 +91,31 @@ class RunFolder:
             return None
 
     def write_result(self, result: Result) -> None:
-        """Write result.json, the last file of a run."""
+        """Write result.json, the last file of a run, and remove what only an unfinished run needs."""
         write_text(self.result, result.to_json())
+        for path in (self.untuned_result, self.untuned, self.checkpoint, self.best):
+            path.unlink(missing_ok=True)
+        if not result.tuned:
+            self.tuning.unlink(missing_ok=True)
+
+    def write_untuned(self, model: Any, result: Result, model_digest: str) -> None:
+        """Keep a model that is about to be tuned, and what is known of it."""
+        self.untuned_result.unlink(missing_ok=True)
+        write_whole(self.untuned, partial(save_compact, model))
+        write_text(self.untuned_result, replace(result, model_digest=model_digest).to_json())
+
+    def write_best(self, model: Any) -> None:
+        """Write the best model so far of a fine-tune that was interrupted."""
+        write_whole(self.best, partial(save_compact, model))
+
+    def untuned_for(self, model_digest: str) -> tuple[Result, Path] | None:
+        """The untuned model of this digest: what is known of it, and its file; None where there is none."""
+        for path, model in ((self.result, self.model), (self.untuned_result, self.untuned)):
+            with suppress(LrfError):
+                result = Result.read(path)
+                if result.model_digest == model_digest and model.exists():
+                    return result, model
+        return None
 
     def result_for(self, model_digest: str) -> Result | None:
         """The result of the last run, if its model has this digest."""

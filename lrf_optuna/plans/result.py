@@ -12,6 +12,8 @@ from lrf_optuna.plans.plan import Candidate, Plan
 
 EARLIER_NAMES = {"val_accuracy": "val_metric", "test_accuracy": "test_metric"}
 """Names of earlier versions -> those of today."""
+STATES = ("original", "built", "calibrated", "tuned")
+"""The networks of a result, in the order in which they are made."""
 NO_EPOCHS = ("epochs", None)
 """The entry of a network that was not tuned."""
 
@@ -87,6 +89,8 @@ class Export:
 class Result:
     """The result of a run. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned.
 
+    `calibrated` is None where a calibration was not asked for, or brought the outputs no closer to the original's.
+
     `uncounted_macs`: the layers whose MACs are not known, and are in no total.
     """
 
@@ -99,6 +103,7 @@ class Result:
     chosen: Candidate
     why: str = ""
     built: Evaluation | None = None
+    calibrated: Evaluation | None = None
     tuned: Evaluation | None = None
     layers: list[LayerResult] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -110,6 +115,11 @@ class Result:
     """A digest of all that decides what model.keras is: equal digests need no second build."""
     exports: list[Export] = field(default_factory=list)
     """Files of the model for other runtimes."""
+
+    @property
+    def final(self) -> Evaluation:
+        """The last network that was made."""
+        return self.tuned or self.calibrated or self.built or self.original
 
     def to_dict(self) -> dict[str, Any]:
         """The content of result.json; an evaluation without epochs has no such key."""
@@ -132,8 +142,8 @@ class Result:
             table = json.loads(path.read_text())
             chosen = table.pop("chosen")
             why, plan, trial = chosen.pop("why"), Plan.from_dict(chosen.pop("plan")), chosen.pop("trial")
-            for name in ("original", "built", "tuned"):
-                table[name] = evaluation_of(table[name]) if table[name] else None
+            for name in STATES:
+                table[name] = evaluation_of(table[name]) if table.get(name) else None
             layers = [LayerResult(**{**row, "ranks": tuple(row["ranks"])}) for row in table.pop("layers")]
             table["exports"] = [Export(**row) for row in table.get("exports", ())]
             return cls(**table, chosen=Candidate(trial, plan, chosen), why=why, layers=layers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
-from lrf_optuna.plans.result import Export, LayerResult, Result
+from lrf_optuna.plans.result import STATES, Export, LayerResult, Result
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -121,8 +121,8 @@ def layer_table(layers: Sequence[LayerResult]) -> Table:
 
 
 def evaluation_table(result: Result) -> Table:
-    """The original, the built and the tuned network side by side: sizes, accuracies, seconds of the run."""
-    networks = {name: network for name in ("original", "built", "tuned") if (network := getattr(result, name))}
+    """The networks of a run side by side: sizes, accuracies, seconds of the run."""
+    networks = {name: network for name in STATES if (network := getattr(result, name))}
     phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
     seconds = f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
     caption = "\n".join(filter(None, (uncounted_remark(result.uncounted_macs), seconds)))

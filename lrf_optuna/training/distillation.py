@@ -3,39 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from lrf_optuna.models.layer_calls import recording_calls
 from lrf_optuna.training.losses import HeadLoss
+from lrf_optuna.training.map_pairs import MapPair
 
-TrainingStep = Callable[[Any, Mapping[str, Any]], float]
+TrainingStep = Callable[..., float]
+"""(inputs, output -> labels, the teacher's outputs, which may be left out) -> the loss before the step."""
+SMALLEST_POWER = 1e-12
+"""Mean square that a feature map counts as at least: one that is zero everywhere says nothing."""
 
 
-def training_step(
-    model: Any, teacher: Any, optimizer: Any, losses: Mapping[str, HeadLoss], weight: float
-) -> TrainingStep:
-    """A compiled step that changes `model`: (inputs, output -> labels) -> the loss before the step.
+@dataclass(frozen=True)
+class Distillation:
+    """What a student learns: from labels, and from the teacher's outputs and feature maps.
 
-    Of every output it is the loss with its labels, where it has any, plus `weight` times the distance to the teacher's
-    values; then the mean by the tasks' weights, plus the model's own regularization.
+    `losses`: output -> its losses; `weight`: of the distance to the teacher's outputs; `maps`: feature maps that are
+    compared as well; `map_weight`: the loss of a map whose distance is as large as the teacher's map itself.
+    `batch_statistics`: whether BatchNorm layers run in training mode, or with the statistics that they have.
     """
-    optimizer.build(model.trainable_variables)
-    total = sum(loss.task.weight for loss in losses.values())
 
-    def loss_of(outputs: Any, goals: Any, labels: Mapping[str, Any]) -> Any:
+    losses: Mapping[str, HeadLoss]
+    weight: float
+    maps: tuple[MapPair, ...] = ()
+    map_weight: float = 0.0
+    batch_statistics: bool = True
+
+    def loss(self, outputs: Any, goals: Any, labels: Mapping[str, Any]) -> Any:
+        """The mean over the outputs, by the tasks' weights, of the loss with labels and the distance to the teacher."""
+        total = sum(loss.task.weight for loss in self.losses.values())
         found = 0.0
-        for (name, head), output, goal in zip(losses.items(), outputs, goals, strict=True):
+        for (name, head), output, goal in zip(self.losses.items(), outputs, goals, strict=True):
             own = head.with_labels(labels[name], output) if head.task.labeled and name in labels else 0.0
-            found += head.task.weight / total * (own + weight * head.to_teacher(output, goal))
+            found += head.task.weight / total * (own + self.weight * head.to_teacher(output, goal))
         return found
 
+    def map_loss(self, maps: Any, goals: Any) -> Any:
+        """The mean over the maps of their squared distances, as shares of the teacher's mean squares."""
+        each = [
+            tf.reduce_mean(tf.square(tf.cast(one, tf.float32) - tf.cast(goal, tf.float32)))
+            / (tf.reduce_mean(tf.square(tf.cast(goal, tf.float32))) + SMALLEST_POWER)
+            for one, goal in zip(maps, goals, strict=True)
+        ]
+        return self.map_weight * sum(each) / len(each) if each else 0.0
+
+
+def training_step(model: Any, teacher: Any, optimizer: Any, goal: Distillation) -> TrainingStep:
+    """A compiled step that changes `model`. The model's own regularization is a part of its loss.
+
+    Without the teacher's outputs the step runs the teacher, whose feature maps can be compared then.
+    """
+    optimizer.build(model.trainable_variables)
+
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(x: Any, y: Any) -> Any:
-        goals = keras.tree.flatten(teacher(x, training=False))
+    def step(x: Any, y: Any, known: Any) -> Any:
+        wanted: Any = known
+        wanted_maps: list[Any] = []
+        if not known:
+            wanted, wanted_maps = with_maps(teacher, x, [pair.teacher for pair in goal.maps], training=False)
         with tf.GradientTape() as tape:
-            loss = loss_of(keras.tree.flatten(model(x, training=True)), goals, y) + sum(model.losses)
+            found, maps = with_maps(model, x, [pair.model for pair in goal.maps], training=goal.batch_statistics)
+            loss = goal.loss(found, wanted, y) + goal.map_loss(maps, wanted_maps) + sum(model.losses)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss
@@ -43,4 +76,11 @@ def training_step(
     def as_tensors(values: Any) -> Any:
         return keras.tree.map_structure(tf.constant, values)
 
-    return lambda x, y: step(as_tensors(x), as_tensors(dict(y)))
+    return lambda x, y, known=None: step(as_tensors(x), as_tensors(dict(y)), as_tensors(known or []))
+
+
+def with_maps(model: Any, x: Any, layers: list[Any], training: bool) -> tuple[list[Any], list[Any]]:
+    """The outputs of a model for inputs, and what some of its layers give."""
+    with recording_calls({str(i): layer for i, layer in enumerate(layers)}) as calls:
+        outputs = keras.tree.flatten(model(x, training=training))
+    return outputs, [recorded[-1][1] for recorded in calls.values()]

@@ -1,30 +1,31 @@
 """One fine-tune of one model: a learning rate found from the data, and the best weights on validation images.
 
 After a factorization the learning rate decides more than anything else. So a few rates train for a short while from the
-same weights, and the largest of the good ones trains the model.
+same weights, and the largest of the good ones trains the model. After every epoch the state can be kept in a file.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count, islice
 from math import isfinite
 from typing import Any
 
 import keras
 import numpy as np
 
-from lrf_optuna.data.arrays import Values, count_of
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers
 from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.sections import TuneSpec
-from lrf_optuna.training.distillation import TrainingStep, training_step
+from lrf_optuna.training.batches import Batches
+from lrf_optuna.training.checkpoint import Checkpoint, TuningState
+from lrf_optuna.training.distillation import Distillation, TrainingStep, training_step
 from lrf_optuna.training.losses import LossFunction, head_losses
 from lrf_optuna.training.recipe import DEFAULT, Recipe
 
@@ -35,7 +36,7 @@ DROPOUT = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.Alph
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The learning rate of a fine-tune, and the metric on validation images before it and after each pass."""
+    """The learning rate of a fine-tune, and the metric on validation images before it and after each epoch."""
 
     rate: float
     val_metric: tuple[float, ...]
@@ -60,30 +61,25 @@ def finetune(
     losses: Mapping[str, LossFunction] | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
+    checkpoint: Checkpoint | None = None,
 ) -> Tuned:
-    """Fine-tune `model` in place, `spec.epochs` passes over `data.train`, and leave it with its best weights.
+    """Fine-tune `model` in place, `spec.epochs` passes over `data.train` at most, and leave it with its best weights.
 
-    The best are those with the best metric on validation images; the weights from before tuning take part. `losses`:
-    output -> the user's own loss. The result follows from the seed. Raises LrfError where nothing in the model is
-    trainable.
+    The best are those with the best metric on validation images; the weights from before tuning take part. An interrupt
+    leaves the best so far as well. `losses`: output -> the user's own loss. `checkpoint`: where the state is kept after
+    each epoch; with the state of the same question there, the fine-tune goes on from it. The result follows from the
+    seed. Raises LrfError where nothing in the model is trainable, and where every learning rate diverges.
     """
     check_trainable(model)
     run = FineTune(model, teacher, data, spec, recipe, losses or {}, seed)
-    probes = len(recipe.rates[spec.optimizer]) * recipe.probe_steps(run.total) if spec.rate == "auto" else 0
-    metrics = [run.evaluator.metric(data, data.val)]
     best = model.get_weights()
-    with without_dropout(model), progress.task("fine-tuning", run.total + probes) as step:
-        rate = choose_rate(run.probe_losses(step), recipe, progress) if spec.rate == "auto" else spec.rate
-        train = run.trainer(rate, run.total)
-        for epoch in range(spec.epochs):
-            run.train(train, epoch, run.steps, step)
-            metrics.append(run.evaluator.metric(data, data.val))
-            log.info("epoch %d of %d: validation metric %.4f", epoch + 1, spec.epochs, metrics[-1])
-            step(0, f"epoch {epoch + 1}: validation {metrics[-1]:.2%}")
-            if metrics[-1] > max(metrics[:-1]):
-                best = model.get_weights()
-    model.set_weights(best)
-    return Tuned(float(rate), tuple(metrics))
+    with without_dropout(model):
+        state = (checkpoint and checkpoint.read(best)) or TuningState(run.rate(progress), best)
+        try:
+            run.train_epochs(state, checkpoint, progress)
+        finally:
+            model.set_weights(state.best)
+    return Tuned(state.rate, tuple(state.metrics))
 
 
 class FineTune:
@@ -104,29 +100,87 @@ class FineTune:
         self.steps = max(1, len(data.train) // spec.batch)
         self.total = self.steps * spec.epochs
         self.evaluator = Evaluator(model, data.preprocess)
-        sample = data.train.sample(recipe.scale_images, seed)
-        outputs = Evaluator(teacher, data.preprocess).outputs(sample.pixels)
+        original = Evaluator(teacher, data.preprocess)
+        outputs = original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
+        self.batches = Batches.of(data, spec.batch, seed, original, spec.epochs)
+        self.optimizer: Any = None
 
     def trainer(self, rate: float, steps: int) -> TrainingStep:
         """The training step of a run of some steps at a rate."""
-        optimizer = self.recipe.optimizer(self.spec.optimizer, self.recipe.schedule(rate, steps))
-        return training_step(self.model, self.teacher, optimizer, self.losses, self.spec.distil)
+        self.optimizer = self.recipe.optimizer(self.spec.optimizer, self.recipe.schedule(rate, steps))
+        return training_step(self.model, self.teacher, self.optimizer, Distillation(self.losses, self.spec.distil))
 
-    def train(self, train: TrainingStep, epoch: int, steps: int, step: Step, note: str = "") -> None:
-        """Train for some steps of an epoch, and report each of them."""
-        for x, y in shuffled_batches(self.data, self.spec.batch, self.seed, epoch, steps):
-            train(x, y)
+    def train(self, train: TrainingStep, epoch: int, steps: int, step: Step, note: str = "") -> float:
+        """Train for some steps of an epoch, report each of them, and give their mean loss."""
+        losses = []
+        for x, y, goals in self.batches.epoch(epoch, steps):
+            losses.append(train(x, y, goals))
             step(1, note)
+        return float(np.mean(losses))
 
-    def probe_losses(self, step: Step) -> dict[float, float]:
+    @property
+    def variables(self) -> dict[str, list[Any]]:
+        """What changes from step to step, by name."""
+        return {"model": self.model.variables, "optimizer": self.optimizer.variables}
+
+    def train_epochs(self, state: TuningState, checkpoint: Checkpoint | None, progress: Progress) -> None:
+        """Train the epochs that a state has not had, until nothing improves for some epochs."""
+        train = self.trainer(state.rate, self.total)
+        if state.rows and checkpoint:
+            checkpoint.restore(self.variables)
+        else:
+            state.rows.append((0, 0.0, None, self.evaluator.metric(self.data, self.data.val)))
+        done = state.epochs * self.steps
+        with progress.task("fine-tuning", self.total, done) as step:
+            while state.epochs < self.spec.epochs and state.epochs_since_best < self.recipe.patience:
+                self.train_epoch(train, state, step)
+                if checkpoint:
+                    checkpoint.write(state, self.variables)
+        if state.epochs < self.spec.epochs:
+            progress.say(f"fine-tuning ended after epoch {state.epochs}: {self.recipe.patience} were no better")
+
+    def train_epoch(self, train: TrainingStep, state: TuningState, step: Step) -> None:
+        """Train one epoch, and put what it gave into the state."""
+        start, epoch = time.perf_counter(), state.epochs
+        loss = self.train(train, epoch, self.steps, step)
+        metric = self.evaluator.metric(self.data, self.data.val)
+        if metric > max(state.metrics):
+            state.best = self.model.get_weights()
+        state.rows.append((epoch + 1, round(time.perf_counter() - start, 2), loss, metric))
+        log.info("epoch %d of %d: loss %.4f, validation metric %.4f", epoch + 1, self.spec.epochs, loss, metric)
+        step(0, f"epoch {epoch + 1}: validation {metric:.2%}, best {max(state.metrics):.2%}")
+
+    def rate(self, progress: Progress) -> float:
+        """The learning rate of the fine-tune: the given one, or the one found from the data.
+
+        Where all rates diverge, smaller ones are tried. Raises LrfError where these diverge as well.
+        """
+        if self.spec.rate != "auto":
+            return float(self.spec.rate)
+        rates = self.recipe.rates[self.spec.optimizer]
+        for _ in range(1 + self.recipe.smaller_rounds):
+            losses = self.probe_losses(rates, progress)
+            if rate := choose_rate(losses, self.recipe):
+                return rate
+            progress.say(f"fine-tuning diverged at the rates {', '.join(f'{rate:g}' for rate in rates)}")
+            rates = tuple(rate * self.recipe.smaller for rate in rates)
+        raise LrfError(
+            f"fine-tuning diverges at every learning rate down to {min(losses):g}: check the labels and the loss, "
+            "give a smaller --rate, or give --no-tune"
+        )
+
+    def probe_losses(self, rates: tuple[float, ...], progress: Progress) -> dict[float, float]:
         """Rate -> loss with a sample of validation labels after a short run; the weights stay as they are."""
         sample = self.data.val.sample(self.recipe.probe_images, self.seed)
-        steps, start, losses = self.recipe.probe_steps(self.total), self.model.get_weights(), {}
-        for rate in self.recipe.rates[self.spec.optimizer]:
-            self.train(self.trainer(rate, steps), -1, steps, step, f"trying the rate {rate:g}")
-            losses[rate] = self.loss(sample)
-            self.model.set_weights(start)
+        steps, losses = self.recipe.probe_steps(self.total), {}
+        start = [variable.numpy() for variable in self.model.variables]
+        with progress.task("finding the rate", steps * len(rates)) as step:
+            for rate in rates:
+                self.train(self.trainer(rate, steps), -1, steps, step, f"learning rate {rate:g}")
+                losses[rate] = self.loss(sample)
+                for variable, value in zip(self.model.variables, start, strict=True):
+                    variable.assign(value)
         log.info("validation loss after %d steps by rate: %s", steps, losses)
         return losses
 
@@ -139,13 +193,11 @@ class FineTune:
         return mean if isfinite(mean) else float("inf")
 
 
-def choose_rate(losses: Mapping[float, float], recipe: Recipe, progress: Progress = SILENT) -> float:
-    """The largest rate whose loss is about the least; the smallest rate, said in one line, where no loss is finite."""
+def choose_rate(losses: Mapping[float, float], recipe: Recipe) -> float | None:
+    """The largest rate whose loss is about the least; None where no loss is finite."""
     least = min(losses.values())
     if not isfinite(least):
-        rate = min(losses)
-        progress.say(f"Fine-tuning diverged at every learning rate that was tried; the smallest, {rate:g}, trains on.")
-        return rate
+        return None
     return max(rate for rate, loss in losses.items() if loss <= recipe.loss_tolerance * least)
 
 
@@ -158,12 +210,3 @@ def without_dropout(model: Any) -> Iterator[None]:
                 stack.callback(setattr, layer, "rate", layer.rate)
                 layer.rate = 0.0
         yield
-
-
-def shuffled_batches(
-    data: Data, size: int, seed: int, epoch: int, steps: int
-) -> Iterator[tuple[Any, dict[str, Values]]]:
-    """`steps` shuffled and augmented batches of `size`, the same for the same seed and epoch."""
-    size = min(size, len(data.train))
-    turns = (data.epoch(size, np.random.default_rng([seed, epoch + 1, turn])) for turn in count())
-    return islice(((x, y) for turn in turns for x, y in turn if count_of(x) == size), steps)

@@ -194,7 +194,17 @@ def test_the_result_file_has_the_documented_keys_and_types(default: Path) -> Non
     result = json.loads((default / "runs" / "digits" / "result.json").read_text())
     assert (result["study"], result["trials"], result["calibration"]) == ("digits", 8, 64)
     assert 1 <= result["distinct"] <= 8
-    assert set(result["seconds"]) == {"load", "prepare", "search", "pick", "build", "measure", "tune", "report"}
+    assert set(result["seconds"]) == {
+        "load",
+        "prepare",
+        "search",
+        "pick",
+        "build",
+        "calibrate",
+        "measure",
+        "tune",
+        "report",
+    }
     assert all(type(value) is float and value >= 0 for value in result["seconds"].values())
     for part in ("original", "built", "tuned"):
         standing = result[part]

@@ -42,15 +42,18 @@ FAST: dict[str, Any] = {
     "search.keep": (0.2, 0.4, 0.7),
     "tune.epochs": 0,
     "tune.rate": 1e-3,
+    "tune.calibrate": False,
 }
 FILES = {"study.db", "plan.json", "model.keras", "result.json", "report.html"}
 
 
 class Heard:
-    """Progress that keeps what it is told, and stops the run at the first step of the task `stop`."""
+    """Progress that keeps what it is told, and stops the run after some steps of the task `stop`."""
 
-    def __init__(self, stop: str = "") -> None:
-        self.stop, self.labels, self.lines = stop, [], []  # type: ignore[var-annotated]
+    def __init__(self, stop: str = "", after: int = 0) -> None:
+        self.stop, self.after = stop, after
+        self.labels: list[str] = []
+        self.lines: list[str] = []
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
@@ -58,7 +61,9 @@ class Heard:
 
         def step(n: float, note: str = "") -> None:
             if self.stop and label.startswith(self.stop):
-                raise KeyboardInterrupt
+                self.after -= int(n)
+                if self.after < 0:
+                    raise KeyboardInterrupt
 
         yield step
 
@@ -180,7 +185,7 @@ def test_a_run_that_is_stopped_at_any_step_ends_as_an_undisturbed_one(
     result = ran(spec, tmp_path, tune_epochs=1)
     assert (result.trials, numbers(tmp_path)) == (TRIALS, list(range(TRIALS)))
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in trials(tmp_path))
-    assert left(tmp_path) == FILES
+    assert left(tmp_path) == FILES | {"tuning.csv"}
     assert result.tuned is not None
     assert model_of(tmp_path).count_params() == result.tuned.params
 
@@ -373,6 +378,49 @@ def test_a_fine_tune_that_is_stopped_leaves_the_tuned_model_of_before(spec: Stud
     with pytest.raises(KeyboardInterrupt):
         ran(spec, tmp_path, Heard("fine-tuning"), search_trials=3, tune_epochs=2)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_fine_tune_that_is_stopped_goes_on_at_its_epoch_and_ends_as_an_undisturbed_one(
+    spec: StudySpec, tmp_path: Path
+) -> None:
+    place, undisturbed, heard = tmp_path / "stopped", tmp_path / "undisturbed", Heard("fine-tuning", after=2)
+    whole = ran(spec, undisturbed, tune_epochs=2, tune_batch=600)
+    with pytest.raises(KeyboardInterrupt):
+        ran(spec, place, heard, tune_epochs=2, tune_batch=600)
+    assert heard.lines[-1].startswith(f"the best model so far is {place / 'best-so-far.keras'}")
+    assert load_model(str(place / "best-so-far.keras")).count_params() == whole.tuned.params  # type: ignore[union-attr]
+    heard = Heard()
+    ran(spec, place, heard, tune_epochs=2, tune_batch=600)
+    assert "building" not in heard.labels
+    assert left(place) == FILES | {"tuning.csv"}
+    assert same_weights(model_of(place), model_of(undisturbed))
+    assert (place / "tuning.csv").read_text().splitlines()[0] == "epoch,seconds,loss,validation_metric"
+
+
+def test_a_calibrated_network_stands_between_the_built_and_the_tuned_one(
+    spec: StudySpec, tmp_path: Path, digits: Data
+) -> None:
+    asked = spec.override({"tune.calibrate": True, "search.targets": {"params": 0.5}})
+    result = ran(asked, tmp_path)
+    assert result.built is not None
+    assert result.calibrated is not None
+    assert result.calibrated.params == result.built.params
+    assert result.seconds["calibrate"] > 0
+    made = model_of(tmp_path)
+    assert accuracy(made, digits, digits.test) == pytest.approx(result.calibrated.test_metric, abs=1e-9)
+    tuned = ran(asked, tmp_path, tune_epochs=1)
+    assert (tuned.built, tuned.calibrated) == (result.built, result.calibrated)
+    assert tuned.tuned is not None
+    assert ran(asked, tmp_path / "plain", tune_calibrate=False).calibrated is None
+
+
+def test_a_calibration_that_is_stopped_leaves_the_built_model(spec: StudySpec, tmp_path: Path, digits: Data) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ran(spec, tmp_path, Heard("calibrating"), tune_calibrate=True)
+    assert not (tmp_path / "result.json").exists()
+    built = ran(spec, tmp_path / "built")
+    assert same_weights(model_of(tmp_path), model_of(tmp_path / "built"))
+    assert built.calibrated is None
 
 
 @pytest.mark.parametrize("change", [{"tune_epochs": 2}, {"tune_distil": 0.0}])

@@ -35,6 +35,7 @@ def result(**changes: Any) -> Result:
         "chosen": CHOSEN,
         "why": "the knee",
         "built": Evaluation(400, 30_000, 0.85, 0.84),
+        "calibrated": Evaluation(400, 30_000, 0.88, 0.87),
         "tuned": Evaluation(400, 30_000, 0.9, 0.89, epochs=5),
         "layers": PARTS,
         "model_digest": "abc",
@@ -42,7 +43,7 @@ def result(**changes: Any) -> Result:
     return Result(**(whole | changes))
 
 
-@pytest.mark.parametrize("changes", [{}, {"built": None, "tuned": None}, {"layers": []}])
+@pytest.mark.parametrize("changes", [{}, {"built": None, "calibrated": None, "tuned": None}, {"layers": []}])
 def test_a_result_is_the_same_after_a_trip_through_the_disk(tmp_path: Path, changes: dict[str, Any]) -> None:
     write_text(tmp_path / "result.json", result(**changes).to_json())
     assert Result.read(tmp_path / "result.json") == result(**changes)

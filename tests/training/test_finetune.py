@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,8 +23,9 @@ from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.progress import Silent
 from lrf_optuna.sections import TuneSpec
-from lrf_optuna.training.distillation import training_step
-from lrf_optuna.training.finetune import choose_rate, finetune, shuffled_batches, without_dropout
+from lrf_optuna.training.checkpoint import Checkpoint
+from lrf_optuna.training.distillation import Distillation, training_step
+from lrf_optuna.training.finetune import choose_rate, finetune, without_dropout
 from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.recipe import DEFAULT, RATES, Recipe
 
@@ -122,7 +126,7 @@ def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original
     apart = np.mean((logits - np.asarray(digits_net(x, training=False))) ** 2) / 2
     for distil in (0.0, 0.5):
         losses = {OUTPUT: loss_of(digits_net, digits)}
-        step = training_step(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), losses, distil)
+        step = training_step(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), Distillation(losses, distil))
         assert float(step(x, {OUTPUT: y})) == pytest.approx(float(wrong) + distil * apart, rel=1e-4)
 
 
@@ -134,25 +138,6 @@ def test_measures_are_those_of_keras(digits_net: Any, digits: Data) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(digits.val.labels, logits)
     found = loss_of(digits_net, digits).with_labels(digits.val.labels, logits)
     assert float(found) == pytest.approx(float(loss), rel=1e-4)
-
-
-def test_a_pass_takes_each_image_once_in_another_order_each_time(digits: Data) -> None:
-    steps = len(digits.train) // 50
-    first, second = (list(shuffled_batches(digits, 50, 0, epoch, steps)) for epoch in (0, 1))
-    assert len(first) == len(second) == steps
-    taken = {x.tobytes() for batch, _ in first for x in batch}
-    assert len(taken) >= 0.99 * 50 * steps, "the digits hold a few equal images"
-    assert not np.array_equal(first[0][0], second[0][0])
-    again = list(shuffled_batches(digits, 50, 0, 0, steps))
-    assert all(
-        np.array_equal(a, b) and np.array_equal(c[OUTPUT], d[OUTPUT])
-        for (a, c), (b, d) in zip(first, again, strict=True)
-    )
-
-
-def test_a_batch_larger_than_the_data_is_all_of_them(digits: Data) -> None:
-    batches = list(shuffled_batches(digits, 10**6, 0, 0, 3))
-    assert [len(x) for x, _ in batches] == [len(digits.train)] * 3
 
 
 def test_the_rate_warms_up_to_its_height_and_falls_to_nothing() -> None:
@@ -189,29 +174,103 @@ def test_only_dropout_is_off_while_tuning_and_comes_back() -> None:
     [
         ({1e-4: 0.9, 1e-3: 0.5, 1e-2: 0.54, 1e-1: 0.6}, 1e-2),
         ({1e-4: 0.9, 1e-3: 0.5, 1e-2: float("inf")}, 1e-3),
-        ({1e-4: float("inf"), 1e-3: float("inf")}, 1e-4),
+        ({1e-4: float("inf"), 1e-3: float("inf")}, None),
     ],
 )
-def test_the_largest_good_rate_is_chosen_and_the_smallest_where_all_diverge(
-    losses: dict[float, float], rate: float
+def test_the_largest_good_rate_is_chosen_and_none_where_all_diverge(
+    losses: dict[float, float], rate: float | None
 ) -> None:
     assert choose_rate(losses, DEFAULT) == rate
 
 
-def test_rates_that_all_diverge_are_said_and_the_weights_stay(digits_net: Any, digits: Data) -> None:
-    said: list[str] = []
+class Listener(Silent):
+    """What a fine-tune says; it is interrupted after a number of steps."""
 
-    class Listener(Silent):
-        def say(self, text: str) -> None:
-            said.append(text)
+    def __init__(self, stop: int = 10**9) -> None:
+        self.said: list[str] = []
+        self.stop = stop
 
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Any]:
+        def step(n: int, note: str = "") -> None:
+            self.stop -= n
+            if self.stop < 0:
+                raise KeyboardInterrupt
+
+        yield step
+
+
+def test_smaller_rates_are_tried_where_all_diverge(digits_net: Any, digits: Data) -> None:
+    listener = Listener()
+    recipe = Recipe(rates={"adamw": (3e37, 1e38)}, smaller=1e-41)
+    spec = TuneSpec(epochs=1, batch=256)
+    tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
+    assert tuned.rate == pytest.approx(1e-3)
+    assert listener.said == ["fine-tuning diverged at the rates 3e+37, 1e+38"]
+
+
+def test_rates_that_all_diverge_are_an_error_and_the_weights_stay(digits_net: Any, digits: Data) -> None:
     model = broken(digits_net)
     before = model.get_weights()
-    recipe = Recipe(rates={"adamw": (1e38, 3e38)}, clip_norm=1e38)
-    tuned = finetune(model, digits_net, digits, TuneSpec(epochs=1, batch=256), recipe=recipe, progress=Listener())
-    assert tuned.rate == 1e38
-    assert said == ["Fine-tuning diverged at every learning rate that was tried; the smallest, 1e+38, trains on."]
+    recipe = Recipe(rates={"adamw": (1e38, 3e38)}, smaller=0.9)
+    with pytest.raises(LrfError, match=r"diverges at every learning rate down to .* --rate, or give --no-tune"):
+        finetune(model, digits_net, digits, TuneSpec(epochs=1, batch=256), recipe=recipe)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+def test_a_fine_tune_that_was_stopped_goes_on_and_ends_with_the_same_weights(
+    digits_net: Any, digits: Data, tmp_path: Path, optimizer: str
+) -> None:
+    spec, whole = TuneSpec(epochs=3, batch=128, rate=3e-3, optimizer=optimizer), broken(digits_net)
+    expected = finetune(whole, digits_net, digits, spec)
+    kept = Checkpoint(tmp_path / "tuning.npz", tmp_path / "tuning.csv", "this question")
+    steps = len(digits.train) // spec.batch
+    with pytest.raises(KeyboardInterrupt):
+        finetune(broken(digits_net), digits_net, digits, spec, checkpoint=kept, progress=Listener(2 * steps + 1))
+    assert len(kept.table.read_text().splitlines()) == 4, "a head, the network before, and two epochs"
+    listener, model = Listener(steps), broken(digits_net)
+    found = finetune(model, digits_net, digits, spec, checkpoint=kept, progress=listener)
+    assert listener.stop == 0, "one epoch was left"
+    assert found.val_metric == pytest.approx(expected.val_metric, abs=0.01)
+    for a, b in zip(whole.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_an_interrupt_leaves_the_best_weights_so_far(digits_net: Any, digits: Data) -> None:
+    model, spec = broken(digits_net), TuneSpec(epochs=3, batch=128, rate=3e-3)
+    steps = len(digits.train) // spec.batch
+    with pytest.raises(KeyboardInterrupt):
+        finetune(model, digits_net, digits, spec, progress=Listener(steps + 2))
+    assert accuracy(model, digits, digits.val) > accuracy(broken(digits_net), digits, digits.val)
+
+
+@pytest.mark.parametrize("text", [b"", b"no archive"])
+def test_a_broken_or_foreign_checkpoint_is_not_gone_on_from(
+    digits_net: Any, digits: Data, tmp_path: Path, text: bytes
+) -> None:
+    spec = TuneSpec(epochs=1, batch=256, rate=1e-3)
+    path, table = tmp_path / "tuning.npz", tmp_path / "tuning.csv"
+    if text:
+        path.write_bytes(text)
+    else:
+        finetune(broken(digits_net), digits_net, digits, spec, checkpoint=Checkpoint(path, table, "another"))
+    listener = Listener()
+    finetune(
+        broken(digits_net), digits_net, digits, spec, checkpoint=Checkpoint(path, table, "this"), progress=listener
+    )
+    assert 10**9 - listener.stop == len(digits.train) // spec.batch
+
+
+def test_a_fine_tune_that_no_longer_gets_better_ends(digits_net: Any, digits: Data) -> None:
+    listener, recipe = Listener(), Recipe(patience=2)
+    spec = TuneSpec(epochs=9, batch=256, rate=1e-12)
+    tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
+    assert len(tuned.val_metric) < 10
+    assert listener.said == [f"fine-tuning ended after epoch {len(tuned.val_metric) - 1}: 2 were no better"]
 
 
 def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
@@ -220,5 +279,5 @@ def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="softmax")])
     model.set_weights([np.array([[40.0, 0.0]], np.float32), np.zeros(2, np.float32)])
     head = HeadLoss(OutputHead.of(model), Task("classes", (2,)), np.ones(2, np.float32))
-    training_step(model, model, keras.optimizers.SGD(1.0), {OUTPUT: head}, 0.0)(x, {OUTPUT: y})
+    training_step(model, model, keras.optimizers.SGD(1.0), Distillation({OUTPUT: head}, 0.0))(x, {OUTPUT: y})
     np.testing.assert_allclose(model.get_weights()[0], [[39.0, 1.0]], atol=1e-4)

@@ -1,0 +1,99 @@
+"""The state of a fine-tune between two epochs, and the file that it goes on from after an interrupt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from lrf_optuna.data.arrays import Values
+from lrf_optuna.files import write_text, write_whole
+
+COLUMNS = ("epoch", "seconds", "loss", "validation_metric")
+"""Columns of tuning.csv. The loss is the mean over the steps of an epoch; row 0 is the network before the fine-tune."""
+
+
+@dataclass
+class TuningState:
+    """The learning rate, what each epoch gave as `rows` in the order of `COLUMNS`, and the best weights so far."""
+
+    rate: float
+    best: list[Values]
+    rows: list[tuple[int, float, float | None, float]] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> list[float]:
+        """The metric on validation images before the fine-tune and after each epoch."""
+        return [metric for *_, metric in self.rows]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that are done."""
+        return len(self.rows) - 1
+
+    @property
+    def epochs_since_best(self) -> int:
+        """Epochs after the first one with the best metric."""
+        return self.epochs - int(np.argmax(self.metrics))
+
+    @property
+    def table(self) -> str:
+        """The text of tuning.csv."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self.rows])
+        return text.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The file of a fine-tune's state, and the table of its epochs beside it; each is written whole or not at all.
+
+    `key`: a digest of all that decides the result. A state with another key is not gone on from.
+    """
+
+    path: Path
+    table: Path
+    key: str
+
+    def write(self, state: TuningState, variables: Mapping[str, Sequence[Any]]) -> None:
+        """Write the state, and the `variables` of the model and of the optimizer by name."""
+        arrays: dict[str, Any] = {f"best_{i}": value for i, value in enumerate(state.best)}
+        arrays |= {f"{name}_{i}": np.asarray(value) for name, each in variables.items() for i, value in enumerate(each)}
+        about = json.dumps({"key": self.key, "rate": state.rate, "rows": state.rows})
+
+        def save(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, about=np.array(about), **arrays)
+
+        write_whole(self.path, save)
+        write_text(self.table, state.table)
+
+    def read(self, weights: Sequence[Any]) -> TuningState | None:
+        """The state in the file of a model with as many `weights`; None where there is none of this key."""
+        try:
+            with np.load(self.path) as found:
+                about = json.loads(str(found["about"]))
+                if about["key"] != self.key:
+                    return None
+                best = [found[f"best_{i}"] for i in range(len(weights))]
+        except (OSError, KeyError, ValueError, BadZipFile):
+            return None
+        return TuningState(about["rate"], best, [tuple(row) for row in about["rows"]])
+
+    def restore(self, variables: Mapping[str, Sequence[Any]]) -> None:
+        """Put the values in the file into the `variables`, as `write` took them."""
+        with np.load(self.path) as found:
+            for name, each in variables.items():
+                for i, variable in enumerate(each):
+                    variable.assign(found[f"{name}_{i}"])
+
+    def remove(self) -> None:
+        """Remove the file of the state; the table stays."""
+        self.path.unlink(missing_ok=True)
