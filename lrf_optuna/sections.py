@@ -286,16 +286,26 @@ class SearchSpec(Section):
 class TuneSpec(Section):
     """How the built network is calibrated and fine-tuned. With `epochs = 0` it is not fine-tuned."""
 
-    calibrate: bool = setting(
-        True,
-        "Bring the built network closer to the original without labels.",
-        flag=Flag("--no-calibrate", False, "Do not calibrate the built network."),
+    calibrate: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "Bring the built network closer to the original without labels: auto (before a fine-tune), always or never.",
+        flag=Flag("--no-calibrate", "never", "Do not calibrate the built network."),
     )
     epochs: int = setting(5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Do not fine-tune."), ge=0)
     rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
     distil: float = setting(5.0, "Weight of the distillation from the original.", ge=0)
     optimizer: Literal["adamw", "sgd"] = setting("adamw", "Optimizer: adamw or sgd.")
+
+    @field_validator("calibrate", mode="before")
+    @classmethod
+    def _yes_or_no(cls, calibrate: Any) -> Any:
+        return {True: "always", False: "never"}[calibrate] if isinstance(calibrate, bool) else calibrate
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the built network is calibrated."""
+        return self.calibrate == "always" or (self.calibrate == "auto" and self.epochs > 0)
 
 
 class LayerSpec(Section):

@@ -81,7 +81,7 @@ def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan:
     parts = data.train, data.val, data.test
     labels = [array for part in parts if part.labels is not None for array in input_list(part.labels)]
     tune = spec.tune
-    recipe = tune.model_dump_json() + spec.output.model_dump_json() if tuned else str(tune.calibrate)
+    recipe = tune.model_dump_json() + spec.output.model_dump_json() if tuned else str(tune.calibrates)
     return digest(plan.to_json(), str(identity), data.augment, recipe, *labels)
 
 

@@ -261,12 +261,7 @@ class Run:
             model_digest=digest_of_model,
         )
         self.build_and_tune(result)
-        result.warnings = [
-            *self.warnings,
-            *lost_classes(result.final.never_predicted),
-        ]
-        for warning in result.warnings[len(self.warnings) :]:
-            self.progress.say(f"Warning: {warning}.")
+        self.warn(lost_classes(result.final.never_predicted))
         with self.timed("report"):
             self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.seconds)
@@ -300,7 +295,7 @@ class Run:
 
     def calibrate(self, model: Any, plan: Plan) -> Evaluation | None:
         """The evaluation of a built model after its calibration; None where none is asked for, or it does not help."""
-        if not self.spec.tune.calibrate or not plan.changed or not model.trainable_variables:
+        if not self.spec.tune.calibrates or not plan.changed or not model.trainable_variables:
             return None
         with self.timed("calibrate"):
             given, settings = (model, self.model, self.data), CALIBRATION.within(self.inventory.macs)
