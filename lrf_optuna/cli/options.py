@@ -109,7 +109,7 @@ def value_of(key: str, given: list[Any]) -> Any:
     shown, text = OPTIONS[key], next((text for text in given if not isinstance(text, bool)), None)
     if shown.flag and True in given:
         if text is not None:
-            raise LrfError(f"{shown.flag.name.split()[0]} goes with no {shown.name}: give one of them")
+            raise LrfError(f"{shown.flag.name.split()[0]} and {shown.name} exclude each other: give one of them")
         return shown.flag.value
     if isinstance(shown.field.default, dict):
         return {cost.strip(): share.strip() for cost, _, share in (part.partition("=") for part in text or ())} or None

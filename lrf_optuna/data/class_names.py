@@ -11,6 +11,8 @@ from lrf_optuna.data.arrays import as_array
 from lrf_optuna.data.sources import PARTS
 from lrf_optuna.errors import LrfError
 
+TEXTS = "The labels are texts. Classes are numbered"
+"""The beginning of the note about labels that are texts."""
 SHOWN_NAMES = 5
 """Class names that a note shows, at most."""
 
@@ -62,4 +64,4 @@ def indexed_texts(parts: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     shown = ", ".join(f"{name} = {i}" for i, name in enumerate(names[:SHOWN_NAMES]))
     more = ", ..." if len(names) > SHOWN_NAMES else ""
     indexed = {name: np.searchsorted(names, texts) for name, texts in parts.items()}
-    return indexed, f"The labels are texts. Classes are numbered in the sorted order of their names: {shown}{more}."
+    return indexed, f"{TEXTS} in the sorted order of their names: {shown}{more}."

@@ -51,7 +51,7 @@ KINDS = {
 def metric_name(tasks: Mapping[str, Task]) -> str:
     """The name of the metric of all outputs: that of the only one, else of the mean of theirs."""
     names = list(dict.fromkeys(task.metric_name for task in tasks.values()))
-    return names[0] if len(tasks) == 1 else f"mean {', '.join(names)}"
+    return names[0] if len(tasks) == 1 else f"mean {names[0]}" if len(names) == 1 else f"mean of {' and '.join(names)}"
 
 
 @dataclass(frozen=True)
@@ -205,9 +205,11 @@ def check_map(task: Task, labels: Values, part: str) -> Values:
         raise LrfError(f"{part} should have the shape (N, {', '.join(map(str, wanted))}), but got {labels.shape}")
     if task.ignore is not None:
         found[found == task.ignore] = -1
-    most = task.units if task.one_hot else 2
-    counted = np.where(found == -1, 0, found)
-    in_range(counted, most, part, "; give --ignore LABEL for a label that does not count")
+    most, counted = task.units if task.one_hot else 2, np.where(found == -1, 0, found)
+    remedy = "; give --ignore LABEL for a label that does not count"
+    if set(np.unique(counted).tolist()) <= {0, 255}:
+        remedy = "; masks of 0 and 255 should be divided by 255"
+    in_range(counted, most, part, remedy)
     return found.astype(np.int16)
 
 

@@ -184,6 +184,9 @@ def find_task(head: OutputHead, labels: Values | None, inputs: tuple[int, ...] |
     lookup(KINDS, kind, "task")
     check_possible(kind, head)
     metric = wishes.metrics.get(name) or wishes.metrics.get("") or METRICS[KINDS[kind].metrics[0]]
+    if metric.name in METRICS and metric.name not in KINDS[kind].metrics:
+        fitting = ", ".join(KINDS[kind].metrics)
+        raise LrfError(f"the metric {metric.name} does not fit the task {kind!r} of an output: there is {fitting}")
     per_unit = head.activation == "sigmoid" or family == "binary" or one_unit
     return Task(
         kind,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -74,10 +75,24 @@ def clone_with(
         return called(layer)(*args, **kwargs)
 
     calls = {} if isinstance(model, keras.Sequential) else {"call_function": call}
-    clone = keras.models.clone_model(model, clone_function=copy, recursive=True, **calls)
+    with uncompiled(model):
+        clone = keras.models.clone_model(model, clone_function=copy, recursive=True, **calls)
     for layer, new, fill_layer in copies.values():
         fill_layer(layer, new)
     return clone
+
+
+@contextmanager
+def uncompiled(model: Any) -> Iterator[None]:
+    """A block in which a model counts as not compiled: its loss may be a function that Keras cannot copy."""
+    compiled = [one for one in model._flatten_layers() if getattr(one, "compiled", False)]
+    for one in compiled:
+        one.compiled = False
+    try:
+        yield
+    finally:
+        for one in compiled:
+            one.compiled = True
 
 
 def check_can_be_copied(model: Any) -> None:

@@ -21,7 +21,7 @@ def evaluation_of(model: Any, data: Data, outputs: Outputs, original: Outputs, *
     """
     tasks, labels = data.tasks, data.targets(data.test.labels)
     lost = {name: task.never_predicted(labels[name], original[name], outputs[name]) for name, task in tasks.items()}
-    each = {name: task.measure(labels[name], outputs[name]) for name, task in tasks.items()}
+    each = {f"{task.metric_name}, {name}": task.measure(labels[name], outputs[name]) for name, task in tasks.items()}
     return Evaluation(
         params=int(model.count_params()),
         test_metric=overall_metric(tasks, labels, outputs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,10 +14,12 @@ from lrf_optuna.data.arrays import MappedRows
 from lrf_optuna.data.class_names import index_names
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
 from lrf_optuna.data.load_data import as_arrays, data_from_arrays, load_arrays, load_data
+from lrf_optuna.data.metrics import METRICS
 from lrf_optuna.data.naming import group_arrays
 from lrf_optuna.data.preprocess import module_of_network
 from lrf_optuna.data.python_data import arrays_of
 from lrf_optuna.data.sources import LoadedArrays, OpenShape
+from lrf_optuna.data.tasks import KINDS
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import check_folder
 from lrf_optuna.models.compiled import TUNED_WITH, compiled_losses, loss_family
@@ -35,6 +37,8 @@ from lrf_optuna.sections import DataSpec
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
 
+TRIED = 16
+"""Validation images that a metric of the user's own is tried on."""
 GivenData: TypeAlias = Any
 """What `data.python_data.arrays_of` takes, a `Data`, or None where the specification has a path."""
 LABELS_LOOKED_AT = 2**22
@@ -65,7 +69,8 @@ def load_inputs(
         model = load_model(spec.model.path, progress=progress)
     check_can_be_copied(model)
     data = dataset(spec, data, model)
-    for note in data.notes:
+    check_own_metrics(model, data)
+    for note in (*data.notes, *task_notes(data)):
         progress.say(note)
     return split_separable(with_plain_layers(model)), with_original_labels(model, data)
 
@@ -94,6 +99,26 @@ def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
     notes = (*said, *given.notes, *named)
     shape = only_shape or shapes
     return data_from_arrays(grouped, spec=own, seed=seed, input_shape=shape, tasks=tasks, notes=notes)
+
+
+def check_own_metrics(model: Any, data: Data) -> None:
+    """Raises LrfError where a metric of the user's own does not work for the first validation images."""
+    if all(task.metric.name in METRICS for task in data.tasks.values()):
+        return
+    few = data.val.take(slice(TRIED))
+    outputs, labels = Evaluator(model, data.preprocess).outputs(few.pixels), data.targets(few.labels)
+    for name, own in labels.items():
+        data.tasks[name].measure(own, outputs[name])
+
+
+def task_notes(data: Data) -> Iterator[str]:
+    """What every output is taken for; only the usual one of a classifier goes without saying."""
+    for name, task in data.tasks.items():
+        if task.kind != "classes" or not task.labeled or len(data.tasks) > 1:
+            output = "The output is" if len(data.tasks) == 1 else f"The output {name} is"
+            goal = "" if task.labeled else "; without labels, the original's outputs stand for them"
+            words = KINDS[task.kind].words
+            yield f"{output} {task.kind} ({words}), measured by {task.metric_name}{goal}; --task says otherwise."
 
 
 def loaded(spec: StudySpec, own: DataSpec, shape: OpenShape | None, heads: Mapping[str, OutputHead]) -> LoadedArrays:

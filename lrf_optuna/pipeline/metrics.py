@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.metrics import METRICS, Metric, MetricFunction
 from lrf_optuna.errors import LrfError, lookup
@@ -37,9 +39,24 @@ def metric_named(name: str) -> Metric:
     if ":" in name:
         found = object_named(name)
         function = of_keras(found) if hasattr(found, "update_state") else found
-        return Metric(name.rpartition(":")[2], function, decides=False)
+        return Metric(name.rpartition(":")[2], checked(name, function), decides=False)
     by_name = {key.lower().replace(" ", "_"): metric for key, metric in METRICS.items()}
     return lookup(by_name, name.lower().replace(" ", "_").replace("-", "_"), "metric")
+
+
+def checked(name: str, function: MetricFunction) -> MetricFunction:
+    """A user's metric that raises LrfError where it fails, or does not give one finite number."""
+
+    def metric(labels: Values, outputs: Values) -> float:
+        try:
+            found = np.asarray(function(labels, outputs), np.float64)
+        except Exception as reason:  # whatever a stranger's code raises
+            raise LrfError(f"the metric {name} failed: {reason!r}") from reason
+        if found.size != 1 or not np.isfinite(found).all():
+            raise LrfError(f"the metric {name} should give one finite number, but gave {found.tolist()!r:.60}")
+        return float(found.reshape(()))
+
+    return metric
 
 
 def of_keras(metric: Any) -> MetricFunction:

@@ -24,7 +24,7 @@ from lrf_optuna.pipeline.evaluate import evaluation_of
 from lrf_optuna.pipeline.identity import model_digest, request_digest, study_identity
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs, loss_functions
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
-from lrf_optuna.pipeline.setup_checks import check_reach, lost_classes, setup_warnings
+from lrf_optuna.pipeline.setup_checks import check_reach, lost_classes, setup_warnings, strange_gain
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
@@ -262,6 +262,7 @@ class Run:
         )
         self.build_and_tune(result)
         self.warn(lost_classes(result.final.never_predicted))
+        self.warn(strange_gain(result.original.test_metric, result.final.test_metric, result.metric))
         with self.timed("report"):
             self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.seconds)
@@ -288,6 +289,8 @@ class Run:
             with self.timed("tune"):
                 tuned = self.tune(model, Checkpoint(self.folder.checkpoint, self.folder.tuning, result.model_digest))
             log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
+            if max(tuned.val_metric) <= tuned.val_metric[0]:
+                self.progress.say("the fine-tune did not help: the weights from before it are kept")
             result.tuned = self.evaluate("tuned", model, plan, True, epochs=len(tuned.val_metric) - 1)
         self.final_model = model
         if needs := what_loading_needs(self.folder.model, model):

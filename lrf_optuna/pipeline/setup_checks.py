@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.data.arrays import Values, input_list, map_inputs
+from lrf_optuna.data.class_names import TEXTS
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
-from lrf_optuna.data.tasks import Task
+from lrf_optuna.data.tasks import Task, metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory
@@ -24,6 +25,8 @@ from lrf_optuna.scoring.screening import default_keeps
 from lrf_optuna.sections import SearchSpec
 from lrf_optuna.selection.validation import Validation
 
+TRIED_FACTORS = (255, 16, 1 / 16, 1 / 255)
+"""Factors between inputs and those of the training that are tried: of pixels of 0..255, and of the digits' 0..16."""
 SCALING_LAYERS = ("Rescaling", "Normalization", "BatchNormalization", "LayerNormalization", "GroupNormalization")
 """Layers of Keras that bring inputs of any range to that of the layers after them."""
 
@@ -45,6 +48,12 @@ class SetupLimits:
     """Median factor between the variance of these inputs and the moving one."""
     largest_input: float = 20.0
     """Size of inputs that a network without a layer that scales them was hardly trained on: pixels of 0 to 255."""
+    tried_images: int = 200
+    """Validation images on which other ranges of pixels are tried: the standard error of an accuracy is 3 points."""
+    better_inputs: float = 0.15
+    """Gain of the metric, five standard errors, from which on another range is said to fit better."""
+    better_than_original: float = 0.1
+    """By how much a smaller network may be better than the original until that is said to be strange."""
     smallest_spread: float = 0.01
     """Standard deviation of every channel of images below which their pixels were probably divided twice."""
 
@@ -55,12 +64,14 @@ def setup_warnings(
     """One sentence for everything that is odd about a model and its data, with the likely reasons."""
     yield from count_warnings(data, limits)
     pixels = pixel_warning(model, data, validation.proxy.network, limits)
+    other = better_inputs(validation, limits)
     found = [metric_warning(validation, name, limits) for name, task in data.tasks.items() if task.labeled]
-    reasons = pixels or "the images are preprocessed in another way than in training (divide, mean, std, BGR)"
-    for text in filter(None, found):
-        yield f"{text}; likely reasons: {reasons}; labels in another order; a network that is not trained"
-    if pixels and not any(found):
+    if other:
+        yield f"{other}: the pixels are probably not as in training (--divide, --mean, --std, --preprocess)"
+    elif pixels and not any(found):
         yield f"{pixels[0].upper()}{pixels[1:]}"
+    for text in filter(None, found):
+        yield text if "likely reasons" not in text else text + (f"; {pixels}" if pixels else "")
 
 
 def count_warnings(data: Data, limits: SetupLimits) -> Iterator[str]:
@@ -89,19 +100,67 @@ def of_output(name: str, data: Data) -> str:
 
 def metric_warning(validation: Validation, name: str, limits: SetupLimits) -> str:
     """What is odd about the original's metric of an output: it is at chance level, or below its own confidence."""
-    task, labels = validation.data.tasks[name], validation.labels[name]
-    head = validation.proxy.network.heads[name]
+    data, labels = validation.data, validation.labels[name]
+    task, head = data.tasks[name], validation.proxy.network.heads[name]
     outputs = head.outputs(validation.original_logits[name])
     judged = task.judged(outputs)
-    metric = task.metric_of(labels, judged)
-    chance = task.metric_of(np.random.default_rng(0).permutation(labels), judged)
-    what = f"The original's validation {task.metric_name}{of_output(name, validation.data)} is {metric:.1%}"
+    metric, chance = task.metric_of(labels, judged), chance_of(task, labels, judged)
+    what = f"The original's validation {task.metric_name}{of_output(name, data)} is {metric:.1%}"
+    if task.kind in ("classes", "binary") and len(np.unique(labels)) == 1:
+        return ""  # said already
+    if task.kind in ("classes", "binary") and len(decided := np.unique(task.decisions(outputs))) == 1:
+        share = float(np.mean(labels == decided[0]))
+        better = "auc" if task.kind == "binary" else "balanced_accuracy"
+        return (
+            f"{what}, but it answers {decided[0]} for all images, as {share:.1%} of the labels are: "
+            f"{task.metric_name} tells nothing here (give --metric {better})"
+        )
     if metric < chance + limits.above_chance * (1 - chance):
-        return f"{what}, where chance has {max(chance, 0):.1%}"
+        return f"{what}, where chance has {chance:.1%}; likely reasons: {'; '.join(reasons_for_chance(data, name))}"
     confidence = mean_confidence(task, outputs, head.activation)
     if task.kind == "classes" and task.metric.name == "accuracy" and confidence - metric > limits.overconfident:
-        return f"{what}, though it is {confidence:.0%} sure of its answers"
+        reasons = "; ".join(reasons_for_chance(data, name))
+        return f"{what}, though it is {confidence:.0%} sure of its answers; likely reasons: {reasons}"
     return ""
+
+
+def chance_of(task: Task, labels: Values, judged: Values) -> float:
+    """The metric that says nothing: that of labels in random order, or of the mean or the most frequent class."""
+    mixed = task.metric_of(np.random.default_rng(0).permutation(labels), judged)
+    if task.metric.name == "accuracy" and task.kind in ("classes", "binary"):
+        return max(mixed, float(np.bincount(labels).max() / len(labels)))
+    return max(mixed, 0.0)
+
+
+def reasons_for_chance(data: Data, name: str) -> Iterator[str]:
+    """Why an original may be at chance level."""
+    task, labels = data.tasks[name], by_output(data.train.labels, data.tasks).get(name)
+    if task.kind == "classes" and labels is not None and labels.max() + 1 < task.units:
+        yield f"the model has {task.units} outputs and the labels are 0 to {labels.max()}: is its last layer missing?"
+    if any(TEXTS in note for note in data.notes):
+        yield "the texts of the labels were numbered in sorted order, which is not that of the training"
+    yield "the inputs are preprocessed in another way than in training (divide, mean, std, BGR)"
+    yield "labels of another quantity" if task.kind == "numbers" else "labels in another order"
+    yield "a network that is not trained"
+
+
+def better_inputs(validation: Validation, limits: SetupLimits) -> str:
+    """Whether the original is much better on images of another range or order of channels, in words; empty if not."""
+    images, data = validation.images.take(slice(limits.tried_images)), validation.data
+    x = data.preprocess(images.pixels)
+    if not isinstance(x, np.ndarray) or x.ndim != 4 or not all(task.labeled for task in data.tasks.values()):
+        return ""
+    tried = {f"times {factor:g}": x * np.float32(factor) for factor in TRIED_FACTORS}
+    tried |= {"taken from 0..1 to -1..1": 2 * x - 1} | ({"in the order BGR": x[..., ::-1]} if x.shape[-1] == 3 else {})
+    network, found = validation.proxy.network, {}
+    for words, inputs in {"as they are": x, **tried}.items():
+        logits = network.run(network.as_tensors(np.ascontiguousarray(inputs)), {})
+        found[words] = validation.measured(logits).metric
+    best = max(found, key=found.__getitem__)
+    if found[best] - found["as they are"] <= limits.better_inputs:
+        return ""
+    name = metric_name(data.tasks)
+    return f"On images {best} the original's {name} would be {found[best]:.1%} instead of {found['as they are']:.1%}"
 
 
 def mean_confidence(task: Task, outputs: Values, activation: str) -> float:
@@ -140,6 +199,13 @@ def is_far(network: ForwardPass, inputs: Any, limits: SetupLimits) -> bool:
     apart = float(np.median(np.abs(mean - old_mean) / deviation))
     factor = float(np.exp(np.median(np.abs(np.log(ratio)))))
     return apart > limits.standard_deviations or factor > limits.variance_ratio
+
+
+def strange_gain(original: float, last: float, name: str, limits: SetupLimits = SetupLimits()) -> Iterator[str]:
+    """A sentence where the smaller network is much better than the original."""
+    if last - original > limits.better_than_original:
+        gain = 100 * (last - original)
+        yield f"the smaller network is {gain:.1f} points of {name} better than the original: is the set-up right?"
 
 
 def lost_classes(never_predicted: Mapping[str, list[int]]) -> Iterator[str]:

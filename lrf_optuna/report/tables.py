@@ -24,6 +24,8 @@ STYLES = {"": "", BEST: "bold green", FAINT: "dim"}
 """Tone of a row -> its style in the terminal; on the page it is the row's class."""
 WIDE_TABLE = 7
 """Columns of a table, at least, that have one space between them instead of two: 80 letters are not many for them."""
+ERROR = "mean absolute error"
+"""The figure beside metrics that is no share."""
 NONE = "–"
 """What stands in a cell without a value."""
 UNCOUNTED = "not counted"
@@ -135,9 +137,10 @@ def evaluation_table(result: Result) -> Table:
     table.add(f"validation {result.metric}", *(f"{n.val_metric:.2%}" for n in networks.values()))
     table.add(f"test {result.metric}", f"{full.test_metric:.2%}", *test)
     for name in full.by_output:
-        table.add(f"test, {name}", *(f"{n.by_output[name]:.2%}" for n in networks.values()))
+        table.add(f"test {name}", *(f"{n.by_output[name]:.2%}" for n in networks.values()))
     for name in full.further:
-        table.add(f"test {name}", *(f"{n.further.get(name, math.nan):.4g}" for n in networks.values()))
+        form = ".4g" if name.startswith(ERROR) else ".2%"
+        table.add(f"test {name}", *(format(n.further.get(name, math.nan), form) for n in networks.values()))
     table.add("file", *(f"{n.file_bytes / 1024:,.0f} KiB" if n.file_bytes else NONE for n in networks.values()))
     return table
 

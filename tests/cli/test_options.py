@@ -72,5 +72,5 @@ def test_a_text_that_is_no_value_is_refused_under_the_name_of_its_option(key: st
 
 def test_an_option_and_its_flag_are_refused_together() -> None:
     assert value_of("tune.epochs", [None, True]) == 0
-    with pytest.raises(LrfError, match="--no-tune goes with no --epochs: give one of them"):
+    with pytest.raises(LrfError, match="--no-tune and --epochs exclude each other: give one of them"):
         value_of("tune.epochs", ["3", True])

@@ -163,6 +163,6 @@ def test_the_kind_of_an_output_follows_from_shape_activation_and_labels(
 def test_without_labels_the_metric_is_named_for_the_original() -> None:
     assert replace(CLASSES, labeled=False).metric_name == "agreement with the original"
     assert replace(NUMBERS, labeled=False).metric_name == "explained by the original"
-    assert metric_name({"a": CLASSES, "b": NUMBERS}) == "mean accuracy, R2"
+    assert metric_name({"a": CLASSES, "b": NUMBERS}) == "mean of accuracy and R2"
     outputs = RNG.normal(size=(3, 4))
     np.testing.assert_array_equal(CLASSES.labels_of(outputs), outputs.argmax(axis=1))

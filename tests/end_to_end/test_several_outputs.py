@@ -55,7 +55,7 @@ def test_dicts_of_arrays_are_taken_and_every_output_has_its_metric(
     model: Any, arrays: dict[str, Any], tmp_path: Path
 ) -> None:
     small, result = compress(model, arrays, tune=1, out=tmp_path, **FAST)
-    assert result.metric == "mean accuracy, R2"
+    assert result.metric == "mean of accuracy and R2"
     assert result.tuned is not None
     assert set(result.tuned.by_output) == {"digit", "ink"}
     assert result.tuned.test_metric == pytest.approx(np.mean(list(result.tuned.by_output.values())))
