@@ -6,7 +6,8 @@ It is traced in the process that has the model, so that a child needs no class o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ def save_signatures(
         prepared = [prepared_tensor(x, preprocess) for x in given] if preprocess else given
         typed = [tf.cast(x, tensor.dtype) for x, tensor in zip(prepared, tensors, strict=True)]
         inputs = dict(zip(interface.keys, typed, strict=True)) if takes_names(model) else typed[0]
-        outputs = [tf.cast(y, tf.float32) for y in keras.tree.flatten(model(inputs, training=False))]
+        with inlined():
+            outputs = [tf.cast(y, tf.float32) for y in keras.tree.flatten(model(inputs, training=False))]
         return dict(zip(interface.outputs, outputs, strict=True))
 
     for batch in batches:
@@ -91,6 +93,20 @@ def save_signatures(
         ]
         archive.add_endpoint(signature(batch), serve, input_signature=specs)
     archive.write_out(str(folder), verbose=False)
+
+
+@contextmanager
+def inlined() -> Iterator[None]:
+    """A block in which functions inside layers become part of the graph around them.
+
+    Keras compiles some convolutions with XLA, as functions of their own, which tf2onnx cannot convert.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def input_tensors(model: Any) -> list[Any]:

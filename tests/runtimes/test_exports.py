@@ -174,3 +174,10 @@ def test_a_model_file_is_exported_by_the_command_line(net: Any, tmp_path: Path) 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (tmp_path / "net.tflite").exists()
     assert "random inputs, as no data are given" in " ".join(done.stdout.split())
+
+
+def test_convolutions_that_keras_compiles_as_functions_of_their_own_are_exported(tmp_path: Path) -> None:
+    stack = [layers.Conv2D(8, 3, groups=2), layers.DepthwiseConv2D((3, 1), strides=2), layers.Conv2D(4, 1)]
+    for row in rows_of(keras.Sequential([keras.Input((12, 12, 4)), *stack]), FORMATS, tmp_path).values():
+        assert not row.problem
+        assert row.difference < CLOSE
