@@ -207,7 +207,7 @@ def check_map(task: Task, labels: Values, part: str) -> Values:
         found[found == task.ignore] = -1
     most, counted = task.units if task.one_hot else 2, np.where(found == -1, 0, found)
     remedy = "; give --ignore LABEL for a label that does not count"
-    if set(np.unique(counted).tolist()) <= {0, 255}:
+    if not task.one_hot and set(np.unique(counted).tolist()) <= {0, 255}:
         remedy = "; masks of 0 and 255 should be divided by 255"
     in_range(counted, most, part, remedy)
     return found.astype(np.int16)

@@ -25,6 +25,8 @@ from lrf_optuna.scoring.screening import default_keeps
 from lrf_optuna.sections import SearchSpec
 from lrf_optuna.selection.validation import Validation
 
+HALF = 0.5
+"""Share of the labels from which on a class is the frequent one."""
 TRIED_FACTORS = (255, 16, 1 / 16, 1 / 255)
 """Factors between inputs and those of the training that are tried: of pixels of 0..255, and of the digits' 0..16."""
 SCALING_LAYERS = ("Rescaling", "Normalization", "BatchNormalization", "LayerNormalization", "GroupNormalization")
@@ -108,13 +110,8 @@ def metric_warning(validation: Validation, name: str, limits: SetupLimits) -> st
     what = f"The original's validation {task.metric_name}{of_output(name, data)} is {metric:.1%}"
     if task.kind in ("classes", "binary") and len(np.unique(labels)) == 1:
         return ""  # said already
-    if task.kind in ("classes", "binary") and len(decided := np.unique(task.decisions(outputs))) == 1:
-        share = float(np.mean(labels == decided[0]))
-        better = "auc" if task.kind == "binary" else "balanced_accuracy"
-        return (
-            f"{what}, but it answers {decided[0]} for all images, as {share:.1%} of the labels are: "
-            f"{task.metric_name} tells nothing here (give --metric {better})"
-        )
+    if task.kind in ("classes", "binary") and (rare := frequent_class_alone(task, labels, outputs)):
+        return f"{what}, but {rare}: {task.metric_name} tells nothing here"
     if metric < chance + limits.above_chance * (1 - chance):
         return f"{what}, where chance has {chance:.1%}; likely reasons: {'; '.join(reasons_for_chance(data, name))}"
     confidence = mean_confidence(task, outputs, head.activation)
@@ -122,6 +119,16 @@ def metric_warning(validation: Validation, name: str, limits: SetupLimits) -> st
         reasons = "; ".join(reasons_for_chance(data, name))
         return f"{what}, though it is {confidence:.0%} sure of its answers; likely reasons: {reasons}"
     return ""
+
+
+def frequent_class_alone(task: Task, labels: Values, outputs: Values) -> str:
+    """Whether a network answers the most frequent class for all images, in words; empty where not."""
+    decided = np.unique(task.decisions(outputs))
+    share = float(np.mean(labels == decided[0]))
+    if len(decided) > 1 or share < HALF:
+        return ""
+    better = "auc" if task.kind == "binary" else "balanced_accuracy"
+    return f"it answers {decided[0]} for all images, as {share:.1%} of the labels are (give --metric {better})"
 
 
 def chance_of(task: Task, labels: Values, judged: Values) -> float:

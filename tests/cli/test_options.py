@@ -39,7 +39,7 @@ def test_every_setting_of_a_study_is_an_option_of_run() -> None:
     assert set(OPTIONS) == wanted - set(SECTIONS) - {"layers"}  # sections, whose names are patterns
     shown = {option.name for option in OPTIONS.values() if not option.flag or option.flag.help}
     flags = {name for option in OPTIONS.values() if option.flag for name in option.flag.name.split()}
-    assert set(options_of("run")) == shown | flags | {"study", "--out", "--knee", "--force"}
+    assert set(options_of("run")) == shown | flags | {"study", "--out", "--knee", "--force", "--export"}
 
 
 def test_the_defaults_that_help_shows_are_those_of_a_study() -> None:

@@ -12,9 +12,13 @@ from keras import layers
 
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.data.preprocess import Preprocess
+from lrf_optuna.data.tasks import OUTPUT
+from lrf_optuna.models.outputs import find_tasks, output_heads
 from lrf_optuna.pipeline.setup_checks import lost_classes, setup_warnings
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.validation import validation_of
+
+PARTS = ("train", "val", "test")
 
 
 def warnings(model: Any, data: Data) -> list[str]:
@@ -29,9 +33,44 @@ def test_an_ordinary_set_up_is_not_remarked(digits_net: Any, digits: Data) -> No
 
 
 def test_pixels_that_were_divided_twice_are_said(digits_net: Any, digits: Data) -> None:
-    (text,) = warnings(digits_net, replace(digits, preprocess=Preprocess(16 * 255)))
-    assert "validation accuracy is" in text
-    assert "divided twice" in text
+    better, chance = warnings(digits_net, replace(digits, preprocess=Preprocess(16 * 255)))
+    assert "On images times 255 the original's accuracy would be 9" in better
+    assert "where chance has" in chance
+    assert "divided twice" in chance
+
+
+def test_a_range_of_pixels_that_still_works_somehow_is_said_too(digits_net: Any, digits: Data) -> None:
+    assert any(
+        "On images times 16" in text for text in warnings(digits_net, replace(digits, preprocess=Preprocess(256)))
+    )
+
+
+def test_a_network_that_answers_the_frequent_class_for_all_images_is_said(digits: Data) -> None:
+    def rare(part: LabeledImages) -> LabeledImages:
+        return replace(part, labels=(part.labels == 3).astype(int), strata=(part.labels == 3).astype(int))
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(16), layers.Dense(1, "sigmoid")])
+    model.layers[-1].bias.assign([-50.0])
+    tasks = find_tasks(output_heads(model), {OUTPUT: np.array([0, 1])})
+    parts = {name: rare(getattr(digits, name)) for name in ("train", "val", "test")}
+    (text,) = warnings(model, replace(digits, tasks=tasks, **parts))
+    assert "answers 0 for all images" in text
+    assert "--metric auc" in text
+
+
+def test_a_regression_that_is_worse_than_the_mean_is_said(digits: Data) -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(16), layers.Dense(1)])
+    tasks = find_tasks(output_heads(model), {OUTPUT: np.array([0.5, 1.5])})
+    parts = {name: replace(getattr(digits, name), labels=getattr(digits, name).labels[:, None] / 1.0) for name in PARTS}
+    assert any("where chance has 0.0%" in text for text in warnings(model, replace(digits, tasks=tasks, **parts)))
+
+
+def test_a_model_without_its_last_layer_is_asked_about(digits_net: Any, digits: Data) -> None:
+    headless = keras.Model(digits_net.inputs, digits_net.layers[-2].output)
+    tasks = find_tasks(output_heads(headless), {OUTPUT: digits.val.labels})
+    assert any("is its last layer missing?" in text for text in warnings(headless, replace(digits, tasks=tasks)))
 
 
 def test_pixels_far_from_what_batchnorm_saw_are_said(digits_net: Any, digits: Data) -> None:
