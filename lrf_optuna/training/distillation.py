@@ -13,8 +13,6 @@ from lrf_optuna.models.layer_calls import recording_calls
 from lrf_optuna.training.losses import HeadLoss
 from lrf_optuna.training.map_pairs import MapPair
 
-TrainingStep = Callable[..., float]
-"""(inputs, output -> labels, the teacher's outputs, which may be left out) -> the loss before the step."""
 SMALLEST_POWER = 1e-12
 """Mean square that a feature map counts as at least: one that is zero everywhere says nothing."""
 
@@ -53,30 +51,49 @@ class Distillation:
         return self.map_weight * sum(each) / len(each) if each else 0.0
 
 
-def training_step(model: Any, teacher: Any, optimizer: Any, goal: Distillation) -> TrainingStep:
-    """A compiled step that changes `model`. The model's own regularization is a part of its loss.
+class Trainer:
+    """Training steps that change `model`, compiled once for all runs. The model's own regularization is in the loss.
 
-    Without the teacher's outputs the step runs the teacher, whose feature maps can be compared then.
+    `optimizer` has a learning rate that is a number. Without the teacher's outputs a step runs the teacher, whose
+    feature maps can be compared then.
     """
-    optimizer.build(model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(x: Any, y: Any, known: Any) -> Any:
+    def __init__(self, model: Any, teacher: Any, optimizer: Any, goal: Distillation) -> None:
+        self.model, self.teacher, self.optimizer, self.goal = model, teacher, optimizer, goal
+        self.schedule: Callable[[int], Any] = lambda step: optimizer.learning_rate
+        self.compiled: Any = tf.function(self.change, reduce_retracing=True)
+        optimizer.build(model.trainable_variables)
+
+    def restart(self, schedule: Callable[[int], Any]) -> None:
+        """Forget all averages of gradients, and train from now on at the rates that `schedule` gives for each step."""
+        self.schedule = schedule
+        for variable in self.optimizer.variables:
+            variable.assign(keras.ops.zeros_like(variable))
+
+    def __call__(self, x: Any, y: Mapping[str, Any], known: Any = None) -> float:
+        """Train on inputs, output -> labels, and the teacher's outputs if they are known. Gives the loss before."""
+        self.optimizer.learning_rate = self.schedule(int(self.optimizer.iterations))
+        loss: float = self.compiled(as_tensors(x), as_tensors(dict(y)), as_tensors(known or []))
+        return loss
+
+    def change(self, x: Any, y: Any, known: Any) -> Any:
+        """One step, and the loss before it."""
         wanted: Any = known
         wanted_maps: list[Any] = []
         if not known:
-            wanted, wanted_maps = with_maps(teacher, x, [pair.teacher for pair in goal.maps], training=False)
+            wanted, wanted_maps = with_maps(self.teacher, x, [pair.teacher for pair in self.goal.maps], training=False)
         with tf.GradientTape() as tape:
-            found, maps = with_maps(model, x, [pair.model for pair in goal.maps], training=goal.batch_statistics)
-            loss = goal.loss(found, wanted, y) + goal.map_loss(maps, wanted_maps) + sum(model.losses)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
+            ours, mode = [pair.model for pair in self.goal.maps], self.goal.batch_statistics
+            found, maps = with_maps(self.model, x, ours, training=mode)
+            loss = self.goal.loss(found, wanted, y) + self.goal.map_loss(maps, wanted_maps) + sum(self.model.losses)
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
         return loss
 
-    def as_tensors(values: Any) -> Any:
-        return keras.tree.map_structure(tf.constant, values)
 
-    return lambda x, y, known=None: step(as_tensors(x), as_tensors(dict(y)), as_tensors(known or []))
+def as_tensors(values: Any) -> Any:
+    """Arrays as tensors."""
+    return keras.tree.map_structure(tf.constant, values)
 
 
 def with_maps(model: Any, x: Any, layers: list[Any], training: bool) -> tuple[list[Any], list[Any]]:

@@ -25,7 +25,7 @@ from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.batches import Batches
 from lrf_optuna.training.checkpoint import Checkpoint, TuningState
-from lrf_optuna.training.distillation import Distillation, TrainingStep, training_step
+from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.losses import LossFunction, head_losses
 from lrf_optuna.training.recipe import DEFAULT, Recipe
 
@@ -104,29 +104,25 @@ class FineTune:
         outputs = original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
         self.batches = Batches.of(data, spec.batch, seed, original, spec.epochs)
-        self.optimizer: Any = None
+        goal = Distillation(self.losses, spec.distil)
+        self.trainer = Trainer(model, teacher, recipe.optimizer(spec.optimizer), goal)
 
-    def trainer(self, rate: float, steps: int) -> TrainingStep:
-        """The training step of a run of some steps at a rate."""
-        self.optimizer = self.recipe.optimizer(self.spec.optimizer, self.recipe.schedule(rate, steps))
-        return training_step(self.model, self.teacher, self.optimizer, Distillation(self.losses, self.spec.distil))
-
-    def train(self, train: TrainingStep, epoch: int, steps: int, step: Step, note: str = "") -> float:
+    def train(self, epoch: int, steps: int, step: Step, note: str = "") -> float:
         """Train for some steps of an epoch, report each of them, and give their mean loss."""
         losses = []
         for x, y, goals in self.batches.epoch(epoch, steps):
-            losses.append(train(x, y, goals))
+            losses.append(self.trainer(x, y, goals))
             step(1, note)
         return float(np.mean(losses))
 
     @property
     def variables(self) -> dict[str, list[Any]]:
         """What changes from step to step, by name."""
-        return {"model": self.model.variables, "optimizer": self.optimizer.variables}
+        return {"model": self.model.variables, "optimizer": self.trainer.optimizer.variables}
 
     def train_epochs(self, state: TuningState, checkpoint: Checkpoint | None, progress: Progress) -> None:
         """Train the epochs that a state has not had, until nothing improves for some epochs."""
-        train = self.trainer(state.rate, self.total)
+        self.trainer.restart(self.recipe.schedule(state.rate, self.total))
         if state.rows and checkpoint:
             checkpoint.restore(self.variables)
         else:
@@ -134,16 +130,16 @@ class FineTune:
         done = state.epochs * self.steps
         with progress.task("fine-tuning", self.total, done) as step:
             while state.epochs < self.spec.epochs and state.epochs_since_best < self.recipe.patience:
-                self.train_epoch(train, state, step)
+                self.train_epoch(state, step)
                 if checkpoint:
                     checkpoint.write(state, self.variables)
         if state.epochs < self.spec.epochs:
             progress.say(f"fine-tuning ended after epoch {state.epochs}: {self.recipe.patience} were no better")
 
-    def train_epoch(self, train: TrainingStep, state: TuningState, step: Step) -> None:
+    def train_epoch(self, state: TuningState, step: Step) -> None:
         """Train one epoch, and put what it gave into the state."""
         start, epoch = time.perf_counter(), state.epochs
-        loss = self.train(train, epoch, self.steps, step)
+        loss = self.train(epoch, self.steps, step)
         metric = self.evaluator.metric(self.data, self.data.val)
         if metric > max(state.metrics):
             state.best = self.model.get_weights()
@@ -177,7 +173,8 @@ class FineTune:
         start = [variable.numpy() for variable in self.model.variables]
         with progress.task("finding the rate", steps * len(rates)) as step:
             for rate in rates:
-                self.train(self.trainer(rate, steps), -1, steps, step, f"learning rate {rate:g}")
+                self.trainer.restart(self.recipe.schedule(rate, steps))
+                self.train(-1, steps, step, f"learning rate {rate:g}")
                 losses[rate] = self.loss(sample)
                 for variable, value in zip(self.model.variables, start, strict=True):
                     variable.assign(value)

@@ -52,18 +52,23 @@ class Recipe:
         return min(max(int(self.probe_share * total), self.least_probe_steps), self.most_probe_steps)
 
     def schedule(self, rate: float, total: int) -> Any:
-        """A linear warm-up from a tenth of the rate, then a cosine down to 0 at step `total`."""
-        warmup = max(1, round(self.warmup_share * total))
-        return keras.optimizers.schedules.CosineDecay(
-            rate / 10, max(1, total - warmup), warmup_target=rate, warmup_steps=warmup
-        )
+        """The rates of a run of `total` steps."""
+        return cosine_schedule(rate, total, self.warmup_share)
 
-    def optimizer(self, name: str, rate: Any) -> Any:
-        """AdamW, or SGD with Nesterov momentum, at a rate or a schedule of rates; gradients are clipped."""
+    def optimizer(self, name: str, rate: float = 1e-3) -> Any:
+        """AdamW, or SGD with Nesterov momentum, at a rate; gradients are clipped."""
         shared = {"clipnorm": self.clip_norm, "weight_decay": self.weight_decay}
         if name == "sgd":
             return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **shared)
         return keras.optimizers.AdamW(rate, **shared)
+
+
+def cosine_schedule(rate: float, total: int, warmup_share: float) -> Any:
+    """Step -> rate: a linear warm-up from a tenth of the rate, then a cosine down to 0 at step `total`."""
+    warmup = max(1, round(warmup_share * total))
+    return keras.optimizers.schedules.CosineDecay(
+        rate / 10, max(1, total - warmup), warmup_target=rate, warmup_steps=warmup
+    )
 
 
 DEFAULT = Recipe()

@@ -54,9 +54,16 @@ def test_a_network_comes_closer_and_gets_better_without_labels(digits_net: Any, 
 def test_weights_that_are_no_closer_on_held_out_images_are_not_kept(digits_net: Any, digits: Data) -> None:
     model = broken(digits_net)
     before = model.get_weights()
-    found = calibrate(model, digits_net, digits, settings=replace(FAST, rate=30.0))
-    assert not found.better
+    found = calibrate(model, digits_net, digits, settings=replace(FAST, rate=30.0, least_rate=20.0))
+    assert (found.better, found.rate) == (False, 30.0)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_rate_that_wrecks_the_network_is_halved_until_it_does_not(digits_net: Any, digits: Data) -> None:
+    found = calibrate(broken(digits_net), digits_net, digits, settings=replace(FAST, rate=3.2))
+    assert found.rate < 0.2
+    assert found.better
+    assert len(found.distances) == 1 + FAST.checks
 
 
 def test_the_same_seed_gives_the_same_weights(digits_net: Any, digits: Data) -> None:

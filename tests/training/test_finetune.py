@@ -24,7 +24,7 @@ from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.progress import Silent
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.checkpoint import Checkpoint
-from lrf_optuna.training.distillation import Distillation, training_step
+from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.finetune import choose_rate, finetune, without_dropout
 from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.recipe import DEFAULT, RATES, Recipe
@@ -126,7 +126,7 @@ def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original
     apart = np.mean((logits - np.asarray(digits_net(x, training=False))) ** 2) / 2
     for distil in (0.0, 0.5):
         losses = {OUTPUT: loss_of(digits_net, digits)}
-        step = training_step(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), Distillation(losses, distil))
+        step = Trainer(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), Distillation(losses, distil))
         assert float(step(x, {OUTPUT: y})) == pytest.approx(float(wrong) + distil * apart, rel=1e-4)
 
 
@@ -279,5 +279,5 @@ def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="softmax")])
     model.set_weights([np.array([[40.0, 0.0]], np.float32), np.zeros(2, np.float32)])
     head = HeadLoss(OutputHead.of(model), Task("classes", (2,)), np.ones(2, np.float32))
-    training_step(model, model, keras.optimizers.SGD(1.0), Distillation({OUTPUT: head}, 0.0))(x, {OUTPUT: y})
+    Trainer(model, model, keras.optimizers.SGD(1.0), Distillation({OUTPUT: head}, 0.0))(x, {OUTPUT: y})
     np.testing.assert_allclose(model.get_weights()[0], [[39.0, 1.0]], atol=1e-4)
