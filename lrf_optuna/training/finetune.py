@@ -127,14 +127,14 @@ class FineTune:
             checkpoint.restore(self.variables)
         else:
             state.rows.append((0, 0.0, None, self.evaluator.metric(self.data, self.data.val)))
-        done = state.epochs * self.steps
+        done, patience = state.epochs * self.steps, self.recipe.patience(self.spec.epochs)
         with progress.task("fine-tuning", self.total, done) as step:
-            while state.epochs < self.spec.epochs and state.epochs_since_best < self.recipe.patience:
+            while state.epochs < self.spec.epochs and state.epochs_since_best < patience:
                 self.train_epoch(state, step)
                 if checkpoint:
                     checkpoint.write(state, self.variables)
         if state.epochs < self.spec.epochs:
-            progress.say(f"fine-tuning ended after epoch {state.epochs}: {self.recipe.patience} were no better")
+            progress.say(f"fine-tuning ended after epoch {state.epochs}: {patience} were no better")
 
     def train_epoch(self, state: TuningState, step: Step) -> None:
         """Train one epoch, and put what it gave into the state."""

@@ -266,7 +266,7 @@ def test_a_broken_or_foreign_checkpoint_is_not_gone_on_from(
 
 
 def test_a_fine_tune_that_no_longer_gets_better_ends(digits_net: Any, digits: Data) -> None:
-    listener, recipe = Listener(), Recipe(patience=2)
+    listener, recipe = Listener(), Recipe(patience_share=0.1, least_patience=2)
     spec = TuneSpec(epochs=9, batch=256, rate=1e-12)
     tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
     assert len(tuned.val_metric) < 10
