@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 """Members of a .keras file."""
 LEVEL = 6
 """Level of zlib, its own default. Weights are compressed by about 8 % at any level, zeros by nearly all."""
@@ -33,6 +33,8 @@ def save_compact(model: Any, path: Path) -> None:
             for name in source.namelist():
                 if name == CONFIG:
                     target.writestr(name, json.dumps({**config, "compile_config": None}))
+                elif name == METADATA:  # not compressed: equal models have equal sizes, whatever the date in it
+                    target.writestr(name, source.read(name), zipfile.ZIP_STORED)
                 elif name == WEIGHTS and is_compiled:
                     source.extract(name, folder)
                     target.write(without_optimizer(Path(folder, name)), name)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from lrf_optuna.data.dataset import Data
 
-COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard", "cache")
+COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard", "cache", "export", "latency")
 SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "64", "--population", "6")
 NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
 FAST = (*NET, *SPACE, "--no-tune")
@@ -184,7 +184,7 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_default_run_leaves_what_is_documented(default: Path) -> None:
     folder = default / "runs" / "digits"
-    assert {path.name for path in folder.iterdir()} == LEFT | {"original.keras"}
+    assert {path.name for path in folder.iterdir()} == LEFT | {"original.keras", "tuning.csv"}
     assert json.loads((folder / "plan.json").read_text())["study"] == "digits"
     assert "study digits with 0 trials" in (folder / "log.txt").read_text()
     assert (folder / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
@@ -975,5 +975,5 @@ def test_the_cache_is_the_environments_where_no_option_says_another(desk: Path, 
 @pytest.mark.parametrize("args", [("--by", "size"), ("--by", "")])
 def test_select_by_something_else_is_one_line(study: Path, args: tuple[str, str]) -> None:
     before = contents(study / "runs")
-    refused(invoked("select", "net", *args), "--by should be 'accuracy' or 'loss'")
+    refused(invoked("select", "net", *args), "--by should be 'metric' or 'loss'")
     assert contents(study / "runs") == before

@@ -123,10 +123,13 @@ def test_two_models_in_one_notebook_have_two_run_folders_and_the_same_one_resume
     for model in (digits_net, keras.models.clone_model(digits_net), digits_net):
         lrf_optuna.compress(model, arrays, **few)
     assert len(list((tmp_path / "runs").iterdir())) == 2
+    lrf_optuna.compress(digits_net, arrays, seed=1, **few)  # another question has another name
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+    lrf_optuna.compress(digits_net, arrays, name="mine", **few)
     with pytest.raises(
         LrfError, match=r"another seed: give another name, .*`optuna delete-study --storage .* --study-name "
     ):
-        lrf_optuna.compress(digits_net, arrays, seed=1, **few)
+        lrf_optuna.compress(digits_net, arrays, name="mine", seed=1, **few)
 
 
 def test_baselines_are_compared_with_what_compress_wrote(

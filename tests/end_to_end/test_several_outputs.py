@@ -57,13 +57,13 @@ def test_dicts_of_arrays_are_taken_and_every_output_has_its_metric(
     small, result = compress(model, arrays, tune=1, out=tmp_path, **FAST)
     assert result.metric == "mean of accuracy and R2"
     assert result.tuned is not None
-    assert set(result.tuned.by_output) == {"digit", "ink"}
+    assert set(result.tuned.by_output) == {"accuracy, digit", "R2, ink"}
     assert result.tuned.test_metric == pytest.approx(np.mean(list(result.tuned.by_output.values())))
     assert result.original.test_metric > 0.9
     assert result.tuned.test_metric > 0.85
     outputs = small.predict(arrays["x_test"], verbose=0)
     right = np.mean(outputs["digit"].argmax(axis=1) == arrays["y_test"]["digit"])
-    assert result.tuned.by_output["digit"] == pytest.approx(right, abs=1e-9)
+    assert result.tuned.by_output["accuracy, digit"] == pytest.approx(right, abs=1e-9)
 
 
 def test_a_file_with_the_names_of_inputs_and_outputs_is_taken_as_the_dicts_are(
@@ -86,8 +86,8 @@ def test_an_output_without_labels_is_compared_with_the_original(
 ) -> None:
     given = {part: {"digit": own["digit"]} if part[0] == "y" else own for part, own in arrays.items()}
     _, result = compress(model, given, tune=False, out=tmp_path, **FAST)
-    assert result.metric == "mean accuracy, explained by the original"
-    assert result.original.by_output["ink"] == 1
+    assert result.metric == "mean of accuracy and explained by the original"
+    assert result.original.by_output["explained by the original, ink"] == 1
 
 
 def test_labels_of_an_unknown_output_are_refused_with_the_names_there_are(

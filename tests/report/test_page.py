@@ -60,7 +60,8 @@ def result_of(candidates: Sequence[Candidate], chosen: Candidate, name: str = "d
     full = Evaluation(10_000, 1_000_000, 0.92, 0.917, 50_000)
     built, tuned = Evaluation(3100, 380_000, 0.87, 0.866, 20_000), Evaluation(3100, 380_000, 0.914, 0.912, 20_000, 5)
     seconds = {"prepare": 1.0, "search": 2.5}
-    return Result(name, len(candidates), 40, 256, seconds, full, chosen, "the knee", built, tuned, parts)
+    made = {"built": built, "tuned": tuned, "layers": parts}
+    return Result(name, len(candidates), 40, 256, seconds, full, chosen, "the knee", **made)
 
 
 def run(**options: Any) -> tuple[list[Candidate], list[Candidate], Result]:
