@@ -274,14 +274,16 @@ class Run:
         plan, epochs = result.chosen.plan, self.spec.tune.epochs
         untuned_digest = model_digest(self.spec, self.data, self.identity, plan, tuned=False)
         untuned = self.folder.untuned_for(untuned_digest)
-        if untuned:
-            known, file = untuned
+        built = untuned or self.folder.untuned_for(self.built_digest(plan))
+        if built:
+            known, file = built
             model = load_like(file, self.model)
             result.built, result.calibrated = known.built, known.calibrated
         else:
             with self.timed("build"):
                 model = build(self.model, plan, self.proxy, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, final=not epochs)
+        if not untuned:
             result.calibrated = self.calibrate(model, plan)
             if epochs:
                 self.folder.write_untuned(model, result, untuned_digest)
@@ -295,6 +297,12 @@ class Run:
         self.final_model = model
         if needs := what_loading_needs(self.folder.model, model):
             self.progress.say(needs)
+
+    def built_digest(self, plan: Plan) -> str:
+        """The digest of the built model of a plan, which was not calibrated."""
+        tune = self.spec.tune.model_copy(update={"calibrate": "never"})
+        plain = self.spec.model_copy(update={"tune": tune})
+        return model_digest(plain, self.data, self.identity, plan, tuned=False)
 
     def calibrate(self, model: Any, plan: Plan) -> Evaluation | None:
         """The evaluation of a built model after its calibration; None where none is asked for, or it does not help."""

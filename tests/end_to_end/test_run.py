@@ -414,6 +414,15 @@ def test_a_calibrated_network_stands_between_the_built_and_the_tuned_one(
     assert ran(asked, tmp_path / "plain", tune_calibrate=False).calibrated is None
 
 
+def test_a_model_that_was_built_is_calibrated_without_building_it_again(spec: StudySpec, tmp_path: Path) -> None:
+    built, heard = ran(spec, tmp_path), Heard()
+    calibrated = ran(spec, tmp_path, heard, tune_calibrate=True)
+    assert calibrated.built == built.built
+    assert "calibrating" in heard.labels
+    assert "accuracy, built" not in heard.labels
+    assert calibrated.seconds["build"] == 0
+
+
 def test_a_calibration_that_is_stopped_leaves_the_built_model(spec: StudySpec, tmp_path: Path, digits: Data) -> None:
     with pytest.raises(KeyboardInterrupt):
         ran(spec, tmp_path, Heard("calibrating"), tune_calibrate=True)
