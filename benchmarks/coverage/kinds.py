@@ -79,6 +79,10 @@ def windowed(op: Conv, *window: int) -> Conv:
 
 CHANGES: dict[str, tuple[str, Callable[[Conv], Conv]]] = {
     "transposed": ("the method is not for transposed convolutions", lambda op: replace(op, transposed=False)),
+    "strides": (
+        "the method is for convolutions without strides; Keras has only slow layers for its stages otherwise",
+        lambda op: replace(op, strides=tuple(1 for _ in op.strides)),
+    ),
     "one point": (
         "the window is a single point (as a Dense layer's is); the method is for wider ones",
         lambda op: windowed(op, *(3 for _ in op.window or "xy")),

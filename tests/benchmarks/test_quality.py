@@ -102,7 +102,9 @@ def test_a_reason_of_kinds_is_the_change_with_which_the_method_would_apply(kinds
     assert kinds.reason(dense, "tucker2") == "one point"
     assert kinds.reason(wide, "spatial_svd") == "one axis"
     assert kinds.reason(wide, "svd") == "window"
-    assert kinds.reason(turned, "cp") == "transposed"
+    assert kinds.reason(turned, "cp3") == "transposed"
+    strided = find_sites(kinds.modelled("Conv2D")).sites[0].op
+    assert kinds.reason(strided, "cp") == "strides"
     assert kinds.reason(kinds.windowed(dense, 2), "cp") == ""
     assert kinds.reason(kinds.windowed(dense, 1, 1), "svd") == ""
 
