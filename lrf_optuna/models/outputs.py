@@ -211,7 +211,8 @@ def check_possible(kind: str, head: OutputHead) -> None:
     }
     if not possible.get(kind, rank > 0):
         fits = ", ".join(other for other in KINDS if possible.get(other, True))
-        raise LrfError(f"the output {head.name!r} of shape {head.shape} cannot be {kind!r}: give one of {fits}")
+        own = "" if head.name == OUTPUT else f" {head.name!r}"
+        raise LrfError(f"the output{own} of shape {head.shape} cannot be {kind!r}: give one of {fits}")
 
 
 def unlabeled_tasks(heads: Mapping[str, OutputHead]) -> dict[str, Task]:
