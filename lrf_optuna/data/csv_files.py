@@ -117,9 +117,7 @@ def layout_of(path: Path, columns: Columns, keys: Mapping[str, str], wants_label
         raise LrfError(f"{path} {what}; give --key {PATH}=, {LABEL}= or {SPLIT}= one of {', '.join(columns)}")
     split = keys.get(SPLIT) or by_name(columns, SPLIT, is_split)
     images = keys.get(PATH) or by_name(columns, PATH, is_image) or by_content(columns, is_image)
-    others = [
-        name for name in columns if name not in (split, images, *named.values()) and not is_counter(name, columns)
-    ]
+    others = [name for name in columns if name not in (split, images, *named.values()) and not is_counter(name)]
     label = keys.get(LABEL) or (None if named else by_name({name: columns[name] for name in others}, LABEL))
     if images:
         labels = [label] if label else [] if named else others
@@ -168,7 +166,7 @@ def is_split(cell: str) -> bool:
     return part_named(cell) is not None
 
 
-def is_counter(name: str, columns: Columns) -> bool:
+def is_counter(name: str) -> bool:
     """Whether a column only counts the rows, as pandas writes it."""
     return name.lower() in ("", "index", "unnamed: 0")
 

@@ -21,8 +21,6 @@ OUTPUT = "logits"
 """The name of the only output of a model; of several outputs each has the name that Keras gives it."""
 THRESHOLD = 0.5
 """Probability from which a sigmoid unit says yes."""
-
-
 FIDELITY = "agreement with the original", "explained by the original"
 """Names of accuracy and R2 where the original's outputs stand for labels."""
 

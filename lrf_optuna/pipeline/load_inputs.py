@@ -20,7 +20,7 @@ from lrf_optuna.data.preprocess import module_of_network
 from lrf_optuna.data.python_data import arrays_of
 from lrf_optuna.data.sources import LoadedArrays, OpenShape
 from lrf_optuna.data.tasks import KINDS
-from lrf_optuna.errors import LrfError
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import check_folder
 from lrf_optuna.models.compiled import TUNED_WITH, compiled_losses, loss_family
 from lrf_optuna.models.evaluation import Evaluator
@@ -168,6 +168,8 @@ def only_inputs(arrays: Mapping[str, Any], wanted: OpenShape | None) -> tuple[in
 def wishes_of(spec: StudySpec, model: Any) -> TaskWishes:
     """What the study says of its outputs, and the losses that the model was compiled with. Raises LrfError."""
     output, families = spec.output, compiled_losses(model, spec.model.path)
+    for name in filter(None, output.loss):
+        lookup(output_heads(model), name, "output")
     return TaskWishes(
         kinds=output.task,
         metrics={name: metric_named(metric) for name, metric in output.metric.items()},

@@ -19,6 +19,7 @@ from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.layer_kinds import walk_layers
+from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.progress import Progress
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
 from lrf_optuna.scoring.screening import default_keeps
@@ -175,8 +176,7 @@ def mean_confidence(task: Task, outputs: Values, activation: str) -> float:
     if task.kind != "classes" or activation == "sigmoid":
         return 0.0
     if not activation:
-        powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-        outputs = powers / powers.sum(axis=-1, keepdims=True)
+        outputs = OutputHead("", "softmax", task.shape).outputs(outputs)
     return float(np.mean(outputs.max(axis=-1)))
 
 
