@@ -130,7 +130,8 @@ def chain_layer(layer: Any, choice: Choice) -> Any:
     called = {tuple(node.input_tensors[0].shape[1:]) for node in layer._inbound_nodes if node.input_tensors}
     if called != {shape}:  # other sizes in other calls
         shape = kind.any_size(layer, shape)
-    chain = keras.Sequential([keras.Input(shape, dtype=layer.compute_dtype), *layers], name=layer.name)
+    entry = keras.Input(shape, dtype=layer.compute_dtype, name=f"{layer.name}_input")  # same name in every process
+    chain = keras.Sequential([entry, *layers], name=layer.name)
     chain.trainable = layer.trainable
     return chain
 
