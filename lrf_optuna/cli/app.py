@@ -15,7 +15,8 @@ from lrf_optuna.cli.studies import check_files, study_of, with_choice
 from lrf_optuna.cli.terminal import guarded, plain_streams, session
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import checked_budgets
-from lrf_optuna.report.tables import budget_table, evaluation_table, export_table, front_table, layer_table
+from lrf_optuna.report.runtime_tables import export_table
+from lrf_optuna.report.tables import budget_table, evaluation_table, front_table, layer_table
 from lrf_optuna.runtimes.formats import ExportSettings, check_formats
 from lrf_optuna.sections import BUDGETS
 
@@ -59,7 +60,7 @@ def run(
         from lrf_optuna.pipeline.run import Run
 
         work = Run.open(spec, folder, progress=bars)
-        work.seconds["load"] = time.perf_counter() - started  # with the libraries
+        work.stopwatch.seconds["load"] = time.perf_counter() - started  # with the libraries
         work.force = force
         print_result(work.finish(work.search()), work.folder, bars.console)
         if wanted:

@@ -13,9 +13,10 @@ from lrf_optuna.cli import options as o
 from lrf_optuna.cli.studies import check_file, check_files
 from lrf_optuna.cli.terminal import session
 from lrf_optuna.errors import LrfError
-from lrf_optuna.report.tables import export_table, latency_table
+from lrf_optuna.report.runtime_tables import export_table, latency_table
 from lrf_optuna.runtimes.formats import FORMATS, RUNTIMES, ExportSettings, check_formats, check_runtimes
-from lrf_optuna.sections import DATA_FORMS, is_file_name
+from lrf_optuna.sections import DATA_FORMS
+from lrf_optuna.setting_fields import is_file_name
 
 if TYPE_CHECKING:
     from lrf_optuna.plans.result import Export

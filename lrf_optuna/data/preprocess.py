@@ -58,7 +58,20 @@ class KerasPreprocess:
         return np.asarray(preprocess_functions()[self.module](np.array(pixels, np.float32)), np.float32)
 
 
-AnyPreprocess: TypeAlias = Preprocess | KerasPreprocess
+@dataclass(frozen=True)
+class NoPreprocess:
+    """Raw inputs -> the same inputs, of any type."""
+
+    def __call__(self, pixels: Images) -> Any:
+        """The same inputs."""
+        return pixels
+
+    def array(self, pixels: Pixels) -> Pixels:
+        """The same array."""
+        return pixels
+
+
+AnyPreprocess: TypeAlias = Preprocess | KerasPreprocess | NoPreprocess
 
 
 @cache

@@ -5,9 +5,9 @@ Nothing is refused here, because a strange set-up may be meant; but no run shoul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,15 +15,9 @@ from lrf_optuna.data.arrays import Values, input_list, map_inputs
 from lrf_optuna.data.class_names import TEXTS
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
 from lrf_optuna.data.tasks import Task, metric_name
-from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.forward import ForwardPass
-from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.layer_kinds import walk_layers
 from lrf_optuna.models.outputs import OutputHead
-from lrf_optuna.progress import Progress
-from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
-from lrf_optuna.scoring.screening import default_keeps
-from lrf_optuna.sections import SearchSpec
 from lrf_optuna.selection.validation import Validation
 
 HALF = 0.5
@@ -55,10 +49,20 @@ class SetupLimits:
     """Validation images on which other ranges of pixels are tried: the standard error of an accuracy is 3 points."""
     better_inputs: float = 0.15
     """Gain of the metric, five standard errors, from which on another range is said to fit better."""
-    better_than_original: float = 0.1
-    """By how much a smaller network may be better than the original until that is said to be strange."""
     smallest_spread: float = 0.01
     """Standard deviation of every channel of images below which their pixels were probably divided twice."""
+
+
+class MetricOddity(NamedTuple):
+    """What is odd about the original's metric, and the likely `reasons`, where the images may be one of them."""
+
+    text: str
+    reasons: tuple[str, ...] = ()
+
+    def sentence(self, pixels: str) -> str:
+        """The warning; odd `pixels`, in words, are one more reason where there are some."""
+        reasons = [*self.reasons, pixels] if self.reasons and pixels else self.reasons
+        return f"{self.text}; likely reasons: {'; '.join(reasons)}" if reasons else self.text
 
 
 def setup_warnings(
@@ -68,13 +72,12 @@ def setup_warnings(
     yield from count_warnings(data, limits)
     pixels = pixel_warning(model, data, validation.proxy.network, limits)
     other = better_inputs(validation, limits)
-    found = [metric_warning(validation, name, limits) for name, task in data.tasks.items() if task.labeled]
+    found = [metric_oddity(validation, name, limits) for name, task in data.tasks.items() if task.labeled]
     if other:
         yield f"{other}: the pixels are probably not as in training (--divide, --mean, --std, --preprocess)"
     elif pixels and not any(found):
         yield f"{pixels[0].upper()}{pixels[1:]}"
-    for text in filter(None, found):
-        yield text if "likely reasons" not in text else text + (f"; {pixels}" if pixels else "")
+    yield from (oddity.sentence(pixels) for oddity in found if oddity)
 
 
 def count_warnings(data: Data, limits: SetupLimits) -> Iterator[str]:
@@ -101,7 +104,7 @@ def of_output(name: str, data: Data) -> str:
     return f" of {name}" if len(data.tasks) > 1 else ""
 
 
-def metric_warning(validation: Validation, name: str, limits: SetupLimits) -> str:
+def metric_oddity(validation: Validation, name: str, limits: SetupLimits) -> MetricOddity | None:
     """What is odd about the original's metric of an output: it is at chance level, or below its own confidence."""
     data, labels = validation.data, validation.labels[name]
     task, head = data.tasks[name], validation.proxy.network.heads[name]
@@ -110,16 +113,17 @@ def metric_warning(validation: Validation, name: str, limits: SetupLimits) -> st
     metric, chance = task.metric_of(labels, judged), chance_of(task, labels, judged)
     what = f"The original's validation {task.metric_name}{of_output(name, data)} is {metric:.1%}"
     if task.kind in ("classes", "binary") and len(np.unique(labels)) == 1:
-        return ""  # said already
+        return None  # said already
     if task.kind in ("classes", "binary") and (rare := frequent_class_alone(task, labels, outputs)):
-        return f"{what}, but {rare}: {task.metric_name} tells nothing here"
+        return MetricOddity(f"{what}, but {rare}: {task.metric_name} tells nothing here")
     if metric < chance + limits.above_chance * (1 - chance):
-        return f"{what}, where chance has {chance:.1%}; likely reasons: {'; '.join(reasons_for_chance(data, name))}"
+        return MetricOddity(f"{what}, where chance has {chance:.1%}", tuple(reasons_for_chance(data, name)))
     confidence = mean_confidence(task, outputs, head.activation)
     if task.kind == "classes" and task.metric.name == "accuracy" and confidence - metric > limits.overconfident:
-        reasons = "; ".join(reasons_for_chance(data, name))
-        return f"{what}, though it is {confidence:.0%} sure of its answers; likely reasons: {reasons}"
-    return ""
+        return MetricOddity(
+            f"{what}, though it is {confidence:.0%} sure of its answers", tuple(reasons_for_chance(data, name))
+        )
+    return None
 
 
 def frequent_class_alone(task: Task, labels: Values, outputs: Values) -> str:
@@ -206,28 +210,3 @@ def is_far(network: ForwardPass, inputs: Any, limits: SetupLimits) -> bool:
     apart = float(np.median(np.abs(mean - old_mean) / deviation))
     factor = float(np.exp(np.median(np.abs(np.log(ratio)))))
     return apart > limits.standard_deviations or factor > limits.variance_ratio
-
-
-def strange_gain(original: float, last: float, name: str, limits: SetupLimits = SetupLimits()) -> Iterator[str]:
-    """A sentence where the smaller network is much better than the original."""
-    if last - original > limits.better_than_original:
-        gain = 100 * (last - original)
-        yield f"the smaller network is {gain:.1f} points of {name} better than the original: is the set-up right?"
-
-
-def lost_classes(never_predicted: Mapping[str, list[int]]) -> Iterator[str]:
-    """A sentence for every output of which a network never predicts some classes that the original predicts."""
-    for name, classes in never_predicted.items():
-        many = "class" if len(classes) == 1 else "classes"
-        shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
-        yield f"the network never predicts the {many} {shown} on the test images, which the original does ({name})"
-
-
-def check_reach(search: SearchSpec, inventory: Inventory, progress: Progress) -> None:
-    """Say what share of a limited cost plans can reach. Raises LrfError for a target below it."""
-    if not search.wanted:
-        return
-    keeps = search.keep or default_keeps(len(inventory.sites))
-    least = least_shares(inventory, search.methods or tuple(DECOMPOSITIONS), keeps)
-    check_targets(search.wanted, least)
-    progress.say(reach_text(search.wanted, least, inventory.uncounted))

@@ -19,7 +19,7 @@ from lrf_optuna.files import write_text
 from lrf_optuna.plans.comparison import Comparison
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.plans.result import Result
-from lrf_optuna.report import tables
+from lrf_optuna.report import runtime_tables, tables
 from lrf_optuna.report.comparison_figure import comparison_figure
 from lrf_optuna.report.figures import cost_text, figure_template, run_figures, short_title
 
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     import optuna
 
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-TEMPLATES.globals |= {"tables": tables, "cost_text": cost_text, "short_title": short_title}
+TEMPLATES.globals |= {
+    "tables": tables,
+    "runtime_tables": runtime_tables,
+    "cost_text": cost_text,
+    "short_title": short_title,
+}
 PLOTLY_CONFIG = {
     "responsive": True,
     "displaylogo": False,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lrf_optuna.data.arrays import Values, count_of, map_inputs
-from lrf_optuna.data.preprocess import AnyPreprocess, Preprocess
+from lrf_optuna.data.preprocess import AnyPreprocess, NoPreprocess
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.plans.result import Export
@@ -28,19 +28,9 @@ CALIBRATION_FILE = "calibration.npz"
 """The child's file of calibration inputs."""
 MESSAGE = 200
 """Letters of a runtime's message that a problem has."""
+AS_THEY_ARE = NoPreprocess()
 DEFAULTS = ExportSettings()
 """How files are written where nothing is said."""
-
-
-class AsTheyAre(Preprocess):
-    """Inputs as they are, of any type."""
-
-    def __call__(self, pixels: Any) -> Any:
-        """The same inputs."""
-        return pixels
-
-
-AS_THEY_ARE = AsTheyAre()
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,4 +206,4 @@ def random_samples(model: Any, count: int = 64) -> Samples:
         shape = [count, *(size or OPEN_SIZE for size in tensor.shape[1:])]
         arrays.append(rng.random(shape, np.float32).astype(tensor.dtype))
     inputs = dict(zip(interface.keys, arrays, strict=True)) if takes_names(model) else arrays[0]
-    return Samples(inputs, preprocess=AS_THEY_ARE, real=False)
+    return Samples(inputs, real=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.runtimes.child import in_child
-from lrf_optuna.runtimes.exports import AS_THEY_ARE, Samples, random_samples
+from lrf_optuna.runtimes.exports import Samples, random_samples
 from lrf_optuna.runtimes.formats import FORMATS, check_runtimes
 from lrf_optuna.runtimes.saved_model import Interface, save_signatures, signature
 from lrf_optuna.runtimes.sessions import runtime_version
@@ -85,7 +85,7 @@ class ModelFiles:
     def sample(self) -> Any:
         """One input of every kind."""
         found = self.samples or random_samples(self.model, 1)
-        arrays = Interface.of(self.model).arrays((found.preprocess if self.samples else AS_THEY_ARE)(found.images))
+        arrays = Interface.of(self.model).arrays(found.preprocess(found.images))
         return dict(zip(Interface.of(self.model).keys, (array[:1] for array in arrays), strict=True))
 
     def path(self, place: Place) -> Path:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lrf_optuna.data.preprocess import AnyPreprocess, KerasPreprocess, preprocess_functions
+from lrf_optuna.data.preprocess import AnyPreprocess, KerasPreprocess, NoPreprocess, preprocess_functions
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.model_inputs import input_shapes
 from lrf_optuna.models.outputs import output_heads
@@ -122,6 +122,8 @@ def takes_names(model: Any) -> bool:
 
 def prepared_tensor(raw: Any, preprocess: AnyPreprocess) -> Any:
     """What a preprocessing makes of raw values inside a graph."""
+    if isinstance(preprocess, NoPreprocess):
+        return raw
     if isinstance(preprocess, KerasPreprocess):
         return preprocess_functions()[preprocess.module](raw)
     mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)

@@ -14,7 +14,7 @@ import typer
 import lrf_optuna
 from lrf_optuna.cli.app import app
 from lrf_optuna.config import SECTIONS, StudySpec
-from lrf_optuna.pipeline.run import PHASES
+from lrf_optuna.pipeline.stopwatch import PHASES
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
 

@@ -14,7 +14,7 @@ from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.data.preprocess import Preprocess
 from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.models.outputs import find_tasks, output_heads
-from lrf_optuna.pipeline.setup_checks import lost_classes, setup_warnings
+from lrf_optuna.pipeline.setup_checks import setup_warnings
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.validation import validation_of
 
@@ -108,15 +108,6 @@ def test_labels_of_one_class_are_said(digits_net: Any, digits: Data) -> None:
 def test_a_handful_of_images_is_said(digits_net: Any, digits: Data) -> None:
     few = replace(digits, test=digits.test.take(slice(5)))
     assert any("5 test images are too few" in text for text in warnings(digits_net, few))
-
-
-@pytest.mark.parametrize(
-    ("lost", "words"), [({}, []), ({"logits": [3]}, ["class 3 "]), ({"a": [1, 2]}, ["classes 1, 2 "])]
-)
-def test_classes_that_are_no_longer_predicted_are_said(lost: dict[str, list[int]], words: list[str]) -> None:
-    found = list(lost_classes(lost))
-    assert len(found) == len(words)
-    assert all(word in text for word, text in zip(words, found, strict=True))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.report.tables import latency_table
+from lrf_optuna.report.runtime_tables import latency_table
 from lrf_optuna.runtimes.formats import installed_runtimes
 from lrf_optuna.runtimes.latency import LatencyRow, Place, model_latencies
 from lrf_optuna.runtimes.timing import Timing, time_in_turns, timing_of

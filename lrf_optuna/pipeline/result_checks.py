@@ -1,0 +1,31 @@
+"""What is strange about the network of a result: classes that it never predicts, a metric far above the original's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lrf_optuna.plans.result import Result
+
+STRANGE_GAIN = 0.1
+"""By how much a smaller network's metric may be above the original's until that is said to be strange."""
+
+
+def result_warnings(result: Result) -> Iterator[str]:
+    """One sentence for everything that is strange about the last network of a result."""
+    yield from lost_classes(result.final.never_predicted)
+    yield from strange_gain(result.original.test_metric, result.final.test_metric, result.metric)
+
+
+def lost_classes(never_predicted: Mapping[str, list[int]]) -> Iterator[str]:
+    """A sentence for every output of which a network never predicts some classes that the original predicts."""
+    for name, classes in never_predicted.items():
+        many = "class" if len(classes) == 1 else "classes"
+        shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        yield f"the network never predicts the {many} {shown} on the test images, which the original does ({name})"
+
+
+def strange_gain(original: float, last: float, name: str) -> Iterator[str]:
+    """A sentence where the smaller network is much better than the original."""
+    if last - original > STRANGE_GAIN:
+        gain = 100 * (last - original)
+        yield f"the smaller network is {gain:.1f} points of {name} better than the original: is the set-up right?"
