@@ -18,7 +18,16 @@ from typing import Any, TypeVar, cast
 from pydantic import Field, ValidationError, field_validator
 
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.sections import GENERAL, DataSpec, LayerSpec, ModelSpec, OutputSpec, SearchSpec, TuneSpec
+from lrf_optuna.sections import (
+    GENERAL,
+    DataSpec,
+    LatencySpec,
+    LayerSpec,
+    ModelSpec,
+    OutputSpec,
+    SearchSpec,
+    TuneSpec,
+)
 from lrf_optuna.setting_fields import CommandOption, Section, is_file_name, setting
 
 PLAIN_NAMES = {"best", "checkpoint", "cnn", "final", "model", "net", "network", "original", "trained", "weights"}
@@ -48,6 +57,7 @@ class StudySpec(LayerSections):
     data: DataSpec
     output: OutputSpec = OutputSpec()
     search: SearchSpec = SearchSpec()
+    latency: LatencySpec = LatencySpec()
     tune: TuneSpec = TuneSpec()
 
     @field_validator("name")
@@ -98,6 +108,7 @@ SECTIONS = {
     "data": DataSpec,
     "output": OutputSpec,
     "search": SearchSpec,
+    "latency": LatencySpec,
     "tune": TuneSpec,
 }
 """Name of a section -> its model; the empty name is the whole study."""

@@ -41,7 +41,9 @@ EARLIER_KEYS = {"seeded": "initial_plans", "racing": "", "workers": "", "maps": 
 """Keys of [search] in earlier versions -> their names today. Keys without a name today are dropped."""
 EARLIER_VALUES = {("sampler", "bred"): "surrogate", ("by", "accuracy"): "metric"}
 """(Key of [search], its value in earlier versions) -> the value's name today."""
-GENERAL, CHOICE, OUTPUTS, LAYERS = "Options", "Choice", "Outputs", "Layers"
+OBJECTIVES = ("loss", "params", "macs")
+"""Costs that a search minimizes by default."""
+GENERAL, CHOICE, OUTPUTS, LAYERS, LATENCY = "Options", "Choice", "Outputs", "Layers", "Latency"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
 MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.module:function"
 DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"
@@ -150,7 +152,9 @@ class SearchSpec(Section):
     population: int = setting(50, "Candidates in a generation of NSGA-II.", ge=2)
     seed: int = setting(0, "Seed of everything that is random.", ge=0)
     methods: Names | None = setting(None, "Decompositions to choose from, separated by commas.", shown="all")
-    objectives: Names = setting(("loss", "params", "macs"), "Costs to minimize, separated by commas.")
+    objectives: Names = setting(
+        OBJECTIVES, "Costs to minimize, separated by commas: loss, params, macs, latency, or your own."
+    )
     similarity: str = setting("auto", "How outputs are compared: auto (by task), cosine, cka, explained or agreement.")
     keep: Keeps | None = setting(
         None, "Shares of parameters that layers may keep.", shown="24 shares, 12 for many layers", hint=COMMAS
@@ -161,7 +165,13 @@ class SearchSpec(Section):
     only: Patterns = setting(
         (), f"The only layers to factorize: {PATTERNS}.", unit="PATTERNS", panel=LAYERS, shown="all", repeated=True
     )
-    rank_multiple: int = setting(1, "Ranks are multiples of this number where they can be.", panel=LAYERS, ge=1)
+    rank_multiple: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
+        "auto",
+        "Ranks are multiples of this number where they can be; auto: of what the runtime computes at once.",
+        panel=LAYERS,
+        unit="NUMBER",
+        shown="auto, 1 without the objective latency",
+    )
     storage: str | None = setting(
         None, "Database URL of the study.", unit="URL", panel=GENERAL, shown="SQLite in the run folder"
     )
@@ -172,9 +182,9 @@ class SearchSpec(Section):
         shown="$LRF_OPTUNA_CACHE, or the user's cache",
         flag=Flag("--no-cache", False, "Keep no fitted kernels, and use none that are kept."),
     )
-    targets: dict[Literal["params", "macs"], Annotated[float, Field(gt=0, le=1)]] = setting(
+    targets: dict[Literal["params", "macs", "latency"], Annotated[float, Field(gt=0, le=1)]] = setting(
         {},
-        "Largest share of a cost that may be left, such as params=0.4 or macs=0.5. May be given for both.",
+        "Largest share of a cost that may be left: params=0.4, macs=0.5, latency=0.5. May be given for several.",
         name="--target",
         unit="COST=SHARE",
         hint="give COST=SHARE, as in params=0.4",
@@ -198,7 +208,11 @@ class SearchSpec(Section):
         if keys.get("maps", "logits") != "logits":
             raise LrfError(f"maps = {keys['maps']!r} is gone, plans are compared by logits: start a new study")
         found = {name: value for key, value in keys.items() if (name := EARLIER_KEYS.get(key, key))}
-        return found | {key: today for (key, was), today in EARLIER_VALUES.items() if found.get(key) == was}
+        found |= {key: today for (key, was), today in EARLIER_VALUES.items() if found.get(key) == was}
+        objectives = tuple(found.get("objectives") or OBJECTIVES)
+        if objectives == OBJECTIVES and "latency" in dict(found.get("targets") or {}):  # a target of it is asked for
+            found["objectives"] = [*OBJECTIVES[: 3 if "macs" in found["targets"] else 2], "latency"]
+        return found
 
     @field_validator("targets")
     @classmethod
@@ -212,6 +226,28 @@ class SearchSpec(Section):
     def wanted(self) -> dict[str, float]:
         """The targets by the names of their objectives."""
         return {str(cost): share for cost, share in self.targets.items()}
+
+
+class LatencySpec(Section):
+    """Where milliseconds are measured: in the objective `latency`, and at the end of every run.
+
+    `threads`: of the runtime, 0 for all processors. `latency_table`: a file of another device's milliseconds.
+    """
+
+    runtime: Literal["litert", "onnx", "keras"] = setting(
+        "litert", "Runtime whose milliseconds count: litert, onnx or keras.", panel=LATENCY
+    )
+    threads: int = setting(1, "Threads of the runtime; 0 is all.", panel=LATENCY, ge=0)
+    runtime_batch: int = setting(1, "Images of a call.", panel=LATENCY, ge=1)
+    latency_table: FileName | None = setting(
+        None, "Milliseconds of layers on another device, as latency.csv has them.", unit="FILE.csv", panel=LATENCY
+    )
+    time_at_end: bool = setting(
+        True,
+        "Measure no milliseconds of the original and the smaller network at the end.",
+        panel=LATENCY,
+        flag=Flag("--no-timing", False),
+    )
 
 
 class TuneSpec(Section):

@@ -20,6 +20,7 @@ from lrf_optuna.plans.front import cost_matrix
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.fitted_kernels import FittedKernels
+from lrf_optuna.scoring.latency import LATENCY
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.selection.choose import choose_point
@@ -153,7 +154,8 @@ class BaselineComparison:
 
     def count_dominated(self, measured: Measured) -> int:
         """The number of points on the front that a measured network dominates in the study's costs."""
-        costs = np.array([cost(measured) for cost in self.proxy.objectives.values()])
+        unknown = {LATENCY} if measured.latency_share is None else set()  # of pruned networks
+        costs = np.array([np.inf if name in unknown else of(measured) for name, of in self.proxy.objectives.items()])
         front = cost_matrix(self.points)
         dominated = np.all(costs <= front, axis=1) & np.any(costs < front - COST_ROUNDING, axis=1)
         self.dominated_points |= set(np.flatnonzero(dominated).tolist())

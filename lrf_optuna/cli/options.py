@@ -17,7 +17,14 @@ from lrf_optuna.sections import MODEL_FORMS
 if TYPE_CHECKING:
     from lrf_optuna.pipeline.run_folder import ExistingStudy
 
-SECTION_PANELS = {"": "Options", "model": "Options", "data": "Data", "search": "Search", "tune": "Fine-tuning"}
+SECTION_PANELS = {
+    "": "Options",
+    "model": "Options",
+    "data": "Data",
+    "search": "Search",
+    "latency": "Latency",
+    "tune": "Fine-tuning",
+}
 """Section of a study -> the panel of `--help` that has its settings."""
 
 

@@ -32,7 +32,8 @@ def layers(settings: dict[str, Any], model: o.Model, size: o.Size = None, as_jso
         from lrf_optuna.models.separable import split_separable
         from lrf_optuna.scoring.space_limits import SpaceLimits
     network = load_to_list(model, Bars(Console(stderr=True)))
-    limits = SpaceLimits(search.exclude, search.only, rank_multiple=search.rank_multiple)
+    multiple = 1 if search.rank_multiple == "auto" else search.rank_multiple
+    limits = SpaceLimits(search.exclude, search.only, rank_multiple=multiple)
     found = limits.apply(find_sites(split_separable(network), shape or None))
     rows = inventory_rows(found)
     if as_json:

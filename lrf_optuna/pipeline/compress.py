@@ -36,7 +36,7 @@ KEYWORDS = {
 
 SAMPLE = 16
 """Images that tell one data set from another."""
-KEYWORD_SECTIONS = ("search", "output", "tune")
+KEYWORD_SECTIONS = ("search", "output", "latency", "tune")
 """Sections of a study whose keys are keywords of `compress`."""
 
 
@@ -63,11 +63,11 @@ def compress(
     a generator of images or batches, {"train": ..., "test": ...} of any of them, or what `--data` takes. Without labels
     the outputs of the original stand for them. `preprocess`: "keras:MODULE", or keys of a study's [data] section
     (divide, mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes; True for the default, None for none.
-    `force`: whether an untuned model may replace a tuned one. Further keywords are keys of [search], [output] and
-    [tune], and `layers`: pattern -> {"keep": (least, most), "methods": names}. `metric` and `loss` may be functions of
-    (labels, outputs) or objects of Keras. Gives the smaller Keras model and the `Result`; files are in `out`, else
-    runs/`name`. The default `name` is the model's; where that is an object, it has a digest of the weights, the first
-    images and the settings, so that equal calls go on with one study. Raises LrfError for whatever does not fit.
+    `force`: whether an untuned model may replace a tuned one. Further keywords are keys of [search], [output],
+    [latency] and [tune], and `layers`: pattern -> {"keep": (least, most), "methods": names}. `metric` and `loss` may be
+    functions of (labels, outputs) or objects of Keras. Gives the smaller Keras model and the `Result`; files are in
+    `out`, else runs/`name`. The default `name` is the model's; where that is an object, it has a digest of the weights,
+    the first images and the settings, so that equal calls go on with one study. Raises LrfError for what does not fit.
     """
     is_path = isinstance(model, (str, Path))
     with python_words():

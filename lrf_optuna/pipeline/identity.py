@@ -14,6 +14,7 @@ from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import Plan
+from lrf_optuna.scoring.latency import LATENCY, LayerTimer
 from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.proxy import SCORED_IMAGES
 from lrf_optuna.scoring.similarity import AUTO, SIMILARITIES
@@ -21,20 +22,25 @@ from lrf_optuna.search.samplers import SAMPLERS
 from lrf_optuna.sections import LayerSpec
 
 
-def study_identity(spec: StudySpec, data: Data, model: Any, inventory: Inventory) -> dict[str, str]:
-    """The whole identity: the model, the images, the search space, the costs."""
+def study_identity(
+    spec: StudySpec, data: Data, model: Any, inventory: Inventory, timer: LayerTimer | None = None
+) -> dict[str, str]:
+    """The whole identity: the model, the images, the search space, the costs; `timer`: of the objective latency."""
     layers = [(row.path, row.kind, row.params, row.macs) for row in inventory.rows]
     return {
         "model": digest(str(layers), weights_digest(model)),
         "set of sites": digest(str([(site.name, site.op) for site in inventory.sites])),
         **data_identity(spec, data),
         **spec_identity(spec),
+        **(multiple_identity(timer.rank_multiple() if timer else 1) if spec.search.rank_multiple == "auto" else {}),
+        "place of the latency": timer.place if timer else "",
     }
 
 
 def spec_identity(spec: StudySpec) -> dict[str, str]:
     """The part of the identity that the specification alone gives: it is checked before model and data are loaded."""
-    search = spec.search
+    search, latency = spec.search, spec.latency
+    is_timed = LATENCY in search.objectives
     return {
         "set of methods": ", ".join(search.methods or DECOMPOSITIONS),
         "keep grid": ", ".join(map(str, search.keep or ["default"])),
@@ -48,8 +54,14 @@ def spec_identity(spec: StudySpec) -> dict[str, str]:
         "set of excluded layers": ", ".join(sorted(search.exclude)),
         "set of only layers": ", ".join(sorted(search.only)),
         "set of limits of layers": "; ".join(limits_text(*item) for item in spec.layers.items()),
-        "rank multiple": str(search.rank_multiple) if search.rank_multiple > 1 else "",
+        **({} if search.rank_multiple == "auto" else multiple_identity(search.rank_multiple)),
+        "latency": f"{latency.runtime}, {latency.threads}, {latency.runtime_batch}" if is_timed else "",
     }
+
+
+def multiple_identity(multiple: int) -> dict[str, str]:
+    """The part of the identity that ranks in multiples of a number give."""
+    return {"rank multiple": str(multiple) if multiple > 1 else ""}
 
 
 def limits_text(pattern: str, layer: LayerSpec) -> str:

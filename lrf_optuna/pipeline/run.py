@@ -19,6 +19,7 @@ from lrf_optuna.models.inventory import Inventory, find_sites
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
 from lrf_optuna.pipeline.identity import model_digest, request_digest, study_identity
+from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
 from lrf_optuna.pipeline.result_checks import result_warnings
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
@@ -29,7 +30,8 @@ from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.disk_cache import cache_folder
-from lrf_optuna.scoring.option_table import OptionTable
+from lrf_optuna.scoring.latency import LayerTimer
+from lrf_optuna.scoring.option_table import COUNTED, OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
 from lrf_optuna.scoring.screening import default_keeps
@@ -100,7 +102,13 @@ class Run:
     def inventory(self) -> Inventory:
         """Every layer of the model, within the limits of the study."""
         shapes = map_inputs(self.data.train.pixels, lambda array: tuple(array.shape[1:]))
-        return SpaceLimits.of(self.spec).apply(find_sites(self.model, shapes))
+        multiple = self.timer.rank_multiple() if self.timer and self.spec.search.rank_multiple == "auto" else 1
+        return SpaceLimits.of(self.spec, multiple).apply(find_sites(self.model, shapes))
+
+    @cached_property
+    def timer(self) -> LayerTimer | None:
+        """What gives milliseconds, where these are an objective; None where they are none."""
+        return layer_timer(self.spec, self.folder, self.model, self.data, self.progress)
 
     @cached_property
     def calibration(self) -> Images:
@@ -110,7 +118,7 @@ class Run:
     @cached_property
     def identity(self) -> dict[str, str]:
         """What the study is about: a study of the same name with another identity is refused."""
-        return study_identity(self.spec, self.data, self.model, self.inventory)
+        return study_identity(self.spec, self.data, self.model, self.inventory, self.timer)
 
     @cached_property
     def record(self) -> StudyStore:
@@ -129,7 +137,7 @@ class Run:
         images, cache = self.data.preprocess(self.calibration), cache_folder(self.spec.search.cache)
         options = self.spec.search.model_dump(include=PROXY_KEYS)
         with self.stopwatch.timed("prepare"):
-            options |= {"inventory": self.inventory, "tasks": self.data.tasks, "cache": cache}
+            options |= {"inventory": self.inventory, "tasks": self.data.tasks, "cache": cache, "timer": self.timer}
             return Proxy(self.model, images, progress=self.progress, **options)
 
     @cached_property
@@ -137,7 +145,11 @@ class Run:
         """The options of every layer."""
         proxy = self.proxy
         with self.stopwatch.timed("prepare"):
-            return proxy.table(self.spec.search.keep, self.progress)
+            table = proxy.table(self.spec.search.keep, self.progress)
+        if proxy.latencies:
+            keep_latencies(proxy.latencies, self.folder, self.progress)
+            check_latency_target(self.spec.search.wanted, table)
+        return table
 
     @cached_property
     def unscored(self) -> Images:
@@ -179,7 +191,7 @@ class Run:
     def check_reach(self) -> None:
         """Say what share of a limited cost plans can reach. Raises LrfError for a target below it."""
         search, inventory = self.spec.search, self.inventory
-        if not search.wanted:
+        if not search.wanted.keys() & set(COUNTED):
             return
         keeps = search.keep or default_keeps(len(inventory.sites))
         least = least_shares(inventory, search.methods or tuple(DECOMPOSITIONS), keeps)
@@ -255,6 +267,10 @@ class Run:
         )
         self.final_model = network.build_and_tune(result)
         self.warn(result_warnings(result))
+        if self.spec.latency.time_at_end:
+            with self.stopwatch.timed("latency"):
+                networks = self.model, self.final_model
+                self.warn(filter(None, [time_at_end(result, networks, self.spec, self.data, self.progress)]))
         with self.stopwatch.timed("report"):
             self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.stopwatch.seconds)

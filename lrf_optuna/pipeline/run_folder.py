@@ -34,13 +34,15 @@ class RunFolder:
     `database`: the SQLite file of the study, where no other storage is named, and its `url`; `plan`: the file of the
     chosen point; `model`: of the smaller model; `result`: written last, so that where it is, all the others are. While
     a model is tuned, `untuned` and `untuned_result` are the model before, `checkpoint` is the state after the last
-    epoch, and `best` is the best model so far after an interrupt. `tuning` is the table of the epochs.
+    epoch, and `best` is the best model so far after an interrupt. `tuning` is the table of the epochs; `latency` that
+    of the milliseconds of layers, where these are an objective.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.database, self.url = path, path / "study.db", f"sqlite:///{path / 'study.db'}"
         self.plan, self.model = path / "plan.json", path / "model.keras"
         self.result, self.report = path / "result.json", path / "report.html"
+        self.latency = path / "latency.csv"
         self.untuned, self.untuned_result = path / "untuned.keras", path / "untuned.json"
         self.checkpoint, self.tuning, self.best = path / "tuning.npz", path / "tuning.csv", path / "best-so-far.keras"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-PHASES = ("load", "prepare", "search", "pick", "build", "calibrate", "measure", "tune", "report")
+PHASES = ("load", "prepare", "search", "pick", "build", "calibrate", "measure", "tune", "latency", "report")
 """The phases of a run, in order, by the names that result.json has for their seconds."""
 
 

@@ -38,6 +38,8 @@ class Evaluation:
     never_predicted: dict[str, list[int]] = field(default_factory=dict)
     recalls: dict[str, dict[str, float]] = field(default_factory=dict)
     """Output -> class -> the share of its test images that is classified correctly."""
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    """Runtime -> milliseconds of a call, of the original and of the last network; empty where none were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,14 @@ class Result:
     """A digest of all that decides what model.keras is: equal digests need no second build."""
     exports: list[Export] = field(default_factory=list)
     """Files of the model for other runtimes."""
+    place: str = ""
+    """Threads and images of a call of the milliseconds, the versions of the runtimes, and the machine."""
+
+    @property
+    def slower_in(self) -> list[str]:
+        """The runtimes in which the last network takes at least as long as the original."""
+        own = self.final.milliseconds
+        return [name for name, time in self.original.milliseconds.items() if own.get(name, 0.0) >= time]
 
     @property
     def final(self) -> Evaluation:

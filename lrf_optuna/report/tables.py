@@ -125,7 +125,9 @@ def evaluation_table(result: Result) -> Table:
     networks = {name: network for name in STATES if (network := getattr(result, name))}
     phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
     seconds = f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
-    caption = "\n".join(filter(None, (uncounted_remark(result.uncounted_macs), seconds)))
+    place = f"milliseconds of a call: {result.place}" if result.place else ""
+    remarks = uncounted_remark(result.uncounted_macs), place, slower_remark(result), seconds
+    caption = "\n".join(filter(None, remarks))
     table, (full, *others) = Table(columns([""], list(networks)), f"Study {result.study}", caption), networks.values()
     params = (f"{n.params:,} ({percent(n.params, full.params)})" for n in others)
     macs = (f"{short_count(n.macs)} ({percent(n.macs, full.macs)})" for n in others)
@@ -139,8 +141,23 @@ def evaluation_table(result: Result) -> Table:
     for name in full.further:
         form = ".4g" if name.startswith(ERROR) else ".2%"
         table.add(f"test {name}", *(format(n.further.get(name, math.nan), form) for n in networks.values()))
+    for name, whole in full.milliseconds.items():
+        times = (n.milliseconds.get(name) for n in others)
+        faster = (NONE if t is None else f"{t:.3g} ({whole / t:.2f} times faster)" for t in times)
+        table.add(f"milliseconds, {name}", f"{whole:.3g}", *faster)
     table.add("file", *(f"{n.file_bytes / 1024:,.0f} KiB" if n.file_bytes else NONE for n in networks.values()))
     return table
+
+
+def slower_remark(result: Result) -> str:
+    """One line where the last network is no faster in a runtime, with what to do; empty where it is everywhere."""
+    names = result.slower_in
+    if not names:
+        return ""
+    return (
+        f"not faster in {' and '.join(names)}: small layers cost more calls than they save; "
+        f"search with --target latency=0.7 --runtime {names[0]}"
+    )
 
 
 def recall_table(result: Result, output: str) -> Table:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lrf_optuna.processes import cores, processor
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.runtimes.child import in_child
 from lrf_optuna.runtimes.exports import Samples, random_samples
@@ -25,6 +26,14 @@ class Place(NamedTuple):
     runtime: str
     batch: int
     threads: int
+
+
+def place_text(place: Place, versions: str) -> str:
+    """The versions of the runtimes, the threads, the images of a call, and this machine, in words."""
+    count = place.threads or cores()
+    threads = "1 thread" if count == 1 else f"{count} threads"
+    images = "1 image" if place.batch == 1 else f"{place.batch} images"
+    return f"{versions}, {threads}, {images}, {processor()}"
 
 
 @dataclass(frozen=True, slots=True)

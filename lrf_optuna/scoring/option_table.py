@@ -6,7 +6,7 @@ Inside the search a plan is a row of integers, the number of the chosen option i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 
+SIZES = ("params", "macs", "latency")
+"""Costs that are sums over the layers, by their names as objectives."""
+COUNTED = ("params", "macs")
+"""Sizes that are known without any measurement."""
+
 
 class Shares(NamedTuple):
-    """Shares of the whole network's parameters and MACs."""
+    """Shares of the whole network's parameters, MACs and milliseconds; the last are 0 where none were measured."""
 
     params: float
     macs: float
+    latency: float = 0.0
 
 
 NOTHING_FIXED = Shares(0.0, 0.0)
@@ -31,7 +37,7 @@ NOTHING_FIXED = Shares(0.0, 0.0)
 class Option:
     """One way to do one layer: the trial parameters (method, keep), their choice, and what it loses and costs.
 
-    `loss`: the expected rise of the network's loss; `params`, `macs`: shares of the whole network.
+    `loss`: the expected rise of the network's loss; `params`, `macs`, `latency`: shares of the whole network.
     """
 
     method: str
@@ -40,6 +46,7 @@ class Option:
     loss: float
     params: float
     macs: float
+    latency: float = 0.0
 
 
 OptionIndices = NDArray[np.intp]
@@ -50,13 +57,15 @@ OptionIndices = NDArray[np.intp]
 class OptionTable(Mapping[str, Sequence[Option]]):
     """Site -> its options, the intact layer among them; the same as arrays of shape `(layers, most options)`.
 
-    `fixed`: the shares of the network's parameters and MACs that no plan can change. `space`: site -> the methods and
-    the keeps that trials draw from, the option table's own where none is given; it may be wider than the options.
+    `fixed`: the shares of the network's sizes that no plan can change. `space`: site -> the methods and the keeps that
+    trials draw from, the option table's own where none is given; it may be wider than the options. `sizes`: the sizes
+    that options are weighed by.
     """
 
     options: Mapping[str, Sequence[Option]]
     fixed: Shares = NOTHING_FIXED
     space: Mapping[str, tuple[tuple[str, ...], tuple[float, ...]]] = field(default_factory=dict)
+    sizes: tuple[str, ...] = COUNTED
 
     def __getitem__(self, site: str) -> Sequence[Option]:
         return self.options[site]
@@ -70,7 +79,7 @@ class OptionTable(Mapping[str, Sequence[Option]]):
     def where(self, allowed: Callable[[str, Option], bool]) -> OptionTable:
         """The table of those options that a function (site, option) allows."""
         kept = {site: [option for option in options if allowed(site, option)] for site, options in self.items()}
-        return OptionTable(kept, self.fixed, self.space)
+        return replace(self, options=kept)
 
     def methods_and_keeps(self, site: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
         """What the trials of a search draw from at a site."""
@@ -99,26 +108,39 @@ class OptionTable(Mapping[str, Sequence[Option]]):
         """The MAC share of every option."""
         return edge_padded([[option.macs for option in options] for options in self.values()])
 
-    def allocate(self, multipliers: Array, mixes: Array) -> OptionIndices:
-        """In every layer the option with the least loss + multiplier * size, `(n, layers)`, for both `(n,)`.
+    @cached_property
+    def latency(self) -> Array:
+        """The share of the milliseconds of every option."""
+        return edge_padded([[option.latency for option in options] for options in self.values()])
 
-        A size is mix * params + (1 - mix) * MACs.
+    @cached_property
+    def size_arrays(self) -> Array:
+        """The shares of every option, `(sizes, layers, options)`."""
+        return np.stack([getattr(self, name) for name in self.sizes])
+
+    def allocate(self, multipliers: Array, mixes: Array) -> OptionIndices:
+        """In every layer the option with the least loss + multiplier * size, `(n, layers)`, for multipliers `(n,)`.
+
+        A size is the sum of the shares of an option's sizes, with the weights `mixes` `(n, sizes)`.
         """
-        mix = mixes[:, None, None]
-        prices = self.losses + multipliers[:, None, None] * (mix * self.params + (1 - mix) * self.macs)
+        prices = self.losses + multipliers[:, None, None] * np.tensordot(mixes, self.size_arrays, 1)
         best: OptionIndices = prices.argmin(axis=2)
         return best
 
     def total(self, indices: OptionIndices, cost: str) -> Array:
-        """The sum of `losses`, `params` or `macs` over the layers of plans `(n, layers)`, without what is fixed."""
+        """The sum of `losses` or of a size over the layers of plans `(n, layers)`, without what is fixed."""
         costs: Array = getattr(self, cost)
         found: Array = costs[np.arange(len(costs)), indices].sum(axis=-1)
         return found
 
     def shares(self, indices: OptionIndices) -> Array:
-        """Parameter and MAC shares of whole networks, `(n, 2)`."""
-        sums = [getattr(self.fixed, cost) + self.total(indices, cost) for cost in ("params", "macs")]
-        return np.stack(sums, axis=-1)
+        """The sizes of whole networks as shares, `(n, sizes)`."""
+        return np.stack([self.share(indices, cost) for cost in self.sizes], axis=-1)
+
+    def share(self, indices: OptionIndices, cost: str) -> Array:
+        """One size of whole networks as a share, `(n,)`."""
+        found: Array = getattr(self.fixed, cost) + self.total(indices, cost)
+        return found
 
     @cached_property
     def numbers(self) -> list[dict[Choice, int]]:

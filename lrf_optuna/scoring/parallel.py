@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lrf_optuna.chains.site import Site
 from lrf_optuna.decompositions.registry import compose
@@ -29,13 +29,17 @@ POLL = 1.0
 
 @dataclass(frozen=True)
 class SiteFits:
-    """A task for a process: to screen one site's choices and fit those without an error in `errors`."""
+    """A task for a process: to screen one site's choices and fit those without an error in `errors`.
+
+    `times`: milliseconds of the choices that are fitted for every method, where these count.
+    """
 
     site: Site
     fitter: LayerFitter
     methods: tuple[str, ...]
     keeps: tuple[float, ...]
     errors: Mapping[Choice, float]
+    times: Mapping[Choice, float] = field(default_factory=dict)
 
     def run(self) -> Fits:
         """The fits that this process has made."""
@@ -48,7 +52,7 @@ class SiteFits:
                 fits[choice] = kernels, errors[choice]
             return errors[choice]
 
-        for choice in screened_choices(self.site, self.methods, self.keeps, error):
+        for choice in screened_choices(self.site, self.methods, self.keeps, error, self.times):
             error(choice)
         return fits
 

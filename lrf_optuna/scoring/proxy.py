@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -31,6 +32,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.build_table import build_option_table
 from lrf_optuna.scoring.disk_cache import DiskCache, code_digest
 from lrf_optuna.scoring.fitted_kernels import FittedKernels
+from lrf_optuna.scoring.latency import LATENCY, LatencyTable, LayerTimer
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable, Shares
 from lrf_optuna.scoring.scoring_set import ScoringSet
@@ -55,7 +57,8 @@ class Proxy:
     `refit`: whether kernels are fitted to the layers' inputs instead of the weights alone.
     `limits`: what is left out of the search space by hand, where the `inventory` does not have it already. Kernels
     take at most `memory` bytes, their factorizations four times that. `cache`: a folder that stores fits and
-    errors for the next proxy of the same network and images.
+    errors for the next proxy of the same network and images. `timer`: gives the milliseconds of layers, which the
+    objective latency needs.
 
     Raises LrfError where nothing in the model can be factorized, for a single image, and for an unknown name.
     """
@@ -74,6 +77,7 @@ class Proxy:
         refit: bool = True,
         memory: int = 2**29,
         cache: Path | None = None,
+        timer: LayerTimer | None = None,
         progress: Progress = SILENT,
     ) -> None:
         count = count_of(images)
@@ -86,6 +90,11 @@ class Proxy:
         if not self.sites:
             reasons = "; ".join(sorted({f"{row.kind}: {row.reason}" for row in self.inventory.rows if row.params}))
             raise LrfError(f"nothing in this model can be factorized ({reasons})")
+        self.timer = timer
+        self.latencies: LatencyTable | None = None
+        """The milliseconds of layers, once `table` has timed them."""
+        if LATENCY in objectives and timer is None:
+            raise LrfError("the objective latency needs the milliseconds of layers: give a `timer`")
         self.methods = tuple(methods or DECOMPOSITIONS)
         for name in self.methods:
             lookup(DECOMPOSITIONS, name, "method")
@@ -153,11 +162,11 @@ class Proxy:
         limits: AbstractContextManager[Any] = threadpool_limits(1 if self.small else None, user_api="blas")
         return limits
 
-    @cached_property
+    @property
     def fixed(self) -> Shares:
-        """The shares of parameters and MACs that no plan can change."""
+        """The shares of parameters, MACs and milliseconds that no plan can change."""
         shares = [self.shares(site, INTACT) for site in self.sites]
-        return Shares(1 - sum(share.params for share in shares), 1 - sum(share.macs for share in shares))
+        return Shares(*(1 - sum(own) for own in zip(*shares, strict=True)))
 
     @property
     def small(self) -> bool:
@@ -171,9 +180,11 @@ class Proxy:
     def methods_of(self, site: str) -> tuple[str, ...]:
         """The methods that this study allows for a site and that can save parameters there.
 
-        `intact` is the first, unless the limits of the site rule it out.
+        `intact` is the first, unless the limits of the site rule it out. Where layers were timed, only methods that can
+        run count.
         """
-        return methods_within_limits(self.sites[site], self.methods)
+        found, latencies = methods_within_limits(self.sites[site], self.methods), self.latencies
+        return tuple(name for name in found if latencies.has_method(site, name)) if latencies else found
 
     def options_key(self, site: str) -> str:
         """All that decides which choices a site has and how they are scored, besides the keeps and the network."""
@@ -197,8 +208,13 @@ class Proxy:
         """A kernel of a site, laid out as in `Conv`, as its layer lays it out."""
         return to_keras_kernel(self.network.layers[site], kernel)
 
-    @cachedmethod(lambda self: self.measured, key=lambda _, plan: plan)
     def measure(self, plan: Plan) -> Measured:
+        """What one forward pass over the scored images says of a plan, with its milliseconds once layers were timed."""
+        share = self.latencies.plan_share(self.sites, plan) if self.latencies else None
+        return replace(self.passed(plan), latency_share=share)
+
+    @cachedmethod(lambda self: self.measured, key=lambda _, plan: plan)
+    def passed(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan; remembered by plan."""
         return self.measured_with(self.dense_kernels(plan), *self.counts(plan))
 
@@ -213,9 +229,14 @@ class Proxy:
         return plan_counts(self.inventory, plan)
 
     def shares(self, site: str, choice: Choice) -> Shares:
+        """What a site under a choice has of the whole network's parameters, MACs and milliseconds."""
+        latency = self.latencies.share(self.sites[site], choice) if self.latencies else 0.0
+        return Shares(*self.counted_shares(site, choice), latency)
+
+    def counted_shares(self, site: str, choice: Choice) -> tuple[float, float]:
         """What a site under a choice has of the whole network's parameters and MACs."""
         chain = chain_of(self.sites[site].op, choice)
-        return Shares(chain.params / self.inventory.params, self.sites[site].macs(chain) / self.inventory.macs)
+        return chain.params / self.inventory.params, self.sites[site].macs(chain) / self.inventory.macs
 
     def costs(self, plan: Plan) -> dict[str, float]:
         """Objective name -> cost of a plan. Raises LrfError where a cost is not finite."""

@@ -8,7 +8,7 @@ from math import ceil
 from lrf_optuna.decompositions.registry import chain_of, choice_within_limits, methods_within_limits
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory
-from lrf_optuna.scoring.option_table import Shares
+from lrf_optuna.scoring.option_table import COUNTED, Shares
 from lrf_optuna.scoring.screening import keep_grid_for
 
 REST = {
@@ -31,9 +31,14 @@ def least_shares(inventory: Inventory, methods: Sequence[str], keeps: Sequence[f
     return Shares(params / max(inventory.params, 1), macs / max(inventory.macs, 1))
 
 
+def known(least: Shares) -> dict[str, float]:
+    """The shares that are known before anything is measured, by cost."""
+    return {cost: getattr(least, cost) for cost in COUNTED}
+
+
 def check_targets(targets: Mapping[str, float], least: Shares) -> None:
     """Raises LrfError for a target of the parameters or the MACs that no plan can meet."""
-    for cost, share in least._asdict().items():
+    for cost, share in known(least).items():
         if targets.get(cost, 1.0) < share:
             least_target = ceil(1e4 * share) / 1e4
             raise LrfError(
@@ -45,5 +50,5 @@ def check_targets(targets: Mapping[str, float], least: Shares) -> None:
 def reach_text(targets: Mapping[str, float], least: Shares, uncounted: Sequence[str]) -> str:
     """What share of each limited cost the plans can reach; empty without a limit."""
     names = {"params": "the parameters", "macs": "the MACs that are counted" if uncounted else "the MACs"}
-    shares = [f"{share:.1%} of {names[cost]}" for cost, share in least._asdict().items() if cost in targets]
+    shares = [f"{share:.1%} of {names[cost]}" for cost, share in known(least).items() if cost in targets]
     return f"plans can go down to {' and '.join(shares)}" if shares else ""

@@ -6,7 +6,7 @@ at both, by a method that has less error there for no more weights and MACs. Mos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,33 +27,42 @@ layers of LeNets and VGGs have it, no layer of a ResNet has: there smaller keeps
 SCREENING_KEEPS = (0.0, SMALL_KEEP, 0.15, 0.4, 0.7)
 """Near these keeps every method is fitted, and at its smallest chain."""
 ERROR_RATIO, MACS_RATIO = 1.01, 1.03
-"""A method is dominated by one with an error this many times smaller, for at most this many times its MACs."""
+"""A method is dominated by one with an error this many times smaller, for at most this many times its MACs and its
+milliseconds."""
 ROUNDING_OF_ERRORS = 1e-9
 """Errors below this are rounding."""
 
+NO_TIMES: Mapping[Choice, float] = {}
+"""What stands for milliseconds where they do not count."""
 ScreenedChoices = dict[Choice, tuple[str, float]]
 """Choice -> the first (method, keep) that means it."""
 
 
 class Fit(NamedTuple):
-    """The error of a fitted choice, its weights and its MACs."""
+    """The error of a fitted choice, its weights, its MACs, and its milliseconds, 0 where it was not timed."""
 
     error: float
     params: int
     macs: int
+    time: float = 0.0
 
 
 def screened_choices(
-    site: Site, methods: Sequence[str], keeps: Sequence[float], error: Callable[[Choice], float]
+    site: Site,
+    methods: Sequence[str],
+    keeps: Sequence[float],
+    error: Callable[[Choice], float],
+    times: Mapping[Choice, float] = NO_TIMES,
 ) -> ScreenedChoices:
     """The distinct choices of a site that are fitted, each with the first (method, keep) that means it.
 
     They are the intact layer, every method at the screening keeps, and methods that are not dominated at the keeps
     between. `methods`: of the site, `intact` among them where the layer may stay as it is; `error`: fits a choice.
+    `times`: milliseconds of the `anchor_choices`, where these count; choices without are of methods that cannot run.
     """
     found = {INTACT: (INTACT.method, max(keeps))} if INTACT.method in methods else {}
     others = [method for method in methods if method != INTACT.method]
-    for method, screened in screened_keeps(site, others, keeps, error).items():
+    for method, screened in screened_keeps(site, others, keeps, error, times).items():
         for keep in screened:
             found.setdefault(choice_within_limits(site, method, keep), (method, keep))
     return found
@@ -78,11 +87,15 @@ def nearest_keeps(keeps: Sequence[float], wanted: Sequence[float]) -> tuple[floa
 
 
 def screened_keeps(
-    site: Site, methods: Sequence[str], keeps: Sequence[float], error: Callable[[Choice], float]
+    site: Site,
+    methods: Sequence[str],
+    keeps: Sequence[float],
+    error: Callable[[Choice], float],
+    times: Mapping[Choice, float] = NO_TIMES,
 ) -> dict[str, list[float]]:
     """Method -> its keeps: the screening keeps, and those with one of them beside where it is not dominated."""
     anchors = nearest_keeps(keeps, SCREENING_KEEPS)
-    fits = {method: fits_at(site, method, (0.0, *anchors), error) for method in methods}
+    fits = {method: fits_at(site, method, (0.0, *anchors), error, times) for method in methods}
     beside = {k: {np.searchsorted(anchors, k, "right") - 1, np.searchsorted(anchors, k)} for k in keeps}
     found = {}
     for method in methods:
@@ -96,11 +109,27 @@ def screened_keeps(
     return found
 
 
-def fits_at(site: Site, method: str, keeps: Sequence[float], error: Callable[[Choice], float]) -> dict[float, Fit]:
+def anchor_choices(site: Site, methods: Sequence[str], keeps: Sequence[float]) -> list[Choice]:
+    """The choices that are fitted for every method: near the screening keeps, and its smallest chain."""
+    wanted = (0.0, *nearest_keeps(keeps, SCREENING_KEEPS))
+    found = (choice_within_limits(site, method, keep) for method in methods for keep in wanted)
+    return [choice for choice in dict.fromkeys(found) if choice != INTACT]
+
+
+def fits_at(
+    site: Site,
+    method: str,
+    keeps: Sequence[float],
+    error: Callable[[Choice], float],
+    times: Mapping[Choice, float] = NO_TIMES,
+) -> dict[float, Fit]:
     """Keep -> the fit of a method there, from the smallest to the largest; none where it is the intact layer."""
     choices = {keep: choice_within_limits(site, method, keep) for keep in sorted(keeps)}
     chains = {keep: chain_of(site.op, choice) for keep, choice in choices.items() if choice != INTACT}
-    return {keep: Fit(error(choices[keep]), chain.params, site.macs(chain)) for keep, chain in chains.items()}
+    return {
+        keep: Fit(error(choices[keep]), chain.params, site.macs(chain), times.get(choices[keep], 0.0))
+        for keep, chain in chains.items()
+    }
 
 
 def dominates(rival: Sequence[Fit], fit: Fit) -> bool:
@@ -109,7 +138,9 @@ def dominates(rival: Sequence[Fit], fit: Fit) -> bool:
     Between its fits its error is a power of the weights, above the largest it stays; below the smallest it dominates
     nothing.
     """
-    errors, params, macs = (np.array(column, float) for column in zip(*rival, strict=True))
+    errors, params, macs, times = (np.array(column, float) for column in zip(*rival, strict=True))
     error = np.exp(np.interp(np.log(fit.params), np.log(params), np.log(errors + ROUNDING_OF_ERRORS)))
     less = ERROR_RATIO * error <= fit.error + ROUNDING_OF_ERRORS
-    return bool(less and np.interp(fit.params, params, macs) <= MACS_RATIO * fit.macs and params[0] <= fit.params)
+    sizes = (macs, fit.macs), (times, fit.time)
+    no_larger = all(np.interp(fit.params, params, own) <= MACS_RATIO * size for own, size in sizes)
+    return bool(less and no_larger and params[0] <= fit.params)

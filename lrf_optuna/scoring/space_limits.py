@@ -40,9 +40,10 @@ class SpaceLimits:
     rank_multiple: int = 1
 
     @classmethod
-    def of(cls, spec: StudySpec) -> SpaceLimits:
-        """The limits of a study."""
-        return cls(spec.search.exclude, spec.search.only, spec.layers, spec.search.rank_multiple)
+    def of(cls, spec: StudySpec, rank_multiple: int) -> SpaceLimits:
+        """The limits of a study; `rank_multiple`: the number that its "auto" stands for."""
+        own = spec.search.rank_multiple
+        return cls(spec.search.exclude, spec.search.only, spec.layers, rank_multiple if own == "auto" else own)
 
     def apply(self, inventory: Inventory) -> Inventory:
         """The inventory within these limits.

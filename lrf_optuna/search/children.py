@@ -1,7 +1,7 @@
 """Children for NSGA-II: many are drawn, and the one that should add most to the front is scored.
 
 Children are parents with a few layers moved to options of about the same price. The surrogate predicts their losses;
-parameters and MACs are known exactly. With limits, half of the children are chosen as the best within them.
+sizes are known sums over the layers. With limits, half of the children are chosen as the best within them.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Observations:
 class ChildGenerator:
     """Draws children from the scored plans; `observations` takes in each of them.
 
-    `objectives`: the names of the costs, in the order of the front's columns; costs other than `loss`, `params` and
-    `macs` cannot be predicted and count as 0. `limits`: objective -> most, what children should mostly be within.
+    `objectives`: the names of the costs, in the order of the front's columns; costs other than `loss` and the sizes of
+    the table cannot be predicted and count as 0. `limits`: objective -> most, what children should mostly be within.
     """
 
     def __init__(
@@ -85,7 +85,9 @@ class ChildGenerator:
         self.observations = Observations(table)
         self.fitted_to = 0
         self.surrogate: Surrogate
-        plans = table.allocate(CHILD_MULTIPLIERS, np.full(len(CHILD_MULTIPLIERS), 0.5))
+        plans = table.allocate(
+            CHILD_MULTIPLIERS, np.full((len(CHILD_MULTIPLIERS), len(table.sizes)), 1 / len(table.sizes))
+        )
         self.multiplier_sizes = table.shares(plans).sum(axis=1)
 
     def child(self, parents: OptionIndices, front: Array) -> OptionIndices:
@@ -138,10 +140,15 @@ class ChildGenerator:
         return np.concatenate([self.mutate(parents), self.rng.integers(0, self.table.counts)[None]])
 
     def multipliers_of(self, sizes: Array) -> Array:
-        """The multipliers `(n,)` whose Lagrangian allocations are about as large as plans of these shares `(n, 2)`."""
+        """The multipliers `(n,)` whose Lagrangian plans are about as large as plans of these shares `(n, sizes)`."""
         logarithms = np.interp(-sizes.sum(axis=1), -self.multiplier_sizes, np.log(CHILD_MULTIPLIERS))
         multipliers: Array = np.exp(logarithms)
         return multipliers
+
+    def random_mixes(self, count: int) -> Array:
+        """Random weights of the sizes in a price, each row with the sum 1, `(count, sizes)`."""
+        cuts = np.sort(self.rng.random((count, len(self.table.sizes) - 1)), axis=1)
+        return np.diff(cuts, axis=1, prepend=0.0, append=1.0)
 
     def mutate(self, parents: OptionIndices) -> OptionIndices:
         """Parents with another option in a few layers, drawn by price: loss + multiplier * size.
@@ -149,11 +156,11 @@ class ChildGenerator:
         Options are drawn with probabilities exp(-price / temperature), by the Gumbel trick.
         """
         count, table, multipliers = self.settings.drawn, self.table, self.multipliers_of(self.table.shares(parents))
-        own, mixes = self.rng.integers(len(parents), size=count), self.rng.random(count)
+        own, mixes = self.rng.integers(len(parents), size=count), self.random_mixes(count)
         moves = 1 + self.rng.binomial(self.settings.moves, self.settings.move_chance, count)
         order = self.rng.random((count, parents.shape[1])).argsort(axis=1).argsort(axis=1)
         child, layer = np.nonzero(order < moves[:, None])
-        sizes = table.macs[layer] + mixes[child, None] * (table.params[layer] - table.macs[layer])
+        sizes = np.einsum("sco,cs->co", table.size_arrays[:, layer], mixes[child])
         prices = table.losses[layer] + multipliers[own[child], None] * sizes
         exists = np.arange(prices.shape[1]) < table.counts[layer, None]
         above = np.where(exists, prices - prices.min(axis=1, keepdims=True), np.inf)
@@ -170,5 +177,5 @@ class ChildGenerator:
     def expected_costs(self, plans: OptionIndices) -> Array:
         """The costs `(n, costs)` that plans `(n, layers)` are expected to have, in the order of the objectives."""
         shares = self.table.shares(plans)
-        columns = {"loss": self.surrogate.losses(plans), "params": shares[:, 0], "macs": shares[:, 1]}
+        columns = {"loss": self.surrogate.losses(plans)} | dict(zip(self.table.sizes, shares.T, strict=True))
         return np.stack([columns.get(name, np.zeros(len(plans))) for name in self.objectives], axis=1)

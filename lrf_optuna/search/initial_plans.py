@@ -15,13 +15,12 @@ from lrf_optuna.sections import BUDGETS
 
 TARGET_SHARES = (1.0, 0.97, 0.92)
 """Shares of the targets that plans are made for, so that the front is dense just within them."""
-ROUND_BUDGETS = [{cost: share} for cost in ("params", "macs") for share in BUDGETS]
-"""Budgets that users ask for most; the front should have the Lagrangian plan of each."""
 
 
 def budget_plans(table: OptionTable) -> list[Plan]:
-    """The best Lagrangian plan within each round budget."""
-    return [plan for budget in ROUND_BUDGETS for plan in lagrangian_within(table, budget)[:1]]
+    """The best Lagrangian plan within each round budget of each size: users ask for these most."""
+    budgets = [{cost: share} for cost in table.sizes for share in BUDGETS]
+    return [plan for budget in budgets for plan in lagrangian_within(table, budget)[:1]]
 
 
 def initial_plans(table: OptionTable, count: int, targets: Mapping[str, float]) -> list[Plan]:

@@ -24,7 +24,7 @@ from lrf_optuna.plans.front import Front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
-from lrf_optuna.scoring.option_table import OptionIndices, OptionTable
+from lrf_optuna.scoring.option_table import SIZES, OptionIndices, OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.search import initial_plans as first_plans
 from lrf_optuna.search.children import ChildGenerator
@@ -157,7 +157,7 @@ class Search:
     def first_generation(self, seed: int, finished: int) -> list[Plan]:
         """The first plans to score after `finished` trials; the plain samplers without initial plans draw their own."""
         if self.options.initial_plans:
-            sizes = {cost: most for cost, most in self.options.targets.items() if cost in ("params", "macs")}
+            sizes = {cost: most for cost, most in self.options.targets.items() if cost in SIZES}
             return first_plans.initial_plans(self.table, self.options.population, sizes)
         if self.options.sampler == SURROGATE:
             count = max(0, self.options.population - finished)

@@ -2,7 +2,7 @@
 
 Where the metric can be measured, points are compared by successive halving (Karnin et al. 2013): in every stage fewer
 points are measured more exactly. All are measured on the same images, and a point goes where it is clearly behind the
-best one: by two standard errors of the paired difference, as in McNemar's test. Of the others those go on whose logits
+best one: by three standard errors of the paired difference. Of the others those go on whose logits
 are closest to the original's: among networks alike in size, the cosine on 128 images ranks accuracies better than the
 accuracy on 1,000 images does (Kendall's tau .80 and .67, benchmarks/results/proxy.md).
 """
@@ -62,8 +62,9 @@ class ChoiceSettings:
     """Points that are refitted to few images."""
     sketched_if_broken: int = 8
     """The same where all lose much: a refit changes most there."""
-    standard_errors: float = 2
-    """A point goes where it is behind the best one by as many standard errors of their paired difference."""
+    standard_errors: float = 3
+    """A point goes where it is behind the best one by as many standard errors of their paired difference. A dozen points
+    are compared with the best of them, so that by chance one of a hundred choices loses its best point (Bonferroni)."""
     weight_of_drop: float = 2
     """At the knee, what a share of the metric lost counts, where a share of size counts 1."""
 

@@ -1,0 +1,85 @@
+"""Milliseconds in a run: what gives those of layers to the search, and those of whole networks at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrf_optuna.config import StudySpec
+from lrf_optuna.data.arrays import map_inputs
+from lrf_optuna.data.dataset import Data
+from lrf_optuna.errors import LrfError
+from lrf_optuna.files import write_text
+from lrf_optuna.pipeline.run_folder import RunFolder
+from lrf_optuna.plans.result import Result
+from lrf_optuna.progress import Progress
+from lrf_optuna.scoring import latency as scoring
+from lrf_optuna.scoring.disk_cache import cache_folder
+from lrf_optuna.scoring.option_table import OptionTable
+
+
+def layer_timer(
+    spec: StudySpec, folder: RunFolder, model: Any, data: Data, progress: Progress
+) -> scoring.LayerTimer | None:
+    """What gives milliseconds to a study; None where they are no objective.
+
+    A given table comes first. A study that has measured already keeps its latency.csv, so that all of its trials are
+    measured alike.
+    """
+    if scoring.LATENCY not in spec.search.objectives:
+        return None
+    if spec.latency.latency_table:
+        return scoring.FileTimer(scoring.read_latencies(Path(spec.latency.latency_table)))
+    if folder.latency.exists():
+        return scoring.FileTimer(scoring.read_latencies(folder.latency))
+    from lrf_optuna.runtimes.latency import Place
+    from lrf_optuna.runtimes.layer_timer import LayerTimer
+
+    where = Place(spec.latency.runtime, spec.latency.runtime_batch, spec.latency.threads)
+    inputs = data.preprocess(map_inputs(data.train.pixels, lambda array: array[:1]))
+    return LayerTimer(model, inputs, where, cache_folder(spec.search.cache), progress=progress)
+
+
+def keep_latencies(found: scoring.LatencyTable, folder: RunFolder, progress: Progress) -> None:
+    """Write latency.csv, and say where milliseconds were measured, unless they are those of the file."""
+    if not folder.latency.exists():
+        write_text(folder.latency, found.to_csv())
+        within = f"; sums of layers are within {found.error:.1%} of whole networks" if found.error is not None else ""
+        progress.say(f"the original takes {found.original:.3g} ms in {found.place}{within}")
+
+
+def time_at_end(result: Result, networks: tuple[Any, Any], spec: StudySpec, data: Data, progress: Progress) -> str:
+    """Measure the milliseconds of two networks, the original and the last one, in the study's runtime and in Keras.
+
+    They take turns, and become part of the result. Gives the reason where a runtime cannot run one of them, else an
+    empty text.
+    """
+    from lrf_optuna.runtimes.exports import Samples
+    from lrf_optuna.runtimes.latency import Place, model_latencies, place_text
+
+    chosen = spec.latency
+    names = dict.fromkeys((chosen.runtime, "keras"))
+    places = [Place(name, chosen.runtime_batch, chosen.threads) for name in names]
+    samples = Samples(data.preprocess(map_inputs(data.train.pixels, lambda array: array[:1])))
+    rows = model_latencies(dict(zip(("original", "final"), networks, strict=True)), places, samples, progress=progress)
+    for row in rows:
+        if not row.problems:
+            result.original.milliseconds[row.place.runtime] = row.timings["original"].least
+            result.final.milliseconds[row.place.runtime] = row.timings["final"].least
+    result.place = place_text(rows[0].place, ", ".join(row.version for row in rows))
+    problems = [(row, *item) for row in rows for item in row.problems.items()]
+    return "; ".join(f"{row.place.runtime} cannot run the {name} network: {why}" for row, name, why in problems)
+
+
+def check_latency_target(targets: Mapping[str, float], table: OptionTable) -> None:
+    """Raises LrfError for a target of the milliseconds that no plan can meet."""
+    smallest = table.latency.min(axis=1).sum() + table.fixed.latency
+    if targets.get(scoring.LATENCY, 1.0) < smallest:
+        least = np.ceil(1e3 * smallest) / 1e3
+        raise LrfError(
+            f"the target latency={targets[scoring.LATENCY]:g} is out of reach: the fastest chains leave "
+            f"{smallest:.1%} of the milliseconds; give latency={least:g} or more, or another --runtime"
+        )
