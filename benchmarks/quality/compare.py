@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.lib.beside import SHARED, described, unpacked
 from benchmarks.lib.tables import publish
-from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KINDS, OURS, BudgetRows, Comparison, Row, Score
+from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KERNEL_KINDS, OURS, BudgetRows, Comparison, Row, Score
 
 NETWORKS = (
     "resnet20_cifar10",
@@ -117,14 +117,14 @@ def page(found: Sequence[Comparison]) -> str:
 def summary(one: Comparison) -> str:
     """A network in a line: at how many budgets ours is at least every baseline, and what is dominated."""
     wins = [sum(leads(block, of) for block in one.blocks) for of in (on_validation, on_test)]
-    gaps = behind(one, (*KINDS, AS_BUILT)), behind(one, KINDS)
+    gaps = behind(one, (*KERNEL_KINDS, AS_BUILT)), behind(one, KERNEL_KINDS)
     cells = (one.study, shown(one.original), len(one.blocks), *wins, *gaps, one.front, one.dominated)
     return f"| {' | '.join(map(str, cells))} |"
 
 
 def line(one: Comparison, block: BudgetRows) -> str:
     """A network at a budget: ours, the best baselines, filter pruning."""
-    ours, best = block.row(OURS), [named(block, kind) for kind in KINDS]
+    ours, best = block.row(OURS), [named(block, kind) for kind in KERNEL_KINDS]
     final = next((f"{shown(score)} {name}" for name, score in block.finals if name != OURS), "–")
     own = shown(ours.built), shown(ours.fitted)
     cells = (one.study, f"{block.budget:.0%}", *own, final, *best, shown(block.row(FILTERS).plain))

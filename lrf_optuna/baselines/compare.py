@@ -15,7 +15,7 @@ from lrf_optuna.baselines.rules import baselines_of
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KINDS, OURS, BudgetRows, Row, Score
+from lrf_optuna.plans.comparison import AS_BUILT, FILTERS, KERNEL_KINDS, OURS, BudgetRows, Row, Score
 from lrf_optuna.plans.front import cost_matrix
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
@@ -76,7 +76,7 @@ class BaselineComparison:
     def block(self, cost: str, share: float) -> BudgetRows:
         """The rows for a budget, with the metrics of the best rows as built and on test images."""
         block = BudgetRows(share, tuple(self.rows({cost: share})))
-        best = {kind: row.name for kind in KINDS if (row := block.best(kind))}
+        best = {kind: row.name for kind in KERNEL_KINDS if (row := block.best(kind))}
         rows = [self.built(row) if row.name in (OURS, best.get("fitted")) else row for row in block.rows]
         return BudgetRows(share, tuple(self.tested(row, best) if self.test else row for row in rows))
 
@@ -87,7 +87,7 @@ class BaselineComparison:
 
     def tested(self, row: Row, best: Mapping[str, str]) -> Row:
         """A row with its test metrics, where it is ours, filter pruning, as built, or the best of its kind."""
-        scores: dict[str, Any] = {kind: score for kind in (*KINDS, AS_BUILT) if (score := getattr(row, kind))}
+        scores: dict[str, Any] = {kind: score for kind in (*KERNEL_KINDS, AS_BUILT) if (score := getattr(row, kind))}
         wanted = {kind for kind in scores if kind == AS_BUILT or row.name in (OURS, FILTERS, best.get(kind))}
         tests = {kind: self.on_test(self.kernels(self.networks[row.name], kind)) for kind in wanted}
         return replace(row, **{kind: replace(scores[kind], test=share) for kind, share in tests.items()})

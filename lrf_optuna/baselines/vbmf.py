@@ -15,7 +15,7 @@ import numpy as np
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.chains.linalg import LARGE
 
-GRID = 64
+NOISE_GRID = 64
 """Noise variances of the first scan; the best one is refined, because the free energy has several minima."""
 NOISE_FLOOR = 1e-14
 """Share of the largest squared singular value below which double precision has only rounding left."""
@@ -64,11 +64,11 @@ def noise_variance(squares: Array, columns: int) -> float:
     low = max(float(squares[most]) / alive_threshold(alpha), float(squares[most:].mean())) / columns
     if not low < high:
         return high
-    logarithms = np.linspace(np.log(low), np.log(high), GRID)
+    logarithms = np.linspace(np.log(low), np.log(high), NOISE_GRID)
     best = int(np.argmin([free_energy(squares / (columns * np.exp(t)), alpha) for t in logarithms]))
     minimum = minimize_scalar(
         lambda t: free_energy(squares / (columns * np.exp(t)), alpha),
-        bounds=(logarithms[max(best - 1, 0)], logarithms[min(best + 1, GRID - 1)]),
+        bounds=(logarithms[max(best - 1, 0)], logarithms[min(best + 1, NOISE_GRID - 1)]),
         method="bounded",
     )
     return float(np.exp(minimum.x))

@@ -34,7 +34,7 @@ def option(help: str, *names: str, default: str = "", unit: str | None = None, *
 
 
 Found: TypeAlias = "ExistingStudy"
-Name = Annotated[str, typer.Argument(help="The study: its name under runs/, or its run folder.")]
+StudyName = Annotated[str, typer.Argument(help="The study: its name under runs/, or its run folder.")]
 Study = Annotated[str | None, typer.Argument(help="A study file (.toml) or an embedded study.", show_default="digits")]
 Model = Annotated[str, typer.Argument(help=f"{MODEL_FORMS}.")]
 Out = Annotated[Path | None, option("The run folder.", default="runs/NAME", unit="FOLDER")]
@@ -68,7 +68,7 @@ def with_settings(*keys: str, default: str = "") -> Callable[[Callable[..., None
         sources = {key: list(parameters_of(key, default)) for key in wanted}
         shown = [p for name, p in own.items() if name not in ("settings", "found")]
         if "found" in own:
-            shown += [parameter("name", Name), parameter("out", Out, None)]
+            shown += [parameter("name", StudyName), parameter("out", Out, None)]
 
         def run(**given: Any) -> None:
             found = {key: value_of(key, [given.pop(p.name) for p in of_key]) for key, of_key in sources.items()}

@@ -39,8 +39,8 @@ FilesOut = Annotated[Path | None, o.option("Where the files go.", default="besid
 Runtimes = Annotated[
     str | None, o.option(f"Runtimes: {', '.join(RUNTIMES)}.", "--runtime", default="all installed", unit="NAMES")
 ]
-Batches = Annotated[str, typer.Option(help="Images of a call.", metavar="NUMBERS")]
-Threads = Annotated[str, typer.Option(help="Threads of a runtime: numbers, or all.", metavar="NUMBERS")]
+BatchSizes = Annotated[str, typer.Option(help="Images of a call.", metavar="NUMBERS")]
+ThreadCounts = Annotated[str, typer.Option(help="Threads of a runtime: numbers, or all.", metavar="NUMBERS")]
 
 
 @o.with_settings(
@@ -108,15 +108,15 @@ def export_rows(
 def latency(
     found: o.Found,
     runtime: Runtimes = None,
-    batch: Batches = "1,64",
-    threads: Threads = "1,all",
+    batch: BatchSizes = "1,64",
+    threads: ThreadCounts = "1,all",
     as_json: o.AsJson = False,
 ) -> None:
     """Measure milliseconds of the original and of the smaller model, in turns, in every runtime."""
     runtimes = names_of(runtime or "")
     check_runtimes(runtimes)
-    batches = whole_numbers("--batch", batch)
-    counts = [0 if text == "all" else whole_numbers("--threads", text)[0] for text in names_of(threads)]
+    batches = positive_numbers("--batch", batch)
+    counts = [0 if text == "all" else positive_numbers("--threads", text)[0] for text in names_of(threads)]
     with session(found.folder.path, on_stderr=as_json) as bars:
         from lrf_optuna.pipeline.export import study_latencies
 
@@ -138,7 +138,7 @@ def names_of(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def whole_numbers(name: str, text: str) -> list[int]:
+def positive_numbers(name: str, text: str) -> list[int]:
     """The numbers above 0 in a text. Raises LrfError for others."""
     parts = names_of(text)
     if not parts or not all(part.isdigit() and int(part) for part in parts):

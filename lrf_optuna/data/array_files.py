@@ -15,7 +15,7 @@ from lrf_optuna.errors import LrfError
 
 KNOWN = re.compile(rf"[xy]_({'|'.join(PARTS)})(_\d+|[./].+)?")
 """Names of arrays: x_train, and x_train.NAME or x_train_0 for one input of several."""
-OTHER_NAMES = {
+USUAL_KEYS = {
     "x_train": ("xtrain", "trainx", "trainimages", "trainimage", "traindata", "x", "images", "image", "data", "inputs"),
     "y_train": ("ytrain", "trainy", "trainlabels", "trainlabel", "traintargets", "y", "labels", "label", "targets"),
     "x_test": ("xtest", "testx", "testimages", "testimage", "testdata"),
@@ -93,7 +93,7 @@ def suggestion(names: Iterable[str]) -> str:
     """The options that name the arrays of a file that are probably meant; empty where none is."""
     plain = {re.sub("[^a-z0-9]", "", name.lower()): name for name in names}
     found: dict[str, Any] = {}
-    for name, others in OTHER_NAMES.items():
+    for name, others in USUAL_KEYS.items():
         found[name] = next((plain[other] for other in others if other in plain), None)
     for name, others in FURTHER_NAMES.items():
         found[name] = found[name] or next((other for other in others if other in names), None)

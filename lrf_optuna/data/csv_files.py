@@ -115,10 +115,10 @@ def layout_of(path: Path, columns: Columns, keys: Mapping[str, str], wants_label
     if unknown or missing:
         what = f"has no key {unknown[0]}" if unknown else f"lacks {', '.join(missing)}"
         raise LrfError(f"{path} {what}; give --key {PATH}=, {LABEL}= or {SPLIT}= one of {', '.join(columns)}")
-    split = keys.get(SPLIT) or by_name(columns, SPLIT, is_split)
-    images = keys.get(PATH) or by_name(columns, PATH, is_image) or by_content(columns, is_image)
+    split = keys.get(SPLIT) or usual_column(columns, SPLIT, is_split)
+    images = keys.get(PATH) or usual_column(columns, PATH, is_image) or by_content(columns, is_image)
     others = [name for name in columns if name not in (split, images, *named.values()) and not is_counter(name)]
-    label = keys.get(LABEL) or (None if named else by_name({name: columns[name] for name in others}, LABEL))
+    label = keys.get(LABEL) or (None if named else usual_column({name: columns[name] for name in others}, LABEL))
     if images:
         labels = [label] if label else [] if named else others
         several = len(labels) > 1 and not all(all_of(columns[name], is_number) for name in labels)
@@ -131,7 +131,7 @@ def layout_of(path: Path, columns: Columns, keys: Mapping[str, str], wants_label
     return CsvLayout(images, numbers, labels if wants_labels else [], named if wants_labels else {}, split)
 
 
-def by_name(columns: Columns, kind: str, holds: Any = None) -> str | None:
+def usual_column(columns: Columns, kind: str, holds: Any = None) -> str | None:
     """The column whose name is usual for a kind, and which `holds` what it should."""
     found = [name for usual in COLUMN_NAMES[kind] for name in columns if name.lower().replace(" ", "_") == usual]
     return next((name for name in found if holds is None or all_of(columns[name], holds)), None)

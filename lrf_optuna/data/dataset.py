@@ -20,7 +20,7 @@ from lrf_optuna.data.tasks import OUTPUT, Task
 
 FEW_VALIDATION_IMAGES = 200
 """Validation images below which points are compared on training images too: their standard error is above 2 points."""
-CLASSES = {OUTPUT: Task("classes", (None,))}
+CLASSES_TASK = {OUTPUT: Task("classes", (None,))}
 """The task of data that no model is given for: one output, one of several classes."""
 
 
@@ -79,7 +79,7 @@ class Data:
     augment: str
     notes: tuple[str, ...]
     source: str
-    tasks: Mapping[str, Task] = field(default_factory=lambda: CLASSES)
+    tasks: Mapping[str, Task] = field(default_factory=lambda: CLASSES_TASK)
 
     @property
     def classes(self) -> int:
@@ -105,7 +105,7 @@ class Data:
         strata = None if self.val.strata is None else np.concatenate([self.val.strata, self.train.strata])
         chosen = np.sort(random_order(len(self.val) + len(self.train), strata, seed)[:count])
         own, cut = chosen[chosen < len(self.val)], len(self.val)
-        return joined(self.val.take(own), self.train.take(chosen[len(own) :] - cut))
+        return joined_parts(self.val.take(own), self.train.take(chosen[len(own) :] - cut))
 
     def targets(self, labels: Any) -> dict[str, Values]:
         """Output -> what a batch of labels says it should give; a copy is that of the preprocessed input."""
@@ -147,7 +147,7 @@ class Data:
         return len(self.val) < FEW_VALIDATION_IMAGES
 
 
-def joined(one: LabeledImages, other: LabeledImages) -> LabeledImages:
+def joined_parts(one: LabeledImages, other: LabeledImages) -> LabeledImages:
     """Two parts as one."""
 
     def both(a: Any, b: Any) -> Any:

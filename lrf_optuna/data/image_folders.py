@@ -25,7 +25,7 @@ def load_folder(folder: Path, input_shape: OpenShape | None, classes: int | None
     Loose images have no labels; nor have others where `labels` is false. Raises LrfError where the folders do not fit
     each other or the model's `classes`, where there are no images, and where more than a few files cannot be read.
     """
-    places = parts_of(folder)
+    places = part_folders(folder)
     names = sorted(path.name for path in places["train"].glob("[!.]*") if path.is_dir())
     loose = not labels or (not names and bool(images_below(places["train"], "*")))
     if not loose and (not names or (classes and len(names) != classes)):
@@ -50,7 +50,7 @@ def load_folder(folder: Path, input_shape: OpenShape | None, classes: int | None
     return LoadedArrays(arrays, (*stack.notes, *left_out(places, loose)))
 
 
-def parts_of(folder: Path) -> dict[str, Path]:
+def part_folders(folder: Path) -> dict[str, Path]:
     """Part -> its folder; the whole folder is the training part where it has no folder of that name."""
     found = {
         part: next(folder / name for name in names if (folder / name).is_dir())

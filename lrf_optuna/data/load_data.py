@@ -99,7 +99,7 @@ def data_from_arrays(
     """
     spec = spec or DataSpec(path="arrays")
     tasks = tasks or {OUTPUT: Task("binary" if classes == 1 else "classes", (classes,))}
-    given, named_notes = index_names(as_arrays(arrays))
+    given, named_notes = index_names(all_as_arrays(arrays))
     named = [part for part in PARTS if {f"x_{part}", f"y_{part}"} & given.keys()]
     parts = {part: labeled_images(given, part, input_shape, tasks) for part in named}
     shapes = {str([array.shape[1:] for array in input_list(images.pixels)]) for images in parts.values()}
@@ -117,7 +117,7 @@ def data_from_arrays(
     )
 
 
-def as_arrays(given: Mapping[str, Any]) -> dict[str, Any]:
+def all_as_arrays(given: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that was given as arrays; the arrays of several inputs or outputs stay a dict."""
     found = {}
     for name, array in given.items():

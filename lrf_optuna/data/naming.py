@@ -25,7 +25,7 @@ def group_arrays(arrays: Mapping[str, Any], inputs: Sequence[str], outputs: Sequ
         name, own = split_key(str(key), inputs, outputs)
         names = inputs if name[0] == "x" else outputs
         if own is None:
-            found[name] = by_name(name, array, names)
+            found[name] = keyed_by_name(name, array, names)
         else:
             found.setdefault(name, {})[own] = array
     if "x_train" not in found:
@@ -55,7 +55,7 @@ def split_key(key: str, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
     raise LrfError(f"the data have the unknown name {key!r}: give {', '.join(NAMES[:4])} (.NAME of {known})")
 
 
-def by_name(name: str, array: Any, names: Sequence[str]) -> Any:
+def keyed_by_name(name: str, array: Any, names: Sequence[str]) -> Any:
     """A list or tuple of arrays by the names of the model's inputs or outputs; anything else as it is."""
     if isinstance(array, tuple) or (isinstance(array, list) and len(names) > 1 and len(array) == len(names)):
         if len(array) != len(names):

@@ -24,7 +24,9 @@ PART_NAMES = {"train": "train", "training": "train", "test": "test", "val": "val
 """Key of a mapping -> the part of a data set that it means."""
 IMAGE_KEYS, LABEL_KEYS = ("image", "images", "x", "input", "inputs", "pixel_values"), ("label", "labels", "y", "target")
 """Keys of an element that is a dict and has images and a label, as tensorflow_datasets gives it."""
-FORMS = "arrays by name, (x, y), ((x_train, y_train), (x_test, y_test)), a tf.data.Dataset, a PyDataset or a generator"
+PYTHON_FORMS = (
+    "arrays by name, (x, y), ((x_train, y_train), (x_test, y_test)), a tf.data.Dataset, a PyDataset or a generator"
+)
 
 
 def arrays_of(
@@ -79,7 +81,8 @@ def is_part(given: Any) -> bool:
 
 def first_of(given: Any) -> Any:
     """The first array of a structure."""
-    return input_list(plain(given))[0] if isinstance(given, Mapping | list | tuple) and len(given) else plain(given)
+    array = as_numpy(given)
+    return input_list(array)[0] if isinstance(given, Mapping | list | tuple) and len(given) else array
 
 
 def is_stream(given: Any) -> bool:
@@ -103,12 +106,12 @@ def pair_of(given: Any, shapes: Mapping[str, OpenShape]) -> tuple[Any, Any, list
         return materialized(given, shapes)
     if isinstance(given, tuple) or (isinstance(given, list) and len(given) == 2 and np.ndim(first_of(given[0])) > 1):
         if not 1 <= len(given) <= 3:
-            raise LrfError(f"the data should be {FORMS}, but got a {type(given).__name__} of {len(given)}")
+            raise LrfError(f"the data should be {PYTHON_FORMS}, but got a {type(given).__name__} of {len(given)}")
         x, y = given[0], given[1] if len(given) > 1 else None
         return as_arrays(x), as_arrays(y), weights_note(given)
     if given is None or isinstance(given, str | bytes | int | float) or not np.ndim(first_of(given)):
-        raise LrfError(f"the data should be {FORMS}, but got {type(given).__name__}")
-    return plain(given), None, []
+        raise LrfError(f"the data should be {PYTHON_FORMS}, but got {type(given).__name__}")
+    return as_numpy(given), None, []
 
 
 def is_numbers(given: Any) -> bool:
@@ -118,7 +121,7 @@ def is_numbers(given: Any) -> bool:
 
 def as_arrays(given: Any) -> Any:
     """Images or labels as arrays, in their structure; a list of numbers is one array."""
-    return None if given is None else plain(given) if is_numbers(given) else map_inputs(given, plain)
+    return None if given is None else as_numpy(given) if is_numbers(given) else map_inputs(given, as_numpy)
 
 
 def weights_note(given: Sequence[Any]) -> list[str]:
@@ -126,7 +129,7 @@ def weights_note(given: Sequence[Any]) -> list[str]:
     return ["weights of images are not used."] if len(given) > 2 and given[2] is not None else []
 
 
-def plain(given: Any) -> Any:
+def as_numpy(given: Any) -> Any:
     """An array of numpy of anything that is one: of torch, tensorflow or pandas; structures stay as they are."""
     if isinstance(given, Mapping | list | tuple) or given is None:
         return given

@@ -141,7 +141,7 @@ class Task:
         return CHECKS[self.kind](self, labels, part)
 
 
-def whole_numbers(labels: Values, part: str) -> NDArray[np.int64]:
+def whole_labels(labels: Values, part: str) -> NDArray[np.int64]:
     """Labels as integers. Raises LrfError where they are not whole."""
     if labels.dtype.kind not in "buif" or not (np.isfinite(labels) & (labels == np.round(labels))).all():
         raise LrfError(f"{part} should hold whole numbers or one-hot rows, but got {labels.dtype} values that are not")
@@ -150,7 +150,7 @@ def whole_numbers(labels: Values, part: str) -> NDArray[np.int64]:
 
 def check_classes(task: Task, labels: Values, part: str) -> Values:
     """`(n,)` integers of labels that are integers `(n,)` or `(n, 1)`, or one-hot `(n, classes)`."""
-    found = whole_numbers(labels, part)
+    found = whole_labels(labels, part)
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
     if found.ndim == 2 and (np.sort(found, axis=1) == np.eye(found.shape[1])[-1]).all():
@@ -164,14 +164,14 @@ def check_binary(task: Task, labels: Values, part: str) -> Values:
     """`(n,)` zeros and ones of labels `(n,)` or `(n, 1)`."""
     if labels.size != len(labels):
         raise LrfError(f"{part} should have the shape (N,) or (N, 1) for yes or no, but got {labels.shape}")
-    return in_range(whole_numbers(labels.reshape(-1), part), 2, part, "; for numbers give --task numbers")
+    return in_range(whole_labels(labels.reshape(-1), part), 2, part, "; for numbers give --task numbers")
 
 
 def check_labels(task: Task, labels: Values, part: str) -> Values:
     """`(n, labels)` zeros and ones."""
     if labels.shape[1:] != task.shape:
         raise LrfError(f"{part} should have a 0 or 1 for each of the {task.units} labels, but got {labels.shape}")
-    return in_range(whole_numbers(labels, part), 2, part, "; for numbers give --task numbers")
+    return in_range(whole_labels(labels, part), 2, part, "; for numbers give --task numbers")
 
 
 def check_numbers(task: Task, labels: Values, part: str) -> Values:
@@ -191,7 +191,7 @@ def check_numbers(task: Task, labels: Values, part: str) -> Values:
 
 def check_map(task: Task, labels: Values, part: str) -> Values:
     """Classes `(n, *positions)`, or zeros and ones `(n, *shape)`; what is ignored is -1."""
-    found = whole_numbers(labels, part)
+    found = whole_labels(labels, part)
     if task.one_hot and found.shape[1:] == task.shape and found.max() <= 1 and (found.sum(axis=-1) == 1).all():
         found = found.argmax(axis=-1)
     if task.one_hot and found.ndim == len(task.shape) + 1 and found.shape[-1] == 1:

@@ -61,7 +61,7 @@ def register(decomposition: Decomposition) -> None:
     """
     laws.check_form(decomposition)
     registered = DECOMPOSITIONS.get(decomposition.name)
-    if registered is not None and kind_of(registered) != kind_of(decomposition):
+    if registered is not None and origin_of(registered) != origin_of(decomposition):
         raise LrfError(f"there is a decomposition {decomposition.name!r} already: give yours another name")
     laws.check(decomposition)
     DECOMPOSITIONS[decomposition.name] = decomposition
@@ -75,7 +75,7 @@ def is_built_in(name: str) -> bool:
     return DECOMPOSITIONS.get(name) is BUILT_IN.get(name) is not None
 
 
-def kind_of(decomposition: Decomposition) -> tuple[str, str]:
+def origin_of(decomposition: Decomposition) -> tuple[str, str]:
     """Where a decomposition's class was written."""
     return type(decomposition).__module__, type(decomposition).__qualname__
 

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from lrf_optuna.models.graph_repair import repair_graph
-from lrf_optuna.models.keras1_config import from_keras1
+from lrf_optuna.models.keras1_config import entry_from_keras1
 
 Config = dict[str, Any]
 
@@ -59,20 +59,20 @@ class RepairedConfig:
 def repair_config(config: Config, version: int) -> RepairedConfig:
     """The configuration of a whole model, as a file of the Keras of the major number `version` has it, for Keras 3."""
     repaired = RepairedConfig(config)
-    repaired.config = repair_entry(plain(config), repaired, version)
+    repaired.config = repair_entry(plain_lists(config), repaired, version)
     if version < 3 and not repaired.config.get("compile_config", True):
         repaired.config.pop("compile_config")
     return repaired
 
 
-def plain(value: Any) -> Any:
+def plain_lists(value: Any) -> Any:
     """The same value with wrapped lists (`__tuple__`, `TensorShape`, `ListWrapper`) as lists."""
     if isinstance(value, dict):
         if value.get("class_name") in ("__tuple__", "TensorShape", "ListWrapper", "_DictWrapper"):
-            return plain(value.get("items", value.get("config")))
-        return {key: plain(inner) for key, inner in value.items()}
+            return plain_lists(value.get("items", value.get("config")))
+        return {key: plain_lists(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [plain(inner) for inner in value]
+        return [plain_lists(inner) for inner in value]
     if isinstance(value, str) and (wrapped := re.fullmatch(r"ListWrapper\(\[([-\d, ]*)\]\)", value)):
         return [int(number) for number in wrapped[1].split(",") if number.strip()]
     return value
@@ -82,7 +82,7 @@ def repair_entry(entry: Config, repaired: RepairedConfig, version: int) -> Confi
     """One layer or model, `{class_name, config, ...}`, and all layers inside it."""
     entry, name = dict(entry), str(entry.get("class_name"))
     if version < 2:
-        entry = from_keras1(entry, repaired.notes)
+        entry = entry_from_keras1(entry, repaired.notes)
         name = entry["class_name"]
     if name == "ThresholdedReLU":  # they differ where an input is the threshold itself: 0 there, and the input here
         repaired.notes["ThresholdedReLU read as ReLU"] += 1
@@ -94,7 +94,7 @@ def repair_entry(entry: Config, repaired: RepairedConfig, version: int) -> Confi
         name = entry["class_name"] = RENAMED[name]
     if is_model(entry):
         return repair_model(entry, repaired, version)
-    if not is_of_keras(entry):
+    if not is_keras_entry(entry):
         if name not in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer") and is_layer(entry):
             repaired.unknown.append(name.rpartition(">")[2])
         return entry
@@ -243,10 +243,10 @@ def is_layer(entry: Config) -> bool:
     """Whether a dictionary is the entry of a layer, of Keras or another one."""
     if not isinstance(entry.get("config"), dict | list) or "class_name" not in entry:
         return False
-    return is_model(entry) or is_of_keras(entry) or "trainable" in entry["config"]
+    return is_model(entry) or is_keras_entry(entry) or "trainable" in entry["config"]
 
 
-def is_of_keras(entry: Config) -> bool:
+def is_keras_entry(entry: Config) -> bool:
     """Whether an entry is a layer of Keras 3: by its name, and by its module and registered name if it has them."""
     name, module, registered = entry.get("class_name"), entry.get("module"), entry.get("registered_name")
     known = isinstance(getattr(keras.layers, str(name), None), type)

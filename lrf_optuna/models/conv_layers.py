@@ -113,7 +113,7 @@ def write_dense(layer: Any, stage: Conv, name: str, first: bool, last: bool) -> 
     output = {key: config.pop(key) for key in ("activation", "activity_regularizer") if key in config}
     stages, policy = write_contraction(layer, stage, config), layer.dtype_policy
     if last:
-        stages.append(keras.layers.Reshape((*positions(layer), stage.cout), name=f"{name}_flat", dtype=policy))
+        stages.append(keras.layers.Reshape((*position_axes(layer), stage.cout), name=f"{name}_flat", dtype=policy))
     if last and (output.get("activity_regularizer") or output["activation"] != "linear"):  # softmax needs all channels
         stages.append(keras.layers.Activation(name=f"{name}_end", dtype=policy, **output))
     return stages
@@ -124,7 +124,7 @@ def write_contraction(layer: Any, stage: Conv, config: dict[str, Any]) -> list[A
     axes = {"l": stage.lead, "i": stage.kernel_shape[0], "t": stage.trail}
     before = {axis: size for axis, size in axes.items() if axis == "i" or size > 1}
     after = {axis.replace("i", "o"): stage.kernel_shape[1] if axis == "i" else n for axis, n in before.items()}
-    free, before_letters, after_letters = positions(layer), "".join(before), "".join(after)
+    free, before_letters, after_letters = position_axes(layer), "".join(before), "".join(after)
     rest = "abcdefgh"[: 1 + len(free)]
     bias = {"bias_axes": after_letters} if config.pop("use_bias") else {}
     view = keras.layers.Reshape((*free, *before.values()), name=f"{config['name']}_view", dtype=layer.dtype_policy)
@@ -132,6 +132,6 @@ def write_contraction(layer: Any, stage: Conv, config: dict[str, Any]) -> list[A
     return [view, keras.layers.EinsumDense(f"{rest}{before_letters},io->{rest}{after_letters}", sizes, **config | bias)]
 
 
-def positions(layer: Any) -> tuple[int, ...]:
+def position_axes(layer: Any) -> tuple[int, ...]:
     """The axes between the batch and the channels that the layer was built with, as Reshape takes them: -1 for any."""
     return tuple(-1 if size is None else size for size in layer.get_build_config()["input_shape"][1:-1])

@@ -35,7 +35,7 @@ class Equation:
     @classmethod
     def of(cls, layer: Any) -> Equation:
         """The equation of an EinsumDense layer. Raises LrfError where it is no matrix at every position, and why."""
-        inputs, kernel, outputs = parts(layer.equation)
+        inputs, kernel, outputs = equation_parts(layer.equation)
         summed = "".join(letter for letter in inputs if letter not in outputs)
         new = "".join(letter for letter in outputs if letter not in inputs)
         kept = inputs.removesuffix(summed)
@@ -59,7 +59,7 @@ class Equation:
         return f"{self.kept}{before},{before}{after}->{self.kept}{after}"
 
 
-def parts(equation: str) -> list[str]:
+def equation_parts(equation: str) -> list[str]:
     """The letters of the input, the kernel and the output."""
     return re.split(",|->", equation.strip())
 
@@ -74,7 +74,7 @@ def read_einsum(layer: Any) -> Conv:
 
 def kernel_sizes(layer: Any) -> dict[str, int]:
     """Letter -> size of every axis of the kernel."""
-    return dict(zip(parts(layer.equation)[1], layer.kernel.shape, strict=True))
+    return dict(zip(equation_parts(layer.equation)[1], layer.kernel.shape, strict=True))
 
 
 def axis_order(equation: Equation) -> list[int]:
@@ -136,5 +136,5 @@ def without_axes(initializer: Any) -> Any:
 
 def einsum_macs(layer: Any, before: Shape, after: Shape) -> int:
     """Multiply-accumulates for one input of shape `before` (without the batch): the product of all axes' sizes."""
-    inputs = parts(layer.equation)[0]
+    inputs = equation_parts(layer.equation)[0]
     return prod(before) * prod(size for letter, size in kernel_sizes(layer).items() if letter not in inputs)

@@ -34,7 +34,7 @@ def called_shapes(model: Any, layers: Mapping[str, Any], shapes: Shapes) -> dict
     `shapes`: the model's input. Raises LrfError where the model cannot take it.
     """
     expected = getattr(model, "input_shape", None)
-    if isinstance(expected, tuple) and isinstance(shapes, tuple) and not fits(shapes, expected[1:]):
+    if isinstance(expected, tuple) and isinstance(shapes, tuple) and not has_shape(shapes, expected[1:]):
         raise LrfError(f"the model does not take images of shape {shapes}: it takes {expected[1:]}")
     image = keras.tree.map_shape_structure(lambda shape: np.zeros((1, *shape), np.float32), shapes)
     recorded = {name: layer for name, layer in layers.items() if type(layer).__name__ != "InputLayer"}
@@ -52,7 +52,7 @@ def array_shape(value: Any) -> Shape | None:
     return tuple(value.shape)[1:] if hasattr(value, "shape") else None
 
 
-def fits(shape: Shape, expected: OpenShape) -> bool:
+def has_shape(shape: Shape, expected: OpenShape) -> bool:
     """Whether inputs of a shape have the expected one, whose open axes are None."""
     return len(shape) == len(expected) and all(size in (None, n) for n, size in zip(shape, expected, strict=True))
 
@@ -81,7 +81,7 @@ class ForwardPass:
         self.model, self.layers, self.batch_size = model, dict(layers), batch_size
         self.variables = {name: kernels_of(layer) for name, layer in self.layers.items()}
         self.original_kernels = {
-            name: joined([tf.cast(tf.convert_to_tensor(one), tf.float32) for one in variables])
+            name: joined_kernels([tf.cast(tf.convert_to_tensor(one), tf.float32) for one in variables])
             for name, variables in self.variables.items()
         }
         self.norms = norms_of(model)
@@ -173,6 +173,6 @@ class ForwardPass:
         return self.outputs_of_model(model, x)[OUTPUT]
 
 
-def joined(kernels: list[Any]) -> Any:
+def joined_kernels(kernels: list[Any]) -> Any:
     """The kernels of one layer side by side; a single one is not copied."""
     return tf.concat(kernels, axis=-1) if len(kernels) > 1 else kernels[0]

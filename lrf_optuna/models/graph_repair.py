@@ -14,7 +14,7 @@ from lrf_optuna.models.tensorflow_ops import CONSTANT, OP_LAYERS, operation_of
 
 Config = dict[str, Any]
 
-RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "Bidirectional")
+RECURRENT_LAYERS = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "Bidirectional")
 """Layers that Keras 2 calls with a list of the inputs and the initial states."""
 
 
@@ -47,7 +47,7 @@ class Graph:
         if layer["class_name"] in OP_LAYERS:
             self.notes["TensorFlow functions as layers"] += 1
             return operation_of(layer, calls)
-        if layer["class_name"] in RECURRENT and any(args and isinstance(args[0], list) for args, _ in calls):
+        if layer["class_name"] in RECURRENT_LAYERS and any(args and isinstance(args[0], list) for args, _ in calls):
             self.notes["initial states of recurrent layers"] += 1
             layer.pop("build_config", None)  # the shapes of the states, too
             calls = [([args[0][0]], kwargs | {"initial_state": args[0][1:]}) for args, kwargs in calls]

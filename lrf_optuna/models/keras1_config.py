@@ -8,13 +8,13 @@ from typing import Any
 
 Config = dict[str, Any]
 
-CLASSES = {
+KERAS1_CLASSES = {
     **{f"Convolution{n}D": f"Conv{n}D" for n in (1, 2, 3)},
     **{"AtrousConvolution1D": "Conv1D", "AtrousConvolution2D": "Conv2D", "AtrousConv2D": "Conv2D"},
     **{"SeparableConvolution2D": "SeparableConv2D", "Deconvolution2D": "Conv2DTranspose"},
 }
 """Class of Keras 1 -> of Keras 3."""
-OPTIONS = {
+KERAS1_OPTIONS = {
     **{"init": "kernel_initializer", "inner_init": "recurrent_initializer", "inner_activation": "recurrent_activation"},
     **{"W_regularizer": "kernel_regularizer", "W_constraint": "kernel_constraint"},
     **{"U_regularizer": "recurrent_regularizer", "U_constraint": "recurrent_constraint"},
@@ -34,7 +34,7 @@ EMBEDDING = {"W_regularizer": "embeddings_regularizer", "W_constraint": "embeddi
 """What these options are called in an Embedding layer."""
 WITHOUT_EFFECT = ("consume_less", "forget_bias_init", "input_dtype", "activity_regularizer")
 """Options of Keras 1 that have no part in the outputs of a trained network."""
-FORMATS = {"tf": "channels_last", "th": "channels_first"}
+KERAS1_DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 MERGES = {
     **{"sum": "Add", "mul": "Multiply", "concat": "Concatenate", "ave": "Average", "max": "Maximum", "dot": "Dot"},
     "cos": "Dot",
@@ -43,7 +43,7 @@ MERGES = {
 INITIALIZERS = {"zero": "zeros", "one": "ones", "normal": "random_normal", "uniform": "random_uniform"}
 
 
-def from_keras1(entry: Config, notes: Counter[str]) -> Config:
+def entry_from_keras1(entry: Config, notes: Counter[str]) -> Config:
     """The entry of a layer of Keras 1 as one of Keras 2; an entry without old names stays as it is."""
     config = entry["config"]
     if not isinstance(config, dict) or ("layers" in config and entry["class_name"] != "Merge"):
@@ -56,22 +56,22 @@ def from_keras1(entry: Config, notes: Counter[str]) -> Config:
         if option in config and option != "activity_regularizer":
             config.pop(option)
     config = with_windows(name, config)
-    names = OPTIONS | EMBEDDING if name == "Embedding" else OPTIONS
+    names = KERAS1_OPTIONS | EMBEDDING if name == "Embedding" else KERAS1_OPTIONS
     config = {renamed(names, key, config): value for key, value in config.items()}
     if name == "BatchNormalization" and config.get("mode") == 0:
         config.pop("mode")
     if name == "Embedding" and not config.get("dropout"):
         config.pop("dropout", None)
     if "data_format" in config:
-        config["data_format"] = FORMATS.get(config["data_format"], "channels_last")
+        config["data_format"] = KERAS1_DATA_FORMATS.get(config["data_format"], "channels_last")
     for key, value in config.items():
         if key.endswith("_initializer") and isinstance(value, str):
             config[key] = INITIALIZERS.get(value, value)
         if key.endswith("_regularizer") and isinstance(value, dict):
             config[key] = regularizer(value)
-    if config != old or name in CLASSES:
+    if config != old or name in KERAS1_CLASSES:
         notes["names of Keras 1"] += 1
-    return entry | {"class_name": CLASSES.get(name, name), "config": config}
+    return entry | {"class_name": KERAS1_CLASSES.get(name, name), "config": config}
 
 
 def renamed(names: Mapping[str, str], key: str, config: Config) -> str:

@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-Call = Callable[..., Any]
+LayerCall = Callable[..., Any]
 Calls = dict[str, list[tuple[Any, Any]]]
 
 
 @contextmanager
-def replaced_calls(layers: Iterable[tuple[Any, Callable[[Call], Call]]]) -> Iterator[None]:
+def replaced_calls(layers: Iterable[tuple[Any, Callable[[LayerCall], LayerCall]]]) -> Iterator[None]:
     """While the block runs, each layer's `call` is what its function makes of the call.
 
     However the block ends, every layer gets back the call that it had, also where a replacement fails midway.
@@ -34,7 +34,7 @@ def recording_calls(layers: Mapping[str, Any]) -> Iterator[Calls]:
     """While the block runs, every call of a layer adds its `(inputs, outputs)` under the layer's name."""
     calls: Calls = {name: [] for name in layers}
 
-    def record(name: str, call: Call, *args: Any, **kwargs: Any) -> Any:
+    def record(name: str, call: LayerCall, *args: Any, **kwargs: Any) -> Any:
         outputs = call(*args, **kwargs)
         calls[name].append((next(iter((*args, *kwargs.values())), None), outputs))
         return outputs

@@ -16,7 +16,7 @@ import numpy as np
 
 from lrf_optuna.errors import LrfError
 
-KINDS = ("activation", "regularizer", "constraint", "initializer")
+ATTRIBUTE_KINDS = ("activation", "regularizer", "constraint", "initializer")
 """The ends of the names of attributes that hold functions or objects which a configuration gives by name."""
 STAND_INS = {"activation": keras.activations.linear, "initializer": keras.initializers.Zeros()}
 """What the configuration has for an object that is not of Keras; None for the kinds that are not here.
@@ -28,9 +28,9 @@ SAME_AS_PARENT = {
     *("__firstlineno__", "__static_attributes__"),
 }
 """What a subclass may define and still compute what its parent does."""
-OTHER_NAMES = {"swish": "silu"}
+TENSORFLOW_NAMES = {"swish": "silu"}
 """Name of an activation in TensorFlow -> its name in Keras."""
-GRID = np.linspace(-20, 20, 801, dtype=np.float32).reshape(9, 89)
+TRIED_VALUES = np.linspace(-20, 20, 801, dtype=np.float32).reshape(9, 89)
 """Values at which a function of TensorFlow is compared with the one of Keras that has its name."""
 
 
@@ -68,7 +68,8 @@ def copy_layer(layer: Any, change: Callable[[dict[str, Any]], dict[str, Any]] = 
         raise LrfError(
             f"the {kind} layer {layer.name!r} cannot be copied: give it a get_config that its from_config understands"
         ) from reason
-    for inner, new in zip(parts(layer), parts(copy), strict=False):  # the copy may make the layers inside it later
+    made = with_inner_layers(copy)  # the copy may make the layers inside it later
+    for inner, new in zip(with_inner_layers(layer), made, strict=False):
         vars(new).update(own_objects(inner))
     return copy
 
@@ -83,7 +84,7 @@ def layer_config(layer: Any) -> dict[str, Any]:
 @contextmanager
 def stand_ins(layer: Any) -> Iterator[None]:
     """While the block runs, a layer and the layers inside it have stand-ins for all objects that are not of Keras."""
-    held = [(inner, foreign_objects(inner)) for inner in parts(layer)]
+    held = [(inner, foreign_objects(inner)) for inner in with_inner_layers(layer)]
     try:
         for inner, objects in held:
             vars(inner).update({key: STAND_INS.get(kind_of_attribute(key)) for key in objects})
@@ -93,14 +94,14 @@ def stand_ins(layer: Any) -> Iterator[None]:
             vars(inner).update(objects)
 
 
-def parts(layer: Any) -> list[Any]:
+def with_inner_layers(layer: Any) -> list[Any]:
     """A layer and all layers inside it; an operation of keras.ops is one part."""
     return list(layer._flatten_layers()) if isinstance(layer, keras.layers.Layer) else [layer]
 
 
 def kind_of_attribute(key: str) -> str:
     """The kind of object that an attribute of a layer holds by its name; empty where it is none of `KINDS`."""
-    return next((kind for kind in KINDS if key == kind or key.endswith(f"_{kind}")), "")
+    return next((kind for kind in ATTRIBUTE_KINDS if key == kind or key.endswith(f"_{kind}")), "")
 
 
 def foreign_objects(layer: Any) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def named_activation(function: Callable[..., Any], layer: str) -> Callable[..., 
     A lambda and a partial have no such name, and another function of a name in Keras would be taken for that of Keras.
     """
     name = getattr(function, "__name__", "")
-    same = getattr(keras.activations, OTHER_NAMES.get(name, name) or " ", None)
+    same = getattr(keras.activations, TENSORFLOW_NAMES.get(name, name) or " ", None)
     if same and is_same(function, same):
         return same  # type: ignore[no-any-return]
     if name.isidentifier() and same is None and inspect.isfunction(function):
@@ -149,5 +150,5 @@ def is_same(function: Callable[..., Any], other: Callable[..., Any]) -> bool:
     """Whether a function of TensorFlow or of keras.ops gives what a function of Keras gives, within its rounding."""
     if not str(getattr(function, "__module__", "")).startswith(("tensorflow.", "keras.")):
         return False
-    one, two = (np.asarray(each(keras.ops.convert_to_tensor(GRID))) for each in (function, other))
+    one, two = (np.asarray(each(keras.ops.convert_to_tensor(TRIED_VALUES))) for each in (function, other))
     return np.allclose(one, two, rtol=1e-6, atol=1e-6)

@@ -21,7 +21,7 @@ from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import write_whole
 from lrf_optuna.models.load_errors import reason_of
-from lrf_optuna.models.model_files import FORMS, from_file
+from lrf_optuna.models.model_files import MODEL_FILES, from_file
 from lrf_optuna.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_model(
     elif ":" in path:
         model = from_function(path)
     else:
-        raise LrfError(f"{path} is no model: give {FORMS}, zoo:NAME, keras:NAME or package.module:function")
+        raise LrfError(f"{path} is no model: give {MODEL_FILES}, zoo:NAME, keras:NAME or package.module:function")
     if not model.built or not model.weights:
         raise LrfError(f"the model of {path} has no weights yet: build and train it first")
     return model

@@ -79,7 +79,7 @@ def uncounted_operations(model: Any) -> Iterator[str]:
                 yield operation.name
 
 
-def positions(layer: Any, shape: Shape) -> int:
+def position_count(layer: Any, shape: Shape) -> int:
     """The number of positions of a map."""
     return prod(shape[1:] if channels_first(layer) else shape[:-1])
 
@@ -92,12 +92,12 @@ def kernel_size(layer: Any) -> int:
 
 def conv_macs(layer: Any, before: Shape, after: Shape | None) -> Macs:
     """A convolution, plain, grouped or depthwise: its kernel at every position of the output."""
-    return None if after is None else positions(layer, after) * kernel_size(layer)
+    return None if after is None else position_count(layer, after) * kernel_size(layer)
 
 
 def transposed_macs(layer: Any, before: Shape, after: Shape | None) -> Macs:
     """A transposed convolution: its kernel at every position of the input."""
-    return positions(layer, before) * kernel_size(layer)
+    return position_count(layer, before) * kernel_size(layer)
 
 
 def dense_macs(layer: Any, before: Shape, after: Shape | None) -> Macs:
@@ -123,7 +123,7 @@ def conv_recurrent_macs(layer: Any, before: Shape, after: Shape | None) -> Macs:
     if after is None:
         return None
     kernels: int = kernel_size(layer.cell) + prod(layer.cell.recurrent_kernel.shape)
-    return before[0] * positions(layer, after[1:] if layer.return_sequences else after) * kernels
+    return before[0] * position_count(layer, after[1:] if layer.return_sequences else after) * kernels
 
 
 def bidirectional_macs(layer: Any, before: Shape, after: Shape | None) -> Macs:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.models.load_errors import BUILD, FUNCTION, why
+from lrf_optuna.models.load_errors import BUILD_IN_A_FUNCTION, LOAD_IN_A_FUNCTION, why
 from lrf_optuna.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ OTHER_KINDS = {
     b"\x1f\x8b": "a compressed archive: unpack it",
 }
 """The first bytes of other files -> what they are."""
-FORMS = "a .keras, .h5 or .hdf5 file"
+MODEL_FILES = "a .keras, .h5 or .hdf5 file"
 """What a model file should be, for messages."""
 
 
@@ -53,7 +53,7 @@ def from_file(path: Path, progress: Progress = SILENT) -> keras.Model:
 
     Raises LrfError where it is missing or cannot be loaded.
     """
-    kind = kind_of(path)
+    kind = file_kind(path)
     import keras
 
     from lrf_optuna.models.config_repair import describe
@@ -67,7 +67,7 @@ def from_file(path: Path, progress: Progress = SILENT) -> keras.Model:
         if repaired is None or not (repaired.notes.total() or windows_paths(path, kind)):
             with named(path, f"model.{kind}") as file:
                 return keras.models.load_model(file, compile=False)
-        model = build(path, kind, contents, repaired)
+        model = repaired_model(path, kind, contents, repaired)
     except Exception as error:  # Keras raises whatever broke inside: ValueError, TypeError, KeyError, OSError
         raise LrfError(f"cannot load {path}: {why(error, repaired.unknown if repaired else ())}") from error
     notes = describe(repaired.notes) or "backslashes in the paths of its weights"
@@ -75,7 +75,7 @@ def from_file(path: Path, progress: Progress = SILENT) -> keras.Model:
     return model
 
 
-def kind_of(path: Path) -> str:
+def file_kind(path: Path) -> str:
     """`h5`, `keras` or `folder`, by the first bytes. Raises LrfError for anything else, and says what to do."""
     if path.is_dir():
         if (path / "config.json").is_file():
@@ -85,7 +85,7 @@ def kind_of(path: Path) -> str:
                 f"{path} is a SavedModel folder, which Keras 3 does not load: load it with tf_keras "
                 f"(tf_keras.models.load_model), save it as .h5, and give that file"
             )
-        raise LrfError(f"{path} is a folder, but no model of Keras: give {FORMS}")
+        raise LrfError(f"{path} is a folder, but no model of Keras: give {MODEL_FILES}")
     if not path.is_file():
         raise LrfError(f"no such model file: {path}")
     with path.open("rb") as file:
@@ -100,13 +100,13 @@ def kind_of(path: Path) -> str:
         if "config.json" in names:
             return "keras"
         what = "an .npz of arrays" if any(name.endswith(".npy") for name in names) else "a zip archive without a model"
-        raise LrfError(f"{path} is no Keras file but {what}: give {FORMS}")
+        raise LrfError(f"{path} is no Keras file but {what}: give {MODEL_FILES}")
     what = next((what for first, what in OTHER_KINDS.items() if start.startswith(first)), "something else")
     if start[4:8] == b"TFL3":
         what = "a LiteRT model, which keeps no layers"
     if not start:
         what = "empty"
-    raise LrfError(f"cannot load {path}: it is no Keras file but {what}; give {FORMS}")
+    raise LrfError(f"cannot load {path}: it is no Keras file but {what}; give {MODEL_FILES}")
 
 
 def read_keras(path: Path) -> Contents:
@@ -125,7 +125,7 @@ def read_hdf5(path: Path) -> Contents:
     with h5py.File(path, "r") as file:
         config, groups = file.attrs.get("model_config"), (file, file.get("model_weights"))
         if config is None:
-            raise LrfError(f"it has weights and no layers; {BUILD}")
+            raise LrfError(f"it has weights and no layers; {BUILD_IN_A_FUNCTION}")
         versions = [group.attrs.get("keras_version", "") for group in groups if group is not None]
     version = next((text(version) for version in versions if len(version)), "1")
     return Contents(json.loads(text(config)), version)
@@ -145,7 +145,7 @@ def repair(contents: Contents) -> RepairedConfig | None:
     return repair_config(contents.config, contents.major)
 
 
-def build(path: Path, kind: str, contents: Contents, repaired: RepairedConfig) -> keras.Model:
+def repaired_model(path: Path, kind: str, contents: Contents, repaired: RepairedConfig) -> keras.Model:
     """The model of a repaired configuration with the weights of the file, all of which it has to take."""
     import h5py
     import keras
@@ -154,9 +154,9 @@ def build(path: Path, kind: str, contents: Contents, repaired: RepairedConfig) -
 
     model = keras.saving.deserialize_keras_object(repaired.config | {"compile_config": None})
     if not isinstance(model, keras.Model):
-        raise LrfError(f"it holds a {repaired.config['class_name']}, which is no model; {FUNCTION}")
+        raise LrfError(f"it holds a {repaired.config['class_name']}, which is no model; {LOAD_IN_A_FUNCTION}")
     if not model.built:
-        raise LrfError(f"it does not say the shape of its input; {BUILD}")
+        raise LrfError(f"it does not say the shape of its input; {BUILD_IN_A_FUNCTION}")
     if kind == "h5":
         with h5py.File(path, "r") as file:
             group = file.get("model_weights", file)
@@ -177,7 +177,7 @@ def load_zipped_weights(model: keras.Model, path: Path) -> None:
         copy = Path(folder) / "model.weights.h5"
         with zipfile.ZipFile(path) as whole:
             if any(re.match(r"assets[/\\].*\w", name) for name in whole.namelist()):
-                raise LrfError(f"it has files beside its weights; {FUNCTION}")
+                raise LrfError(f"it has files beside its weights; {LOAD_IN_A_FUNCTION}")
             copy.write_bytes(whole.read("model.weights.h5"))
         with h5py.File(copy, "r+") as file:
             for old in paths_in(file):

@@ -15,7 +15,7 @@ import numpy as np
 
 from lrf_optuna.errors import LrfError
 
-Array = np.ndarray[Any, Any]
+SavedArray = np.ndarray[Any, Any]
 
 CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D")
 """Layers whose kernels Theano turned around."""
@@ -50,7 +50,7 @@ def load_old_weights(model: Any, group: Any, origin: Origin) -> None:
     for layer, (names, values) in zip(layers, saved.values(), strict=True):
         variables = [*layer.trainable_weights, *layer.non_trainable_weights]
         order = order_by_name(names, variables)
-        assign(layer, variables, convert(layer, [values[i] for i in order], origin))
+        assign(layer, variables, converted_weights(layer, [values[i] for i in order], origin))
     for layer in model._flatten_layers():
         if hasattr(layer, "finalize_state") and layer.weights:
             layer.finalize_state()  # what a Normalization derives from its statistics
@@ -65,7 +65,7 @@ def names_in(group: Any, key: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def read_layer(group: Any) -> tuple[list[str], list[Array]]:
+def read_layer(group: Any) -> tuple[list[str], list[SavedArray]]:
     """The names and the values of the weights of one layer."""
     names = names_in(group, "weight_names")
     return names, [np.asarray(group[name]) for name in names]
@@ -80,7 +80,7 @@ def order_by_name(names: Sequence[str], variables: Sequence[Any]) -> list[int]:
     return list(range(len(names)))
 
 
-def assign(layer: Any, variables: Sequence[Any], values: Sequence[Array]) -> None:
+def assign(layer: Any, variables: Sequence[Any], values: Sequence[SavedArray]) -> None:
     """Give the variables of a layer their values. Raises LrfError where they are not of the same shapes."""
     shapes = [tuple(variable.shape) for variable in variables], [value.shape for value in values]
     if shapes[0] != shapes[1]:
@@ -89,26 +89,26 @@ def assign(layer: Any, variables: Sequence[Any], values: Sequence[Array]) -> Non
         variable.assign(value)
 
 
-def convert(layer: Any, values: list[Array], origin: Origin) -> list[Array]:
+def converted_weights(layer: Any, values: list[SavedArray], origin: Origin) -> list[SavedArray]:
     """The saved weights of a layer in today's layout."""
     kind = type(layer).__name__
     if kind == "Bidirectional":
         half = len(values) // 2
-        return convert(layer.forward_layer, values[:half], origin) + convert(
+        return converted_weights(layer.forward_layer, values[:half], origin) + converted_weights(
             layer.backward_layer, values[half:], origin
         )
     if kind == "TimeDistributed":
-        return convert(layer.layer, values, origin)
+        return converted_weights(layer.layer, values, origin)
     variables = [*layer.trainable_weights, *layer.non_trainable_weights]
     if isinstance(layer, keras.Model) and len(variables) == len(values):
         place = {id(variable): i for i, variable in enumerate(variables)}
         for inner in layer.layers:
             own = [place[id(variable)] for variable in [*inner.trainable_weights, *inner.non_trainable_weights]]
-            for i, value in zip(own, convert(inner, [values[i] for i in own], origin), strict=True):
+            for i, value in zip(own, converted_weights(inner, [values[i] for i in own], origin), strict=True):
                 values[i] = value
         return values
     if origin.version < 2:
-        values = from_keras1(layer, kind, values)
+        values = weights_from_keras1(layer, kind, values)
     if kind in CONVOLUTIONS and origin.backend == "theano":
         values[0] = np.flip(values[0], axis=tuple(range(values[0].ndim - 2)))
     if kind in ("LSTM", "GRU") and len(values) == 3:
@@ -116,7 +116,7 @@ def convert(layer: Any, values: list[Array], origin: Origin) -> list[Array]:
     return values
 
 
-def from_keras1(layer: Any, kind: str, values: list[Array]) -> list[Array]:
+def weights_from_keras1(layer: Any, kind: str, values: list[SavedArray]) -> list[SavedArray]:
     """The weights of a layer of Keras 1 in the layout of Keras 2."""
     first = getattr(layer, "data_format", None) == "channels_first"
     if kind == "Conv1D" and values[0].ndim == 4:
@@ -133,7 +133,7 @@ def from_keras1(layer: Any, kind: str, values: list[Array]) -> list[Array]:
     return values
 
 
-def from_cudnn(kind: str, values: list[Array]) -> list[Array]:
+def from_cudnn(kind: str, values: list[SavedArray]) -> list[SavedArray]:
     """The kernels and biases of a cuDNN layer as those of an LSTM or GRU layer; others stay as they are."""
     gates, (kernel, recurrent, bias) = 4 if kind == "LSTM" else 3, values
     if bias.shape != (2 * gates * recurrent.shape[0],):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrf_optuna.models.layer_copies import foreign_objects, keras_class, parts
+from lrf_optuna.models.layer_copies import foreign_objects, keras_class, with_inner_layers
 from lrf_optuna.models.layer_kinds import GRAPHS, walk_layers
 from lrf_optuna.models.separable import check_same_outputs
 from lrf_optuna.models.surgery import clone_with
@@ -26,4 +26,4 @@ def with_plain_layers(model: Any) -> Any:
 
 def is_to_replace(layer: Any) -> bool:
     """Whether a layer is of a subclass of its class of Keras, or has objects that are not of Keras."""
-    return keras_class(layer) not in (None, type(layer)) or any(foreign_objects(part) for part in parts(layer))
+    return keras_class(layer) not in (None, type(layer)) or any(map(foreign_objects, with_inner_layers(layer)))

@@ -10,7 +10,7 @@ from typing import Any
 from lrf_optuna.errors import LrfError
 
 Config = dict[str, Any]
-Call = tuple[list[Any], Config]
+Arguments = tuple[list[Any], Config]
 
 CONSTANT = "_CONSTANT_VALUE"
 """The name that stands for a constant where Keras 2 has the name of a layer."""
@@ -48,7 +48,7 @@ NODES = {
 """Operation of a node of a graph -> function."""
 REDUCED = {"axis": ("axis", None), "keepdims": ("keepdims", False)}
 """Options of a function that reduces axes."""
-FORMS: dict[str, Form] = {
+OPERATION_FORMS: dict[str, Form] = {
     **{
         name: Form(NUMPY, name.capitalize()) for name in ("exp", "log", "log1p", "sqrt", "square", "tanh", "sin", "cos")
     },
@@ -74,7 +74,7 @@ FORMS: dict[str, Form] = {
 """Function of one value, or of a list of values -> operation."""
 
 
-def operation_of(layer: Config, calls: list[Call]) -> Config:
+def operation_of(layer: Config, calls: list[Arguments]) -> Config:
     """The entry of the operation for one TensorFlow function in a graph. Raises LrfError where Keras has none for it.
 
     All calls of such a layer are the same function with the same options: each is a layer of its own in Keras 2.
@@ -84,7 +84,7 @@ def operation_of(layer: Config, calls: list[Call]) -> Config:
         function, calls = from_node(layer["config"], calls)
     short = function.removeprefix("compat.v1.").rpartition(".")[2]
     try:
-        converted = [convert(short, *call) for call in calls]
+        converted = [keras_operation(short, *call) for call in calls]
     except (KeyError, IndexError, TypeError, ValueError):
         raise LrfError(
             f"it calls the TensorFlow function tf.{function} as a layer, which has no exact form in Keras 3; "
@@ -101,13 +101,13 @@ def operation_of(layer: Config, calls: list[Call]) -> Config:
     }
 
 
-def from_node(config: Config, calls: list[Call]) -> tuple[str, list[Call]]:
+def from_node(config: Config, calls: list[Arguments]) -> tuple[str, list[Arguments]]:
     """The function and the calls of a node of a graph, which TensorFlow 2.0 to 2.3 has in the place of a function."""
     node = config["node_def"]
     node = json.loads(node) if isinstance(node, str) else node
     constants = {int(place): value for place, value in (config.get("constants") or {}).items()}
 
-    def call(args: list[Any]) -> Call:
+    def call(args: list[Any]) -> Arguments:
         tensors = list(args[0]) if args and isinstance(args[0], list) else list(args)
         for place, value in sorted(constants.items()):
             tensors.insert(place, value)
@@ -117,7 +117,7 @@ def from_node(config: Config, calls: list[Call]) -> tuple[str, list[Call]]:
     return NODES.get(name, name), [call(args) for args, _ in calls]
 
 
-def convert(name: str, args: list[Any], kwargs: Config) -> tuple[str, str, Config, list[Any]]:
+def keras_operation(name: str, args: list[Any], kwargs: Config) -> tuple[str, str, Config, list[Any]]:
     """(module, class, options, arguments) of the operation. Raises KeyError for what is not known to be the same."""
     given = {key: value for key, value in kwargs.items() if value is not None and key != "name"}
     if name in BINARY:
@@ -128,7 +128,7 @@ def convert(name: str, args: list[Any], kwargs: Config) -> tuple[str, str, Confi
         parts = spec if isinstance(spec, list) else [spec]
         form, args = Form(NUMPY, "GetItem"), [*args, [slice_of(part) for part in parts]]
     else:
-        form = FORMS[name]
+        form = OPERATION_FORMS[name]
     given = {"keepdims" if key == "keep_dims" else key: value for key, value in given.items()}
     options = {new: given.pop(old, default) for new, (old, default) in form.options.items()}
     missing = any(value is REQUIRED or refers_to_tensor(value) for value in options.values())

@@ -105,15 +105,15 @@ def keyword_settings(keywords: Mapping[str, Any], tune: int | bool | None) -> di
     homes["layers"] = "layers"
     if "epochs" in keywords and tune is not True:
         raise LrfError(f"tune and epochs are the same setting, but got {tune=} and epochs={keywords['epochs']!r}")
-    given = {key: by_name(value) if key in ("metric", "loss") else value for key, value in keywords.items()}
+    given = {key: names_of_objects(value) if key in ("metric", "loss") else value for key, value in keywords.items()}
     own = dict.fromkeys(inspect.signature(compress).parameters, "")
     return {lookup({**own, **homes}, key, "keyword"): value for key, value in given.items()}
 
 
-def by_name(given: Any) -> Any:
+def names_of_objects(given: Any) -> Any:
     """A metric or loss, or several by output: names of those that are functions or objects of Keras."""
     if isinstance(given, Mapping):
-        return {output: by_name(own) for output, own in given.items()}
+        return {output: names_of_objects(own) for output, own in given.items()}
     return given if given is None or isinstance(given, str) else name_of_object(given)
 
 

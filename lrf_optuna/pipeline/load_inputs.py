@@ -13,7 +13,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import MappedRows
 from lrf_optuna.data.class_names import index_names
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
-from lrf_optuna.data.load_data import as_arrays, data_from_arrays, load_arrays, load_data
+from lrf_optuna.data.load_data import all_as_arrays, data_from_arrays, load_arrays, load_data
 from lrf_optuna.data.metrics import METRICS
 from lrf_optuna.data.naming import group_arrays
 from lrf_optuna.data.preprocess import module_of_network
@@ -91,7 +91,7 @@ def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
     only_shape = next(iter(shapes.values())) if len(shapes) == 1 else None
     own, said = own_preprocess(spec)
     given = arrays_of(data, shapes, own.keys) if data is not None else loaded(spec, own, only_shape, heads)
-    grouped, named = index_names(as_arrays(group_arrays(given.arrays, list(shapes), list(heads))))
+    grouped, named = index_names(all_as_arrays(group_arrays(given.arrays, list(shapes), list(heads))))
     if spec.output.labels == "none":
         grouped, named = {name: array for name, array in grouped.items() if name[0] == "x"}, ()
     inputs = only_inputs(grouped, only_shape)

@@ -14,7 +14,7 @@ from lrf_optuna.errors import LrfError, lookup
 
 FILE = "compare.json"
 OURS, FILTERS = "ours", "l1 filters"
-KINDS = ("fitted", "plain")
+KERNEL_KINDS = ("fitted", "plain")
 """Kinds of kernels: fitted to data as ours are, or data-free as published."""
 AS_BUILT = "built"
 """The kind of kernels that `run` builds: fitted to data, and refitted in layer order where that is more accurate."""

@@ -153,7 +153,7 @@ class Result:
             chosen = table.pop("chosen")
             why, plan, trial = chosen.pop("why"), Plan.from_dict(chosen.pop("plan")), chosen.pop("trial")
             for name in STATES:
-                table[name] = evaluation_of(table[name]) if table.get(name) else None
+                table[name] = read_evaluation(table[name]) if table.get(name) else None
             layers = [LayerResult(**{**row, "ranks": tuple(row["ranks"])}) for row in table.pop("layers")]
             table["exports"] = [Export(**row) for row in table.get("exports", ())]
             return cls(**table, chosen=Candidate(trial, plan, chosen), why=why, layers=layers)
@@ -163,6 +163,6 @@ class Result:
             raise LrfError(f"{path} is not a result of lrf_optuna ({reason!r})") from None
 
 
-def evaluation_of(table: dict[str, Any]) -> Evaluation:
+def read_evaluation(table: dict[str, Any]) -> Evaluation:
     """The evaluation of a part of result.json, also of one of earlier versions, which measured accuracies alone."""
     return Evaluation(**{EARLIER_NAMES.get(key, key): value for key, value in table.items()})

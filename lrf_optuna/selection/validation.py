@@ -21,7 +21,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.selection.measurement import FOLDS, Measurement
 
-Kernels = Mapping[str, Array]
+KernelsBySite = Mapping[str, Array]
 """Site -> kernel as Keras lays it out."""
 Statistics = list[Any] | None
 """Of the BatchNorm layers, where they are not the original's."""
@@ -43,7 +43,7 @@ class Validation:
     whole: bool = False
     """Whether the images are all validation images and no others."""
 
-    def of(self, kernels: Kernels) -> float:
+    def of(self, kernels: KernelsBySite) -> float:
         """The metric with `kernels` in the network, with BatchNorm statistics re-estimated where that helps."""
         logits = self.logits(kernels, statistics=self.statistics(kernels)) if kernels else self.original_logits
         return self.measured(logits).metric
@@ -62,18 +62,20 @@ class Validation:
         """The original on the first images."""
         return self.measured({name: logits[:count] for name, logits in self.original_logits.items()})
 
-    def logits(self, kernels: Kernels, count: int | None = None, statistics: Statistics = None) -> dict[str, Array]:
+    def logits(
+        self, kernels: KernelsBySite, count: int | None = None, statistics: Statistics = None
+    ) -> dict[str, Array]:
         """Output -> values before the activation for the first `count` images, or all, with these kernels."""
         return self.logits_for(self.images.take(slice(count)).pixels, kernels, statistics)
 
-    def logits_for(self, pixels: Images, kernels: Kernels, statistics: Statistics = None) -> dict[str, Array]:
+    def logits_for(self, pixels: Images, kernels: KernelsBySite, statistics: Statistics = None) -> dict[str, Array]:
         """Output -> values before the activation for any raw images, with these kernels."""
         network = self.proxy.network
         inputs = (network.as_tensors(self.data.preprocess(part)) for part in batches_of(pixels, PASS_BATCH))
         parts = [network.run(x, kernels, statistics) for x in inputs]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def outputs(self, kernels: Kernels, pixels: Images) -> dict[str, Values]:
+    def outputs(self, kernels: KernelsBySite, pixels: Images) -> dict[str, Values]:
         """Output -> what the network with these kernels gives for raw images."""
         heads = self.proxy.network.heads
         return {name: heads[name].outputs(logits) for name, logits in self.logits_for(pixels, kernels).items()}
@@ -100,7 +102,7 @@ class Validation:
         reference = {name: self.original_logits[name][: len(found)] for name, found in logits.items()}
         return self.proxy.similarity.overall(reference, logits)
 
-    def statistics(self, kernels: Kernels) -> Statistics:
+    def statistics(self, kernels: KernelsBySite) -> Statistics:
         """The re-estimated BatchNorm statistics, where there are any and they help."""
         network = self.proxy.network
         if not network.norms or not kernels:
@@ -108,7 +110,7 @@ class Validation:
         new = reestimated_statistics(network, kernels, self.training_batches())
         return new if self.closeness(kernels, new) > self.closeness(kernels, None) else None
 
-    def closeness(self, kernels: Kernels, statistics: Statistics) -> float:
+    def closeness(self, kernels: KernelsBySite, statistics: Statistics) -> float:
         """The similarity to the original on the images that score plans."""
         found = self.proxy.network.run(self.proxy.scored.tensors, kernels, statistics)
         return self.proxy.similarity.overall(self.proxy.scored.reference, found)

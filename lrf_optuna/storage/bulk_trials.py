@@ -151,13 +151,13 @@ def write_trials(session: Session, study_id: int, number: int, trials: Sequence[
     session.flush()  # now the heads have their ids
     rows: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for head, trial in zip(heads, trials, strict=True):
-        for model, fields in parts_of(trial):
+        for model, fields in trial_rows(trial):
             rows[model].append({"trial_id": head.trial_id, **fields})
     for model, found in rows.items():
         session.execute(insert(model), found)
 
 
-def parts_of(trial: FrozenTrial) -> Iterator[tuple[Any, dict[str, Any]]]:
+def trial_rows(trial: FrozenTrial) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Model and fields for every parameter, value, intermediate value and attribute of a trial."""
     for name, value in trial.params.items():
         distribution = trial.distributions[name]

@@ -105,7 +105,7 @@ def calibrate(
     It keeps the weights that are closest on images that are not trained on; those from before take part. An interrupt
     leaves the closest so far. The result follows from the seed.
     """
-    trained, held_out = parts_of(data.train, settings, seed)
+    trained, held_out = train_and_held_out(data.train, settings, seed)
     run = Calibration(
         model, teacher, replace(data, train=trained), Distance(model, teacher, data, held_out), settings, seed
     )
@@ -171,7 +171,9 @@ class Calibration:
         )
 
 
-def parts_of(images: LabeledImages, settings: CalibrationSettings, seed: int) -> tuple[LabeledImages, LabeledImages]:
+def train_and_held_out(
+    images: LabeledImages, settings: CalibrationSettings, seed: int
+) -> tuple[LabeledImages, LabeledImages]:
     """The images that are trained on, and those that are held out."""
     order = images.order(seed)
     held = max(1, min(settings.held_out, int(settings.held_out_share * len(order))))

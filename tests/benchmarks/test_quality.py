@@ -19,7 +19,7 @@ from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.models.layer_kinds import LAYERS, SEPARABLE, walk_layers
 from lrf_optuna.models.separable import split_separable
-from lrf_optuna.plans.comparison import AS_BUILT, KINDS, BudgetRows, Comparison, Row, Score
+from lrf_optuna.plans.comparison import AS_BUILT, KERNEL_KINDS, BudgetRows, Comparison, Row, Score
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.similarity import SIMILARITIES
@@ -305,7 +305,7 @@ def test_the_budget_where_ours_is_furthest_behind_is_named_with_its_row(comparin
     found = compared(ours, one, row("l1 filters", None, Score(0.802)), row("b", None, None))
 
     def behind(found: Comparison) -> str:
-        return str(comparing.behind(found, KINDS))
+        return str(comparing.behind(found, KERNEL_KINDS))
 
     assert behind(found) == "2.50 at 50% (a as published)"
     assert behind(compared(ours, row("l1 filters", None, Score(0.802)))) == "0.20 at 50% (l1 filters)"
@@ -319,12 +319,12 @@ def test_ours_as_built_stands_against_whatever_kernels_others_have(comparing: Mo
     better = replace(ours, built=Score(0.83, 0.7))
     found = compared(better, one)
     assert comparing.leads(found.blocks[0], comparing.on_validation)
-    assert comparing.behind(found, (*KINDS, AS_BUILT)) == "nowhere"
-    assert comparing.behind(found, KINDS) == "2.50 at 50% (a as published)"
+    assert comparing.behind(found, (*KERNEL_KINDS, AS_BUILT)) == "nowhere"
+    assert comparing.behind(found, KERNEL_KINDS) == "2.50 at 50% (a as published)"
     found = compared(better, replace(one, built=Score(0.84, 0.6)))
     assert not comparing.leads(found.blocks[0], comparing.on_validation)
     assert comparing.leads(found.blocks[0], comparing.on_test)
-    assert comparing.behind(found, (*KINDS, AS_BUILT)) == "1.00 at 50% (a as built)"
+    assert comparing.behind(found, (*KERNEL_KINDS, AS_BUILT)) == "1.00 at 50% (a as built)"
     found = compared(*found.blocks[0].rows, row("l1 filters", None, None))
     assert "83.00% / 70.00% | 80.00% / – | 84.00% / 60.00% a |" in comparing.line(found, found.blocks[0])
 
