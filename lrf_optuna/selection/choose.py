@@ -63,8 +63,8 @@ class ChoiceSettings:
     sketched_if_broken: int = 8
     """The same where all lose much: a refit changes most there."""
     standard_errors: float = 3
-    """A point goes where it is behind the best one by as many standard errors of their paired difference. A dozen points
-    are compared with the best of them, so that by chance one of a hundred choices loses its best point (Bonferroni)."""
+    """A point goes where it is behind the best one by as many standard errors of their paired difference. A dozen
+    points are compared with the best of them: with 3 one choice of a hundred loses its best point by chance."""
     weight_of_drop: float = 2
     """At the knee, what a share of the metric lost counts, where a share of size counts 1."""
 

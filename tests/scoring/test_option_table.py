@@ -60,7 +60,7 @@ def test_an_allocation_has_the_least_price_of_all_combinations(seed: int, multip
         loss = float(table.total(row, "losses"))
         return loss + multiplier * float(mix * table.total(row, "params") + (1 - mix) * table.total(row, "macs"))
 
-    (found,) = table.allocate(np.array([multiplier]), np.array([mix]))
+    (found,) = table.allocate(np.array([multiplier]), np.array([[mix, 1 - mix]]))
     assert np.all(found < table.counts)
     assert price(found) == pytest.approx(min(map(price, product(*(range(count) for count in table.counts)))))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.search import FIXED, all_allocations, allocation_of, made_up_table, sum_of
 
 from lrf_optuna.scoring.option_table import OptionTable
-from lrf_optuna.search.allocation import MIXES, lagrangian_sweep, lagrangian_within
+from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within, mixes_of
 
 COSTS = ("loss", "params", "macs")
 tables = st.integers(0, 1000).map(lambda seed: made_up_table((7, 4, 6), seed))
@@ -22,7 +22,7 @@ def test_a_lagrangian_allocation_has_the_least_price_of_all(table: OptionTable, 
         loss, params, macs = (sum_of(allocation, cost) for cost in COSTS)  # type: ignore[arg-type]
         return loss + multiplier * (mix * params + (1 - mix) * macs)
 
-    (plan,) = table.allocate(np.array([multiplier]), np.array([mix]))
+    (plan,) = table.allocate(np.array([multiplier]), np.array([[mix, 1 - mix]]))
     assert price(allocation_of(table, plan)) == pytest.approx(min(map(price, all_allocations(table))))
 
 
@@ -56,7 +56,7 @@ def test_allocations_for_a_budget_are_within_it_and_near_the_least_loss(
     room = {cost: most - getattr(FIXED, cost) + 1e-9 for cost, most in budget.items()}
     found = [allocation_of(table, plan) for plan in lagrangian_within(table, budget)]
     losses = [sum_of(allocation, "loss") for allocation in found]
-    assert len(found) <= len(MIXES)
+    assert len(found) <= len(mixes_of(2))
     assert losses == sorted(losses)
     assert all(sum_of(allocation, cost) <= most for allocation in found for cost, most in room.items())
     possible = [a for a in all_allocations(table) if all(sum_of(a, cost) <= most for cost, most in room.items())]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
-from lrf_optuna.scoring.option_table import Option, OptionIndices, OptionTable, Shares
+from lrf_optuna.scoring.option_table import COUNTED, Option, OptionIndices, OptionTable, Shares
 from lrf_optuna.storage.study import StudyStore
 
 OBJECTIVES = ("loss", "params", "macs")
@@ -21,7 +21,7 @@ Allocation = dict[str, Option]
 def made_up_table(counts: tuple[int, ...], seed: int = 0) -> OptionTable:
     """Layers with given numbers of options: the intact layer first, then smaller options of two methods."""
     rng = np.random.default_rng(seed)
-    shares = {cost: rng.dirichlet(np.full(len(counts), 3.0)) * (1 - getattr(FIXED, cost)) for cost in FIXED._fields}
+    shares = {cost: rng.dirichlet(np.full(len(counts), 3.0)) * (1 - getattr(FIXED, cost)) for cost in COUNTED}
     options = {}
     for layer, count in enumerate(counts):
         params, macs, slope = shares["params"][layer], shares["macs"][layer], 0.003 * rng.uniform(0.1, 1)
