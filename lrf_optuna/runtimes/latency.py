@@ -53,14 +53,17 @@ def model_latencies(
     rounds: int = 20,
     progress: Progress = SILENT,
 ) -> list[LatencyRow]:
-    """The milliseconds of every model in every place; models take turns, and each place is one child process.
+    """The milliseconds of every model in every place, in turns; places with equal threads share a child process.
 
     Conversions are in one child process for all models, so small models, such as one layer's chain each, are measured
     by hundreds. `samples`: inputs of all models, for their shapes; by default random ones of each model's own shape.
     Raises LrfError for a runtime that is not there.
     """
     check_runtimes(list(dict.fromkeys(place.runtime for place in places)))
-    with TemporaryDirectory(prefix="lrf-optuna-") as folder, progress.task("milliseconds", 1 + len(places)) as step:
+    with (
+        TemporaryDirectory(prefix="lrf-optuna-") as folder,
+        progress.task("milliseconds", 1 + len({place.threads for place in places})) as step,
+    ):
         files = {
             name: ModelFiles(model, Path(folder, f"{i}"), samples) for i, (name, model) in enumerate(models.items())
         }
@@ -68,15 +71,28 @@ def model_latencies(
             own.save(sorted({place.batch for place in places}))
         problems = convert_for(files, places)
         step(1)
-        rows = []
-        for place in places:
-            lacking = {name: problem for (name, found), problem in problems.items() if found == place and problem}
-            timed = {name: own.timed_file(place) for name, own in files.items() if name not in lacking}
-            timings = time_files(list(timed.values()), TimingSettings(place.threads, rounds)) if timed else []
-            found = dict(zip(timed, timings, strict=True))
-            rows.append(LatencyRow(place, runtime_version(place.runtime), found, lacking))
+        good = {
+            (place, name): own.timed_file(place)
+            for place in places
+            for name, own in files.items()
+            if not problems.get((name, place))
+        }
+        timings = {}
+        for threads in dict.fromkeys(place.threads for place in places):
+            wanted = {key: file for key, file in good.items() if key[0].threads == threads}
+            found = time_files(list(wanted.values()), TimingSettings(threads, rounds)) if wanted else []
+            timings |= dict(zip(wanted, found, strict=True))
             step(1)
-        return rows
+    return [row_of_place(place, timings, problems) for place in places]
+
+
+def row_of_place(
+    place: Place, timings: Mapping[tuple[Place, str], Timing], problems: Mapping[tuple[str, Place], str]
+) -> LatencyRow:
+    """The row of a place, of the timings and the problems of all places."""
+    own = {name: timing for (where, name), timing in timings.items() if where == place}
+    lacking = {name: problem for (name, where), problem in problems.items() if where == place and problem}
+    return LatencyRow(place, runtime_version(place.runtime), own, lacking)
 
 
 @dataclass(frozen=True, eq=False)
