@@ -77,7 +77,7 @@ def model_latencies(
             for name, own in files.items()
             if not problems.get((name, place))
         }
-        timings = {}
+        timings: dict[tuple[Place, str], Timing] = {}
         for threads in dict.fromkeys(place.threads for place in places):
             wanted = {key: file for key, file in good.items() if key[0].threads == threads}
             found = time_files(list(wanted.values()), TimingSettings(threads, rounds)) if wanted else []
