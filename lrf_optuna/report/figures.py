@@ -16,15 +16,15 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lrf_optuna.plans.comparison import BUDGET_COSTS
 from lrf_optuna.plans.front import hypervolume_history
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.plans.result import LayerResult, Result
 from lrf_optuna.report.tables import UNCOUNTED, method_counts
+from lrf_optuna.scoring.option_table import SIZES
 
-ORIGINAL = Candidate(0, Plan(()), {"loss": 0.0, "params": 1.0, "macs": 1.0})
+ORIGINAL = Candidate(0, Plan(()), {"loss": 0.0, **dict.fromkeys(SIZES, 1.0)})
 """The original network, which is no trial. Over other objectives it is not drawn."""
-COST_NAMES = {"loss": "loss", "params": "parameters", "macs": "MACs"}
+COST_NAMES = {"loss": "loss", "params": "parameters", "macs": "MACs", "latency": "milliseconds"}
 ZERO_LOSS = 1e-5
 """A loss below this is drawn as 0, because float32 outputs differ by about as much from rounding alone."""
 PALE, MUTED, CHOSEN_COLOR, FRONT_COLOR = "rgba(128, 136, 150, 0.4)", "#8a92a0", "#e8542f", "#5b7fd0"
@@ -83,12 +83,12 @@ def short_title(name: str) -> str:
 
 def axis_title(name: str) -> str:
     """The title of an objective's axis."""
-    return f"{COST_NAMES[name]}, share of the original" if name in BUDGET_COSTS else short_title(name)
+    return f"{COST_NAMES[name]}, share of the original" if name in SIZES else short_title(name)
 
 
 def cost_text(name: str, cost: float) -> str:
     """An objective with its cost, as text."""
-    return f"{COST_NAMES.get(name, name)} {f'{cost:.1%}' if name in BUDGET_COSTS else f'{cost:.4g}'}"
+    return f"{COST_NAMES.get(name, name)} {f'{cost:.1%}' if name in SIZES else f'{cost:.4g}'}"
 
 
 def hover_text(candidate: Candidate) -> str:
@@ -118,7 +118,7 @@ def axis_of(name: str, everything: Sequence[Candidate], short: bool) -> tuple[fl
     """The place of a cost of 0 on an objective's axis, and the axis with a `short` title or a full one."""
     zero, axis = log_axis(everything) if name == "loss" else (0.0, {})
     title = f"{axis_title(name)}, log scale" if name == "loss" else axis_title(name)
-    ticks = ".0%" if name in BUDGET_COSTS else None
+    ticks = ".0%" if name in SIZES else None
     return zero, axis | {"tickformat": ticks, "title": {"text": short_title(name) if short else title}}
 
 
@@ -136,7 +136,7 @@ def front_markers(points: Sequence[Candidate], name: str | None, size: int) -> d
     if name is None:
         return {"size": size, "color": FRONT_COLOR}
     title = {"text": short_title(name), "side": "top"}
-    ticks = ".0%" if name in BUDGET_COSTS else None
+    ticks = ".0%" if name in SIZES else None
     bar = {"title": title, "thickness": 10, "len": 0.7, "outlinewidth": 0, "tickformat": ticks}
     color = {"color": coordinates(name, points), "colorscale": COST_SCALE, "showscale": True, "colorbar": bar}
     return {"size": size, **color}
