@@ -91,10 +91,10 @@ def test_what_is_best_at_one_size_alone_is_fitted_around_it(place: int) -> None:
 def test_a_method_is_beaten_by_less_error_for_no_more_weights_and_macs() -> None:
     fits = [Fit(0.5, 100, 1000), Fit(0.3, 200, 2000), Fit(0.1, 400, 4000)]
     better = [Fit(error / 2, params, macs) for error, params, macs, _ in fits]
-    barely = [Fit(error / ERROR_RATIO * 1.01, params, macs) for error, params, macs in fits]
+    barely = [Fit(error / ERROR_RATIO * 1.01, params, macs) for error, params, macs, _ in fits]
     for fit in fits:
         assert dominates(better, fit)
-        assert not dominates([(error, params, 2 * macs) for error, params, macs in better], fit)
+        assert not dominates([Fit(error, params, 2 * macs) for error, params, macs, _ in better], fit)
         assert not dominates(barely, fit)
         assert not dominates(fits, fit)
     between = Fit((0.5 * 0.3) ** 0.5 * 1.04, 141, 1500)  # at half way of the logarithms

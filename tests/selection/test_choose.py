@@ -180,8 +180,8 @@ def test_points_that_images_do_not_tell_apart_go_on_and_fewer_of_them_at_each_st
     assert chosen.trial == 21
 
 
-@pytest.mark.parametrize(("errors", "stays"), [(-5.0, True), (0.0, True), (1.9, True), (2.1, False)])
-def test_only_what_is_behind_by_two_standard_errors_of_the_paired_difference_goes(errors: float, stays: bool) -> None:
+@pytest.mark.parametrize(("errors", "stays"), [(-5.0, True), (0.0, True), (2.9, True), (3.1, False)])
+def test_only_what_is_behind_by_three_standard_errors_of_the_paired_difference_goes(errors: float, stays: bool) -> None:
     points = [candidate(0, 0.1, 0.5), candidate(1, 0.2, 0.5)]
     signs = np.where(np.arange(FOLDS) % 2, 1.0, -1.0)
     one_error = sqrt(FOLDS - 1)
