@@ -77,6 +77,43 @@ def test_the_activation_inside_a_recurrent_layer_is_not_that_of_its_output() -> 
         assert OutputHead.of(keras.Model(inputs, layer(inputs))).activation == ""
 
 
+class Squared(layers.Layer):
+    """A layer that is not of Keras: what it does with its activation is its own affair."""
+
+    activation = staticmethod(keras.activations.softmax)
+
+    def call(self, x: Any) -> Any:
+        return self.activation(x) ** 2
+
+
+class Softmax(layers.Layer):
+    """A layer that has only the name of one of Keras."""
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+@pytest.mark.parametrize("layer", [Squared, Softmax])
+def test_the_activation_of_a_layer_that_is_not_of_keras_is_not_known(layer: Any) -> None:
+    inputs = keras.Input((8,))
+    assert OutputHead.of(keras.Model(inputs, layer()(inputs))).activation == ""
+
+
+class Renamed(layers.Dense):
+    """A layer that computes what its parent of Keras computes."""
+
+
+def test_the_activation_of_a_subclass_that_changes_nothing_is_that_of_keras() -> None:
+    inputs = keras.Input((8,))
+    assert OutputHead.of(keras.Model(inputs, Renamed(3, activation="softmax")(inputs))).activation == "softmax"
+
+
+def test_a_weight_without_the_name_of_an_output_holds_for_all_others() -> None:
+    heads = {name: OutputHead(name, "softmax", (3,)) for name in ("one", "two")}
+    tasks = find_tasks(heads, None, wishes=TaskWishes(weights={"": 3.0, "two": 2.0}))
+    assert {name: task.weight for name, task in tasks.items()} == {"one": 3.0, "two": 2.0}
+
+
 @pytest.mark.parametrize("tail", [layers.Dense(UNITS, activation="tanh"), lambda x: 2 * keras.ops.softmax(x)])
 def test_what_changes_the_values_is_no_activation_that_is_undone(tail: Any) -> None:
     inputs = keras.Input((8,))
