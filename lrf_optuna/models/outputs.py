@@ -39,11 +39,6 @@ class OutputHead:
     activation: str
     shape: tuple[int | None, ...]
 
-    @classmethod
-    def of(cls, model: Any, index: int = 0) -> OutputHead:
-        """The head of one of a model's outputs; the first by default."""
-        return list(output_heads(model).values())[index]
-
     def logits(self, outputs: Any) -> Any:
         """The float32 values before the activation, of `outputs` `(n, ...)`; softmax logits are centered.
 
