@@ -141,6 +141,13 @@ class Data:
         pixels, *maps = augmented([part.pixels, *(labels[name] for name in moved)], self.augment, rng)
         return LabeledImages(pixels, labels | dict(zip(moved, maps, strict=True)))
 
+    def compared_metric(self, metric: str) -> str:
+        """The name of a metric on the images that points are compared on, which may be more than the validation part.
+
+        The validation part alone has the name "validation accuracy".
+        """
+        return f"{metric} on validation and training images" if self.validation_is_small else f"validation {metric}"
+
     @property
     def validation_is_small(self) -> bool:
         """Whether there are too few validation images to choose a point by them alone."""

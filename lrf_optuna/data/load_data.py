@@ -99,13 +99,26 @@ def data_from_arrays(
     """
     spec = spec or DataSpec(path="arrays")
     tasks = tasks or {OUTPUT: Task("binary" if classes == 1 else "classes", (classes,))}
-    given, named_notes = index_names(all_as_arrays(arrays))
+    given, named = index_names(all_as_arrays(arrays))
+    return data_of_parts(given, spec=spec, seed=seed, input_shape=input_shape, tasks=tasks, notes=(*notes, *named))
+
+
+def data_of_parts(
+    given: Mapping[str, Any],
+    *,
+    spec: DataSpec,
+    seed: int,
+    input_shape: Any,
+    tasks: Mapping[str, Task],
+    notes: tuple[str, ...] = (),
+) -> Data:
+    """What `data_from_arrays` gives, of arrays whose labels are numbers already."""
     named = [part for part in PARTS if {f"x_{part}", f"y_{part}"} & given.keys()]
     parts = {part: labeled_images(given, part, input_shape, tasks) for part in named}
     shapes = {str([array.shape[1:] for array in input_list(images.pixels)]) for images in parts.values()}
     if len(shapes) > 1:
         raise LrfError(f"{spec.path}: the parts have images of different shapes: {sorted(shapes)}")
-    said = [*notes, *named_notes, *([] if any(task.labeled for task in tasks.values()) else [NO_LABELS])]
+    said = [*notes, *([] if any(task.labeled for task in tasks.values()) else [NO_LABELS])]
     for part, share, note in (("test", TEST_SHARE, NO_TEST), ("val", spec.validation, NO_VALIDATION)):
         if part not in parts:
             parts["train"], parts[part] = split_off(parts["train"], share, seed)

@@ -20,11 +20,13 @@ class Metric:
     """A metric that a task can be measured by: its name in reports and its function of labels and predictions.
 
     `decides`: whether the function takes decisions (classes, yes or no) rather than the outputs themselves.
+    `yes_or_no`: the function for tasks of yes or no, where it is another one.
     """
 
     name: str
     function: MetricFunction
     decides: bool = True
+    yes_or_no: MetricFunction | None = None
 
 
 def balanced_accuracy(labels: Values, predictions: Values) -> float:
@@ -34,12 +36,16 @@ def balanced_accuracy(labels: Values, predictions: Values) -> float:
 
 
 def f1(labels: Values, predictions: Values) -> float:
-    """F1: of the positive class for yes or no, else the mean over the classes or labels that occur."""
+    """F1, the mean over the classes that occur, or over all of several labels."""
     from sklearn.metrics import f1_score
 
-    if labels.ndim == 1 and max(labels.max(), predictions.max()) <= 1:
-        return float(f1_score(labels, predictions, zero_division=0))
     return float(f1_score(labels, predictions, average="macro", zero_division=0))
+
+
+def f1_of_yes(labels: Values, predictions: Values) -> float:
+    """F1 of the positive class of yes (1) or no (0)."""
+    positive, true = (predictions == 1).sum() + (labels == 1).sum(), ((predictions == 1) & (labels == 1)).sum()
+    return float(2 * true / positive) if positive else 0.0
 
 
 def auc(labels: Values, outputs: Values) -> float:
@@ -86,7 +92,7 @@ METRICS = {
     for metric in (
         Metric("accuracy", accuracy),
         Metric("balanced accuracy", balanced_accuracy),
-        Metric("F1", f1),
+        Metric("F1", f1, yes_or_no=f1_of_yes),
         Metric("AUC", auc, decides=False),
         Metric("mean IoU", mean_iou),
         Metric("R2", r2, decides=False),

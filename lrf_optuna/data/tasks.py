@@ -21,8 +21,8 @@ OUTPUT = "logits"
 """The name of the only output of a model; of several outputs each has the name that Keras gives it."""
 THRESHOLD = 0.5
 """Probability from which a sigmoid unit says yes."""
-FIDELITY = "agreement with the original", "explained by the original"
-"""Names of accuracy and R2 where the original's outputs stand for labels."""
+FIDELITY = {"accuracy": "agreement with the original", "R2": "explained by the original"}
+"""Metric -> its name where the original's outputs stand for labels; others are "F1 against the original"."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Task:
 
     def metric_of(self, labels: Values, judged: Values) -> float:
         """The metric of what `judged` gives, with checked labels."""
-        return float(self.metric.function(labels, judged))
+        other = self.metric.yes_or_no if self.kind == "binary" else None
+        return float((other or self.metric.function)(labels, judged))
 
     def measure(self, labels: Values, outputs: Values) -> float:
         """The metric of outputs `(n, *shape)` with checked labels."""
@@ -106,7 +107,8 @@ class Task:
     @property
     def metric_name(self) -> str:
         """The name of the metric in reports; without labels it says that the original is what is compared with."""
-        return self.metric.name if self.labeled else FIDELITY[0 if self.metric.decides else 1]
+        name = self.metric.name
+        return name if self.labeled else FIDELITY.get(name, f"{name} against the original")
 
     def further(self, labels: Values, outputs: Values) -> dict[str, float]:
         """Figures beside the metric: the kind's other metrics, and the mean absolute error of numbers."""

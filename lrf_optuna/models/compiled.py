@@ -35,7 +35,7 @@ def compiled_losses(model: Any, path: str = "") -> dict[str, str]:
     """
     loss = getattr(model, "loss", None) if getattr(model, "compiled", False) else None
     if loss is None:
-        with suppress(Exception):  # a file of any kind: what cannot be read is not known
+        with suppress(OSError, zipfile.BadZipFile, KeyError, ValueError):  # no such file, or one that is no model
             loss = loss_in_file(Path(path))
     names = output_names(model)
     if isinstance(loss, dict) and not {"class_name", "config"} & loss.keys():
@@ -54,7 +54,7 @@ def loss_in_file(path: Path) -> Any:
 
         with h5py.File(path) as file:
             text = file.attrs.get("training_config", "{}")
-            config = json.loads(text)
+            config = json.loads(text) or {}
     return config.get("loss")
 
 

@@ -17,6 +17,7 @@ from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.metrics import METRICS, Metric
 from lrf_optuna.data.tasks import KINDS, OUTPUT, Task, infer_kind
 from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.models.layer_copies import keras_class_name
 
 SMALLEST_PROBABILITY = {"float16": 2.0**-24}
 """The least probability that has a logarithm, by the type of the outputs: the least number above 0 in float16."""
@@ -37,11 +38,6 @@ class OutputHead:
     name: str
     activation: str
     shape: tuple[int | None, ...]
-
-    @classmethod
-    def of(cls, model: Any, index: int = 0) -> OutputHead:
-        """The head of one of a model's outputs; the first by default."""
-        return list(output_heads(model).values())[index]
 
     def logits(self, outputs: Any) -> Any:
         """The float32 values before the activation, of `outputs` `(n, ...)`; softmax logits are centered.
@@ -114,13 +110,19 @@ def activation_of(model: Any, output: int = 0) -> str:
 
 
 def activation_name(producer: Any) -> str:
-    """The activation that ends a layer or an operation, if it is one of `ACTIVATIONS` over the last axis."""
+    """The activation that ends a layer or an operation, if it is one of `ACTIVATIONS` over the last axis.
+
+    A layer that is not of Keras may do anything with its attributes, so that its activation is not known.
+    """
+    own_class = keras_class_name(producer)
+    if not own_class:
+        return ""
     if isinstance(producer, keras.layers.Wrapper):
         return activation_name(producer.layer)
     if isinstance(producer, keras.layers.RNN):  # its activation is inside
         return ""
     named = getattr(getattr(producer, "activation", None), "__name__", "")
-    name = named if named in ACTIVATIONS else type(producer).__name__.lower()
+    name = named if named in ACTIVATIONS else own_class.lower()
     if name not in ACTIVATIONS:
         return ""
     rank = len(getattr(getattr(producer, "output", None), "shape", ()))
@@ -129,9 +131,10 @@ def activation_name(producer: Any) -> str:
 
 def keeps_values(producer: Any) -> bool:
     """Whether a layer or an operation changes no values: a change of shape or type, or no activation at all."""
-    if type(producer).__name__ == "Activation":
+    own_class = keras_class_name(producer)
+    if own_class == "Activation":
         return producer.activation is keras.activations.linear
-    return type(producer).__name__ in SHAPE_ONLY
+    return own_class in SHAPE_ONLY
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def find_task(head: OutputHead, labels: Values | None, inputs: tuple[int, ...] |
         from_probabilities=head.activation == "sigmoid",
         metric=metric,
         ignore=wishes.ignore,
-        weight=wishes.weights.get(name, 1.0),
+        weight=wishes.weights.get(name) or wishes.weights.get("") or 1.0,
         labeled=labels is not None or (kind == "copy" and inputs is not None),
     )
 

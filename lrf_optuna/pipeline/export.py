@@ -134,8 +134,7 @@ def study_latencies(
     if result is None:
         raise LrfError(f"no model in {found.folder.path}: run it or build it first")
     original = original_of(found)
-    name = "tuned" if result.tuned else "built"
-    models = {"original": original, name: load_like(found.folder.model, original)}
+    models = {"original": original, result.final_state: load_like(found.folder.model, original)}
     chosen = runtimes or installed_runtimes()
     places = [Place(runtime, batch, count) for runtime in chosen for batch in batches for count in threads]
     return model_latencies(models, places, progress=progress)

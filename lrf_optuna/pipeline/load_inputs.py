@@ -13,7 +13,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import MappedRows
 from lrf_optuna.data.class_names import index_names
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
-from lrf_optuna.data.load_data import all_as_arrays, data_from_arrays, load_arrays, load_data
+from lrf_optuna.data.load_data import all_as_arrays, data_from_arrays, data_of_parts, load_arrays, load_data
 from lrf_optuna.data.metrics import METRICS
 from lrf_optuna.data.naming import group_arrays
 from lrf_optuna.data.preprocess import module_of_network
@@ -98,7 +98,7 @@ def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
     tasks = find_tasks(heads, raw_labels(grouped, heads), inputs, wishes_of(spec, model))
     notes = (*said, *given.notes, *named)
     shape = only_shape or shapes
-    return data_from_arrays(grouped, spec=own, seed=seed, input_shape=shape, tasks=tasks, notes=notes)
+    return data_of_parts(grouped, spec=own, seed=seed, input_shape=shape, tasks=tasks, notes=notes)
 
 
 def check_own_metrics(model: Any, data: Data) -> None:

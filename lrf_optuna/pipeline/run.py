@@ -202,8 +202,11 @@ class Run:
         """Measure the original on validation images, and say what cannot be right about the set-up."""
         with self.stopwatch.timed("prepare"):
             original = self.validation.original(len(self.validation.images)).metric
-            self.progress.say(f"the original's validation {metric_name(self.data.tasks)} is {original:.2%}")
-            self.warn(setup_warnings(self.model, self.data, self.validation))
+            figure = self.data.compared_metric(metric_name(self.data.tasks))
+            self.progress.say(f"the original's {figure} is {original:.2%}")
+            warnings = list(setup_warnings(self.model, self.data, self.validation))
+        self.warn(warnings)
+        self.record.keep_warnings(warnings)
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Say warnings, and keep them for result.json and the report."""
@@ -248,6 +251,8 @@ class Run:
         if existing and existing.trials == len(candidates):
             self.progress.say("nothing to do: the model of this point is there")
             return existing
+        if not self.warnings:  # those of an earlier search
+            self.warn(self.record.warnings)
         given = self.spec, self.folder, self.model, self.data, self.identity, self.refits
         network = ChosenNetwork(*given, stopwatch=self.stopwatch, progress=self.progress)
         result = Result(

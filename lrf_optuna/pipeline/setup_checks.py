@@ -86,7 +86,8 @@ def count_warnings(data: Data, limits: SetupLimits) -> Iterator[str]:
     parts |= {name: (part, limits.few_images // 10) for name, part in (("validation", data.val), ("test", data.test))}
     for name, (part, least) in parts.items():
         if len(part) < least:
-            yield f"{len(part)} {name} images are too few to tell anything: give {least} or more"
+            given = f"{len(part)} {name} images are" if len(part) != 1 else f"1 {name} image is"
+            yield f"{given} too few to tell anything: give {least} or more"
     for name, task in data.tasks.items():
         if task.kind in ("classes", "binary") and task.labeled:
             occur = {int(one) for part in (data.train, data.val, data.test) for one in classes_in(part, name, data)}
@@ -111,7 +112,7 @@ def metric_oddity(validation: Validation, name: str, limits: SetupLimits) -> Met
     outputs = head.outputs(validation.original_logits[name])
     judged = task.judged(outputs)
     metric, chance = task.metric_of(labels, judged), chance_of(task, labels, judged)
-    what = f"The original's validation {task.metric_name}{of_output(name, data)} is {metric:.1%}"
+    what = f"The original's {data.compared_metric(task.metric_name + of_output(name, data))} is {metric:.1%}"
     if task.kind in ("classes", "binary") and len(np.unique(labels)) == 1:
         return None  # said already
     if task.kind in ("classes", "binary") and (rare := frequent_class_alone(task, labels, outputs)):

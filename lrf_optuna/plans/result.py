@@ -127,6 +127,11 @@ class Result:
         return [name for name, time in self.original.milliseconds.items() if own.get(name, 0.0) >= time]
 
     @property
+    def final_state(self) -> str:
+        """The name of the last network that was made."""
+        return next(name for name in reversed(STATES) if getattr(self, name))
+
+    @property
     def final(self) -> Evaluation:
         """The last network that was made."""
         return self.tuned or self.calibrated or self.built or self.original

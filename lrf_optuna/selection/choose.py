@@ -40,6 +40,10 @@ class StagedMetric(Protocol):
     def name(self) -> str:
         """The name of the metric, such as accuracy; 1 is perfect, and a hundredth is a point."""
 
+    @property
+    def compared_name(self) -> str:
+        """The name with the images that plans are compared on, such as validation accuracy."""
+
     def measurement(self, plan: Plan, stage: int) -> Measurement:
         """The metric of a plan's network at a stage, on the same validation images for all plans."""
 
@@ -205,7 +209,7 @@ def smallest_within_drop(
     """
     ordered = sorted(points, key=loss)
     border = count_within_drop(ordered, most, contest)
-    least, name = float("inf"), contest.metric.name
+    least, name = float("inf"), contest.metric.compared_name
     with contest.progress.task("points within the drop", max(border, 1)) as step:
         for point in sorted(ordered[: max(border, 1)], key=size):
             drop = contest.drop(point, SKETCHED) if border else 0.0
@@ -215,13 +219,11 @@ def smallest_within_drop(
             if drop <= most:
                 return (
                     point,
-                    f"the smallest point that loses at most {most:g} points of validation {name} ({drop:.2f})",
+                    f"the smallest point that loses at most {most:g} points of {name} ({drop:.2f})",
                 )
             least = min(least, drop)
     within = f" within {targets_text(targets)}" if targets else ""
-    raise LrfError(
-        f"no point of the front{within} loses at most {most:g} points of validation {name}; the least is {least:.2f}"
-    )
+    raise LrfError(f"no point of the front{within} loses at most {most:g} points of {name}; the least is {least:.2f}")
 
 
 def count_within_drop(ordered: Sequence[Candidate], most: float, contest: Contest) -> int:
@@ -258,7 +260,7 @@ def knee_distance(candidate: Candidate) -> float:
 
 def drop_text(drop: float, contest: Contest) -> str:
     """A drop in words."""
-    return f"{drop:.2f} points of validation {contest.metric.name} lost before tuning"
+    return f"{drop:.2f} points of {contest.metric.compared_name} lost before tuning"
 
 
 def targets_text(targets: Mapping[str, float]) -> str:

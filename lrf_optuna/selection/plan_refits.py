@@ -115,6 +115,11 @@ class PlanRefits:
         """The name of the metric."""
         return metric_name(self.validation.data.tasks)
 
+    @property
+    def compared_name(self) -> str:
+        """The name of the metric with the images that plans are compared on."""
+        return self.validation.data.compared_metric(self.name)
+
     def measurement(self, plan: Plan, stage: int) -> Measurement:
         """The metric of a plan's network at a stage of `choose_point`."""
         if not plan.changed:

@@ -33,6 +33,9 @@ PLAN = "plan"
 PROCESSES = "lrf:processes"
 """The study's user attribute with the number of processes that have searched in it."""
 
+WARNINGS = "lrf:warnings"
+"""The study's user attribute with what was said of its set-up."""
+
 
 class StudyStore:
     """A study in a database that takes finished trials.
@@ -111,6 +114,16 @@ class StudyStore:
     def spec(self) -> str:
         """The study's specification, as the JSON it was opened with."""
         return str(self.study.user_attrs.get(SPEC, "{}"))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was said of the study's set-up when it was last searched in."""
+        return [str(text) for text in self.study.user_attrs.get(WARNINGS, [])]
+
+    def keep_warnings(self, warnings: Sequence[str]) -> None:
+        """Keep what was said of the set-up for later steps of the study."""
+        if list(warnings) != self.warnings:
+            self.study.set_user_attr(WARNINGS, list(warnings))
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -40,6 +40,15 @@ def test_metrics_of_classes_are_those_of_scikit_learn(name: str) -> None:
     assert found == pytest.approx(WANTED[name](labels, outputs.argmax(axis=1)))
 
 
+@pytest.mark.parametrize("said", [[0, 1, 0, 0], [0, 0, 0, 0]])
+def test_f1_follows_the_kind_of_the_task_and_not_the_labels_that_occur(said: list[int]) -> None:
+    labels, found = np.array([0, 1, 1, 0]), np.array(said)
+    many, yes = with_metric(CLASSES, "F1"), with_metric(BINARY, "F1")
+    wanted = metrics.f1_score(labels, found, average="macro")
+    assert many.measure(labels, np.eye(4)[found]) == pytest.approx(wanted)
+    assert yes.measure(labels, found[:, None] - 0.5) == pytest.approx(metrics.f1_score(labels, found))
+
+
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_metrics_of_yes_or_no_are_those_of_scikit_learn(probabilities: bool) -> None:
     labels, logits = RNG.choice(2, 200, p=[0.8, 0.2]), RNG.normal(size=(200, 1))
@@ -163,6 +172,8 @@ def test_the_kind_of_an_output_follows_from_shape_activation_and_labels(
 def test_without_labels_the_metric_is_named_for_the_original() -> None:
     assert replace(CLASSES, labeled=False).metric_name == "agreement with the original"
     assert replace(NUMBERS, labeled=False).metric_name == "explained by the original"
+    for task, name in ((LABELS, "F1"), (BINARY, "AUC"), (MAP, "mean IoU"), (CLASSES, "balanced accuracy")):
+        assert replace(with_metric(task, name), labeled=False).metric_name == f"{name} against the original"
     assert metric_name({"a": CLASSES, "b": NUMBERS}) == "mean of accuracy and R2"
     outputs = RNG.normal(size=(3, 4))
     np.testing.assert_array_equal(CLASSES.labels_of(outputs), outputs.argmax(axis=1))

@@ -55,6 +55,20 @@ def test_compress_gives_a_smaller_model_and_its_result_and_leaves_the_files(
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_later_step_repeats_what_was_said_of_the_set_up(
+    digits_net: Any, digits: Data, arrays: dict[str, Any], tmp_path: Path
+) -> None:
+    few = arrays | {"x_test": digits.test.pixels[:5], "y_test": digits.test.labels[:5]}
+    _, first = lrf_optuna.compress(digits_net, few, tune=False, out=tmp_path, **FAST)
+    said = "5 test images are too few to tell anything: give 10 or more"
+    assert said in first.warnings
+    _, other = lrf_optuna.compress(digits_net, few, target={"params": 0.6}, tune=False, out=tmp_path, **FAST)
+    assert other.chosen != first.chosen
+    assert other.trials == first.trials
+    assert said in other.warnings
+    assert said in json.loads((tmp_path / "result.json").read_text())["warnings"]
+
+
 def test_tuning_leaves_the_original_and_what_was_given_as_they_are(
     digits_net: Any, arrays: dict[str, Any], tmp_path: Path
 ) -> None:

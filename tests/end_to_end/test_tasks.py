@@ -63,7 +63,7 @@ def test_every_kind_has_a_network() -> None:
 def test_the_task_and_its_metric_are_found_and_the_original_is_good_at_it(compressed: Compressed) -> None:
     task = compressed.run.data.tasks[OUTPUT]
     assert (task.kind, task.labeled) == (compressed.kind, compressed.kind != "embedding")
-    wanted = KINDS[task.kind].metrics[0] if task.labeled else FIDELITY[1]
+    wanted = KINDS[task.kind].metrics[0] if task.labeled else FIDELITY["R2"]
     assert compressed.result.metric == task.metric_name == wanted
     assert compressed.result.original.test_metric >= TRAINED[task.kind].least - 1e-6
 
@@ -118,7 +118,7 @@ def test_images_alone_are_compared_with_the_decisions_of_the_original_and_tuned_
     arrays = {f"x_{part}": getattr(digits, part).pixels for part in ("train", "val", "test")}
     soft = network_for("classes", arrays_for("classes", digits), epochs=4)
     small, result = compress(soft, arrays, target={"params": 0.4}, tune=2, out=tmp_path, **FAST)
-    assert result.metric == FIDELITY[0]
+    assert result.metric == FIDELITY["accuracy"]
     assert result.original.test_metric == 1
     assert result.built is not None
     assert result.tuned is not None

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support.heads import head_at
 
 from lrf_optuna.cli.studies import find_study
 from lrf_optuna.config import StudySpec
@@ -23,7 +24,6 @@ from lrf_optuna.data.load_data import data_from_arrays, load_data
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.models.load import describe_input, load_model
-from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.models.zoo import ZOO
 from lrf_optuna.progress import Silent, Step
 
@@ -118,7 +118,7 @@ def test_a_net_of_the_zoo_is_the_one_of_its_paper(net: tuple[str, keras.Model]) 
     name, model = net
     assert model.name == name
     assert (*describe_input(model), model.count_params()) == LITERATURE[name]
-    assert not OutputHead.of(model).activation
+    assert not head_at(model).activation
 
 
 def test_all_weights_of_a_net_of_the_zoo_are_in_layers_that_can_be_factorized(net: tuple[str, keras.Model]) -> None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support.heads import head_at
 
 from lrf_optuna.data.tasks import KINDS, OUTPUT
 from lrf_optuna.errors import LrfError
@@ -49,38 +50,72 @@ PLACES: dict[str, Callable[[str], Callable[[Any], Any]]] = {
 @pytest.mark.parametrize("place", PLACES)
 def test_an_activation_is_found_wherever_it_stands(place: str, name: str) -> None:
     inputs = keras.Input((8,))
-    head = OutputHead.of(keras.Model(inputs, PLACES[place](name)(inputs)))
+    head = head_at(keras.Model(inputs, PLACES[place](name)(inputs)))
     assert (head.name, head.activation) == (OUTPUT, name)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_of_a_sequential_model_is_found(name: str) -> None:
     first = [keras.Input((8,)), layers.Dense(6, activation="relu")]
-    assert OutputHead.of(keras.Sequential([*first, layers.Dense(UNITS, activation=name)])).activation == name
+    assert head_at(keras.Sequential([*first, layers.Dense(UNITS, activation=name)])).activation == name
     inner = keras.Sequential([*first, layers.Dense(UNITS), layers.Activation(name)])
-    assert OutputHead.of(keras.Sequential([keras.Input((8,)), inner])).activation == name
-    assert (
-        OutputHead.of(keras.Sequential([*first, layers.Dense(UNITS, activation=name), layers.Dense(3)])).activation
-        == ""
-    )
+    assert head_at(keras.Sequential([keras.Input((8,)), inner])).activation == name
+    assert head_at(keras.Sequential([*first, layers.Dense(UNITS, activation=name), layers.Dense(3)])).activation == ""
 
 
 def test_a_softmax_layer_is_found_over_the_last_axis_alone() -> None:
     inputs = keras.Input((4, 8))
-    found = [OutputHead.of(keras.Model(inputs, layers.Softmax(axis)(inputs))).activation for axis in (-1, 2, 1)]
+    found = [head_at(keras.Model(inputs, layers.Softmax(axis)(inputs))).activation for axis in (-1, 2, 1)]
     assert found == ["softmax", "softmax", ""]
 
 
 def test_the_activation_inside_a_recurrent_layer_is_not_that_of_its_output() -> None:
     inputs = keras.Input((4, 8))
     for layer in (layers.LSTM(3, activation="sigmoid"), layers.Bidirectional(layers.GRU(3, activation="softmax"))):
-        assert OutputHead.of(keras.Model(inputs, layer(inputs))).activation == ""
+        assert head_at(keras.Model(inputs, layer(inputs))).activation == ""
+
+
+class Squared(layers.Layer):
+    """A layer that is not of Keras: what it does with its activation is its own affair."""
+
+    activation = staticmethod(keras.activations.softmax)
+
+    def call(self, x: Any) -> Any:
+        return self.activation(x) ** 2
+
+
+class Softmax(layers.Layer):
+    """A layer that has only the name of one of Keras."""
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+@pytest.mark.parametrize("layer", [Squared, Softmax])
+def test_the_activation_of_a_layer_that_is_not_of_keras_is_not_known(layer: Any) -> None:
+    inputs = keras.Input((8,))
+    assert head_at(keras.Model(inputs, layer()(inputs))).activation == ""
+
+
+class Renamed(layers.Dense):
+    """A layer that computes what its parent of Keras computes."""
+
+
+def test_the_activation_of_a_subclass_that_changes_nothing_is_that_of_keras() -> None:
+    inputs = keras.Input((8,))
+    assert head_at(keras.Model(inputs, Renamed(3, activation="softmax")(inputs))).activation == "softmax"
+
+
+def test_a_weight_without_the_name_of_an_output_holds_for_all_others() -> None:
+    heads = {name: OutputHead(name, "softmax", (3,)) for name in ("one", "two")}
+    tasks = find_tasks(heads, None, wishes=TaskWishes(weights={"": 3.0, "two": 2.0}))
+    assert {name: task.weight for name, task in tasks.items()} == {"one": 3.0, "two": 2.0}
 
 
 @pytest.mark.parametrize("tail", [layers.Dense(UNITS, activation="tanh"), lambda x: 2 * keras.ops.softmax(x)])
 def test_what_changes_the_values_is_no_activation_that_is_undone(tail: Any) -> None:
     inputs = keras.Input((8,))
-    assert OutputHead.of(keras.Model(inputs, tail(inputs))).activation == ""
+    assert head_at(keras.Model(inputs, tail(inputs))).activation == ""
 
 
 def head_of(activation: str) -> OutputHead:

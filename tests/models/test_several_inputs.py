@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support.heads import head_at
 from typer.testing import CliRunner
 
 from lrf_optuna.cli.app import app
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import find_sites, plan_counts
-from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.proxy import Proxy
@@ -127,8 +127,8 @@ def test_a_softmax_at_one_of_several_outputs_is_seen() -> None:
     inner = model_of("list")
     taken = [keras.Input((8, 8, 3)), keras.Input((12,))]
     outer = keras.Model(taken, list(reversed(inner(taken))))
-    assert [OutputHead.of(inner, i).activation for i in range(2)] == ["softmax", ""]
-    assert [OutputHead.of(outer, i).activation for i in range(2)] == ["", "softmax"]
+    assert [head_at(inner, i).activation for i in range(2)] == ["softmax", ""]
+    assert [head_at(outer, i).activation for i in range(2)] == ["", "softmax"]
 
 
 def test_inputs_of_different_number_are_refused() -> None:

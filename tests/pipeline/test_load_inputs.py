@@ -11,9 +11,11 @@ import pytest
 from keras import layers
 
 from lrf_optuna.config import StudySpec
+from lrf_optuna.data import load_data
 from lrf_optuna.data.preprocess import KerasPreprocess, Preprocess
 from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError
+from lrf_optuna.pipeline import load_inputs
 from lrf_optuna.pipeline.identity import data_identity
 from lrf_optuna.pipeline.load_inputs import dataset, own_preprocess, with_original_labels
 from lrf_optuna.sections import DataSpec, ModelSpec
@@ -98,6 +100,23 @@ def test_the_classes_of_folders_are_no_labels_of_an_autoencoder(tmp_path: Path) 
     data = dataset(spec(str(tmp_path)), None, copier())
     assert data.tasks[OUTPUT].kind == "copy"
     assert dataset(spec(str(tmp_path)), None, net((12, 20, 3), 2)).tasks[OUTPUT].kind == "classes"
+
+
+@pytest.mark.parametrize("setting", ["loss", "metric", "task", "weights"])
+def test_a_setting_for_an_unknown_output_is_refused(setting: str) -> None:
+    value = {"loss": "mse", "metric": "F1", "task": "classes", "weights": 2.0}[setting]
+    with pytest.raises(LrfError, match="unknown output 'colour'; there is: logits"):
+        dataset(spec(**{f"output__{setting}": {"colour": value}}), (X, Y), net((8, 6, 3)))
+
+
+def test_labels_become_numbers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    for module in (load_inputs, load_data):
+        own = module.index_names
+        monkeypatch.setattr(module, "index_names", lambda arrays, own=own: calls.append(1) or own(arrays))
+    data = dataset(spec(), (X, np.array(["no", "yes"])[Y % 2]), net((8, 6, 3), 2))
+    assert len(calls) == 1
+    assert sum("no = 0, yes = 1" in note for note in data.notes) == 1
 
 
 def test_a_generator_is_read_once() -> None:

@@ -105,9 +105,18 @@ def test_labels_of_one_class_are_said(digits_net: Any, digits: Data) -> None:
     assert any("All labels are 1" in text for text in warnings(digits_net, replace(digits, **parts)))
 
 
-def test_a_handful_of_images_is_said(digits_net: Any, digits: Data) -> None:
-    few = replace(digits, test=digits.test.take(slice(5)))
-    assert any("5 test images are too few" in text for text in warnings(digits_net, few))
+@pytest.mark.parametrize(("part", "count"), [("test", 5), ("val", 5), ("val", 1)])
+def test_a_handful_of_images_is_said(part: str, count: int, digits_net: Any, digits: Data) -> None:
+    few = replace(digits, **{part: getattr(digits, part).take(slice(count))})
+    name, verb = {"val": "validation"}.get(part, part), "images are" if count > 1 else "image is"
+    assert f"{count} {name} {verb} too few to tell anything: give 10 or more" in warnings(digits_net, few)
+
+
+def test_a_metric_on_training_images_too_is_not_called_that_of_validation(digits_net: Any, digits: Data) -> None:
+    few = replace(digits, val=digits.val.take(slice(50)), preprocess=Preprocess(16 * 255))
+    said = " ".join(warnings(digits_net, few))
+    assert "original's accuracy on validation and training images is" in said
+    assert "validation accuracy" not in said
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import write_text
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
-from lrf_optuna.plans.result import Evaluation, LayerResult, Result
+from lrf_optuna.plans.result import STATES, Evaluation, LayerResult, Result
 from lrf_optuna.sections import DataSpec, ModelSpec
 
 CHOSEN = Candidate(17, Plan.of({"a": Choice("tucker2", (3, 5)), "b": Choice("intact")}), {"loss": 0.01, "params": 0.4})
@@ -41,6 +41,14 @@ def result(**changes: Any) -> Result:
         "model_digest": "abc",
     }
     return Result(**(whole | changes))
+
+
+@pytest.mark.parametrize("last", ["original", "built", "calibrated", "tuned"])
+def test_the_last_network_has_its_own_name(last: str) -> None:
+    later = STATES[STATES.index(last) + 1 :]
+    found = result(**dict.fromkeys(later))
+    assert found.final_state == last
+    assert found.final is getattr(found, last)
 
 
 @pytest.mark.parametrize("changes", [{}, {"built": None, "calibrated": None, "tuned": None}, {"layers": []}])

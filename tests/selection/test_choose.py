@@ -42,7 +42,7 @@ class Judge:
     measured at each stage.
     """
 
-    name = "accuracy"
+    name, compared_name = "accuracy", "validation accuracy"
 
     def __init__(
         self,

@@ -43,6 +43,15 @@ def test_a_part_that_an_older_study_lacks_counts_as_empty(tmp_path: Path) -> Non
         opened(tmp_path, identity={**IDENTITY, "rank multiple": "4"})
 
 
+def test_what_was_said_of_the_set_up_is_there_when_the_study_is_opened_again(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    assert record.warnings == []
+    record.keep_warnings(["5 test images are too few", "odd pixels"])
+    assert opened(tmp_path).warnings == ["5 test images are too few", "odd pixels"]
+    record.keep_warnings([])
+    assert opened(tmp_path).warnings == []
+
+
 def recording(folder: Path, trials: int) -> subprocess.Popen[str]:
     """A process that records until there are `trials`, from the moment it starts to record."""
     arguments = [sys.executable, "-c", RECORDER, str(Path(__file__).parents[1]), str(folder), str(trials)]

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from support.heads import head_at
 
 from lrf_optuna.models.batchnorm import batch_statistics
 from lrf_optuna.models.layer_kinds import norms_of
-from lrf_optuna.models.outputs import OutputHead
 from lrf_optuna.scoring.similarity import cosine
 
 Array = np.ndarray[Any, Any]
@@ -33,5 +33,5 @@ def reestimate(model: Any, batches: Iterable[Array], held_out: Array, reference:
 
 def alike(model: Any, images: Array, reference: Array) -> float:
     """The cosine between the model's centered logits for `images` and the centered `reference`."""
-    logits = np.asarray(OutputHead.of(model).logits(model(images, training=False)))
+    logits = np.asarray(head_at(model).logits(model(images, training=False)))
     return cosine(*(values - values.mean(axis=-1, keepdims=True) for values in (reference, logits)))

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from support.evaluation import accuracy
 from support.fitting import fit
+from support.heads import head_at
 
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import OUTPUT, Task
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.inventory import find_sites
-from lrf_optuna.models.outputs import OutputHead, output_heads
+from lrf_optuna.models.outputs import output_heads
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.progress import Silent
@@ -278,6 +279,6 @@ def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
     x, y = np.ones((1, 1), np.float32), np.array([1])
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="softmax")])
     model.set_weights([np.array([[40.0, 0.0]], np.float32), np.zeros(2, np.float32)])
-    head = HeadLoss(OutputHead.of(model), Task("classes", (2,)), np.ones(2, np.float32))
+    head = HeadLoss(head_at(model), Task("classes", (2,)), np.ones(2, np.float32))
     Trainer(model, model, keras.optimizers.SGD(1.0), Distillation({OUTPUT: head}, 0.0))(x, {OUTPUT: y})
     np.testing.assert_allclose(model.get_weights()[0], [[39.0, 1.0]], atol=1e-4)
