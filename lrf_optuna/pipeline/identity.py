@@ -14,6 +14,7 @@ from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import Plan
+from lrf_optuna.runtimes.formats import check_runtimes
 from lrf_optuna.scoring.latency import LATENCY, LayerTimer
 from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.proxy import SCORED_IMAGES
@@ -77,7 +78,10 @@ def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
 
 
 def check_names(spec: StudySpec) -> None:
-    """Raises LrfError for a name that its table lacks; nothing but the plug-ins is loaded for that."""
+    """Raises LrfError for a name that its table lacks, and for a runtime that is not installed.
+
+    Nothing but the plug-ins is loaded for that.
+    """
     load_plugins()
     limited = [method for layer in spec.layers.values() for method in layer.methods or ()]
     for method in (*(spec.search.methods or ()), *limited):
@@ -86,6 +90,8 @@ def check_names(spec: StudySpec) -> None:
         lookup(OBJECTIVES, objective, "objective")
     lookup({AUTO: None, **SIMILARITIES}, spec.search.similarity, "similarity")
     lookup(SAMPLERS, spec.search.sampler, "sampler")
+    if LATENCY in spec.search.objectives or spec.latency.time_at_end:
+        check_runtimes([spec.latency.runtime])
 
 
 def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan: Plan, tuned: bool) -> str:

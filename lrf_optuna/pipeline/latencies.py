@@ -55,7 +55,7 @@ def time_at_end(result: Result, networks: tuple[Any, Any], spec: StudySpec, data
     """Measure the milliseconds of two networks, the original and the last one, in the study's runtime and in Keras.
 
     They take turns, and become part of the result. Gives the reason where a runtime cannot run one of them, else an
-    empty text.
+    empty text: all other work is done, so that nothing ends here.
     """
     from lrf_optuna.runtimes.exports import Samples
     from lrf_optuna.runtimes.latency import Place, model_latencies, place_text
@@ -64,7 +64,11 @@ def time_at_end(result: Result, networks: tuple[Any, Any], spec: StudySpec, data
     names = dict.fromkeys((chosen.runtime, "keras"))
     places = [Place(name, chosen.runtime_batch, chosen.threads) for name in names]
     samples = Samples(data.preprocess(map_inputs(data.train.pixels, lambda array: array[:1])))
-    rows = model_latencies(dict(zip(("original", "final"), networks, strict=True)), places, samples, progress=progress)
+    models = dict(zip(("original", "final"), networks, strict=True))
+    try:
+        rows = model_latencies(models, places, samples, progress=progress)
+    except LrfError as reason:
+        return f"no milliseconds were measured: {reason}"
     for row in rows:
         if not row.problems:
             result.original.milliseconds[row.place.runtime] = row.timings["original"].least

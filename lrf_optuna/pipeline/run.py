@@ -253,6 +253,16 @@ class Run:
             return existing
         if not self.warnings:  # those of an earlier search
             self.warn(self.record.warnings)
+        result = self.build_and_measure(candidates, (chosen, why), digest_of_model)
+        with self.stopwatch.timed("report"):
+            self.folder.write_report(self.record, candidates, result, self.progress)
+        result.seconds = dict(self.stopwatch.seconds)
+        self.folder.write_result(result)
+        return result
+
+    def build_and_measure(self, candidates: Sequence[Candidate], choice: Reasoned, digest_of_model: str) -> Result:
+        """The result of a choice, whose model is built, tuned where that is asked for, measured and written."""
+        chosen, why = choice
         given = self.spec, self.folder, self.model, self.data, self.identity, self.refits
         network = ChosenNetwork(*given, stopwatch=self.stopwatch, progress=self.progress)
         result = Result(
@@ -273,13 +283,10 @@ class Run:
         self.final_model = network.build_and_tune(result)
         self.warn(result_warnings(result))
         if self.spec.latency.time_at_end:
+            networks = self.model, self.final_model
             with self.stopwatch.timed("latency"):
-                networks = self.model, self.final_model
-                self.warn(filter(None, [time_at_end(result, networks, self.spec, self.data, self.progress)]))
-        with self.stopwatch.timed("report"):
-            self.folder.write_report(self.record, candidates, result, self.progress)
-        result.seconds = dict(self.stopwatch.seconds)
-        self.folder.write_result(result)
+                problem = time_at_end(result, networks, self.spec, self.data, self.progress)
+            self.warn([problem] if problem else [])
         return result
 
     def check_replaceable(self) -> None:

@@ -32,8 +32,8 @@ FORMATS = {
     "savedmodel": Format("", None, ("fp32",)),
 }
 """Name of a format -> what is known of it. LiteRT files run in TensorFlow's interpreter where ai-edge-litert is not."""
-RUNTIMES = {"keras": (), "litert": ("ai_edge_litert",), "onnx": FORMATS["onnx"].modules}
-"""Name of a runtime -> the modules that it needs beside TensorFlow."""
+RUNTIMES = {"keras": (), "litert": (), "onnx": FORMATS["onnx"].modules}
+"""Name of a runtime -> the modules that it needs beside TensorFlow, whose own interpreter runs LiteRT files, too."""
 
 
 @dataclass(frozen=True, slots=True)
