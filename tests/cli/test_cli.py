@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard", "cache", "export", "latency")
 SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "64", "--population", "6")
 NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
-FAST = (*NET, *SPACE, "--no-tune")
+FAST = (*NET, *SPACE, "--no-tune", "--no-timing")
 DEFAULT = (*SPACE, "--trials", "8", "--epochs", "1", "--rate", "0.001")
 LEFT = {"study.db", "plan.json", "model.keras", "result.json", "report.html", "log.txt"}
 
@@ -203,6 +203,7 @@ def test_the_result_file_has_the_documented_keys_and_types(default: Path) -> Non
         "calibrate",
         "measure",
         "tune",
+        "latency",
         "report",
     }
     assert all(type(value) is float and value >= 0 for value in result["seconds"].values())
@@ -352,6 +353,8 @@ def test_a_study_file_is_taken_from_its_own_folder_and_options_win_over_it(
         targets = { params = 0.9 }
         [tune]
         epochs = 0
+        [latency]
+        time_at_end = false
         """
     )
     monkeypatch.chdir(tmp_path)
@@ -365,7 +368,7 @@ def test_a_study_file_is_taken_from_its_own_folder_and_options_win_over_it(
 
 def test_a_name_is_made_of_the_models_and_two_studies_stand_side_by_side(desk: Path) -> None:
     shutil.copy("net.keras", "first_net.keras")
-    args = ("--data", "net.npz", "--divide", "16", *SPACE, "--no-tune", "--trials", "2")
+    args = ("--data", "net.npz", "--divide", "16", *SPACE, "--no-tune", "--no-timing", "--trials", "2")
     done("run", "--model", "first_net.keras", *args)
     before = contents(desk / "runs" / "first_net")
     done("run", "--model", "first_net.keras", *args, "--name", "second")
