@@ -95,7 +95,7 @@ WRONG = {
     "[search]\nkeep = [0.5, 1.0]": "[search] keep should be less than 1, but got 1.0",
     "[search]\nkeep = []": "[search] keep should not be empty",
     "[search]\nmax_drop = nan": "[search] max_drop should be a finite number, but got nan",
-    "[search]\ntargets = { parms = 0.4 }": "[search] targets should be 'params' or 'macs', but got 'parms'",
+    "[search]\ntargets = { parms = 0.4 }": "[search] targets should be 'params', 'macs' or 'latency', but got 'parms'",
     "[search]\ntargets = { params = 1.5 }": "[search] targets should be less than or equal to 1, but got 1.5",
     "[tune]\nepochs = -1": "[tune] epochs should be greater than or equal to 0, but got -1",
     "[tune]\nrate = 'fast'": "[tune] rate should be a valid number or should be 'auto', but got 'fast'",
@@ -125,7 +125,7 @@ def test_a_wrong_study_says_file_key_and_value_in_one_line(tmp_path: Path, text:
     [
         (
             "trials = 3\n" + MINIMAL,
-            "unknown key 'trials'; there is: data, layers, model, name, output, search, tune; it belongs in",
+            "unknown key 'trials'; there is: data, latency, layers, model, name, output, search, tune; it belongs in",
         ),
         ("tune = 3\n" + MINIMAL, "tune should be a section, but got 3"),
         ('name = "x"\n[model]\npath = "m.keras"', "data is missing"),

@@ -9,7 +9,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import input_list
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
-from lrf_optuna.errors import lookup
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
@@ -77,7 +77,10 @@ def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
 
 
 def check_names(spec: StudySpec) -> None:
-    """Raises LrfError for a name that its table lacks; nothing but the plug-ins is loaded for that."""
+    """Raises LrfError for a name that its table lacks, and for a table of latencies that nothing needs.
+
+    Nothing but the plug-ins is loaded for that.
+    """
     load_plugins()
     limited = [method for layer in spec.layers.values() for method in layer.methods or ()]
     for method in (*(spec.search.methods or ()), *limited):
@@ -86,6 +89,8 @@ def check_names(spec: StudySpec) -> None:
         lookup(OBJECTIVES, objective, "objective")
     lookup({AUTO: None, **SIMILARITIES}, spec.search.similarity, "similarity")
     lookup(SAMPLERS, spec.search.sampler, "sampler")
+    if spec.latency.latency_table and LATENCY not in spec.search.objectives:
+        raise LrfError("--latency-table counts only where latency is an objective: give --target latency=0.5 as well")
 
 
 def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan: Plan, tuned: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import map_inputs
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.files import write_text
+from lrf_optuna.files import digest, write_text
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import Progress
@@ -32,7 +33,8 @@ def layer_timer(
     if scoring.LATENCY not in spec.search.objectives:
         return None
     if spec.latency.latency_table:
-        return scoring.FileTimer(scoring.read_latencies(Path(spec.latency.latency_table)))
+        given = scoring.read_latencies(Path(spec.latency.latency_table))
+        return scoring.FileTimer(replace(given, place=f"{given.place} (table {digest(given.to_csv())[:6]})"))
     if folder.latency.exists():
         return scoring.FileTimer(scoring.read_latencies(folder.latency))
     from lrf_optuna.runtimes.latency import Place
@@ -55,13 +57,16 @@ def time_at_end(result: Result, networks: tuple[Any, Any], spec: StudySpec, data
     """Measure the milliseconds of two networks, the original and the last one, in the study's runtime and in Keras.
 
     They take turns, and become part of the result. Gives the reason where a runtime cannot run one of them, else an
-    empty text.
+    empty text. A runtime that is not installed is left out, and one line says so.
     """
     from lrf_optuna.runtimes.exports import Samples
+    from lrf_optuna.runtimes.formats import installed_runtimes
     from lrf_optuna.runtimes.latency import Place, model_latencies, place_text
 
     chosen = spec.latency
-    names = dict.fromkeys((chosen.runtime, "keras"))
+    if chosen.runtime not in installed_runtimes():
+        progress.say(f"no milliseconds of {chosen.runtime}: pip install 'lrf-optuna[{chosen.runtime}]'")
+    names = [name for name in dict.fromkeys((chosen.runtime, "keras")) if name in installed_runtimes()]
     places = [Place(name, chosen.runtime_batch, chosen.threads) for name in names]
     samples = Samples(data.preprocess(map_inputs(data.train.pixels, lambda array: array[:1])))
     rows = model_latencies(dict(zip(("original", "final"), networks, strict=True)), places, samples, progress=progress)
