@@ -177,6 +177,33 @@ def test_a_wrong_option_is_named_as_it_is_typed(options: dict[str, object], word
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("targets", "objectives"),
+    [
+        ({"params": 0.5}, ("loss", "params", "macs")),
+        ({"latency": 0.5}, ("loss", "params", "latency")),
+        ({"latency": 0.5, "macs": 0.5}, ("loss", "params", "macs", "latency")),
+    ],
+)
+def test_a_target_of_milliseconds_makes_them_an_objective(
+    targets: dict[str, float], objectives: tuple[str, ...]
+) -> None:
+    plain = StudySpec.from_toml(find_study("digits"))
+    found = plain.override({"search.targets": targets})
+    assert found.search.objectives == objectives
+    assert StudySpec.from_json(found.model_dump_json()) == found
+    own = {"search.objectives": ("loss", "params"), "search.targets": {"latency": 0.5}}
+    with pytest.raises(LrfError, match=r"--target for 'latency' needs it among the objectives \(loss, params\)"):
+        plain.override(own)
+
+
+def test_a_table_of_latencies_is_beside_the_study_file(tmp_path: Path) -> None:
+    text = '[latency]\nlatency_table = "phone.csv"\nruntime = "onnx"\nthreads = 0\n'
+    latency = StudySpec.from_toml(written(tmp_path, f"{MINIMAL}{text}")).latency
+    assert latency.latency_table == str(tmp_path.resolve() / "phone.csv")
+    assert (latency.runtime, latency.threads, latency.runtime_batch, latency.time_at_end) == ("onnx", 0, 1, True)
+
+
 def test_json_holds_the_whole_study() -> None:
     spec = StudySpec.from_toml(find_study("digits")).override(
         {"search.targets": {"macs": 0.5}, "tune.rate": 0.01, "search.methods": ["svd"]}
