@@ -95,7 +95,7 @@ WRONG = {
     "[search]\nkeep = [0.5, 1.0]": "[search] keep should be less than 1, but got 1.0",
     "[search]\nkeep = []": "[search] keep should not be empty",
     "[search]\nmax_drop = nan": "[search] max_drop should be a finite number, but got nan",
-    "[search]\ntargets = { parms = 0.4 }": "[search] targets should be 'params' or 'macs', but got 'parms'",
+    "[search]\ntargets = { parms = 0.4 }": "[search] targets should be 'params', 'macs' or 'latency', but got 'parms'",
     "[search]\ntargets = { params = 1.5 }": "[search] targets should be less than or equal to 1, but got 1.5",
     "[tune]\nepochs = -1": "[tune] epochs should be greater than or equal to 0, but got -1",
     "[tune]\nrate = 'fast'": "[tune] rate should be a valid number or should be 'auto', but got 'fast'",
@@ -125,7 +125,7 @@ def test_a_wrong_study_says_file_key_and_value_in_one_line(tmp_path: Path, text:
     [
         (
             "trials = 3\n" + MINIMAL,
-            "unknown key 'trials'; there is: data, layers, model, name, output, search, tune; it belongs in",
+            "unknown key 'trials'; there is: data, latency, layers, model, name, output, search, tune; it belongs in",
         ),
         ("tune = 3\n" + MINIMAL, "tune should be a section, but got 3"),
         ('name = "x"\n[model]\npath = "m.keras"', "data is missing"),
@@ -175,6 +175,33 @@ def test_a_wrong_option_is_named_as_it_is_typed(options: dict[str, object], word
     with pytest.raises(LrfError) as caught:
         StudySpec.from_toml(find_study("digits")).override(options)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("targets", "objectives"),
+    [
+        ({"params": 0.5}, ("loss", "params", "macs")),
+        ({"latency": 0.5}, ("loss", "params", "latency")),
+        ({"latency": 0.5, "macs": 0.5}, ("loss", "params", "macs", "latency")),
+    ],
+)
+def test_a_target_of_milliseconds_makes_them_an_objective(
+    targets: dict[str, float], objectives: tuple[str, ...]
+) -> None:
+    plain = StudySpec.from_toml(find_study("digits"))
+    found = plain.override({"search.targets": targets})
+    assert found.search.objectives == objectives
+    assert StudySpec.from_json(found.model_dump_json()) == found
+    own = {"search.objectives": ("loss", "params"), "search.targets": {"latency": 0.5}}
+    with pytest.raises(LrfError, match=r"--target for 'latency' needs it among the objectives \(loss, params\)"):
+        plain.override(own)
+
+
+def test_a_table_of_latencies_is_beside_the_study_file(tmp_path: Path) -> None:
+    text = '[latency]\nlatency_table = "phone.csv"\nruntime = "onnx"\nthreads = 0\n'
+    latency = StudySpec.from_toml(written(tmp_path, f"{MINIMAL}{text}")).latency
+    assert latency.latency_table == str(tmp_path.resolve() / "phone.csv")
+    assert (latency.runtime, latency.threads, latency.runtime_batch, latency.time_at_end) == ("onnx", 0, 1, True)
 
 
 def test_json_holds_the_whole_study() -> None:

@@ -78,7 +78,7 @@ def dashboard(found: o.Found, host: o.Host = "127.0.0.1", port: o.Port = 8080) -
 
 
 def cache(folder: o.CacheFolder = None, clear: o.Clear = False) -> None:
-    """Say where fitted kernels are kept for the next run, and how many bytes they take; or remove them."""
+    """Say where fitted kernels and milliseconds are kept for the next run, and their size; or remove them."""
     from lrf_optuna.scoring.disk_cache import BUDGET, DiskCache, cache_folder
 
     kept = DiskCache(cache_folder(folder or True) or Path())

@@ -45,6 +45,8 @@ def check_files(spec: StudySpec) -> None:
     """Raises LrfError where model or data are files that are not there, or the cache cannot be a folder."""
     check_file("model file", spec.model.path, MODEL_FORMS)
     check_file("data", spec.data.path, DATA_FORMS)
+    if spec.latency.latency_table:
+        check_file("file of latencies", spec.latency.latency_table, "a file as latency.csv of a run folder")
     if isinstance(spec.search.cache, str):
         from lrf_optuna.files import check_folder
 

@@ -9,7 +9,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import input_list
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
-from lrf_optuna.errors import lookup
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
@@ -78,7 +78,7 @@ def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
 
 
 def check_names(spec: StudySpec) -> None:
-    """Raises LrfError for a name that its table lacks, and for a runtime that is not installed.
+    """Raises LrfError for a name that its table lacks, a runtime that is not installed, and a table that nothing needs.
 
     Nothing but the plug-ins is loaded for that.
     """
@@ -92,6 +92,8 @@ def check_names(spec: StudySpec) -> None:
     lookup(SAMPLERS, spec.search.sampler, "sampler")
     if LATENCY in spec.search.objectives or spec.latency.time_at_end:
         check_runtimes([spec.latency.runtime])
+    if spec.latency.latency_table and LATENCY not in spec.search.objectives:
+        raise LrfError("--latency-table counts only where latency is an objective: give --target latency=0.5 as well")
 
 
 def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan: Plan, tuned: bool) -> str:

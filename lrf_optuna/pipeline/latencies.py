@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import map_inputs
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.files import write_text
+from lrf_optuna.files import digest, write_text
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import Progress
@@ -32,7 +33,8 @@ def layer_timer(
     if scoring.LATENCY not in spec.search.objectives:
         return None
     if spec.latency.latency_table:
-        return scoring.FileTimer(scoring.read_latencies(Path(spec.latency.latency_table)))
+        given = scoring.read_latencies(Path(spec.latency.latency_table))
+        return scoring.FileTimer(replace(given, place=f"{given.place} (table {digest(given.to_csv())[:6]})"))
     if folder.latency.exists():
         return scoring.FileTimer(scoring.read_latencies(folder.latency))
     from lrf_optuna.runtimes.latency import Place

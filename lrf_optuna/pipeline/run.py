@@ -30,7 +30,7 @@ from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.disk_cache import cache_folder
-from lrf_optuna.scoring.latency import LayerTimer
+from lrf_optuna.scoring.latency import FileTimer, LayerTimer, check_layers
 from lrf_optuna.scoring.option_table import COUNTED, OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
@@ -103,7 +103,10 @@ class Run:
         """Every layer of the model, within the limits of the study."""
         shapes = map_inputs(self.data.train.pixels, lambda array: tuple(array.shape[1:]))
         multiple = self.timer.rank_multiple() if self.timer and self.spec.search.rank_multiple == "auto" else 1
-        return SpaceLimits.of(self.spec, multiple).apply(find_sites(self.model, shapes))
+        found = SpaceLimits.of(self.spec, multiple).apply(find_sites(self.model, shapes))
+        if isinstance(self.timer, FileTimer):
+            check_layers(self.timer.table, found.sites)
+        return found
 
     @cached_property
     def timer(self) -> LayerTimer | None:

@@ -36,11 +36,10 @@ from lrf_optuna.runtimes.latency import Place, model_latencies, place_text
 from lrf_optuna.runtimes.rank_steps import rank_step
 from lrf_optuna.runtimes.sessions import runtime_version
 from lrf_optuna.runtimes.timing import TimingSettings
+from lrf_optuna.scoring.disk_cache import LATENCY_FOLDER
 from lrf_optuna.scoring.latency import LayerTimes
 from lrf_optuna.scoring.proxy import Proxy
 
-FOLDER = "latency"
-"""The folder of times in the cache."""
 TIMELESS = ("name", "trainable", "seed")
 TIMELESS_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 """Keys of a layer's configuration, and ends of such keys, that change nothing about its time."""
@@ -236,8 +235,8 @@ class KeptTimes:
         """The times of a place in a cache; none where the file is not there or broken."""
         if cache is None:
             return cls()
-        file = cache / FOLDER / f"{digest(place)}.json"
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        file = cache / LATENCY_FOLDER / f"{digest(place)}.json"
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             stored = json.loads(file.read_text(encoding="utf-8"))
             return cls(file, {str(key): time and float(time) for key, time in stored["times"].items()})
         return cls(file)

@@ -38,6 +38,7 @@ def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress)
         name: keep_grid_for(keeps, proxy.shares(name, INTACT).params, site.limits) for name, site in proxy.sites.items()
     }
     proxy.latencies = anchor_latencies(proxy, grids, proxy.timer) if proxy.timer else None
+    proxy.check_choices()  # some methods cannot run
     table = {name: site_options(proxy, name, grid) for name, grid in grids.items() if is_stored(proxy, name, grid)}
     missing = {name: grid for name, grid in grids.items() if name not in table}
     _ = proxy.moments if missing else None  # before the task: progress shows one task at a time

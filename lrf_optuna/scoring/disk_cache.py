@@ -35,6 +35,8 @@ BUDGET = 4 * 2**30
 VARIABLE = "LRF_OPTUNA_CACHE"
 NETWORK_FOLDER = re.compile(r"[0-9a-f]{16}")
 SUFFIX, PART = ".safetensors", ".part-"
+LATENCY_FOLDER = "latency"
+"""The folder of the milliseconds of layers, which are a file for each runtime and machine."""
 STALE = 24 * 3600
 """Seconds after which a partly written file belongs to no living process."""
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by lrf_optuna; see https://bford.info/cachedir/\n"
@@ -86,11 +88,11 @@ class DiskCache:
 
     def files(self) -> dict[Path, os.stat_result]:
         """Every file of this cache, also the partly written ones, and its state."""
+        kernels = (file for file in self.folder.glob(f"*/*{SUFFIX}") if NETWORK_FOLDER.fullmatch(file.parent.name))
         found = {}
-        for file in self.folder.glob(f"*/*{SUFFIX}"):
-            if NETWORK_FOLDER.fullmatch(file.parent.name):
-                with suppress(OSError):  # another process may have removed it
-                    found[file] = file.stat()
+        for file in (*kernels, *self.folder.glob(f"{LATENCY_FOLDER}/*.json")):
+            with suppress(OSError):  # another process may have removed it
+                found[file] = file.stat()
         return found
 
     @property

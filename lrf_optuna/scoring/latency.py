@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -130,13 +131,15 @@ def read_latencies(path: Path) -> LatencyTable:
 def latencies_of(text: str, name: str) -> LatencyTable:
     """The table of a text; `name` stands for it in errors."""
     lines = text.splitlines()
-    remarks = [line for line in lines if line.startswith("#")]
-    rows = csv.reader(line for line in lines if not line.startswith("#"))
+    remarks = list(takewhile(lambda line: line.startswith("#"), lines))
+    rows = csv.reader(lines[len(remarks) :])
     if tuple(next(rows, ())) != HEADER:
         raise LrfError(f"{name} should begin with the line {','.join(HEADER)}")
     layers: dict[str, LayerTimes] = {}
     original = 0.0
     for number, row in enumerate(rows, start=2 + len(remarks)):
+        if not row:
+            continue
         try:
             layer, method, ranks, milliseconds = row
             time, choice = float(milliseconds), Choice(method, tuple(map(int, ranks.split())))
@@ -159,11 +162,23 @@ def latencies_of(text: str, name: str) -> LatencyTable:
     return LatencyTable(said.get(PLACE, name), original, layers, rank_multiple=int(multiple))
 
 
-def check_layers(table: LatencyTable, sites: Collection[str]) -> None:
-    """Raises LrfError where a table lacks the intact layer of a site: nothing could be compared with its chains."""
+def check_layers(table: LatencyTable, sites: Iterable[Site]) -> None:
+    """Raises LrfError where a table lacks the intact layer of a site, with which its chains would be compared.
+
+    So does a row of a site whose method there is not, or has other ranks.
+    """
     for site in sites:
-        if INTACT not in table.layers.get(site, {}):
-            raise LrfError(f"the latencies of {table.place} have no row of the intact layer {site}: {site},intact,,...")
+        times = table.layers.get(site.name, {})
+        if INTACT not in times:
+            raise LrfError(
+                f"the latencies of {table.place} have no row of the intact layer {site.name}: "
+                f"add {site.name},{INTACT.method},,MILLISECONDS"
+            )
+        for choice in times:
+            try:
+                chain_of(site.op, choice)
+            except LrfError as reason:
+                raise LrfError(f"the latencies of {table.place}, at {site.name}: {reason}") from None
 
 
 @dataclass(frozen=True)
@@ -183,7 +198,7 @@ class FileTimer:
 
     def layers(self, proxy: Proxy, wanted: Mapping[str, Collection[Choice]]) -> dict[str, LayerTimes]:
         """The rows of the file, interpolated between them; methods without rows are left out."""
-        check_layers(self.table, wanted)
+        check_layers(self.table, [proxy.sites[site] for site in wanted])
         return {
             site: {
                 choice: self.table.milliseconds(proxy.sites[site], choice)

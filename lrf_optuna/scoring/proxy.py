@@ -196,7 +196,8 @@ class Proxy:
             if not self.methods_of(name):
                 least, most = site.limits.least, site.limits.most
                 raise LrfError(
-                    f"no choice for {name} keeps {least:g} to {most:g} of its parameters: widen its keep under [layers]"
+                    f"no choice for {name} keeps {least:g} to {most:g} of its parameters"
+                    f"{' and has milliseconds' if self.latencies else ''}: widen its keep under [layers]"
                 )
 
     def dense_kernels(self, plan: Plan) -> dict[str, Array]:

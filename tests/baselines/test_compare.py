@@ -46,6 +46,7 @@ FAST: dict[str, Any] = {
     "search.methods": ("svd", "channel_svd", "tucker2"),
     "search.keep": (0.2, 0.4, 0.7),
     "tune.epochs": 0,
+    "latency.time_at_end": False,
 }
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard", "cache", "export", "latency")
 SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "64", "--population", "6")
 NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
-FAST = (*NET, *SPACE, "--no-tune")
+FAST = (*NET, *SPACE, "--no-tune", "--no-timing")
 DEFAULT = (*SPACE, "--trials", "8", "--epochs", "1", "--rate", "0.001")
 LEFT = {"study.db", "plan.json", "model.keras", "result.json", "report.html", "log.txt"}
 
@@ -203,6 +203,7 @@ def test_the_result_file_has_the_documented_keys_and_types(default: Path) -> Non
         "calibrate",
         "measure",
         "tune",
+        "latency",
         "report",
     }
     assert all(type(value) is float and value >= 0 for value in result["seconds"].values())
@@ -211,6 +212,8 @@ def test_the_result_file_has_the_documented_keys_and_types(default: Path) -> Non
         assert type(standing["params"]) is type(standing["macs"]) is int
         assert standing["params"] > 1000
         assert all(0.5 < standing[name] <= 1 for name in ("val_metric", "test_metric"))
+    assert set(result["original"]["milliseconds"]) == set(result["tuned"]["milliseconds"]) == {"litert", "keras"}
+    assert "1 thread, 1 image" in result["place"]
     chosen, original = result["chosen"], result["original"]
     assert result["tuned"]["epochs"] == 1
     assert "epochs" not in result["built"]
@@ -352,6 +355,8 @@ def test_a_study_file_is_taken_from_its_own_folder_and_options_win_over_it(
         targets = { params = 0.9 }
         [tune]
         epochs = 0
+        [latency]
+        time_at_end = false
         """
     )
     monkeypatch.chdir(tmp_path)
@@ -365,7 +370,7 @@ def test_a_study_file_is_taken_from_its_own_folder_and_options_win_over_it(
 
 def test_a_name_is_made_of_the_models_and_two_studies_stand_side_by_side(desk: Path) -> None:
     shutil.copy("net.keras", "first_net.keras")
-    args = ("--data", "net.npz", "--divide", "16", *SPACE, "--no-tune", "--trials", "2")
+    args = ("--data", "net.npz", "--divide", "16", *SPACE, "--no-tune", "--no-timing", "--trials", "2")
     done("run", "--model", "first_net.keras", *args)
     before = contents(desk / "runs" / "first_net")
     done("run", "--model", "first_net.keras", *args, "--name", "second")
@@ -435,6 +440,7 @@ def nothing(folder: Path) -> None:
 
 
 NOT_DIVIDED = (*NET[:4], *NET[6:], *SPACE, "--no-tune")
+TIMED = ("--target", "latency=0.5", "--latency-table")
 OTHER = (*FAST[:2], "--data", "other.npz", *FAST[4:])
 MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "study file missing": (nothing, ("nowhere.toml",), "no such study file: nowhere.toml"),
@@ -462,6 +468,18 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
         "should have the shape (N, 64), but got (1258, 8, 8, 1)",
     ),
     "function missing": (nothing, (*FAST, "--model", "no_such_module:make"), "cannot import no_such_module:make"),
+    "latencies missing": (nothing, (*FAST, *TIMED, "none.csv"), "no such file of latencies"),
+    "latencies broken": (plain_file("a,b\n", "ms.csv"), (*FAST, *TIMED, "ms.csv"), "should begin with the line layer,"),
+    "latencies of another network": (
+        plain_file("layer,method,ranks,milliseconds\n,network,,2\n", "ms.csv"),
+        (*FAST, *TIMED, "ms.csv"),
+        "have no row of the intact layer first",
+    ),
+    "latencies without a need": (
+        plain_file("", "ms.csv"),
+        (*FAST, "--latency-table", "ms.csv"),
+        "give --target latency=0.5",
+    ),
     "zoo name unknown": (nothing, (*SPACE, "--model", "zoo:digit_cnn", "--data", "digits"), "did you mean"),
     "model without data": (nothing, ("--model", "net.keras"), "--model without --data"),
     "data without model": (nothing, ("--data", "net.npz"), "--data without --model"),

@@ -25,6 +25,7 @@ FAST: dict[str, Any] = {
     "calibration": 64,
     "population": 6,
     "preprocess": {"divide": 16},
+    "time_at_end": False,
 }
 ROOT = Path(__file__).parents[2]
 

@@ -22,8 +22,18 @@ from tests.support.data_files import write_image
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
 
-SPACE: dict[str, Any] = {"trials": 6, "methods": ("svd",), "keep": (0.2, 0.5), "calibration": 64, "population": 6}
-OPTIONS = ("--methods", "svd", "--keep", "0.2,0.5", "--calibration", "64", "--population", "6", "--trials", "6")
+SPACE: dict[str, Any] = {
+    "trials": 6,
+    "methods": ("svd",),
+    "keep": (0.2, 0.5),
+    "calibration": 64,
+    "population": 6,
+    "time_at_end": False,
+}
+OPTIONS = (
+    *("--methods", "svd", "--keep", "0.2,0.5", "--calibration", "64", "--population", "6", "--trials", "6"),
+    "--no-timing",
+)
 PIXELS = ("--divide", "240")  # a digit's pixels of 0..16 are written as 0..240, and the network takes 0..1
 
 

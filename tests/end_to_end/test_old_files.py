@@ -17,7 +17,13 @@ import lrf_optuna
 from lrf_optuna.cli.app import app
 from lrf_optuna.models.load import load_model
 
-FAST: dict[str, Any] = {"trials": 4, "methods": ("svd", "tucker2"), "keep": (0.3, 0.6), "calibration": 16}
+FAST: dict[str, Any] = {
+    "trials": 4,
+    "methods": ("svd", "tucker2"),
+    "keep": (0.3, 0.6),
+    "calibration": 16,
+    "time_at_end": False,
+}
 
 
 def arrays() -> dict[str, Any]:

@@ -43,6 +43,7 @@ FAST: dict[str, Any] = {
     "tune.epochs": 0,
     "tune.rate": 1e-3,
     "tune.calibrate": False,
+    "latency.time_at_end": False,
 }
 FILES = {"study.db", "plan.json", "model.keras", "result.json", "report.html"}
 

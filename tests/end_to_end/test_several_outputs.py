@@ -21,6 +21,7 @@ FAST: dict[str, Any] = {
     "calibration": 128,
     "population": 6,
     "target": {"params": 0.7},
+    "time_at_end": False,
 }
 
 

@@ -31,6 +31,7 @@ FAST: dict[str, Any] = {
     "calibration": 256,
     "population": 8,
     "preprocess": {"divide": 16},
+    "time_at_end": False,
 }
 
 

@@ -24,7 +24,7 @@ SPEC = StudySpec(name="digits", model=ModelSpec(path="zoo:digits"), data=DataSpe
 
 
 def result(**changes: Any) -> Result:
-    stand = Evaluation(1000, 64_000, 0.91, 0.9)
+    stand = Evaluation(1000, 64_000, 0.91, 0.9, milliseconds={"litert": 2.0, "keras": 3.0})
     whole: dict[str, Any] = {
         "study": "digits",
         "trials": 300,
@@ -39,6 +39,7 @@ def result(**changes: Any) -> Result:
         "tuned": Evaluation(400, 30_000, 0.9, 0.89, epochs=5),
         "layers": PARTS,
         "model_digest": "abc",
+        "place": "LiteRT 2, 1 thread, 1 image",
     }
     return Result(**(whole | changes))
 
@@ -86,3 +87,14 @@ def test_a_broken_result_is_refused_in_one_line(tmp_path: Path, text: str) -> No
     with pytest.raises(LrfError, match="is not a result of lrf_optuna") as error:
         Result.read(tmp_path / "result.json")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "slower"),
+    [({"litert": 1.0, "keras": 2.9}, []), ({"litert": 1.0, "keras": 3.0}, ["keras"]), ({"litert": 2.1}, ["litert"])],
+)
+def test_a_runtime_is_slower_where_the_last_network_was_measured_and_took_no_less(
+    tuned: dict[str, float], slower: list[str]
+) -> None:
+    assert result(tuned=Evaluation(400, 30_000, 0.9, 0.89, milliseconds=tuned)).slower_in == slower
+    assert result().slower_in == []

@@ -14,6 +14,7 @@ from lrf_optuna.plans.result import Evaluation, LayerResult, Result
 from lrf_optuna.report.page import TEMPLATES
 from lrf_optuna.report.tables import (
     FAINT,
+    NONE,
     UNCOUNTED,
     Table,
     columns,
@@ -91,6 +92,25 @@ def test_networks_stand_side_by_side_and_only_those_that_there_are() -> None:
     assert table.caption == "seconds: search 2.0, in all 2.0"
     ((texts, _),) = front_table([chosen], 3).rows
     assert texts == ("3", "0.1000", "30.0%", "40.0%", f"{method_counts(chosen.plan)} ←")
+
+
+def test_milliseconds_are_rows_and_one_line_says_where_the_last_network_is_not_faster() -> None:
+    chosen = Candidate(3, Plan(()), {})
+    original = Evaluation(10_000, 10**6, 0.9, 0.8, milliseconds={"litert": 2.0, "keras": 1.0})
+    built = Evaluation(3000, 10**5, 0.9, 0.8)
+    tuned = Evaluation(3000, 10**5, 0.9, 0.8, milliseconds={"litert": 0.5, "keras": 1.25})
+    place = "LiteRT 2.3, 1 thread, 1 image"
+    result = Result("net", 5, 5, 64, {}, original, chosen, built=built, tuned=tuned, place=place)
+    table = evaluation_table(result)
+    found: dict[str, Any] = {texts[0]: texts[1:] for texts, _ in table.rows}
+    assert found["milliseconds, litert"] == ("2", NONE, "0.5 (4.00 times faster)")
+    assert found["milliseconds, keras"] == ("1", NONE, "1.25 (0.80 times faster)")
+    at, why = table.caption.splitlines()
+    assert at == f"milliseconds of a call: {place}"
+    assert why.startswith("not faster in keras: ")
+    assert "--target latency=0.7 --runtime keras" in why
+    tuned.milliseconds["keras"] = 0.9
+    assert "not faster" not in evaluation_table(result).caption
 
 
 def test_macs_that_are_not_known_are_never_0_and_a_total_without_them_says_so() -> None:

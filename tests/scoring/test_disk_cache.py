@@ -23,6 +23,7 @@ from lrf_optuna.files import digest
 from lrf_optuna.fitting.second_moment import MomentAccumulator
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Plan
+from lrf_optuna.runtimes.layer_timer import KeptTimes
 from lrf_optuna.scoring import build_table, disk_cache
 from lrf_optuna.scoring.disk_cache import (
     FITTING_FOLDERS,
@@ -374,6 +375,18 @@ def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
     assert DiskCache(tmp_path).clear() == 1
     assert not DiskCache(tmp_path).files()
     assert {path.name for path in tmp_path.iterdir()} == {"thesis", "CACHEDIR.TAG"}
+
+
+def test_milliseconds_of_layers_count_and_are_cleared_with_the_kernels(tmp_path: Path) -> None:
+    kept = KeptTimes.read(tmp_path, "a place")
+    kept.add({"a": 1.5, "b": None}, {"b": "no op"})
+    assert KeptTimes.read(tmp_path, "a place").times == {"a": 1.5, "b": None}
+    cache = DiskCache(tmp_path)
+    assert kept.file
+    assert (list(cache.files()), cache.size) == ([kept.file], kept.file.stat().st_size)
+    put(network_cache(tmp_path), "layer")
+    assert cache.clear() == 2
+    assert KeptTimes.read(tmp_path, "a place").times == {}
 
 
 def test_the_place_is_what_was_asked_for_else_the_environments_else_the_users(

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.search import FIXED, all_allocations, allocation_of, made_up_table, sum_of
+from support.search import FIXED, FIXED_TIME, all_allocations, allocation_of, made_up_table, sum_of
 
-from lrf_optuna.scoring.option_table import OptionTable
+from lrf_optuna.scoring.option_table import SIZES, OptionTable
 from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within, mixes_of
 
 COSTS = ("loss", "params", "macs")
 tables = st.integers(0, 1000).map(lambda seed: made_up_table((7, 4, 6), seed))
+timed_tables = st.integers(0, 1000).map(lambda seed: made_up_table((7, 4, 6), seed, timed=True))
 
 
 @given(tables, st.floats(1e-4, 100), st.floats(0, 1))
@@ -24,6 +25,51 @@ def test_a_lagrangian_allocation_has_the_least_price_of_all(table: OptionTable, 
 
     (plan,) = table.allocate(np.array([multiplier]), np.array([[mix, 1 - mix]]))
     assert price(allocation_of(table, plan)) == pytest.approx(min(map(price, all_allocations(table))))
+
+
+@given(timed_tables, st.floats(1e-4, 100), st.tuples(*[st.floats(0.01, 1)] * 3))
+@settings(max_examples=30)
+def test_with_milliseconds_an_allocation_has_the_least_price_of_all_too(
+    table: OptionTable, multiplier: float, weights: tuple[float, ...]
+) -> None:
+    mix = np.array(weights) / sum(weights)
+
+    def price(allocation: object) -> float:
+        loss, *sizes = (sum_of(allocation, cost) for cost in ("loss", *SIZES))  # type: ignore[arg-type]
+        return loss + multiplier * float(mix @ sizes)
+
+    (plan,) = table.allocate(np.array([multiplier]), mix[None])
+    assert price(allocation_of(table, plan)) == pytest.approx(min(map(price, all_allocations(table))))
+
+
+@given(timed_tables)
+@settings(max_examples=10)
+def test_no_combination_dominates_a_plan_of_a_sweep_with_milliseconds(table: OptionTable) -> None:
+    costs = ("loss", *SIZES)
+    everything = np.array([[sum_of(a, cost) for cost in costs] for a in all_allocations(table)])
+    for plan in lagrangian_sweep(table):
+        own = np.array([sum_of(allocation_of(table, plan), cost) for cost in costs])
+        assert not np.any(np.all(everything < own - 1e-12, axis=1))
+
+
+@given(timed_tables, st.floats(0.2, 1.0))
+@settings(max_examples=20)
+def test_a_budget_of_milliseconds_is_kept_and_missed_only_where_nothing_meets_it(
+    table: OptionTable, most: float
+) -> None:
+    found = lagrangian_within(table, {"latency": most})
+    shares = [FIXED_TIME + sum_of(allocation_of(table, plan), "latency") for plan in found]
+    assert all(share <= most + 1e-9 for share in shares)
+    least = FIXED_TIME + min(sum_of(a, "latency") for a in all_allocations(table))
+    assert bool(found) == (least <= most)
+
+
+@pytest.mark.parametrize("sizes", [1, 2, 3])
+def test_mixes_are_distinct_sum_to_one_and_have_each_size_alone(sizes: int) -> None:
+    mixes = mixes_of(sizes)
+    assert mixes.sum(axis=1) == pytest.approx(1)
+    assert len(np.unique(mixes, axis=0)) == len(mixes)
+    assert {tuple(row) for row in np.eye(sizes)} <= {tuple(row) for row in mixes}
 
 
 @given(tables)

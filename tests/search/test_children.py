@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,30 @@ def test_the_expected_losses_of_children_are_near_the_scored_ones() -> None:
     plans = search.generator.draw(np.array(search.plans))
     losses = np.array([search.costs(plan)["loss"] for plan in plans])
     assert np.corrcoef(search.generator.expected_costs(plans)[:, 0], losses)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("sizes", [("latency",), ("params", "latency"), ("params", "macs", "latency")])
+def test_random_mixes_are_weights_with_the_sum_one(sizes: tuple[str, ...]) -> None:
+    table = replace(made_up_table(SMALL, timed=True), sizes=sizes)
+    mixes = ChildGenerator(table, ("loss", *sizes), {}, 0).random_mixes(200)
+    assert mixes.shape == (200, len(sizes))
+    assert mixes.sum(axis=1) == pytest.approx(1)
+    assert mixes.min() >= 0
+    assert mixes.mean(axis=0) == pytest.approx(1 / len(sizes), abs=0.1)
+
+
+def test_the_expected_milliseconds_of_children_are_exact_and_limits_of_them_are_kept() -> None:
+    table, objectives = made_up_table(LARGE, timed=True), ("latency", "loss")
+    generator = ChildGenerator(table, objectives, {"latency": 0.5}, 0)
+    plans = np.random.default_rng(1).integers(0, table.counts, (40, len(table)))
+    for plan, loss in zip(plans, table.total(plans, "losses"), strict=True):
+        generator.observations.add(plan, float(loss))
+    generator.refit()
+    costs = generator.expected_costs(plans)
+    assert costs[:, 0] == pytest.approx(table.share(plans, "latency"))
+    best = generator.best_within_limits(costs)
+    assert best is not None
+    assert costs[best, 0] <= 0.5
 
 
 def test_a_cost_that_cannot_be_predicted_counts_as_zero() -> None:

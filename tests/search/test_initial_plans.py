@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.search import made_up_table
 
 from lrf_optuna.baselines.budget import RuleContext
 from lrf_optuna.baselines.rules import BASELINES
@@ -14,7 +15,7 @@ from lrf_optuna.plans.front import Front
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.search.allocation import lagrangian_sweep
+from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within
 from lrf_optuna.search.initial_plans import initial_plans, random_plans, spread_by_hypervolume
 from lrf_optuna.sections import BUDGETS
 
@@ -48,6 +49,22 @@ def test_the_lagrangian_baselines_plan_of_every_round_budget_is_an_initial_plan(
             met += 1
             assert plan in plans, (cost, share)
     assert met >= 4
+
+
+TIMED = made_up_table((9, 7, 11, 8, 6), timed=True)
+
+
+def test_the_plan_of_every_round_budget_of_milliseconds_is_an_initial_plan() -> None:
+    plans, found = set(initial_plans(TIMED, 60, {})), {s: lagrangian_within(TIMED, {"latency": s})[:1] for s in BUDGETS}
+    assert sum(map(len, found.values())) >= 4
+    assert all(plan in plans for own in found.values() for plan in own)
+
+
+@pytest.mark.parametrize("targets", [{"latency": 0.5}, {"latency": 0.6, "params": 0.5}])
+def test_initial_plans_are_just_within_targets_of_milliseconds(targets: dict[str, float]) -> None:
+    plans = np.array([TIMED.encode(plan) for plan in initial_plans(TIMED, 30, targets)])
+    used = np.max([TIMED.share(plans, cost) / most for cost, most in targets.items()], axis=0)
+    assert np.any((used > 0.85) & (used <= 1 + 1e-9))
 
 
 def test_plans_spread_by_hypervolume_fill_more_than_as_many_at_even_steps(proxy: Proxy, table: OptionTable) -> None:
