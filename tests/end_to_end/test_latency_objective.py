@@ -129,4 +129,5 @@ def test_a_target_of_milliseconds_out_of_reach_is_refused_before_the_search(
     assert outcome.exit_code == 2
     assert "the target latency=0.01 is out of reach" in " ".join(outcome.stderr.split())
     (database,) = tmp_path.rglob("study.db")
-    assert not optuna.load_study(study_name="net", storage=f"sqlite:///{database}").trials
+    (name,) = optuna.study.get_all_study_names(f"sqlite:///{database}")
+    assert not optuna.load_study(study_name=name, storage=f"sqlite:///{database}").trials
