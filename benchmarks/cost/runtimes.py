@@ -1,78 +1,87 @@
-"""Milliseconds of an original and of its compressed networks in every runtime, and the sizes of their files.
+"""Whole runs for milliseconds: how much faster the shipped network is in its runtime, and at which accuracy.
 
-Networks: cnn_fashion and ResNet-20; methods: all, and `spatial_svd` with `svd` alone. One image a call, one thread,
-the least of interleaved rounds, untuned. Writes results/runtimes.md. Arguments: the folder of models, the folder of
-data (.npz files with x_train, y_train, x_test, y_test), and the number of rounds.
+    python benchmarks/cost/runtimes.py [CASE...] [--models DIR] [--data DIR] [--work DIR]
+
+Runs `python -m lrf_optuna run --target latency=SHARE --runtime NAME` for every case, or the named ones, and writes
+benchmarks/results/runtimes.md. A case with a result.json in the work folder is not run again. Let nothing else run.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-NETWORKS = {
-    "cnn_fashion": ("fashion_mnist_train10000.npz", {"divide": 255}, {"params": 0.15}),
-    "resnet20_cifar10": (
-        "cifar10_train10000.npz",
-        {"divide": 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-        {"params": 0.3},
-    ),
+from benchmarks.lib.beside import SHARED, described, unpacked
+from benchmarks.lib.tables import publish
+
+UNTUNED = ["--no-tune", "--calibrate", "always"]
+CASES = {
+    "resnet20 litert": ("resnet20_cifar10", "litert", 0.5, [*UNTUNED, "--augment", "flip-crop"]),
+    "resnet20 onnx": ("resnet20_cifar10", "onnx", 0.5, [*UNTUNED, "--augment", "flip-crop"]),
+    "resnet20 keras": ("resnet20_cifar10", "keras", 0.92, [*UNTUNED, "--augment", "flip-crop"]),
+    "lenet5 litert": ("lenet5_mnist", "litert", 0.28, ["--epochs", "5"]),
+    "cnn_fashion litert": ("cnn_fashion", "litert", 0.48, ["--epochs", "5"]),
 }
-"""Network -> its data, their preprocessing, and the target of the choice."""
-METHODS = {"all": None, "spatial_svd, svd": ("spatial_svd", "svd")}
-"""Name of a set of methods -> the methods."""
-TRIALS = 60
+"""Name -> network, runtime, the most of its milliseconds that may be left, further options."""
+HEAD = (
+    "| network | runtime | target | parameters | MACs | ms | times faster | test accuracy | built | calibrated | tuned | "
+    "file / weights |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
+)
+ABOUT = "Milliseconds are the least of turns with the original, of whole exported networks."
 
 
-def main(models: Path, data: Path, rounds: int = 40) -> None:
-    """Compress every network with every set of methods, time all of them in turns, write the table."""
-    import lrf_optuna
-    from lrf_optuna.models.load import load_model
-    from lrf_optuna.runtimes.formats import installed_runtimes
-    from lrf_optuna.runtimes.latency import Place, model_latencies
+def main() -> None:
+    """Run the cases that are missing, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", help=f"of: {', '.join(CASES)}")
+    parser.add_argument("--models", type=Path, default=SHARED / "models")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
+    parser.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / "runtimes")
+    args = parser.parse_args()
+    for case in args.cases or CASES:
+        if not file_of(case, args.work).exists():
+            run(case, args)
+        found = {name: file_of(name, args.work) for name in CASES}
+        results = {name: json.loads(file.read_text()) for name, file in found.items() if file.exists()}
+        places = dict.fromkeys(one["place"] for one in results.values())
+        lines = [*HEAD, *(row(name, one) for name, one in results.items()), "", ABOUT, "", *(f"- {p}" for p in places)]
+        publish("runtimes", "\n".join([*lines, ""]))
 
-    runtimes = installed_runtimes()
-    lines = [
-        "| network | methods | params left | MACs left | test | .keras / weights |"
-        + "".join(f" {r} |" for r in runtimes),
-        "|---" * (6 + len(runtimes)) + "|",
-    ]
-    versions: dict[str, None] = {}
-    for network, (file, preprocess, target) in NETWORKS.items():
-        original = load_model(str(models / f"{network}.keras"))
-        nets, results = {"original": original}, {}
-        with TemporaryDirectory() as folder:
-            for name, methods in METHODS.items():
-                given = {"methods": methods} if methods else {}
-                nets[name], results[name] = lrf_optuna.compress(
-                    original,
-                    data / file,
-                    trials=TRIALS,
-                    target=target,
-                    by="loss",
-                    tune=False,
-                    preprocess=preprocess,
-                    out=Path(folder, network, name.replace(", ", "_")),
-                    **given,
-                )
-        rows = model_latencies(nets, [Place(runtime, 1, 1) for runtime in runtimes], rounds=rounds)
-        versions |= dict.fromkeys(row.version for row in rows)
-        for name, result in results.items():
-            built, whole = result.built, result.original
-            times = [(row.timings["original"].least, row.timings[name].least) for row in rows]
-            cells = [f"{a:.3g} → {b:.3g} ({a / b:.2f})" for a, b in times]
-            shares = f"{built.params / whole.params:.1%} | {built.macs / whole.macs:.1%}"
-            sizes = f"{built.file_bytes / (4 * built.params):.2f}"
-            accuracy = f"{whole.test_metric:.2%} → {built.test_metric:.2%}"
-            lines.append(" | ".join([f"| {network}", name, shares, accuracy, sizes, *cells]) + " |")
-            print(lines[-1], flush=True)
-    measured = f"Milliseconds, one image, one thread, least of {rounds} interleaved rounds (times faster)"
-    note = f"{measured}. {', '.join(versions)}."
-    (ROOT / "benchmarks" / "results" / "runtimes.md").write_text("\n".join([*lines, "", note, ""]))
+
+def file_of(case: str, work: Path) -> Path:
+    """The result of a case."""
+    return work / case.replace(" ", "-") / "result.json"
+
+
+def run(case: str, args: argparse.Namespace) -> None:
+    """One run of the command line, as a user types it."""
+    network, runtime, share, options = CASES[case]
+    known, data = described(network, args.models)
+    command = [sys.executable, "-m", "lrf_optuna", "run", "--name", case.replace(" ", "-")]
+    command += ["--model", args.models / f"{network}.keras", "--data", unpacked(data, args.data, args.work)]
+    command += ["--divide", known["divide_by"], "--target", f"latency={share}", "--runtime", runtime]
+    command += [word for name in ("mean", "std") for word in (f"--{name}", ",".join(map(str, known[name])))]
+    command += ["--out", file_of(case, args.work).parent, *options]
+    subprocess.run(list(map(str, command)), check=True)
+
+
+def row(case: str, one: dict[str, Any]) -> str:
+    """A case's line of the table."""
+    network, runtime, share, _ = CASES[case]
+    original, last = one["original"], one["tuned"] or one["calibrated"] or one["built"]
+    before, after = (state["milliseconds"][runtime] for state in (original, last))
+    kept = [f"{last[cost] / original[cost]:.1%}" for cost in ("params", "macs")]
+    times = [f"{before:.3g} → {after:.3g}", f"**{before / after:.2f}**"]
+    states = [one[name] for name in ("original", "built", "calibrated", "tuned")]
+    metrics = ["–" if state is None else f"{state['test_metric']:.2%}" for state in states]
+    size = f"{last['file_bytes'] / (4 * last['params']):.2f}"
+    return f"| {' | '.join([network, runtime, str(share), *kept, *times, *metrics, size])} |"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:4]))
+    main()
