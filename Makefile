@@ -16,7 +16,7 @@ lint: .venv/tested
 	$(BIN)/mypy
 
 bench: .venv/installed  ## all tables that README cites, in some hours; needs the models and data beside the project
-	for name in coverage/kinds coverage/heads coverage/networks quality/search quality/compare quality/proxy quality/methods quality/refit quality/calibrate quality/ablation coverage/architectures cost/large cost/memory cost/trial_cost cost/long cost/recording cost/run; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in coverage/kinds coverage/heads coverage/networks quality/search quality/compare quality/proxy quality/methods quality/refit quality/calibrate quality/ablation quality/headline coverage/architectures cost/latency cost/runtimes cost/large cost/memory cost/trial_cost cost/long cost/recording cost/run; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lrf_optuna needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -28,8 +28,8 @@ CASES = {
 }
 """Name -> network, runtime, the most of its milliseconds that may be left, further options."""
 HEAD = (
-    "| network | runtime | target | parameters | MACs | ms | times faster | test accuracy | built | calibrated | tuned | "
-    "file / weights |",
+    "| network | runtime | target | parameters | MACs | ms | times faster | test accuracy | built | calibrated | "
+    "tuned | file / weights |",
     "|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 ABOUT = "Milliseconds are the least of turns with the original, of whole exported networks."
