@@ -77,6 +77,6 @@ def hypervolume_history(candidates: Sequence[Candidate]) -> list[float]:
 
 
 def size(candidate: Candidate) -> float:
-    """How large a candidate is: the mean of its parameter and MAC shares."""
+    """How large a candidate is: the mean of its costs but the loss, such as its shares of parameters and MACs."""
     sizes = [cost for name, cost in candidate.costs.items() if name != "loss"]
     return sum(sizes) / len(sizes) if sizes else 0.0

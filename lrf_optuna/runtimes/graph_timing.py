@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from lrf_optuna.processes import cores
 from lrf_optuna.runtimes.child import in_child
+from lrf_optuna.runtimes.convert import OPSET, problem_of
 from lrf_optuna.runtimes.graphs import INPUT, GraphFile, graph_function
 from lrf_optuna.runtimes.sessions import Call, litert_interpreter, onnx_call
 from lrf_optuna.runtimes.timing import TimingSettings, time_in_turns
@@ -29,10 +32,6 @@ def time_graphs(
 
 def graph_timing_job(job: dict[str, Any]) -> dict[str, Any]:
     """What the child does: open a session of every graph, and call them in turns."""
-    import tensorflow as tf
-
-    from lrf_optuna.processes import cores
-
     threads = job["threads"] or cores()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -46,8 +45,6 @@ def graph_timing_job(job: dict[str, Any]) -> dict[str, Any]:
             calls[i] = call, arrays
             problems.append("")
         except Exception as error:  # converters and runtimes raise whatever broke inside
-            from lrf_optuna.runtimes.convert import problem_of
-
             problems.append(problem_of(str(error)))
     found: list[float | None] = [None] * len(problems)
     for i, timing in zip(calls, time_in_turns(list(calls.values()), job["rounds"]), strict=True):
@@ -57,8 +54,6 @@ def graph_timing_job(job: dict[str, Any]) -> dict[str, Any]:
 
 def litert_graph_call(graph: GraphFile, threads: int) -> Call:
     """A session of LiteRT for a graph."""
-    import tensorflow as tf
-
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph_function(graph)])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     interpreter = litert_interpreter()(model_content=converter.convert(), num_threads=threads)
@@ -78,12 +73,8 @@ def onnx_graph_call(graph: GraphFile, threads: int) -> Call:
     import tf2onnx
     from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
-    from lrf_optuna.runtimes.convert import OPSET
-
     patch_tf2onnx()  # tf2onnx 1.17 is not ready for NumPy 2
     path = Path(graph.path).with_suffix(".onnx")
-    import tensorflow as tf
-
     definition = tf.compat.v1.GraphDef.FromString(Path(graph.path).read_bytes())
     names = {"input_names": [f"{INPUT}:0"], "output_names": [graph.output]}
     tf2onnx.convert.from_graph_def(definition, **names, opset=OPSET, output_path=str(path))
@@ -92,8 +83,6 @@ def onnx_graph_call(graph: GraphFile, threads: int) -> Call:
 
 def keras_graph_call(graph: GraphFile, threads: int) -> Call:
     """A session of TensorFlow for a graph; threads are set once for the process."""
-    import tensorflow as tf
-
     function = graph_function(graph)
 
     def call(arrays: Sequence[Any]) -> list[Any]:

@@ -5,10 +5,8 @@ Equal layers of equal inputs are timed once. Times are kept in the cache, by mac
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -19,7 +17,7 @@ import tensorflow as tf
 
 from lrf_optuna.data.arrays import Images, map_inputs
 from lrf_optuna.errors import LrfError
-from lrf_optuna.files import digest, write_text
+from lrf_optuna.files import digest
 from lrf_optuna.models.forward import called_shapes
 from lrf_optuna.models.layer_copies import copy_layer, layer_config
 from lrf_optuna.models.layer_kinds import walk_layers
@@ -35,8 +33,8 @@ from lrf_optuna.runtimes.graphs import GraphFile, write_graph
 from lrf_optuna.runtimes.latency import Place, model_latencies, place_text
 from lrf_optuna.runtimes.rank_steps import rank_step
 from lrf_optuna.runtimes.sessions import runtime_version
+from lrf_optuna.runtimes.time_cache import KeptTimes
 from lrf_optuna.runtimes.timing import TimingSettings
-from lrf_optuna.scoring.disk_cache import LATENCY_FOLDER
 from lrf_optuna.scoring.latency import LayerTimes
 from lrf_optuna.scoring.proxy import Proxy
 
@@ -220,31 +218,3 @@ class Job(NamedTuple):
     site: str
     choice: Choice
     shape: Shape
-
-
-@dataclass
-class KeptTimes:
-    """Times by key, None for what a runtime cannot run, in a file of the cache. Problems are of this process alone."""
-
-    file: Path | None = None
-    times: dict[str, float | None] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, cache: Path | None, place: str) -> KeptTimes:
-        """The times of a place in a cache; none where the file is not there or broken."""
-        if cache is None:
-            return cls()
-        file = cache / LATENCY_FOLDER / f"{digest(place)}.json"
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            return cls(file, {str(key): time and float(time) for key, time in stored["times"].items()})
-        return cls(file)
-
-    def add(self, times: Mapping[str, float | None], problems: Mapping[str, str]) -> None:
-        """Take in times and problems; times go to the file, where it can be written."""
-        self.times |= times
-        self.problems |= problems
-        if self.file is not None:
-            with suppress(OSError):
-                write_text(self.file, json.dumps({"times": self.times}))

@@ -23,7 +23,7 @@ from lrf_optuna.files import digest
 from lrf_optuna.fitting.second_moment import MomentAccumulator
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import INTACT, Plan
-from lrf_optuna.runtimes.layer_timer import KeptTimes
+from lrf_optuna.runtimes.time_cache import KeptTimes
 from lrf_optuna.scoring import build_table, disk_cache
 from lrf_optuna.scoring.disk_cache import (
     FITTING_FOLDERS,
