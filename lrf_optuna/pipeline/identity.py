@@ -90,7 +90,10 @@ def check_names(spec: StudySpec) -> None:
         lookup(OBJECTIVES, objective, "objective")
     lookup({AUTO: None, **SIMILARITIES}, spec.search.similarity, "similarity")
     lookup(SAMPLERS, spec.search.sampler, "sampler")
-    if LATENCY in spec.search.objectives or spec.latency.time_at_end:
+    table, is_timed = spec.latency.latency_table, LATENCY in spec.search.objectives
+    if table and not is_timed:
+        raise LrfError("--latency-table counts only where latency is an objective: give --target latency=0.5 as well")
+    if (is_timed and not table) or spec.latency.time_at_end:
         check_runtimes([spec.latency.runtime])
     if spec.latency.latency_table and LATENCY not in spec.search.objectives:
         raise LrfError("--latency-table counts only where latency is an objective: give --target latency=0.5 as well")
