@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.runtimes import layer_timer
-from lrf_optuna.runtimes.formats import installed_runtimes
 from lrf_optuna.runtimes.graphs import GraphFile
 from lrf_optuna.runtimes.latency import LatencyRow, Place
 from lrf_optuna.runtimes.layer_timer import MOST_NOISE, LayerTimer, LayerTimerSettings
@@ -24,7 +25,6 @@ from lrf_optuna.scoring.proxy import Proxy
 WHERE = Place("keras", 1, 1)
 ONCE = LayerTimerSettings(layer_rounds=1, network_rounds=1)
 TUCKER, SMALLER = Choice("tucker2", (2, 2)), Choice("tucker2", (1, 1))
-LITERT = pytest.mark.skipif("litert" not in installed_runtimes(), reason="LiteRT needs ai-edge-litert")
 
 
 class PlantedGraphs:
@@ -153,7 +153,10 @@ def test_a_machine_that_is_too_busy_is_refused(
         assert timer_of(net).networks(proxy, plans) == [1.0, 1.0]
 
 
-@LITERT
+@pytest.mark.skipif(
+    not (find_spec("ai_edge_litert") or hasattr(tf.lite, "Interpreter")),
+    reason="neither ai-edge-litert nor TensorFlow has an interpreter of LiteRT",
+)
 def test_layers_of_a_network_take_time_in_litert(proxy: Proxy, net: Any, tmp_path: Path) -> None:
     wanted = {name: [proxy.choice(name, method, 0.5) for method in proxy.methods_of(name)] for name in proxy.sites}
     timer = timer_of(net, tmp_path, Place("litert", 1, 1))
