@@ -82,7 +82,7 @@ def with_latencies(proxy: Proxy, table: OptionTable, timer: LayerTimer) -> Optio
         site: [
             replace(option, latency=proxy.latencies.share(proxy.sites[site], option.choice))
             for option in options
-            if proxy.latencies.has_method(site, option.choice.method)
+            if option.choice in layers[site]
         ]
         for site, options in table.items()
     }

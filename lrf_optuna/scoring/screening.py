@@ -123,9 +123,13 @@ def fits_at(
     error: Callable[[Choice], float],
     times: Mapping[Choice, float] = NO_TIMES,
 ) -> dict[float, Fit]:
-    """Keep -> the fit of a method there, from the smallest to the largest; none where it is the intact layer."""
+    """Keep -> the fit of a method there, from the smallest to the largest; none where it is the intact layer.
+
+    So it is where milliseconds count and the choice has none, because it cannot run.
+    """
     choices = {keep: choice_within_limits(site, method, keep) for keep in sorted(keeps)}
-    chains = {keep: chain_of(site.op, choice) for keep, choice in choices.items() if choice != INTACT}
+    known = {keep: choice for keep, choice in choices.items() if choice != INTACT and (not times or choice in times)}
+    chains = {keep: chain_of(site.op, choice) for keep, choice in known.items()}
     return {
         keep: Fit(error(choices[keep]), chain.params, site.macs(chain), times.get(choices[keep], 0.0))
         for keep, chain in chains.items()

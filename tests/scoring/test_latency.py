@@ -189,6 +189,17 @@ def test_a_method_that_the_runtime_cannot_run_leaves_the_search_space(
         assert "tucker2" not in timed_table.methods_and_keeps(name)[0]
 
 
+def test_a_choice_that_the_runtime_cannot_run_is_no_option_where_others_of_its_method_are(
+    net: Any, images: np.ndarray[Any, Any], timed: Proxy, keeps: tuple[float, ...]
+) -> None:
+    lacking = timed.choice("deep", "channel_svd", 0.35)
+    timer = PlantedTimer(lacks=frozenset({str(lacking)}))
+    proxy = Proxy(net, images, methods=("channel_svd",), objectives=OBJECTIVES, timer=timer)
+    found = {option.choice for option in proxy.table(keeps)["deep"]}
+    assert lacking not in found
+    assert timed.choice("deep", "channel_svd", 0.7) in found
+
+
 def test_the_latency_of_a_plan_is_its_share_in_the_option_table(timed: Proxy, timed_table: OptionTable) -> None:
     assert timed_table.sizes == ("params", LATENCY)
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from lrf_optuna.scoring.screening import (
     Fit,
     default_keeps,
     dominates,
+    fits_at,
     keep_grid_for,
     nearest_keeps,
     screened_choices,
@@ -86,6 +87,21 @@ def test_what_is_best_at_one_size_alone_is_fitted_around_it(place: int) -> None:
     found = screened_keeps(SITE, METHODS["a"][1:], KEEP, at_one_size)["tucker2"]
     assert found == sorted({*ANCHORS, *around})
     assert len(ANCHORS) < len(found) < len(KEEP)
+
+
+def test_a_method_is_not_beaten_by_one_that_takes_more_milliseconds() -> None:
+    fit, rival = Fit(0.5, 100, 1000, 1.0), Fit(0.1, 100, 1000, 1.5)
+    assert not dominates([rival], fit)
+    assert dominates([rival._replace(time=1.0)], fit)
+
+
+def test_a_choice_without_milliseconds_is_no_fit_where_they_count() -> None:
+    method = METHODS[SITE.name][1]
+    choices = {keep: choice_of(SITE.op, method, keep) for keep in (0.2, 0.6)}
+    times = {INTACT: 1.0, choices[0.6]: 0.5}
+    assert list(fits_at(SITE, method, (0.2, 0.6), lambda choice: 0.5)) == [0.2, 0.6]
+    (fit,) = fits_at(SITE, method, (0.2, 0.6), lambda choice: 0.5, times).values()
+    assert fit.time == 0.5
 
 
 def test_a_method_is_beaten_by_less_error_for_no_more_weights_and_macs() -> None:

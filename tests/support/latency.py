@@ -42,8 +42,9 @@ def planted_table(sites: Collection[Site], methods: Sequence[str], keeps: Sequen
 class PlantedTimer:
     """A timer of planted times.
 
-    `factor`: milliseconds of a layer in a network, where it takes 1 alone; `lacks`: methods that cannot run; `noise`:
-    by what share every second network but the first takes longer, and the others less.
+    `factor`: milliseconds of a layer in a network, where it takes 1 alone; `lacks`: methods or choices, such as
+    "svd(8)", that cannot run; `noise`: by what share every second network but the first takes longer, and the others
+    less.
     """
 
     factor: float = 1.0
@@ -56,9 +57,12 @@ class PlantedTimer:
 
     def layers(self, proxy: Proxy, wanted: Mapping[str, Collection[Choice]]) -> dict[str, LayerTimes]:
         return {
-            name: {c: planted_time(proxy.sites[name], c) for c in (INTACT, *choices) if c.method not in self.lacks}
+            name: {c: planted_time(proxy.sites[name], c) for c in (INTACT, *choices) if self.can_run(c)}
             for name, choices in wanted.items()
         }
+
+    def can_run(self, choice: Choice) -> bool:
+        return not self.lacks & {choice.method, str(choice)}
 
     def networks(self, proxy: Proxy, plans: Sequence[Plan]) -> list[float]:
         found = [planted_network(proxy.sites.values(), plan, self.factor) for plan in plans]
