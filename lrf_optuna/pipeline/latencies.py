@@ -20,6 +20,7 @@ from lrf_optuna.progress import Progress
 from lrf_optuna.scoring import latency as scoring
 from lrf_optuna.scoring.disk_cache import cache_folder
 from lrf_optuna.scoring.option_table import OptionTable
+from lrf_optuna.storage.study import StudyStore
 
 
 def layer_timer(
@@ -27,15 +28,15 @@ def layer_timer(
 ) -> scoring.LayerTimer | None:
     """What gives milliseconds to a study; None where they are no objective.
 
-    A given table comes first. A study that has measured already keeps its latency.csv, so that all of its trials are
-    measured alike.
+    A given table comes first. A study that has trials keeps its latency.csv, so that all of them are measured alike; for
+    one without trials that file may be of another study.
     """
     if scoring.LATENCY not in spec.search.objectives:
         return None
     if spec.latency.latency_table:
         given = scoring.read_latencies(Path(spec.latency.latency_table))
         return scoring.FileTimer(replace(given, place=f"{given.place} (table {digest(given.to_csv())[:6]})"))
-    if folder.latency.exists():
+    if folder.latency.exists() and has_trials(spec.search.storage or folder.url, spec.name):
         return scoring.FileTimer(scoring.read_latencies(folder.latency))
     from lrf_optuna.runtimes.latency import Place
     from lrf_optuna.runtimes.layer_timer import LayerTimer
@@ -45,9 +46,17 @@ def layer_timer(
     return LayerTimer(model, inputs, where, cache_folder(spec.search.cache), progress=progress)
 
 
-def keep_latencies(found: scoring.LatencyTable, folder: RunFolder, progress: Progress) -> None:
-    """Write latency.csv, and say where milliseconds were measured, unless they are those of the file."""
-    if not folder.latency.exists():
+def has_trials(url: str, name: str) -> bool:
+    """Whether there is a study of this name with any trial."""
+    try:
+        return StudyStore.read(url, name).count() > 0
+    except LrfError:
+        return False
+
+
+def keep_latencies(found: scoring.LatencyTable, folder: RunFolder, progress: Progress, is_new: bool) -> None:
+    """Write latency.csv, and say where milliseconds were measured, unless the study has trials and the file."""
+    if is_new or not folder.latency.exists():
         write_text(folder.latency, found.to_csv())
         within = f"; sums of layers are within {found.error:.1%} of whole networks" if found.error is not None else ""
         progress.say(f"the original takes {found.original:.3g} ms in {found.place}{within}")
@@ -87,5 +96,5 @@ def check_latency_target(targets: Mapping[str, float], table: OptionTable) -> No
         least = np.ceil(1e3 * smallest) / 1e3
         raise LrfError(
             f"the target latency={targets[scoring.LATENCY]:g} is out of reach: the fastest chains leave "
-            f"{smallest:.1%} of the milliseconds; give latency={least:g} or more, or another --runtime"
+            f"{smallest:.1%} of the milliseconds; give latency={least:g} or more, or another --runtime and --name"
         )

@@ -150,8 +150,8 @@ class Run:
         with self.stopwatch.timed("prepare"):
             table = proxy.table(self.spec.search.keep, self.progress)
         if proxy.latencies:
-            keep_latencies(proxy.latencies, self.folder, self.progress)
             check_latency_target(self.spec.search.wanted, table)
+            keep_latencies(proxy.latencies, self.folder, self.progress, is_new=not self.record.count())
         return table
 
     @cached_property

@@ -96,6 +96,16 @@ def test_a_study_goes_on_with_its_own_table_where_none_is_given(
     check_sums(tmp_path, desk / "phone.csv", digits_net)
 
 
+def test_a_table_that_another_study_left_in_the_folder_is_not_used(
+    spec: StudySpec, desk: Path, digits_net: Any, tmp_path: Path
+) -> None:
+    lines = (desk / "phone.csv").read_text().splitlines()
+    (tmp_path / "latency.csv").write_text("\n".join(f"{line}9" if ",tucker2," in line else line for line in lines))
+    ran(spec, tmp_path, search_trials=4)
+    check_sums(tmp_path, desk / "phone.csv", digits_net)
+    assert "(table " in (tmp_path / "latency.csv").read_text().splitlines()[0]
+
+
 def test_another_runtime_or_table_for_the_same_study_is_refused(spec: StudySpec, desk: Path, tmp_path: Path) -> None:
     ran(spec, tmp_path / "run", search_trials=3)
     for change in ({"latency.runtime": "onnx"}, {"latency.threads": 2}, {"latency.runtime_batch": 8}):
