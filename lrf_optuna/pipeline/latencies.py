@@ -28,8 +28,8 @@ def layer_timer(
 ) -> scoring.LayerTimer | None:
     """What gives milliseconds to a study; None where they are no objective.
 
-    A given table comes first. A study that has trials keeps its latency.csv, so that all of them are measured alike; for
-    one without trials that file may be of another study.
+    A given table comes first. A study that has trials keeps its latency.csv, so that all of them are measured alike.
+    Where a study has none, that file may be of another study, and is not used.
     """
     if scoring.LATENCY not in spec.search.objectives:
         return None
