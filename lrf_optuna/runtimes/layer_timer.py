@@ -189,7 +189,7 @@ class LayerTimer:
         machine stays too busy.
         """
         models = {str(i): self.network(proxy, plan) for i, plan in enumerate(plans)}
-        for _ in range(self.settings.attempts):
+        for _ in range(max(1, self.settings.attempts)):
             times = self.in_turns(models | {AGAIN: models["0"]})
             one, other = times["0"], times[AGAIN]
             if max(one, other) <= (1 + MOST_NOISE) * min(one, other):
