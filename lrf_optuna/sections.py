@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.setting_fields import (
@@ -231,13 +231,15 @@ class SearchSpec(Section):
 class LatencySpec(Section):
     """Where milliseconds are measured: in the objective `latency`, and at the end of every run.
 
-    `threads`: of the runtime, 0 for all processors. `latency_table`: a file of another device's milliseconds.
+    `threads`: of the runtime, 0 or "all" for all processors. `latency_table`: a file of another device's milliseconds.
     """
 
     runtime: Literal["litert", "onnx", "keras"] = setting(
         "litert", "Runtime whose milliseconds count: litert, onnx or keras.", panel=LATENCY
     )
-    threads: int = setting(1, "Threads of the runtime; 0 is all.", panel=LATENCY, ge=0)
+    threads: Annotated[int, BeforeValidator(lambda given: 0 if given == "all" else given), Field(ge=0)] = setting(
+        1, "Threads of the runtime: a number, or all.", panel=LATENCY, unit="NUMBER"
+    )
     runtime_batch: int = setting(1, "Images of a call.", panel=LATENCY, ge=1)
     latency_table: FileName | None = setting(
         None, "Milliseconds of layers on another device, as latency.csv has them.", unit="FILE.csv", panel=LATENCY

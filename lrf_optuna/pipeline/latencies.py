@@ -36,7 +36,8 @@ def layer_timer(
     if spec.latency.latency_table:
         given = scoring.read_latencies(Path(spec.latency.latency_table))
         return scoring.FileTimer(replace(given, place=f"{given.place} (table {digest(given.to_csv())[:6]})"))
-    if folder.latency.exists() and has_trials(spec.search.storage or folder.url, spec.name):
+    if known := known_latencies(spec.search.storage or folder.url, spec.name):
+        check_unchanged(folder.latency, known)
         return scoring.FileTimer(scoring.read_latencies(folder.latency))
     from lrf_optuna.runtimes.latency import Place
     from lrf_optuna.runtimes.layer_timer import LayerTimer
@@ -46,20 +47,34 @@ def layer_timer(
     return LayerTimer(model, inputs, where, cache_folder(spec.search.cache), progress=progress)
 
 
-def has_trials(url: str, name: str) -> bool:
-    """Whether there is a study of this name with any trial."""
+def known_latencies(url: str, name: str) -> str:
+    """The digest of the milliseconds that a study's trials were measured by; empty for a study without trials."""
     try:
-        return StudyStore.read(url, name).count() > 0
+        record = StudyStore.read(url, name)
     except LrfError:
-        return False
+        return ""
+    return record.latencies if record.count() else ""
 
 
-def keep_latencies(found: scoring.LatencyTable, folder: RunFolder, progress: Progress, is_new: bool) -> None:
-    """Write latency.csv, and say where milliseconds were measured, unless the study has trials and the file."""
-    if is_new or not folder.latency.exists():
-        write_text(folder.latency, found.to_csv())
-        within = f"; sums of layers are within {found.error:.1%} of whole networks" if found.error is not None else ""
-        progress.say(f"the original takes {found.original:.3g} ms in {found.place}{within}")
+def check_unchanged(file: Path, known: str) -> None:
+    """Raises LrfError where a study's file of milliseconds is gone, or is another one than its trials are of."""
+    if not file.exists() or digest(file.read_text(encoding="utf-8")) != known:
+        state = "was changed" if file.exists() else "is not there"
+        raise LrfError(
+            f"{file} {state}, and the study's trials are measured by it: bring it back (from the folder of the first "
+            "process, where there are several), or give another --name"
+        )
+
+
+def keep_latencies(found: scoring.LatencyTable, folder: RunFolder, record: StudyStore, progress: Progress) -> None:
+    """Write latency.csv for a study without trials, and say where milliseconds were measured."""
+    if record.count():
+        return
+    text = found.to_csv()
+    write_text(folder.latency, text)
+    record.keep_latencies(digest(text))
+    within = f"; sums of layers are within {found.error:.1%} of whole networks" if found.error is not None else ""
+    progress.say(f"the original takes {found.original:.3g} ms in {found.place}{within}")
 
 
 def time_at_end(result: Result, networks: tuple[Any, Any], spec: StudySpec, data: Data, progress: Progress) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lrf_optuna.plans.result import Result
+from lrf_optuna.scoring.latency import LATENCY
 
+MISSED = 1.1
+"""Times of the target that milliseconds may be: predictions are within a tenth of measurements."""
 STRANGE_GAIN = 0.1
 """By how much a smaller network's metric may be above the original's until that is said to be strange."""
 
@@ -14,6 +17,17 @@ def result_warnings(result: Result) -> Iterator[str]:
     """One sentence for everything that is strange about the last network of a result."""
     yield from lost_classes(result.final.never_predicted)
     yield from strange_gain(result.original.test_metric, result.final.test_metric, result.metric)
+
+
+def missed_latency(result: Result, targets: Mapping[str, float], runtime: str) -> Iterator[str]:
+    """A sentence where the last network takes clearly more milliseconds than the target allows."""
+    before, after = (one.milliseconds.get(runtime) for one in (result.original, result.final))
+    most = targets.get(LATENCY)
+    if before and after and most and after > MISSED * most * before:
+        yield (
+            f"the network takes {after / before:.0%} of the milliseconds in {runtime}, where the target was "
+            f"{most:.0%}: was the machine busy?"
+        )
 
 
 def lost_classes(never_predicted: Mapping[str, list[int]]) -> Iterator[str]:

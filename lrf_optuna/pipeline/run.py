@@ -16,12 +16,13 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.inventory import Inventory, find_sites
+from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
 from lrf_optuna.pipeline.identity import model_digest, request_digest, study_identity
 from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
-from lrf_optuna.pipeline.result_checks import result_warnings
+from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
 from lrf_optuna.pipeline.stopwatch import Stopwatch
@@ -151,7 +152,7 @@ class Run:
             table = proxy.table(self.spec.search.keep, self.progress)
         if proxy.latencies:
             check_latency_target(self.spec.search.wanted, table)
-            keep_latencies(proxy.latencies, self.folder, self.progress, is_new=not self.record.count())
+            keep_latencies(proxy.latencies, self.folder, self.record, self.progress)
         return table
 
     @cached_property
@@ -172,8 +173,8 @@ class Run:
     def search(self) -> list[Candidate]:
         """Every candidate, after as many further trials as the specification asks for.
 
-        Raises LrfError, before anything is fitted or written, for a target that no plan can meet, and for a model that
-        cannot be tuned.
+        Raises LrfError, before anything is fitted or written, for a target of parameters or MACs that no plan can meet,
+        and for a model that cannot be tuned; for a target of milliseconds once layers are timed.
         """
         self.check_replaceable()
         self.check_reach()
@@ -253,7 +254,7 @@ class Run:
         existing = self.folder.result_for(digest_of_model)
         if existing and existing.trials == len(candidates):
             self.progress.say("nothing to do: the model of this point is there")
-            return existing
+            return self.timed_in_runtime(existing, candidates)
         if not self.warnings:  # those of an earlier search
             self.warn(self.record.warnings)
         result = self.build_and_measure(candidates, (chosen, why), digest_of_model)
@@ -261,6 +262,15 @@ class Run:
             self.folder.write_report(self.record, candidates, result, self.progress)
         result.seconds = dict(self.stopwatch.seconds)
         self.folder.write_result(result)
+        return result
+
+    def timed_in_runtime(self, result: Result, candidates: Sequence[Candidate]) -> Result:
+        """A result of before, with milliseconds in the runtime that is asked for now, if it lacks them."""
+        if self.spec.latency.time_at_end and self.spec.latency.runtime not in result.original.milliseconds:
+            networks = self.model, load_like(self.folder.model, self.model)
+            self.warn(filter(None, [time_at_end(result, networks, self.spec, self.data, self.progress)]))
+            self.folder.write_report(self.record, candidates, result, self.progress)
+            self.folder.write_result(result)
         return result
 
     def build_and_measure(self, candidates: Sequence[Candidate], choice: Reasoned, digest_of_model: str) -> Result:
@@ -290,6 +300,7 @@ class Run:
             with self.stopwatch.timed("latency"):
                 problem = time_at_end(result, networks, self.spec, self.data, self.progress)
             self.warn([problem] if problem else [])
+            self.warn(missed_latency(result, self.spec.search.wanted, self.spec.latency.runtime))
         return result
 
     def check_replaceable(self) -> None:

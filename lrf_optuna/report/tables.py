@@ -154,10 +154,8 @@ def slower_remark(result: Result) -> str:
     names = result.slower_in
     if not names:
         return ""
-    return (
-        f"not faster in {' and '.join(names)}: small layers cost more calls than they save; "
-        f"search with --target latency=0.7 --runtime {names[0]}"
-    )
+    advice = "" if "latency" in result.chosen.costs else f"; search with --target latency=0.7 --runtime {names[0]}"
+    return f"not faster in {' and '.join(names)}: more calls of small layers take what fewer MACs save{advice}"
 
 
 def recall_table(result: Result, output: str) -> Table:

@@ -14,7 +14,7 @@ from lrf_optuna.scoring.disk_cache import LATENCY_FOLDER
 
 @dataclass
 class KeptTimes:
-    """Times by key, None for what a runtime cannot run, in a file of the cache. Problems are of this process alone."""
+    """Times by key, None for what a runtime cannot run, and why it cannot, in a file of the cache."""
 
     file: Path | None = None
     times: dict[str, float | None] = field(default_factory=dict)
@@ -28,13 +28,14 @@ class KeptTimes:
         file = cache / LATENCY_FOLDER / f"{digest(place)}.json"
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             stored = json.loads(file.read_text(encoding="utf-8"))
-            return cls(file, {str(key): time and float(time) for key, time in stored["times"].items()})
+            times = {str(key): time and float(time) for key, time in stored["times"].items()}
+            return cls(file, times, dict(stored.get("problems", {})))
         return cls(file)
 
     def add(self, times: Mapping[str, float | None], problems: Mapping[str, str]) -> None:
-        """Take in times and problems; times go to the file, where it can be written."""
+        """Take in times and problems, and write the file, where it can be written."""
         self.times |= times
         self.problems |= problems
         if self.file is not None:
             with suppress(OSError):
-                write_text(self.file, json.dumps({"times": self.times}))
+                write_text(self.file, json.dumps({"times": self.times, "problems": self.problems}))

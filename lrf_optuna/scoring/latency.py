@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +33,8 @@ PLACE, MULTIPLE = "# place:", "# rank multiple:"
 """The lines before the columns: where the milliseconds were measured, and what ranks should be multiples of."""
 NETWORK = "network"
 """The method in the row of the whole original, whose layer is empty."""
+MOST_OF_ORIGINAL = 2.0
+"""Times of the whole network that one layer may take alone: a call costs something, and layers run at other speeds."""
 LEAST_SHARE = 0.01
 """Share of the original's milliseconds below which a sum of differences says nothing more."""
 LayerTimes = dict[Choice, float]
@@ -122,10 +124,9 @@ def read_latencies(path: Path) -> LatencyTable:
     Raises LrfError where it cannot be read, with the line, and where the row of the whole network is missing.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as reason:
+        return latencies_of(path.read_text(encoding="utf-8-sig"), str(path))
+    except (OSError, UnicodeDecodeError, csv.Error) as reason:
         raise LrfError(f"cannot read the latencies {path}: {reason}") from None
-    return latencies_of(text, str(path))
 
 
 def latencies_of(text: str, name: str) -> LatencyTable:
@@ -143,9 +144,9 @@ def latencies_of(text: str, name: str) -> LatencyTable:
         try:
             layer, method, ranks, milliseconds = row
             time, choice = float(milliseconds), Choice(method, tuple(map(int, ranks.split())))
-            if not 0 < time < float("inf"):
+            if not 0 < time < float("inf") or min(choice.ranks, default=1) < 1:
                 raise ValueError
-        except ValueError:
+        except (ValueError, TypeError):
             raise LrfError(f"{name}, line {number}: give {','.join(HEADER)}, as in conv1,svd,8,0.021") from None
         if layer:
             layers.setdefault(layer, {})[choice] = time
@@ -173,6 +174,11 @@ def check_layers(table: LatencyTable, sites: Iterable[Site]) -> None:
             raise LrfError(
                 f"the latencies of {table.place} have no row of the intact layer {site.name}: "
                 f"add {site.name},{INTACT.method},,MILLISECONDS"
+            )
+        if times[INTACT] > MOST_OF_ORIGINAL * table.original:
+            raise LrfError(
+                f"the latencies of {table.place} cannot be right: {site.name} takes {times[INTACT]:g} ms, "
+                f"and the whole network {table.original:g} ms"
             )
         for choice in times:
             try:
@@ -219,8 +225,10 @@ def scaled_table(
     """The table of layers, scaled so that whole networks take what was measured.
 
     Chains in a network run at other speeds than alone: by a common factor, which is fitted to the relative errors of
-    `plans`.
+    `plans`. A file has numbers of whole networks already.
     """
+    if isinstance(timer, FileTimer):
+        return replace(timer.table, layers=layers)
     original, *measured = timer.networks(proxy, [Plan(()), *plans])
     plain = LatencyTable(timer.place, original, layers)
     shares = np.array([plain.plan_share(proxy.sites, plan) for plan in plans])

@@ -30,6 +30,8 @@ SPEC = "lrf:spec"
 """The study's user attribute with its specification."""
 PLAN = "plan"
 """The trial's user attribute with its plan, as JSON. Complete trials without it are not candidates."""
+LATENCIES = "lrf:latencies"
+"""The study's user attribute with the digest of its milliseconds, where these are an objective."""
 PROCESSES = "lrf:processes"
 """The study's user attribute with the number of processes that have searched in it."""
 
@@ -68,7 +70,7 @@ class StudyStore:
             if len(store.study.directions) != len(objectives):
                 raise store.foreign()
             store.trials.change(IDENTITY, partial(store.check_identity, identity))  # one transaction
-            if not store.objectives:
+            if not store.objectives or (store.objectives != tuple(objectives) and not store.count()):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     store.study.set_metric_names(list(objectives))
@@ -126,6 +128,15 @@ class StudyStore:
             self.study.set_user_attr(WARNINGS, list(warnings))
 
     @property
+    def latencies(self) -> str:
+        """The digest of the milliseconds that the costs of the trials are of; empty where there are none."""
+        return str(self.study.user_attrs.get(LATENCIES, ""))
+
+    def keep_latencies(self, digest_of_table: str) -> None:
+        """Keep the digest of the milliseconds for later steps of the study."""
+        self.study.set_user_attr(LATENCIES, digest_of_table)
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """The names of the costs, in the order of a trial's values."""
         return tuple(self.study.metric_names or ())
@@ -137,10 +148,13 @@ class StudyStore:
     def check_identity(self, identity: Mapping[str, str], stored: Mapping[str, str] | None) -> dict[str, str]:
         """The identity. Raises LrfError where the stored one differs, and where a study without any has trials.
 
-        A part that a study of an earlier version lacks counts as empty.
+        A part that a study of an earlier version lacks counts as empty. A study without any trial takes a new identity.
         """
-        if stored is None and self.trials.counts().total:
+        total = self.trials.counts().total
+        if stored is None and total:
             raise self.foreign()
+        if not total:
+            return dict(identity)
         found = identity if stored is None else stored
         other = sorted(part for part in {*found, *identity} if found.get(part, "") != identity.get(part, ""))
         if other:
