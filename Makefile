@@ -15,7 +15,7 @@ lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/installed  ## all tables that README cites, in some hours; needs the models and data beside the project
+bench: .venv/installed  ## the tables of benchmarks/README.md, in some hours; needs the models and data beside the project
 	for name in coverage/kinds coverage/heads coverage/networks quality/search quality/compare quality/proxy quality/methods quality/refit quality/calibrate quality/ablation quality/headline coverage/architectures cost/latency cost/runtimes cost/large cost/memory cost/trial_cost cost/long cost/recording cost/run; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 .venv/bin/python:

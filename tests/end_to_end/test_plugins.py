@@ -1,4 +1,4 @@
-"""A user's own decomposition: the README's joins a search, one that breaks a law is refused with that law's name."""
+"""A user's own decomposition: the page's joins a search, one that breaks a law is refused with that law's name."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.models.surgery import materialize
 from lrf_optuna.plans.plan import Choice
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-SECTION = README.partition("## Your own decomposition\n")[2].partition("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "studies" / "README.md").read_text()
+SECTION = PAGE.partition("## Your own decomposition\n")[2].partition("\n## ")[0]
 
 
 @pytest.fixture(autouse=True)
@@ -43,15 +43,15 @@ def table() -> Iterator[None]:
     load_plugins.cache_clear()
 
 
-def in_readme(language: str) -> str:
+def on_page(language: str) -> str:
     found = re.search(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)
     assert found
     return found[1]
 
 
-def from_readme() -> None:
-    """Runs the README's example, as a script of its own."""
-    exec(compile(in_readme("python"), "README.md", "exec", dont_inherit=True), {"__name__": "__main__"})
+def from_page() -> None:
+    """Runs the page's example, as a script of its own."""
+    exec(compile(on_page("python"), "studies/README.md", "exec", dont_inherit=True), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("name", DECOMPOSITIONS)
@@ -64,15 +64,15 @@ def test_every_method_applies_to_something_that_the_laws_are_tried_on() -> None:
         assert any(method.applies(op) for op in laws.OPERATIONS.values()), name
 
 
-def test_the_example_of_the_readme_joins_the_table_and_may_be_run_again() -> None:
-    from_readme()
+def test_the_example_of_the_page_joins_the_table_and_may_be_run_again() -> None:
+    from_page()
     assert list(DECOMPOSITIONS)[-1] == "sketch"
-    from_readme()
+    from_page()
     assert list(DECOMPOSITIONS).count("sketch") == 1
 
 
-def test_the_example_of_the_readme_takes_part_in_a_search(fresh_net: Callable[..., Any], images: Array) -> None:
-    from_readme()
+def test_the_example_of_the_page_takes_part_in_a_search(fresh_net: Callable[..., Any], images: Array) -> None:
+    from_page()
     net = fresh_net()
     proxy = lrf_optuna.Proxy(net, images, methods=["sketch"])
     found = lrf_optuna.search_front(proxy, proxy.table((0.3, 0.6)), trials=6, population=4, seed=0)
@@ -86,7 +86,7 @@ def test_the_example_of_the_readme_takes_part_in_a_search(fresh_net: Callable[..
 
 @pytest.mark.usefixtures("table")
 def test_compress_takes_it_by_name(digits_net: Any, digits: Any, tmp_path: Path) -> None:
-    from_readme()
+    from_page()
     settings: dict[str, Any] = {"methods": ("sketch",), "keep": (0.3, 0.6), "calibration": 64, "population": 4}
     settings["time_at_end"] = False
     _, result = lrf_optuna.compress(digits_net, digits, trials=4, tune=False, out=tmp_path, **settings)
@@ -321,14 +321,12 @@ except LrfError as reason:
 
 
 def asked_with(folder: Path, code: str) -> str:
-    """What a new process says where a package of this code is installed, with the README's entry point."""
+    """What a new process says where a package of this code is installed, with the page's entry point."""
     (folder / "mypackage.py").write_text(code)
     info = folder / "mypackage-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
-    table = in_readme("toml").replace(
-        '[project.entry-points."lrf_optuna.decompositions"]', "[lrf_optuna.decompositions]"
-    )
+    table = on_page("toml").replace('[project.entry-points."lrf_optuna.decompositions"]', "[lrf_optuna.decompositions]")
     (info / "entry_points.txt").write_text(table.replace('"', ""))
     path = f"import sys; sys.path.insert(0, {str(folder)!r})\n"
     process = subprocess.run([sys.executable, "-c", path + ASKED], capture_output=True, text=True, check=False)
@@ -337,13 +335,13 @@ def asked_with(folder: Path, code: str) -> str:
 
 
 def test_an_entry_point_is_found_when_a_study_first_needs_the_table(tmp_path: Path) -> None:
-    said = asked_with(tmp_path, in_readme("python").replace("lrf_optuna.register(Sketch())", ""))
+    said = asked_with(tmp_path, on_page("python").replace("lrf_optuna.register(Sketch())", ""))
     assert said.split()[-1] == "sketch"
     assert said.split()[0] == "intact"
 
 
 def test_a_module_that_registers_itself_may_be_an_entry_point_too(tmp_path: Path) -> None:
-    assert asked_with(tmp_path, in_readme("python")).split().count("sketch") == 1
+    assert asked_with(tmp_path, on_page("python")).split().count("sketch") == 1
 
 
 @pytest.mark.parametrize(
