@@ -125,7 +125,7 @@ def evaluation_table(result: Result) -> Table:
     networks = {name: network for name in STATES if (network := getattr(result, name))}
     phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
     seconds = f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
-    place = f"milliseconds of a call: {result.place}" if result.place else ""
+    place = f"ms of a call (times faster): {result.place}" if result.place else ""
     remarks = uncounted_remark(result.uncounted_macs), place, slower_remark(result), seconds
     caption = "\n".join(filter(None, remarks))
     table, (full, *others) = Table(columns([""], list(networks)), f"Study {result.study}", caption), networks.values()
@@ -143,19 +143,25 @@ def evaluation_table(result: Result) -> Table:
         table.add(f"test {name}", *(format(n.further.get(name, math.nan), form) for n in networks.values()))
     for name, whole in full.milliseconds.items():
         times = (n.milliseconds.get(name) for n in others)
-        faster = (NONE if t is None else f"{t:.3g} ({whole / t:.2f} times faster)" for t in times)
-        table.add(f"milliseconds, {name}", f"{whole:.3g}", *faster)
+        table.add(f"ms, {name}", f"{whole:.3g}", *(faster_text(whole, time) for time in times))
     table.add("file", *(f"{n.file_bytes / 1024:,.0f} KiB" if n.file_bytes else NONE for n in networks.values()))
     return table
 
 
+def faster_text(before: float, after: float | None) -> str:
+    """Milliseconds, and how many times faster that is than before."""
+    return NONE if after is None else f"{after:.3g} ({before / after:.2f})"
+
+
 def slower_remark(result: Result) -> str:
-    """One line where the last network is no faster in a runtime, with what to do; empty where it is everywhere."""
+    """One line where the last network is no faster in a runtime, and what to do; empty where it is everywhere."""
     names = result.slower_in
     if not names:
         return ""
-    advice = "" if "latency" in result.chosen.costs else f"; search with --target latency=0.7 --runtime {names[0]}"
-    return f"not faster in {' and '.join(names)}: more calls of small layers take what fewer MACs save{advice}"
+    runtime = next(iter(result.original.milliseconds))
+    can_be_asked = runtime in names and "latency" not in result.chosen.costs
+    advice = f"; search with --target latency=0.7 --runtime {runtime}" if can_be_asked else ""
+    return f"not faster in {' and '.join(names)}: calls of more layers take what fewer MACs save{advice}"
 
 
 def recall_table(result: Result, output: str) -> Table:

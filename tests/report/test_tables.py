@@ -103,13 +103,15 @@ def test_milliseconds_are_rows_and_one_line_says_where_the_last_network_is_not_f
     result = Result("net", 5, 5, 64, {}, original, chosen, built=built, tuned=tuned, place=place)
     table = evaluation_table(result)
     found: dict[str, Any] = {texts[0]: texts[1:] for texts, _ in table.rows}
-    assert found["milliseconds, litert"] == ("2", NONE, "0.5 (4.00 times faster)")
-    assert found["milliseconds, keras"] == ("1", NONE, "1.25 (0.80 times faster)")
+    assert found["ms, litert"] == ("2", NONE, "0.5 (4.00)")
+    assert found["ms, keras"] == ("1", NONE, "1.25 (0.80)")
     at, why = table.caption.splitlines()
-    assert at == f"milliseconds of a call: {place}"
+    assert at == f"ms of a call (times faster): {place}"
     assert why.startswith("not faster in keras: ")
-    assert "--target latency=0.7 --runtime keras" in why
-    tuned.milliseconds["keras"] = 0.9
+    assert "--runtime" not in why
+    tuned.milliseconds["litert"] = 2.5
+    assert "search with --target latency=0.7 --runtime litert" in evaluation_table(result).caption
+    tuned.milliseconds.update(litert=0.5, keras=0.9)
     assert "not faster" not in evaluation_table(result).caption
 
 
