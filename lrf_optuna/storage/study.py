@@ -70,7 +70,7 @@ class StudyStore:
             if len(store.study.directions) != len(objectives):
                 raise store.foreign()
             store.trials.change(IDENTITY, partial(store.check_identity, identity))  # one transaction
-            if not store.objectives or (store.objectives != tuple(objectives) and not store.count()):
+            if not store.objectives:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     store.study.set_metric_names(list(objectives))
@@ -148,13 +148,10 @@ class StudyStore:
     def check_identity(self, identity: Mapping[str, str], stored: Mapping[str, str] | None) -> dict[str, str]:
         """The identity. Raises LrfError where the stored one differs, and where a study without any has trials.
 
-        A part that a study of an earlier version lacks counts as empty. A study without any trial takes a new identity.
+        A part that a study of an earlier version lacks counts as empty.
         """
-        total = self.trials.counts().total
-        if stored is None and total:
+        if stored is None and self.trials.counts().total:
             raise self.foreign()
-        if not total:
-            return dict(identity)
         found = identity if stored is None else stored
         other = sorted(part for part in {*found, *identity} if found.get(part, "") != identity.get(part, ""))
         if other:

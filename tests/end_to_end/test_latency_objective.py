@@ -96,6 +96,22 @@ def test_a_study_goes_on_with_its_own_table_where_none_is_given(
     check_sums(tmp_path, desk / "phone.csv", digits_net)
 
 
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_a_study_whose_milliseconds_are_gone_or_changed_does_not_go_on(
+    spec: StudySpec, tmp_path: Path, change: str
+) -> None:
+    ran(spec, tmp_path, search_trials=3)
+    file = tmp_path / "latency.csv"
+    if change == "gone":
+        file.unlink()
+    else:
+        file.write_text(file.read_text() + "\n")
+    without = StudySpec.from_json(json.dumps(json.loads(spec.model_dump_json()) | {"latency": {"time_at_end": False}}))
+    with pytest.raises(LrfError, match=r"latency\.csv .*the study's trials are measured by it: bring it back"):
+        ran(without, tmp_path, search_trials=6)
+    assert len(trials(tmp_path)) == 3
+
+
 def test_a_table_that_another_study_left_in_the_folder_is_not_used(
     spec: StudySpec, desk: Path, digits_net: Any, tmp_path: Path
 ) -> None:

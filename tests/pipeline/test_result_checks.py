@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lrf_optuna.pipeline.result_checks import lost_classes, strange_gain
+from lrf_optuna.pipeline.result_checks import lost_classes, missed_latency, strange_gain
+from lrf_optuna.plans.plan import Candidate, Plan
+from lrf_optuna.plans.result import Evaluation, Result
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,15 @@ def test_only_a_network_far_above_the_original_is_strange() -> None:
     assert not list(strange_gain(0.5, 0.55, "accuracy"))
     (text,) = strange_gain(0.5, 0.75, "accuracy")
     assert "25.0 points of accuracy better" in text
+
+
+@pytest.mark.parametrize(("after", "is_said"), [(0.5, False), (0.54, False), (0.7, True)])
+def test_a_missed_target_of_milliseconds_is_said(after: float, is_said: bool) -> None:
+    original = Evaluation(10, 10, 0.9, 0.9, milliseconds={"litert": 1.0})
+    built = Evaluation(5, 5, 0.9, 0.9, milliseconds={"litert": after})
+    result = Result("net", 1, 1, 1, {}, original, Candidate(0, Plan(()), {}), built=built)
+    said = list(missed_latency(result, {"latency": 0.5}, "litert"))
+    assert bool(said) == is_said
+    assert all("70% of the milliseconds in litert, where the target was 50%" in text for text in said)
+    assert not list(missed_latency(result, {"params": 0.5}, "litert"))
+    assert not list(missed_latency(result, {"latency": 0.5}, "onnx"))
