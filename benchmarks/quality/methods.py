@@ -135,7 +135,8 @@ def curve(proxy: Proxy, table: OptionTable) -> list[tuple[float, float]]:
     if not sites:
         return []
     wide = OptionTable({name: table[name] for name in sites})
-    plans = dict.fromkeys(map(wide.decode, wide.allocate(SWEEP_MULTIPLIERS, np.ones_like(SWEEP_MULTIPLIERS))))
+    by_params = np.tile([1.0, 0.0], (len(SWEEP_MULTIPLIERS), 1))
+    plans = dict.fromkeys(map(wide.decode, wide.allocate(SWEEP_MULTIPLIERS, by_params)))
     whole = sum(proxy.sites[name].op.params for name in wide)
     return [
         (

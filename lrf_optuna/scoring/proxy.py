@@ -211,8 +211,10 @@ class Proxy:
 
     def measure(self, plan: Plan) -> Measured:
         """What one forward pass over the scored images says of a plan, with its milliseconds once layers were timed."""
-        share = self.latencies.plan_share(self.sites, plan) if self.latencies else None
-        return replace(self.passed(plan), latency_share=share)
+        found = self.passed(plan)
+        if self.latencies is None:
+            return found
+        return replace(found, latency_share=self.latencies.plan_share(self.sites, plan))
 
     @cachedmethod(lambda self: self.measured, key=lambda _, plan: plan)
     def passed(self, plan: Plan) -> Measured:

@@ -7,7 +7,7 @@ import pytest
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 
-ORIGINAL = Measured({"a": 1.0, "b": 1.0}, 1000, 50_000, 1.0, 1.0)
+ORIGINAL = Measured({"a": 1.0, "b": 1.0}, 1000, 50_000, 1.0, 1.0, latency_share=1.0)
 
 
 def test_the_original_costs_no_loss_and_one_of_everything_else() -> None:
@@ -18,8 +18,8 @@ def test_the_original_costs_no_loss_and_one_of_everything_else() -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_network_that_is_smaller_or_more_alike_costs_no_more(objective: str) -> None:
-    worse = Measured({"a": 0.5, "b": 0.7}, 600, 40_000, 0.6, 0.8)
-    better = Measured({"a": 0.6, "b": 0.7}, 500, 30_000, 0.5, 0.6)
+    worse = Measured({"a": 0.5, "b": 0.7}, 600, 40_000, 0.6, 0.8, latency_share=0.9)
+    better = Measured({"a": 0.6, "b": 0.7}, 500, 30_000, 0.5, 0.6, latency_share=0.7)
     assert OBJECTIVES[objective](better) < OBJECTIVES[objective](worse)
 
 
@@ -29,6 +29,11 @@ def test_loss_is_one_minus_the_mean_similarity_and_sizes_are_shares() -> None:
     assert (OBJECTIVES["params"](measured), OBJECTIVES["macs"](measured)) == (0.6, 0.8)
 
 
+def test_milliseconds_that_are_not_known_are_no_cost() -> None:
+    with pytest.raises(LrfError, match="needs the milliseconds of layers"):
+        OBJECTIVES["latency"](Measured({"a": 1.0}, 1000, 50_000, 1.0, 1.0))
+
+
 def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
-    with pytest.raises(LrfError, match="unknown objective 'zzz'; there is: loss, macs, params"):
+    with pytest.raises(LrfError, match="unknown objective 'zzz'; there is: latency, loss, macs, params"):
         lookup(OBJECTIVES, "zzz", "objective")
