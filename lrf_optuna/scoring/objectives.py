@@ -43,9 +43,7 @@ def dissimilarity(measured: Measured) -> float:
 def latency(measured: Measured) -> float:
     """The share of the original's milliseconds. Raises LrfError where no layers were timed."""
     if measured.latency_share is None:
-        raise LrfError(
-            "the objective latency needs milliseconds of the layers: give the Proxy a `timer`, and call its `table`"
-        )
+        raise LrfError("the objective latency needs the milliseconds of layers: give a `timer`, and call `table` first")
     return measured.latency_share
 
 
