@@ -100,7 +100,7 @@ def with_inner_layers(layer: Any) -> list[Any]:
 
 
 def kind_of_attribute(key: str) -> str:
-    """The kind of object that an attribute of a layer holds by its name; empty where it is none of `KINDS`."""
+    """The kind of object that an attribute of a layer holds by its name; empty where it is no kind."""
     return next((kind for kind in ATTRIBUTE_KINDS if key == kind or key.endswith(f"_{kind}")), "")
 
 

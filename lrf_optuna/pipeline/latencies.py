@@ -95,6 +95,8 @@ def time_at_end(result: Result, networks: tuple[Any, Any], spec: StudySpec, data
         rows = model_latencies(models, places, samples, progress=progress)
     except LrfError as reason:
         return f"no milliseconds were measured: {reason}"
+    for network in (result.original, result.final):
+        network.milliseconds.clear()  # of an earlier run, in another place
     for row in rows:
         if not row.problems:
             result.original.milliseconds[row.place.runtime] = row.timings["original"].least

@@ -55,9 +55,8 @@ def model_latencies(
 ) -> list[LatencyRow]:
     """The milliseconds of every model in every place, in turns; places with equal threads share a child process.
 
-    Conversions are in one child process for all models, so small models, such as one layer's chain each, are measured
-    by hundreds. `samples`: inputs of all models, for their shapes; by default random ones of each model's own shape.
-    Raises LrfError for a runtime that is not there.
+    Conversions are in one child process for all models. `samples`: inputs of all models, for their shapes; by default
+    random ones of each model's own shape. Raises LrfError for a runtime that is not there.
     """
     check_runtimes(list(dict.fromkeys(place.runtime for place in places)))
     with (

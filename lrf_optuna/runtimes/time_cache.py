@@ -1,4 +1,7 @@
-"""Milliseconds of layers in the cache: a file for each runtime, machine, number of threads and images of a call."""
+"""Milliseconds of layers in the cache: a file for each runtime, machine, number of threads and images of a call.
+
+Other code of this package may build other chains, and has files of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lrf_optuna.files import digest, write_text
-from lrf_optuna.scoring.disk_cache import LATENCY_FOLDER
+from lrf_optuna.scoring.disk_cache import LATENCY_FOLDER, code_digest
 
 
 @dataclass
@@ -25,7 +28,7 @@ class KeptTimes:
         """The times of a place in a cache; none where the file is not there or broken."""
         if cache is None:
             return cls()
-        file = cache / LATENCY_FOLDER / f"{digest(place)}.json"
+        file = cache / LATENCY_FOLDER / f"{digest(place, code_digest())}.json"
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             stored = json.loads(file.read_text(encoding="utf-8"))
             times = {str(key): time and float(time) for key, time in stored["times"].items()}

@@ -19,7 +19,7 @@ from lrf_optuna.scoring.option_table import OptionIndices, OptionTable
 SWEEP_MULTIPLIERS = np.geomspace(1e-5, 1e3, 97)
 """Loss a unit of size, from a nearly whole network to the smallest; a finer grid finds hardly more plans."""
 MIX_STEPS = {1: 1, 2: 4, 3: 3}
-"""Number of sizes -> steps from one size alone to another one."""
+"""Number of sizes -> steps from one size alone to another one: five mixes of two sizes, ten of three."""
 SHARE_ROUNDING = 1e-12
 """Rounding of sums of shares."""
 MULTIPLIER_RANGE = (1e-8, 1e6)
@@ -43,13 +43,12 @@ def mixes_of(sizes: int) -> Array:
     return np.array(rows, float) / steps
 
 
-def lagrangian_within(table: OptionTable, budget: Mapping[str, float], mixes: Array | None = None) -> list[Plan]:
-    """For each mix the plan with the least loss within a budget, the best first; none where no plan fits.
+def lagrangian_within(table: OptionTable, budget: Mapping[str, float]) -> list[Plan]:
+    """For each mix of sizes the plan with the least loss within a budget, the best first; none where no plan fits.
 
-    `budget`: cost -> most, as shares of the whole network, what no plan can change included. `mixes`: weights of the
-    sizes `(mixes, sizes)`, by default those of `mixes_of`.
+    `budget`: cost -> most, as shares of the whole network, what no plan can change included.
     """
-    mixes = mixes_of(len(table.sizes)) if mixes is None else mixes
+    mixes = mixes_of(len(table.sizes))
     low, high = (np.full(len(mixes), np.log(end)) for end in MULTIPLIER_RANGE)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
