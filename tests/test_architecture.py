@@ -15,7 +15,7 @@ import lrf_optuna
 
 ROOT = Path(lrf_optuna.__file__).parent
 FOLDERS = (
-    "",  # errors, setting_fields, sections, config, progress, files, processes
+    "",  # errors, setting_fields, sections, config, progress, progress_bars, files, processes
     "chains",
     "plans",
     "decompositions",

@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from lrf_optuna.cli import options as o
-from lrf_optuna.cli.progress_bars import Bars
 from lrf_optuna.cli.studies import check_file, study_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
+from lrf_optuna.progress_bars import Bars
 from lrf_optuna.report.tables import front_table, inventory_table, method_counts, uncounted_remark
 from lrf_optuna.sections import MODEL_FORMS
 

@@ -16,10 +16,10 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from lrf_optuna.cli.progress_bars import Bars
 from lrf_optuna.errors import LrfError
 from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.processes import quiet
+from lrf_optuna.progress_bars import Bars
 
 PLAIN_CHARACTERS = {"→": "->", "←": "<-", "…": "...", "×": "x"} | dict.fromkeys("–−━╸╺", "-")
 """Character -> what stands for it where the terminal's or the pipe's encoding lacks it."""

@@ -1,4 +1,4 @@
-"""Progress as bars in the terminal."""
+"""Progress as bars in a terminal, for the command line and for Python."""
 
 from __future__ import annotations
 

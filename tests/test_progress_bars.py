@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lrf_optuna.cli.progress_bars import WIDEST, Bars
+from lrf_optuna.progress_bars import WIDEST, Bars
 
 
 @pytest.mark.parametrize(("width", "bar"), [(80, 4), (90, 14), (160, WIDEST)])
