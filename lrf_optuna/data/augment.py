@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.errors import LrfError, lookup
@@ -15,42 +17,78 @@ AUGMENTATIONS = {"none": (False, False), "flip": (True, False), "crop": (False, 
 """Name -> whether random images are mirrored, and whether every image is shifted."""
 
 
-def augmented(pixels: Any, how: str, rng: np.random.Generator) -> Any:
-    """Randomly flipped and shifted copies of raw `pixels` (N, H, W, C); a shift fills the border with black (zero).
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """How each of some images is flipped and shifted.
 
-    Of a list of arrays, such as images and a label for every position, all are flipped and shifted alike. Raises
-    LrfError for an unknown augmentation, or where the inputs are no images.
+    `mirrored` `(n,)`: whether an image is; `places`: the rows and columns `(n,)` where padded images are cut. Each is
+    None where no image is moved like that.
     """
-    flip, crop = lookup(AUGMENTATIONS, how, "augmentation")
-    if not (flip or crop):
-        return pixels
-    arrays = list(pixels) if isinstance(pixels, list) else [pixels]
-    if isinstance(pixels, Mapping) or arrays[0].ndim != 4:
-        shape = sorted(pixels) if isinstance(pixels, Mapping) else arrays[0].shape
-        raise LrfError(f"augment {how!r} is for images (N, H, W, C), but the inputs are {shape}: give none")
-    if crop:
-        arrays = crop_randomly(arrays, rng)
-    if flip:
-        mirror = rng.random(len(arrays[0])) < 0.5
-        arrays = [array.copy() for array in arrays]
-        for array in arrays:
-            array[mirror] = array[mirror, :, ::-1]
-    return arrays if isinstance(pixels, list) else arrays[0]
+
+    mirrored: NDArray[np.bool_] | None = None
+    places: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    @classmethod
+    def draw(cls, pixels: Any, how: str, rng: np.random.Generator) -> Moves:
+        """Random moves of raw `pixels` (N, H, W, C), an array or a list of arrays that are moved alike.
+
+        Raises LrfError for an unknown augmentation, or where the inputs are no images.
+        """
+        flip, crop = lookup(AUGMENTATIONS, how, "augmentation")
+        if not (flip or crop):
+            return cls()
+        first = pixels[0] if isinstance(pixels, list) else pixels
+        if isinstance(pixels, Mapping) or first.ndim != 4:
+            shape = sorted(pixels) if isinstance(pixels, Mapping) else first.shape
+            raise LrfError(f"augment {how!r} is for images (N, H, W, C), but the inputs are {shape}: give none")
+        count, places = len(first), None
+        if crop:
+            down, right = borders(first.shape)
+            places = rng.integers(0, 2 * down + 1, count), rng.integers(0, 2 * right + 1, count)
+        return cls(rng.random(count) < 0.5 if flip else None, places)
+
+    def take(self, index: Any) -> Moves:
+        """The moves of the images at `index`, in its order."""
+        mirrored = None if self.mirrored is None else self.mirrored[index]
+        return Moves(mirrored, self.places and (self.places[0][index], self.places[1][index]))
+
+    def apply(self, pixels: Any) -> Any:
+        """Moved copies of raw `pixels`; of a list of arrays, such as images and labels of positions, all alike."""
+        if self.mirrored is None and self.places is None:
+            return pixels
+        arrays = list(pixels) if isinstance(pixels, list) else [pixels]
+        if self.places is not None:
+            arrays = cropped(arrays, *self.places)
+        if self.mirrored is not None:
+            arrays = [array.copy() for array in arrays]
+            for array in arrays:
+                array[self.mirrored] = array[self.mirrored, :, ::-1]
+        return arrays if isinstance(pixels, list) else arrays[0]
 
 
-def crop_randomly(arrays: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
-    """Each image padded with black and cut to its size at a random place: 4 pixels at 32, in proportion elsewhere.
+def augmented(pixels: Any, how: str, rng: np.random.Generator) -> Any:
+    """Randomly flipped and shifted copies of raw `pixels` (N, H, W, C), or of a list of arrays, all moved alike.
+
+    Raises LrfError for an unknown augmentation, or where the inputs are no images.
+    """
+    return Moves.draw(pixels, how, rng).apply(pixels)
+
+
+def borders(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of padding on each side of images (N, H, W, C): 4 pixels at 32, in proportion elsewhere."""
+    return max(1, round(shape[1] / 8)), max(1, round(shape[2] / 8))
+
+
+def cropped(arrays: list[Pixels], tops: Any, lefts: Any) -> list[Pixels]:
+    """Each image padded with black (zero) and cut to its size at its place.
 
     Classes of positions, in arrays of integers after the first, are padded with -1, which does not count.
     """
-    count, height, width = arrays[0].shape[:3]
-    down, right = max(1, round(height / 8)), max(1, round(width / 8))
-    tops, lefts = rng.integers(0, 2 * down + 1, count), rng.integers(0, 2 * right + 1, count)
-    cropped = []
+    (height, width), (down, right) = arrays[0].shape[1:3], borders(arrays[0].shape)
+    found = []
     for i, array in enumerate(arrays):
         border = ((0, 0), (down, down), (right, right), *((0, 0),) * (array.ndim - 3))
         padded = np.pad(array, border, constant_values=-1 if i and array.dtype.kind == "i" else 0)
         windows = sliding_window_view(padded, (height, width), axis=(1, 2))
-        chosen = windows[np.arange(count), tops, lefts]
-        cropped.append(np.moveaxis(chosen, (-2, -1), (1, 2)))
-    return cropped
+        found.append(np.moveaxis(windows[np.arange(len(array)), tops, lefts], (-2, -1), (1, 2)))
+    return found

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrf_optuna.data.arrays import Images, Values, count_of, map_inputs, rows_of
-from lrf_optuna.data.augment import augmented
+from lrf_optuna.data.augment import Moves
 from lrf_optuna.data.preprocess import AnyPreprocess
 from lrf_optuna.data.sources import Labels, Pixels, stratified_order
 from lrf_optuna.data.tasks import OUTPUT, Task
@@ -123,23 +123,31 @@ class Data:
         return ((x, y) for _, x, y in self.batches(size, rng))
 
     def batches(
-        self, size: int, rng: np.random.Generator
+        self, size: int, rng: np.random.Generator, moves: Moves | None = None
     ) -> Iterator[tuple[NDArray[np.int64], Any, dict[str, Values]]]:
-        """The batches of `epoch`, each with the places of its images among the training images."""
+        """The batches of `epoch`, each with the places of its images among the training images.
+
+        `moves`: of all training images; without them each batch is flipped and shifted at random.
+        """
         order = rng.permutation(len(self.train))
         for start in range(0, len(order), size):
             index = np.sort(order[start : start + size])
-            part = self.augmented(self.train.take(index), rng)
+            part = self.train.take(index)
+            part = self.moved(part, moves.take(index) if moves else Moves.draw(part.pixels, self.augment, rng))
             yield index, self.preprocess(part.pixels), self.targets(part.labels)
 
-    def augmented(self, part: LabeledImages, rng: np.random.Generator) -> LabeledImages:
-        """A part with its images flipped and shifted as the study says, and labels for every position with them."""
+    def moves(self, rng: np.random.Generator) -> Moves:
+        """How all training images are flipped and shifted, at random, as the study says."""
+        return Moves.draw(self.train.pixels, self.augment, rng)
+
+    def moved(self, part: LabeledImages, moves: Moves) -> LabeledImages:
+        """A part with its images flipped and shifted, and labels for every position with them."""
         if self.augment == "none" or part.labels is None:
-            return LabeledImages(augmented(part.pixels, self.augment, rng), part.labels)
+            return LabeledImages(moves.apply(part.pixels), part.labels)
         labels = by_output(part.labels, self.tasks)
-        moved = [name for name in labels if self.tasks[name].kind in ("map", "copy")]
-        pixels, *maps = augmented([part.pixels, *(labels[name] for name in moved)], self.augment, rng)
-        return LabeledImages(pixels, labels | dict(zip(moved, maps, strict=True)))
+        named = [name for name in labels if self.tasks[name].kind in ("map", "copy")]
+        pixels, *maps = moves.apply([part.pixels, *(labels[name] for name in named)])
+        return LabeledImages(pixels, labels | dict(zip(named, maps, strict=True)))
 
     def compared_metric(self, metric: str) -> str:
         """The name of a metric on the images that points are compared on, which may be more than the validation part.

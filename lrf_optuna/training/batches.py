@@ -3,46 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
 
 from lrf_optuna.data.arrays import Values
+from lrf_optuna.data.augment import Moves
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.models.evaluation import Evaluator
+from lrf_optuna.models.model_inputs import PASS_BATCH
 
 KEPT_BYTES = 2**28
 """Bytes of the teacher's outputs that are kept at most: 256 MiB."""
+VIEWS = 4
+"""Augmented views of each image at most, which take turns from epoch to epoch: the teacher runs once on each.
+
+A pass of the original is about a fourth of a training step of it (benchmarks/results/epoch.md).
+"""
+
+Batch = tuple[Any, dict[str, Values], list[Values] | None]
+"""Inputs, output -> labels, and the teacher's outputs where they are known."""
+
+
+@dataclass
+class View:
+    """All training images flipped and shifted in one way, and the teacher's outputs for them."""
+
+    moves: Moves
+    goals: list[Values]
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
     """Batches of `size` training images at most, and what the teacher gives for each image where that is known.
 
-    `goals`: the teacher's outputs for all training images in their order, or None where every step runs the teacher.
+    `teacher`: None where every step runs it on images that are augmented anew. Else images have `views` in turn.
     """
 
     data: Data
     size: int
     seed: int
-    goals: list[Values] | None = None
+    teacher: Evaluator | None = None
+    views: int = VIEWS
+    known: dict[int, View] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Data, size: int, seed: int, teacher: Evaluator, passes: int) -> Batches:
-        """Batches for a number of passes.
-
-        The teacher runs once where images stay as they are, it is asked for more than once, and memory has the room.
-        """
+    def of(cls, data: Data, size: int, seed: int, teacher: Evaluator) -> Batches:
+        """Batches with the teacher's outputs for as many views as memory has the room for."""
         each = sum(int(np.prod([n or np.inf for n in head.shape])) for head in teacher.heads.values() if head.shape)
-        fits = 4 * each * len(data.train) <= KEPT_BYTES
-        goals = teacher.outputs(data.train.pixels) if data.augment == "none" and passes > 1 and fits else None
-        return cls(data, min(size, len(data.train)), seed, None if goals is None else list(goals.values()))
+        views = 1 if data.augment == "none" else VIEWS
+        fits = views * 4 * each * len(data.train) <= KEPT_BYTES
+        return cls(data, min(size, len(data.train)), seed, teacher if fits else None, views)
 
-    def epoch(self, epoch: int, steps: int) -> Iterator[tuple[Any, dict[str, Values], list[Values] | None]]:
-        """`steps` whole batches (inputs, output -> labels, teacher's outputs), the same for the same seed and epoch."""
-        turns = (self.data.batches(self.size, np.random.default_rng([self.seed, epoch + 1, turn])) for turn in count())
+    def epoch(self, epoch: int, steps: int) -> Iterator[Batch]:
+        """`steps` whole batches, the same for the same seed and epoch."""
+        view = self.view(epoch % self.views) if self.teacher else None
+        moves = view.moves if view else None
+        rngs = (np.random.default_rng([self.seed, epoch + 1, turn]) for turn in count())
+        turns = (self.data.batches(self.size, rng, moves) for rng in rngs)
         whole = (batch for turn in turns for batch in turn if len(batch[0]) == self.size)
         for index, x, y in islice(whole, steps):
-            yield x, y, None if self.goals is None else [goal[index] for goal in self.goals]
+            yield x, y, [goal[index] for goal in view.goals] if view else None
+
+    def view(self, number: int) -> View:
+        """One view of all training images, for which the teacher runs when it is first asked for."""
+        if number not in self.known:
+            moves = self.data.moves(np.random.default_rng([self.seed, 0, number]))
+            self.known[number] = View(moves, self.goals(moves))
+        return self.known[number]
+
+    def goals(self, moves: Moves) -> list[Values]:
+        """The teacher's outputs for all training images, moved, in their order."""
+        assert self.teacher
+        found = []
+        for start in range(0, len(self.data.train), PASS_BATCH):
+            part = slice(start, start + PASS_BATCH)
+            found.append(self.teacher.outputs(moves.take(part).apply(self.data.train.take(part).pixels)))
+        return [np.concatenate(parts) for parts in zip(*(one.values() for one in found), strict=True)]

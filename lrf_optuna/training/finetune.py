@@ -103,7 +103,7 @@ class FineTune:
         original = Evaluator(teacher, data.preprocess)
         outputs = original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
-        self.batches = Batches.of(data, spec.batch, seed, original, spec.epochs)
+        self.batches = Batches.of(data, spec.batch, seed, original)
         goal = Distillation(self.losses, spec.distil)
         self.trainer = Trainer(model, teacher, recipe.optimizer(spec.optimizer), goal)
 

@@ -11,7 +11,7 @@ import pytest
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.models.evaluation import Evaluator
-from lrf_optuna.training.batches import Batches
+from lrf_optuna.training.batches import VIEWS, Batches
 
 
 def test_a_pass_takes_each_image_once_in_another_order_each_time(digits: Data) -> None:
@@ -29,23 +29,33 @@ def test_a_pass_takes_each_image_once_in_another_order_each_time(digits: Data) -
 
 
 def test_a_batch_larger_than_the_data_is_all_of_them(digits_net: Any, digits: Data) -> None:
-    batches = Batches.of(digits, 10**6, 0, Evaluator(digits_net, digits.preprocess), 1)
+    batches = Batches.of(digits, 10**6, 0, Evaluator(digits_net, digits.preprocess))
     assert [len(x) for x, *_ in batches.epoch(0, 3)] == [len(digits.train)] * 3
 
 
-def test_what_the_teacher_gives_is_known_beforehand_where_images_stay_as_they_are(
-    digits_net: Any, digits: Data
-) -> None:
-    evaluator = Evaluator(digits_net, digits.preprocess)
-    for x, _, goals in Batches.of(digits, 64, 0, evaluator, 2).epoch(0, 3):
-        assert goals is not None
-        np.testing.assert_allclose(goals[0], digits_net(x, training=False), atol=1e-4)
-
-
-@pytest.mark.parametrize(("augment", "passes"), [("crop", 2), ("none", 1)])
-def test_the_teacher_runs_in_every_step_where_that_is_no_waste(
-    digits_net: Any, digits: Data, augment: str, passes: int
-) -> None:
+@pytest.mark.parametrize("augment", ["none", "crop"])
+def test_the_teachers_outputs_are_for_the_images_of_the_batch(digits_net: Any, digits: Data, augment: str) -> None:
     data = replace(digits, augment=augment)
-    batches = Batches.of(data, 64, 0, Evaluator(digits_net, data.preprocess), passes)
-    assert batches.goals is None
+    batches = Batches.of(data, 64, 0, Evaluator(digits_net, data.preprocess))
+    for epoch in range(2):
+        for x, _, goals in batches.epoch(epoch, 3):
+            assert goals is not None
+            np.testing.assert_allclose(goals[0], digits_net(x, training=False), atol=1e-4)
+
+
+def test_augmented_images_have_several_views_in_turn(digits_net: Any, digits: Data) -> None:
+    data = replace(digits, augment="crop")
+    batches, steps = Batches.of(data, 64, 0, Evaluator(digits_net, data.preprocess)), len(data.train) // 64
+    images = [{x.tobytes() for batch, *_ in batches.epoch(epoch, steps) for x in batch} for epoch in (0, 1, VIEWS)]
+    share = [len(images[0] & other) / len(images[0]) for other in images[1:]]
+    assert share[0] < 0.3, "the next epoch has other views"
+    assert share[1] > 0.9, "a batch that is not whole is left out"
+    assert set(batches.known) == {0, 1}, "the teacher runs once on each view"
+
+
+def test_the_teacher_runs_in_every_step_where_its_outputs_take_too_much_memory(
+    digits_net: Any, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrf_optuna.training.batches.KEPT_BYTES", 1000)
+    batches = Batches.of(digits, 64, 0, Evaluator(digits_net, digits.preprocess))
+    assert [goals for *_, goals in batches.epoch(0, 2)] == [None, None]
