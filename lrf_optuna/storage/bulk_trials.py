@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.database import DELETED, Database
-from lrf_optuna.storage.public_trials import Counts, PublicTrials, fitting
+from lrf_optuna.storage.public_trials import Counts, PublicTrials, check_numbers, fitting
 
 try:
     from optuna.storages._rdb import models
@@ -138,6 +138,49 @@ class BulkTrials:
             else:
                 row.value_json = json.dumps(value)
         return value
+
+    def attributes(self, keys: Collection[str], system: bool = False) -> dict[int, dict[str, Any]]:
+        """Number -> key -> value of the user (or system) attributes that trials have under some keys."""
+        trial, mark = models.TrialModel, attribute_model(system)
+        query = select(trial.number, mark.key, mark.value_json).join_from(trial, mark, mark.trial_id == trial.trial_id)
+        wanted = trial.study_id == self.study_id, mark.key.in_(keys)
+        found = defaultdict[int, dict[str, Any]](dict)
+        with self.database.reading() as session:
+            for number, key, text in session.execute(query.where(*wanted).order_by(trial.number, mark.key)):
+                found[number][key] = json.loads(text)
+        return dict(found)
+
+    def set_attributes(self, new: Mapping[int, Mapping[str, Any]], system: bool = False) -> None:
+        """Set user (or system) attributes, number -> key -> value, also of finished trials, in one transaction.
+
+        Optuna's own calls refuse finished trials. Raises LrfError for a number that the study lacks.
+        """
+        if not new:
+            return
+        trial, mark = models.TrialModel, attribute_model(system)
+        numbered = select(trial.number, trial.trial_id).where(trial.study_id == self.study_id, trial.number.in_(new))
+        with self.writing() as session:
+            ids = {number: trial_id for number, trial_id in session.execute(numbered)}  # noqa: C416
+            check_numbers(new, ids)
+            rows = session.scalars(select(mark).where(mark.trial_id.in_(ids.values())))
+            before = {(row.trial_id, row.key): row for row in rows}
+            for trial_id, key, value in ((ids[n], key, value) for n, own in new.items() for key, value in own.items()):
+                if (trial_id, key) in before:
+                    before[trial_id, key].value_json = json.dumps(value)
+                else:
+                    session.add(mark(trial_id=trial_id, key=key, value_json=json.dumps(value)))
+
+    def remove_attributes(self, keys: Collection[str], system: bool = False) -> None:
+        """Remove the user (or system) attributes under some keys from all trials."""
+        trial, mark = models.TrialModel, attribute_model(system)
+        own = select(trial.trial_id).where(trial.study_id == self.study_id)
+        with self.writing() as session:
+            session.execute(delete(mark).where(mark.trial_id.in_(own), mark.key.in_(keys)))
+
+
+def attribute_model(system: bool) -> Any:
+    """Optuna's model of the user attributes of trials, or of the system attributes, which no dashboard shows."""
+    return models.TrialSystemAttributeModel if system else models.TrialUserAttributeModel
 
 
 def write_trials(session: Session, study_id: int, number: int, trials: Sequence[FrozenTrial]) -> None:

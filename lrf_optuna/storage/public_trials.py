@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.database import Database
+
+ATTRIBUTES = "lrf:attributes"
+"""The study's user attribute with attributes of finished trials, which public calls cannot set at the trials."""
 
 
 class Counts(NamedTuple):
@@ -31,6 +35,13 @@ def fitting(trials: Sequence[FrozenTrial], key: str, candidates: int, most: int 
 def is_candidate(trial: FrozenTrial, key: str) -> bool:
     """Whether a trial is complete and has the attribute that marks candidates."""
     return trial.state == TrialState.COMPLETE and key in trial.user_attrs
+
+
+def check_numbers(wanted: Iterable[int], found: Container[int]) -> None:
+    """Raises LrfError where a wanted trial is not among those found."""
+    missing = [number for number in wanted if number not in found]
+    if missing:
+        raise LrfError(f"the study has no trial {missing[0]}: see its trials with front")
 
 
 class PublicTrials:
@@ -71,3 +82,33 @@ class PublicTrials:
             value = new(storage.get_study_user_attrs(self.study_id).get(key))
             storage.set_study_user_attr(self.study_id, key, value)
         return value
+
+    def attributes(self, keys: Collection[str], system: bool = False) -> dict[int, dict[str, Any]]:
+        """Number -> key -> value of the attributes that trials have under some keys; no system ones are kept."""
+        if system:
+            return {}
+        with self.database.calling() as storage:
+            kept = storage.get_study_user_attrs(self.study_id).get(ATTRIBUTES, {})
+        each = {trial.number: {**trial.user_attrs, **kept.get(str(trial.number), {})} for trial in self.read()}
+        found = {number: {key: own[key] for key in sorted(keys) if key in own} for number, own in each.items()}
+        return {number: own for number, own in found.items() if own}
+
+    def set_attributes(self, new: Mapping[int, Mapping[str, Any]], system: bool = False) -> None:
+        """Set user attributes, number -> key -> value, in an attribute of the study; no system ones are kept."""
+        check_numbers(new, range(self.counts().total))
+
+        def merged(kept: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
+            before = kept or {}
+            return {**before, **{str(number): {**before.get(str(number), {}), **own} for number, own in new.items()}}
+
+        if new and not system:
+            self.change(ATTRIBUTES, merged)
+
+    def remove_attributes(self, keys: Collection[str], system: bool = False) -> None:
+        """Remove what `set_attributes` has set under some keys."""
+
+        def left(kept: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
+            return {n: {key: own[key] for key in own if key not in keys} for n, own in (kept or {}).items()}
+
+        if not system:
+            self.change(ATTRIBUTES, left)

@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -37,6 +38,14 @@ PROCESSES = "lrf:processes"
 
 WARNINGS = "lrf:warnings"
 """The study's user attribute with what was said of its set-up."""
+METRIC, AS_BUILT, CALIBRATED, TUNED = "metric", "metric as built", "metric calibrated", "metric tuned"
+"""User attributes of trials: the task's metric on validation images, of a point as it was scored, as it is built
+without training, and of a chosen one after its calibration and its fine-tune. As scored it is of fewer images."""
+METRICS = (METRIC, AS_BUILT, CALIBRATED, TUNED)
+METRIC_OF = "lrf:metric"
+"""The study's user attribute with the name of the metric, a digest of what it was measured on, and the original's."""
+MEASURED = "lrf:measured"
+"""The trial's system attribute with its whole measurements, by stage: dashboards do not show it."""
 
 
 class StudyStore:
@@ -135,6 +144,47 @@ class StudyStore:
     def keep_latencies(self, digest_of_table: str) -> None:
         """Keep the digest of the milliseconds for later steps of the study."""
         self.study.set_user_attr(LATENCIES, digest_of_table)
+
+    @property
+    def metric_name(self) -> str:
+        """The name of the metric that is kept of points, such as accuracy; empty where none was measured yet."""
+        return str(self.study.user_attrs.get(METRIC_OF, {}).get("name", ""))
+
+    @property
+    def original_metrics(self) -> dict[str, float]:
+        """The original's metric under the names of `metrics`, each on the images that points were measured on."""
+        return dict(self.study.user_attrs.get(METRIC_OF, {}).get("original", {}))
+
+    def metrics(self) -> dict[int, dict[str, float]]:
+        """Number -> name -> metric of the trials that were measured; the names are `METRICS`."""
+        return self.trials.attributes(METRICS)
+
+    def keep_metrics(self, trial: int, metrics: Mapping[str, float]) -> None:
+        """Keep metrics, name -> metric, of the trial of a number. Raises LrfError where there is no such trial."""
+        self.trials.set_attributes({trial: metrics})
+
+    def measurements(self, digest_of_images: str) -> dict[int, dict[str, Any]]:
+        """Number -> stage -> whole measurement as it was kept; empty where it is of other images or labels."""
+        if self.study.user_attrs.get(METRIC_OF, {}).get("digest") != digest_of_images:
+            return {}
+        return {number: own[MEASURED] for number, own in self.trials.attributes([MEASURED], system=True).items()}
+
+    def keep_measurements(
+        self, of: Mapping[str, Any], metrics: Mapping[int, Mapping[str, float]], whole: Mapping[int, Mapping[str, Any]]
+    ) -> None:
+        """Keep the metrics and the whole measurements, number -> stage -> JSON, of trials.
+
+        `of`: the `name` of the metric, the `digest` of the images and labels, and the `original` as in `metrics`. What
+        was kept of other images or labels is removed.
+        """
+        before = self.study.user_attrs.get(METRIC_OF, {})
+        if before and before["digest"] != of["digest"]:
+            self.trials.remove_attributes(METRICS)
+            self.trials.remove_attributes([MEASURED], system=True)
+        if before != of:
+            self.study.set_user_attr(METRIC_OF, dict(of))
+        self.trials.set_attributes(metrics)
+        self.trials.set_attributes({number: {MEASURED: own} for number, own in whole.items()}, system=True)
 
     @property
     def objectives(self) -> tuple[str, ...]:

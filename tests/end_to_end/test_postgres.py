@@ -18,7 +18,7 @@ from support.studies import IDENTITY, OBJECTIVES, finished_trial, odd_trials
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.background_writer import BackgroundWriter
 from lrf_optuna.storage.bulk_trials import BulkTrials
-from lrf_optuna.storage.study import PLAN, StudyStore
+from lrf_optuna.storage.study import AS_BUILT, METRIC, PLAN, StudyStore
 
 pytest.importorskip("psycopg", reason="PostgreSQL needs the package psycopg: pip install 'lrf-optuna[postgres]'")
 SEARCH = """
@@ -106,6 +106,19 @@ def test_what_is_appended_is_what_optuna_writes(server: Server) -> None:
     assert [one.trial for one in ours.candidates(2, 5)] == [2, 3, 4]
     assert ours.candidates() == theirs.candidates()
     assert ours.distributions(0) == theirs.study.trials[0].distributions
+
+
+def test_metrics_of_finished_trials_are_kept_and_forgotten(server: Server) -> None:
+    record = opened(server.url, "measured")
+    record.append([finished_trial(0), finished_trial(1)])
+    of = {"name": "accuracy", "digest": "a", "original": {METRIC: 0.95}}
+    record.keep_measurements(of, {0: {METRIC: 0.5}, 1: {METRIC: 0.25}}, {1: {"scored": [0.25]}})
+    record.keep_metrics(1, {METRIC: 0.125, AS_BUILT: 0.75})
+    again = opened(server.url, "measured")
+    assert again.metrics() == {0: {METRIC: 0.5}, 1: {METRIC: 0.125, AS_BUILT: 0.75}}
+    assert (again.metric_name, again.measurements("a")) == ("accuracy", {1: {"scored": [0.25]}})
+    record.keep_measurements({**of, "digest": "b"}, {0: {METRIC: 0.625}}, {})
+    assert (again.metrics(), record.measurements("b")) == ({0: {METRIC: 0.625}}, {})
 
 
 def test_processes_that_share_a_study_make_exactly_as_many_trials(server: Server) -> None:
