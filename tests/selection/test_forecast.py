@@ -1,0 +1,36 @@
+"""The drop after a fine-tune follows from the drop before it, and grows with it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.points import candidate
+
+from lrf_optuna.selection.forecast import FORECAST, drops_by_loss
+
+DROPS = st.floats(0, 60)
+
+
+@given(DROPS)
+def test_a_prediction_lies_within_its_interval(before: float) -> None:
+    found = FORECAST.after(before)
+    assert found.low <= found.drop <= found.high
+
+
+@given(DROPS, DROPS)
+def test_a_larger_drop_before_is_not_predicted_to_be_a_smaller_one_after(one: float, other: float) -> None:
+    assert FORECAST.after(min(one, other)).drop <= FORECAST.after(max(one, other)).drop
+
+
+@given(st.floats(0.05, 20))
+def test_the_largest_drop_before_is_just_predicted_to_be_within_the_limit(most: float) -> None:
+    before = FORECAST.most_before(most)
+    assert FORECAST.after(before).drop == pytest.approx(most)
+
+
+def test_drops_between_known_ones_follow_the_loss_and_never_fall() -> None:
+    points = [candidate(i, 0.1 * i, 1.0) for i in range(7)]
+    found = drops_by_loss(points, {1: 1.0, 3: 0.0, 5: 4.0})
+    assert found == pytest.approx({0: 0.0, 1: 1.0, 2: 1.0, 3: 0.0, 4: 2.5, 5: 4.0, 6: 4.8})
+    assert drops_by_loss(points, {}) == {}
