@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lrf_optuna.pipeline.compare import compare_baselines as compare_baselines
     from lrf_optuna.pipeline.compress import compress as compress
     from lrf_optuna.pipeline.export import export as export
+    from lrf_optuna.pipeline.run_result import RunResult as RunResult
     from lrf_optuna.plans.comparison import Comparison as Comparison
     from lrf_optuna.plans.front import pareto_front as pareto_front
     from lrf_optuna.plans.plan import Candidate as Candidate
@@ -35,6 +36,7 @@ _MODULES = {
     "Plan": "plans.plan",
     "Proxy": "scoring.proxy",
     "Result": "plans.result",
+    "RunResult": "pipeline.run_result",
     "SpaceLimits": "scoring.space_limits",
     "build": "pipeline.build",
     "choose_point": "selection.choose",

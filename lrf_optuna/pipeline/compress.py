@@ -1,45 +1,35 @@
-"""`compress`: what `python -m lrf_optuna run` does, as one function for notebooks."""
+"""`compress`: what `python -m lrf_optuna run` does, as one function for scripts and notebooks."""
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
-
-from lrf_optuna.config import SECTIONS, StudySpec, name_for
-from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.config import StudySpec, name_for
+from lrf_optuna.errors import LrfError
 from lrf_optuna.files import digest
+from lrf_optuna.models.load import load_model
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
-from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT
-from lrf_optuna.pipeline.metrics import name_of_object
+from lrf_optuna.pipeline.identity import data_identity, spec_identity
+from lrf_optuna.pipeline.keywords import Keywords, epochs_of, keyword_defaults, keyword_texts, settings_of
+from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT, dataset
+from lrf_optuna.pipeline.notebook_progress import shown_progress
+from lrf_optuna.pipeline.python_words import PythonProgress, python_words
 from lrf_optuna.pipeline.run import Run
-from lrf_optuna.plans.result import Result
-from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.pipeline.run_result import RunResult
+from lrf_optuna.progress import Progress
 from lrf_optuna.sections import DataSpec, ModelSpec
+from lrf_optuna.signatures import names_keywords
+from lrf_optuna.storage.study import StudyStore
 
-OPTION = re.compile(r"`[^`]*`|--([a-z-]+)")
-KEYWORDS = {
-    "epochs": "tune",
-    "no-tune": "tune=False",
-    "divide": "preprocess: divide",
-    "mean": "preprocess: mean",
-    "std": "preprocess: std",
-    "key": "preprocess: keys",
-}
-"""Option of the command line -> the argument of `compress` with another name."""
-
-SAMPLE = 16
-"""Images that tell one data set from another."""
-KEYWORD_SECTIONS = ("search", "output", "latency", "tune")
-"""Sections of a study whose keys are keywords of `compress`."""
+FREE_IN_A_STUDY = {"trials", "storage", "cache", "targets", "max_drop", "by", "stop_when_flat"}
+"""Keys of [search] that another call for the same study may change."""
 
 
+@names_keywords(Keywords, keyword_defaults(), keyword_texts())
 def compress(
     model: Any,
     data: Any,
@@ -53,101 +43,95 @@ def compress(
     out: str | Path | None = None,
     preprocess: Mapping[str, Any] | str | None = None,
     force: bool = False,
-    progress: Progress = SILENT,
-    **settings: Any,
-) -> tuple[Any, Result]:
+    progress: Progress | bool | None = True,
+    **settings: Unpack[Keywords],
+) -> tuple[Any, RunResult]:
     """Search, choose one point, build and tune it: what `python -m lrf_optuna run` does, from Python.
 
     `model`: a Keras model, or what `--model` takes. `data`: arrays by name (x_train, and y_train, x_test, y_test,
     x_val, y_val where there are any), (x, y), ((x_train, y_train), (x_test, y_test)), a tf.data.Dataset, a PyDataset or
     a generator of images or batches, {"train": ..., "test": ...} of any of them, or what `--data` takes. Without labels
     the outputs of the original stand for them. `preprocess`: "keras:MODULE", or keys of a study's [data] section
-    (divide, mean, std, augment). `target`: e.g. {"params": 0.4}. `tune`: passes; True for the default, None for none.
-    `force`: whether an untuned model may replace a tuned one. Further keywords are keys of [search], [output],
-    [latency] and [tune], and `layers`: pattern -> {"keep": (least, most), "methods": names}. `metric` and `loss` may be
-    functions of (labels, outputs) or objects of Keras. Gives the smaller Keras model and the `Result`; files are in
-    `out`, else runs/`name`. The default `name` is the model's; where that is an object, it has a digest of the weights,
-    the first images and the settings, so that equal calls go on with one study. Raises LrfError for what does not fit.
+    (divide, mean, std, augment). `trials`: plans that are scored, in all. `target`: the largest share of costs that may
+    be left, e.g. {"params": 0.4}; `max_drop`: the most points of the validation metric to lose before the fine-tune.
+    `tune`: passes; True for the default, None or False for none. `force`: whether an untuned model may replace a tuned
+    one. `progress`: True shows it in the notebook's cell or on stderr, None and False show nothing. `metric` and `loss`
+    may be functions of (labels, outputs) or objects of Keras.
+
+    Gives the smaller Keras model and its `RunResult`; files are in `out`, else runs/`name`. The default `name` is the
+    model's. Where the model or the data are objects, the name ends in a digest of both and of the settings, so that
+    equal calls go on with one study and others have their own. Raises LrfError for what does not fit.
     """
-    is_path = isinstance(model, (str, Path))
+    shown = PythonProgress(shown_progress(progress))
     with python_words():
-        plain = StudySpec(
-            name="study",
-            model=ModelSpec(path=str(model) if is_path else MODEL_OBJECT),
-            data=DataSpec(path=str(data) if isinstance(data, (str, Path)) else DATA_OBJECT),
-        )
+        given = {"target": target is not None, "tune": tune is not True}
         options: dict[str, object] = {
             "search.trials": trials,
             "search.targets": dict(target or {}),
             "search.max_drop": max_drop,
             "search.seed": seed,
-            "tune.epochs": {True: None, False: 0}[bool(tune)] if tune is None or isinstance(tune, bool) else tune,
-            **keyword_settings(settings, tune),
+            "tune.epochs": epochs_of(tune),
+            **settings_of(settings, given, list(inspect.signature(compress).parameters)),
         }
         named = {"preprocess": preprocess} if isinstance(preprocess, str) else preprocess or {}
         options |= {f"data.{key}": value for key, value in named.items()}
-        spec = plain.override(options)
-        spec = spec.override({"name": name or (None if out else default_name(model, data, spec))})
-        folder = Path(out) if out else Path("runs") / spec.name
-        given_model, given_data = None if is_path else model, None if isinstance(data, (str, Path)) else data
-        run = Run.open(spec, folder, model=given_model, data=given_data, progress=progress)
+        spec = bare_study(model, data).override(options)
+        objects = given_objects(model, data, spec, shown)
+        spec = spec.override({"name": name or (None if out else default_name(*objects, spec))})
+        run = Run.open(spec, Path(out or Path("runs") / spec.name), model=objects[0], data=objects[1], progress=shown)
         run.force = force
         result = run.finish(run.search())
-        return run.final_model or load_like(run.folder.model, run.model), result
+        small = run.final_model or load_like(run.folder.model, run.model)
+        return small, RunResult.of(result, run, small)
 
 
-def keyword_settings(keywords: Mapping[str, Any], tune: int | bool | None) -> dict[str, Any]:
-    """Key of a setting -> its value, of further keywords of `compress`.
+def bare_study(model: Any, data: Any) -> StudySpec:
+    """A study of a model and data, which may be objects, with all other settings at their defaults."""
+    return StudySpec(
+        name="study",
+        model=ModelSpec(path=str(model) if is_path(model) else MODEL_OBJECT),
+        data=DataSpec(path=str(data) if is_path(data) else DATA_OBJECT),
+    )
 
-    Raises LrfError for a keyword that is no setting, and for `epochs` beside another value of `tune`.
+
+def is_path(given: Any) -> bool:
+    """Whether a model or data are given by a path or a name."""
+    return isinstance(given, str | Path)
+
+
+def given_objects(model: Any, data: Any, spec: StudySpec, progress: Progress) -> tuple[Any, Any]:
+    """The model and the data where they are objects, with data read once; None for what is still to be loaded.
+
+    A model file is loaded where the data are an object, because the model tells batches from images.
     """
-    homes = {key: f"{section}.{key}" for section in KEYWORD_SECTIONS for key in SECTIONS[section].model_fields}
-    homes["layers"] = "layers"
-    if "epochs" in keywords and tune is not True:
-        raise LrfError(f"tune and epochs are the same setting, but got {tune=} and epochs={keywords['epochs']!r}")
-    given = {key: names_of_objects(value) if key in ("metric", "loss") else value for key, value in keywords.items()}
-    own = dict.fromkeys(inspect.signature(compress).parameters, "")
-    return {lookup({**own, **homes}, key, "keyword"): value for key, value in given.items()}
-
-
-def names_of_objects(given: Any) -> Any:
-    """A metric or loss, or several by output: names of those that are functions or objects of Keras."""
-    if isinstance(given, Mapping):
-        return {output: names_of_objects(own) for output, own in given.items()}
-    return given if given is None or isinstance(given, str) else name_of_object(given)
+    if not is_path(model) and not hasattr(model, "weights"):
+        raise LrfError(f"the model should be a Keras model, a file or a name, but got {type(model).__name__}")
+    if is_path(data):
+        return None if is_path(model) else model, None
+    if not is_path(model):
+        return model, dataset(spec, data, model)
+    if spec.model.path.startswith("zoo:"):  # it is trained on these data, in the folder of the run
+        return None, dataset(spec, data)
+    loaded = load_model(spec.model.path, progress=progress)
+    return loaded, dataset(spec, data, loaded)
 
 
 def default_name(model: Any, data: Any, spec: StudySpec) -> str:
     """A study's name where none was given: other weights, other images and another question have other names."""
-    if isinstance(model, (str, Path)):
-        return name_for(spec.model.path, spec.data.path)
-    if not hasattr(model, "weights"):
-        raise LrfError(f"the model should be a Keras model, a file or a name, but got {type(model).__name__}")
-    free = {"trials", "storage", "cache", "targets", "max_drop", "by", "stop_when_flat"}
-    question = spec.model_dump_json(exclude={"name": True, "tune": True, "search": free})
-    words = question, str(spec.tune.epochs > 0), *first_images(data)
-    return f"{name_for(model.name, DATA_OBJECT)}-{digest(weights_digest(model), *words)[:6]}"
+    base = name_for(model.name if spec.model.path == MODEL_OBJECT else spec.model.path, spec.data.path)
+    question = spec.model_dump_json(exclude={"name": True, "tune": True, "search": FREE_IN_A_STUDY})
+    words = [question, str(spec.tune.epochs > 0)]
+    words += [weights_digest(model)] if spec.model.path == MODEL_OBJECT else []
+    words += [str(data_identity(spec, data))] if spec.data.path == DATA_OBJECT else []
+    ending = f"{base}-{digest(*words)[:6]}"
+    return ending if len(words) > 2 or is_taken(base, spec) else base
 
 
-def first_images(data: Any) -> list[Any]:
-    """A few images that tell one data set from another, of arrays; nothing of a data set that is read only once."""
-    if isinstance(data, Mapping):
-        return [part for name in sorted(data) for part in (name, *first_images(data[name]))]
-    if isinstance(data, tuple | list):
-        return [part for one in data for part in first_images(one)]
-    return [str(data.shape), np.asarray(data[:SAMPLE])] if isinstance(data, np.ndarray) else []
-
-
-@contextmanager
-def python_words() -> Iterator[None]:
-    """Errors name arguments of Python, `max_drop`, where the command line would name its options, `--max-drop`."""
+def is_taken(name: str, spec: StudySpec) -> bool:
+    """Whether there is a study of this name in runs/ that asks another question."""
+    url = spec.search.storage or f"sqlite:///{Path('runs') / name / 'study.db'}"
     try:
-        yield
-    except LrfError as error:
-        raise LrfError(OPTION.sub(python_word, str(error))) from error
-
-
-def python_word(match: re.Match[str]) -> str:
-    """The argument that an option of the command line stands for; a command in backquotes stays as it is."""
-    option = match[1]
-    return KEYWORDS.get(option, option.replace("-", "_")) if option else match[0]
+        StudyStore.check(url, name, spec_identity(spec))
+    except LrfError:
+        return True
+    return False

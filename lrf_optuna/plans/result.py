@@ -87,7 +87,7 @@ class Export:
     problem: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Result:
     """The result of a run. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned.
 
@@ -125,6 +125,20 @@ class Result:
         """The runtimes in which the last network takes at least as long as the original."""
         own = self.final.milliseconds
         return [name for name, time in self.original.milliseconds.items() if own.get(name, 0.0) >= time]
+
+    @property
+    def summary(self) -> str:
+        """The last network beside the original, in one line."""
+        whole, last = self.original, self.final
+        if last is whole:
+            return f"{self.study}: no network was built yet, the original has {whole.params:,} parameters"
+        macs = f", {last.macs / whole.macs:.1%} of the MACs" if whole.macs else ""
+        metrics = f"test {self.metric} {last.test_metric:.2%} (original {whole.test_metric:.2%})"
+        sizes = f"{last.params / whole.params:.1%} of the parameters{macs}"
+        return f"{self.study}, {self.final_state}: {sizes}, {metrics}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.summary}>"
 
     @property
     def final_state(self) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import optuna
@@ -31,6 +31,7 @@ from lrf_optuna.search.children import ChildGenerator
 from lrf_optuna.search.samplers import SAMPLERS, SURROGATE, make_sampler
 from lrf_optuna.search.space import SearchSpace
 from lrf_optuna.sections import SearchSpec
+from lrf_optuna.signatures import names_keywords
 from lrf_optuna.storage.background_writer import BackgroundWriter
 from lrf_optuna.storage.database import quiet_optuna
 from lrf_optuna.storage.study import PLAN, StudyStore
@@ -73,13 +74,26 @@ class SearchOptions:
                 raise LrfError(f"the target of {name} should be a positive number, but got {most}")
 
 
+class SearchKeywords(TypedDict, total=False):
+    """The fields of `SearchOptions` as keywords of `search_front`."""
+
+    trials: int
+    population: int
+    seed: int
+    sampler: str
+    initial_plans: bool
+    stop_when_flat: bool
+    targets: Mapping[str, float]
+
+
+@names_keywords(SearchKeywords, vars(SearchOptions()))
 def search_front(
     proxy: Proxy,
     table: OptionTable | None = None,
     *,
     store: StudyStore | None = None,
     progress: Progress = SILENT,
-    **options: Any,
+    **options: Unpack[SearchKeywords],
 ) -> list[Candidate]:
     """Score plans until there are enough trials in all, and return every candidate, those of the store included.
 

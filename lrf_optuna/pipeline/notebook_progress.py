@@ -1,0 +1,106 @@
+"""Progress in a notebook: one output of the cell, which needs no widgets; and the choice between it and a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from lrf_optuna.progress import SILENT, Progress, Step
+
+PAUSE = 0.25
+"""Seconds between two updates of the output, at least: each is a message to the browser."""
+
+
+@dataclass
+class Bar:
+    """A task that runs."""
+
+    label: str
+    total: int
+    done: float
+    note: str = ""
+
+
+@dataclass
+class NotebookProgress:
+    """Progress (`lrf_optuna.progress.Progress`) as one output of a notebook cell.
+
+    Messages stay. The bar is that of the innermost task, and nothing stays of it.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    output: Any = None
+    """IPython's handle of the output, once there is one."""
+    updated: float = 0.0
+    """The time of the last update, of the monotonic clock in seconds."""
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
+        """Show a task while the block runs, in the place of a task around it."""
+        bar = Bar(label, total, done)
+        self.bars.append(bar)
+        self.update()
+
+        def step(n: float, note: str = "") -> None:
+            bar.done, bar.note = bar.done + n, note or bar.note
+            if time.monotonic() - self.updated > PAUSE:
+                self.update()
+
+        try:
+            yield step
+        finally:
+            self.bars.remove(bar)
+            self.update()
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+        self.lines.append(text)
+        self.update()
+
+    def update(self) -> None:
+        """Show what there is now."""
+        self.updated = time.monotonic()
+        if self.output is None:
+            from IPython.display import display
+
+            self.output = display(self, display_id=True)
+        else:
+            self.output.update(self)
+
+    def __repr__(self) -> str:
+        """The messages and the bar as plain text."""
+        return "\n".join([*self.lines, *(f"{bar.label} {bar.done:g}/{bar.total} {bar.note}" for bar in self.bars[-1:])])
+
+    def _repr_html_(self) -> str:
+        lines = [f"<div>{escape(line)}</div>" for line in self.lines]
+        for bar in self.bars[-1:]:
+            words = f"{escape(bar.label)} {bar.done:g}/{bar.total} {escape(bar.note)}"
+            lines.append(f'<div><progress value="{bar.done:g}" max="{bar.total}"></progress> {words}</div>')
+        return "".join(lines)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook: Jupyter's, Colab's, an editor's."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def shown_progress(progress: Progress | bool | None) -> Progress:
+    """What shows progress: the given object; with True a notebook's output or bars on stderr; else nothing."""
+    if progress is None or progress is False:
+        return SILENT
+    if progress is not True:
+        return progress
+    if in_notebook():
+        return NotebookProgress()
+    from rich.console import Console
+
+    from lrf_optuna.progress_bars import Bars
+
+    return Bars(Console(stderr=True))

@@ -1,0 +1,140 @@
+"""The result of a run in Python: with its front, its figures and its files, another point of it, and other runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.models.model_files import load_like
+from lrf_optuna.pipeline.export import export
+from lrf_optuna.pipeline.keywords import epochs_of
+from lrf_optuna.pipeline.python_words import in_python, python_words
+from lrf_optuna.pipeline.run import Run
+from lrf_optuna.pipeline.run_folder import Reasoned
+from lrf_optuna.pipeline.stopwatch import Stopwatch
+from lrf_optuna.plans.front import pareto_front
+from lrf_optuna.plans.plan import Candidate
+from lrf_optuna.plans.result import Export, Result
+from lrf_optuna.report.figures import run_figures
+from lrf_optuna.report.result_html import result_html
+from lrf_optuna.sections import TuneSpec
+
+
+class RunResult(Result):
+    """A `Result` that knows its run: what `compress` gives beside the model.
+
+    `model` is the smaller Keras model, and `run` has the model, the data and the study that it was made from.
+    """
+
+    run: Run
+    model: Any
+
+    @classmethod
+    def of(cls, result: Result, run: Run, model: Any) -> RunResult:
+        """The result of a run and its model, with warnings in the words of Python."""
+        found = cls(**{field.name: getattr(result, field.name) for field in fields(Result)})
+        found.warnings = list(map(in_python, result.warnings))
+        found.run, found.model = run, model
+        return found
+
+    @property
+    def folder(self) -> Path:
+        """The folder that all files of the run are in."""
+        return self.run.folder.path
+
+    @property
+    def report(self) -> Path:
+        """The report: one HTML page that needs no network."""
+        return self.run.folder.report
+
+    @property
+    def points(self) -> list[Candidate]:
+        """The front as candidates, from the smallest network to the largest."""
+        return pareto_front(self.run.record.candidates())
+
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """The front as rows for `pandas.DataFrame`, from the smallest network to the largest.
+
+        A row has the `trial`, the costs (`loss`, and shares of the original's `params`, `macs` and perhaps `latency`),
+        whether it is the `chosen` one, and the `metric` on validation images; None where it was not measured.
+        """
+        metrics = self.run.record.metrics()
+        names = dict.fromkeys(["metric", *(name for point in metrics.values() for name in point)])
+        return [
+            {
+                "trial": point.trial,
+                **{name: metrics.get(point.trial, {}).get(name) for name in names},
+                **point.costs,
+                "chosen": point.trial == self.chosen.trial,
+            }
+            for point in self.points
+        ]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The Plotly figures of the report by name, such as "front-2d"; `.show()` shows one."""
+        return dict(run_figures(self.run.record.candidates(), self.points, self))
+
+    def choose(
+        self,
+        *,
+        target: Mapping[str, float] | None = None,
+        max_drop: float | None = None,
+        trial: int | None = None,
+        tune: int | bool | None = False,
+    ) -> tuple[Any, RunResult]:
+        """Another point of the front: its model, built and perhaps tuned, and its result. Nothing is searched again.
+
+        `target`, `max_drop`: as `compress` takes them, in their place; `trial`: the number of a point of the front
+        instead. `tune`: passes; True for as many as the run had, False for none. The files of the run are those of the
+        point from then on. Raises LrfError where no point qualifies, and for a trial together with a way to choose.
+        """
+        with python_words():
+            if trial is not None and (target or max_drop is not None):
+                raise LrfError(f"{trial=} names a point already: leave out target and max_drop")
+            run = self.other_run(target, max_drop, tune)
+            result = run.finish(run.record.candidates(), None if trial is None else self.point_of(trial))
+            model = run.final_model or load_like(run.folder.model, run.model)
+            return model, RunResult.of(result, run, model)
+
+    def point_of(self, trial: int) -> Reasoned:
+        """The point of the front with this number. Raises LrfError where there is none."""
+        found = {point.trial: point for point in self.points}
+        if trial not in found:
+            raise LrfError(f"trial {trial} is not on the front; its trials are {', '.join(map(str, found))}")
+        return found[trial], "chosen by its number"
+
+    def other_run(self, target: Mapping[str, float] | None, max_drop: float | None, tune: int | bool | None) -> Run:
+        """The run with another way to choose; all that it has computed is shared."""
+        run, spec = copy(self.run), self.run.spec
+        plain = spec.search.model_copy(update={"targets": {}, "max_drop": None})
+        epochs = epochs_of(tune) if tune is not True else spec.tune.epochs or TuneSpec().epochs
+        options = {"search.targets": dict(target or {}), "search.max_drop": max_drop, "tune.epochs": epochs}
+        run.spec = spec.model_copy(update={"search": plain}).override(options)
+        run.stopwatch, run.final_model, run.warnings, run.force = Stopwatch(), None, [], True
+        return run
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        precision: str = "fp32",
+        batch: int | str | None = None,
+        with_preprocessing: bool = False,
+    ) -> Export:
+        """Write the smaller model for another runtime, and compare the file with it on the run's own test images.
+
+        `path`: FILE.tflite, FILE.onnx, or a folder for a SavedModel; the others as in `lrf_optuna.export`. Raises
+        LrfError where the model cannot be converted.
+        """
+        settings: dict[str, Any] = {"precision": precision, "batch": batch, "with_preprocessing": with_preprocessing}
+        return export(self.model, path, data=self.run.data, **settings)
+
+    def _repr_html_(self) -> str:
+        """The result for a notebook."""
+        return result_html(self, self.run.folder.model, self.report)
