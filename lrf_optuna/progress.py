@@ -33,5 +33,8 @@ class Silent:
     def say(self, text: str) -> None:
         pass
 
+    def __repr__(self) -> str:
+        return "SILENT"
+
 
 SILENT = Silent()

@@ -79,9 +79,10 @@ def keyword_texts() -> dict[str, str]:
     options = {key: OPTIONS[home] for key, home in homes().items() if home in OPTIONS}
     for key, option in options.items():
         is_switch = isinstance(option.field.default, bool) and option.flag and not option.flag.help
-        meaning = f"{option.flag.value}: " if option.flag and is_switch else ""
-        shown = f" Default: {option.shown}." if option.shown else ""
-        found[key] = f"{meaning}{re.sub(',? separated by commas', '', option.help)}{shown}"
+        text = re.sub(",? separated by commas", "", option.help)
+        if option.flag and is_switch:
+            text = f"{option.flag.value}: {text[0].lower()}{text[1:]}"
+        found[key] = f"{text} Default: {option.shown}." if option.shown else text
     return found
 
 
