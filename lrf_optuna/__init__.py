@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lrf_optuna.version import VERSION
+
 if TYPE_CHECKING:
     from lrf_optuna.decompositions.registry import DECOMPOSITIONS as DECOMPOSITIONS
     from lrf_optuna.decompositions.registry import register as register
@@ -50,7 +52,7 @@ _MODULES = {
     "search_front": "search.loop",
 }
 """Public name -> the module that defines it."""
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = sorted(_MODULES)
 
 

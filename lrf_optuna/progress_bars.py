@@ -1,59 +1,203 @@
-"""Progress as bars in a terminal, for the command line and for Python."""
+"""Progress as bars in a terminal or a notebook, as lines of a log elsewhere, or not at all; what is left is said."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
-from rich import progress as rich_progress
 from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from lrf_optuna.progress import Step
 
-WIDEST, BESIDE = 32, 76
-"""Columns of a bar at most, and columns of the texts beside it: in a narrow terminal the bar is shorter."""
+LABEL, NARROWEST, WIDEST, BESIDE = 30, 4, 32, 76
+"""Columns of a label, of a bar at least and at most, and of the texts beside a bar."""
+FULL, EMPTY = "━", "╌"
+"""Characters of a bar: what is done, and what is not."""
+LINE_SECONDS = 30.0
+"""Seconds between two lines of a log about one task, so that no log is silent for longer."""
+FRAMES = 5
+"""Times in a second that bars are drawn: a reader sees no more, and each takes about a millisecond."""
+UNKNOWN = "unknown"
+"""What stands for a time that nothing tells yet."""
 
 
-class Bars:
-    """Progress (`lrf_optuna.progress.Progress`) as bars on a console. Every step calls `check`.
+def duration(seconds: float) -> str:
+    """Seconds in the units that read best: 0.4 s, 40 s, 2 min 10 s, 1 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if whole >= 2 else f"{seconds:.1f} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
-    Where the output is not a terminal, each task is one line. A task inside another has its bar below the other's bar
-    while it runs, and no line stays of it.
+
+@dataclass
+class Task:
+    """A task of `total` steps: `completed` of them, the first of which were `done` before it began."""
+
+    label: str
+    total: int
+    done: int = 0
+    note: str = ""
+    completed: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    has_ended: bool = False
+    """Whether its block has ended, perhaps before all steps were done."""
+
+    def __post_init__(self) -> None:
+        self.completed = self.done
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that it still takes at its pace so far; None before the first step."""
+        steps = self.completed - self.done
+        return self.seconds / steps * max(self.total - self.completed, 0) if steps > 0 else None
+
+    def bar(self, width: int) -> str:
+        """A bar of this many columns."""
+        filled = round(width * min(self.completed / max(self.total, 1), 1))
+        return FULL * filled + EMPTY * (width - filled)
+
+
+class Shown:
+    """What bars and lines have in common: the tasks that run, each inside the one before, and `check` at every step.
+
+    `rest`: gives the seconds that a whole run takes after the outermost task, None where nothing tells; it is not
+    called where it is None itself.
     """
 
     def __init__(self, console: Console, check: Callable[[], None] = lambda: None) -> None:
         self.console, self.check = console, check
-        self.around: rich_progress.Progress | None = None
-        """The bars of the outermost task that runs, if any."""
+        self.tasks: list[Task] = []
+        self.rest: Callable[[], float | None] | None = None
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
+        task = Task(label, total, done)
+
+        def step(n: float, note: str = "") -> None:
+            self.check()
+            task.completed += n
+            task.note = note or task.note
+
         with ExitStack() as stack:
-            bars, is_outermost = self.around or self.new_bars(), self.around is None
-            if is_outermost:
-                self.around = stack.enter_context(bars)
-                stack.callback(setattr, self, "around", None)
-            task = bars.add_task(label, total=total, completed=done, note="")
-            if not is_outermost:
-                stack.callback(bars.remove_task, task)
+            if not self.tasks:
+                stack.enter_context(self.shown(task))
+            self.tasks.append(task)
+            try:
+                yield step
+            finally:
+                task.has_ended = True
+                if len(self.tasks) > 1:
+                    self.tasks.remove(task)
 
-            def step(n: float, note: str = "") -> None:
-                self.check()
-                bars.update(task, advance=n, **({"note": note} if note else {}))  # type: ignore[arg-type]
-
-            yield step
-
-    def new_bars(self) -> rich_progress.Progress:
-        """Bars that fit the console."""
-        return rich_progress.Progress(
-            rich_progress.TextColumn("{task.description:<20}"),
-            rich_progress.BarColumn(min(max(self.console.width - BESIDE, 4), WIDEST)),
-            rich_progress.MofNCompleteColumn(),
-            rich_progress.TimeElapsedColumn(),
-            rich_progress.TimeRemainingColumn(compact=True),
-            rich_progress.TextColumn("[dim]{task.fields[note]}"),
-            console=self.console,
-        )
+    @contextmanager
+    def shown(self, task: Task) -> Iterator[None]:
+        """The outermost task is shown while the block runs."""
+        try:
+            yield
+        finally:
+            self.tasks.clear()
 
     def say(self, text: str) -> None:
-        self.console.print(text, style="cyan", highlight=False)
+        self.console.print(text, style="cyan", highlight=False, markup=False)
+
+    def left(self) -> str:
+        """How long the whole run still takes, in words; empty where there is no whole run."""
+        if self.rest is None or not self.tasks:
+            return ""
+        own, after = self.tasks[0].seconds_left, self.rest()
+        known = own is not None and after is not None
+        return f"whole run: {f'about {duration((own or 0) + (after or 0))}' if known else UNKNOWN} left"
+
+
+class Bars(Shown):
+    """Progress (`lrf_optuna.progress.Progress`) as bars on a console that is a terminal or a notebook.
+
+    A task inside another has its bar below the other's bar while it runs, and no line stays of it.
+    """
+
+    @contextmanager
+    def shown(self, task: Task) -> Iterator[None]:
+        live = Live(get_renderable=self.rendered, console=self.console, refresh_per_second=FRAMES)
+        with super().shown(task), live:
+            yield
+
+    def rendered(self) -> Text:
+        """The bars of the tasks that run, and below them what is left of the whole run."""
+        running = bool(self.tasks) and not self.tasks[0].has_ended
+        lines = [self.line(task) for task in self.tasks]
+        return Text("\n".join(lines + ([self.left()] if running and self.left() else [])), overflow="fold")
+
+    def line(self, task: Task) -> str:
+        """A task with its bar; its note is below where a line is too short for it."""
+        width = min(max(self.console.width - BESIDE, NARROWEST), WIDEST)
+        left = task.seconds_left
+        took = duration(task.seconds) if task.has_ended else f"{UNKNOWN if left is None else duration(left)} left"
+        text = f"{task.label:<{LABEL}} {task.bar(width)} {task.completed:g}/{task.total} {took}"
+        if not task.note:
+            return text
+        return f"{text}{'  ' if len(text) + 2 + len(task.note) <= self.console.width else f'{chr(10)}  '}{task.note}"
+
+
+class Lines(Shown):
+    """Progress as lines of a log: one when a task ends, and one every `every` seconds before."""
+
+    def __init__(self, console: Console, check: Callable[[], None] = lambda: None, every: float = LINE_SECONDS) -> None:
+        super().__init__(console, check)
+        self.every = every
+
+    @contextmanager
+    def shown(self, task: Task) -> Iterator[None]:
+        ended = threading.Event()
+        thread = threading.Thread(target=self.report, args=(ended,), daemon=True)
+        with super().shown(task):
+            thread.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                thread.join()
+                took = f"{task.label}: {task.completed:g} of {task.total} in {duration(task.seconds)}"
+                self.write(took + (f", {task.note}" if task.note else ""))
+
+    def report(self, ended: threading.Event) -> None:
+        """Write a line about the tasks that run every few seconds, until the outermost has ended."""
+        while not ended.wait(self.every):
+            texts = [f"{task.label}: {task.completed:g} of {task.total}" for task in self.tasks]
+            left = self.tasks[0].seconds_left if self.tasks else None
+            texts.append(f"{UNKNOWN if left is None else f'about {duration(left)}'} left")
+            self.write(", ".join(texts) + (f"; {self.left()}" if self.left() else ""))
+
+    def write(self, line: str) -> None:
+        """Write a line at once, and never break it."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.file.flush()
+
+
+class Quiet:
+    """Shows nothing, but every step calls `check`."""
+
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self.check = check
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
+        yield lambda n, note="": self.check()
+
+    def say(self, text: str) -> None:
+        pass
+
+
+def progress_on(console: Console, check: Callable[[], None] = lambda: None) -> Shown:
+    """Progress in the form that a console can show: bars in a terminal or a notebook, else lines."""
+    return (Bars if console.is_terminal or console.is_jupyter else Lines)(console, check)

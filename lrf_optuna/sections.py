@@ -43,7 +43,7 @@ EARLIER_VALUES = {("sampler", "bred"): "surrogate", ("by", "accuracy"): "metric"
 """(Key of [search], its value in earlier versions) -> the value's name today."""
 OBJECTIVES = ("loss", "params", "macs")
 """Costs that a search minimizes by default."""
-GENERAL, CHOICE, OUTPUTS, LAYERS, LATENCY = "Options", "Choice", "Outputs", "Layers", "Latency"
+GENERAL, CHOICE, OUTPUTS, LAYERS, LATENCY = "study", "choice", "outputs", "layers", "latency"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
 MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.module:function"
 DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrf_optuna.cli import options as o
-from lrf_optuna.cli.studies import check_file, check_files
+from lrf_optuna.cli.output import Output
+from lrf_optuna.cli.studies import check_file, check_files, check_study
 from lrf_optuna.cli.terminal import session
 from lrf_optuna.errors import LrfError
 from lrf_optuna.report.runtime_tables import export_table, latency_table
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 """Suffixes by which the argument of `export` is a model file and no study."""
 Source = Annotated[str, typer.Argument(help="A study, its run folder, or a model file.", metavar="NAME|FILE")]
-Formats = Annotated[str, typer.Option(help=f"Formats, separated by commas: {', '.join(FORMATS)}.", metavar="NAMES")]
+Formats = Annotated[
+    str, o.option(f"Formats, separated by commas: {', '.join(FORMATS)}.", default="litert", unit="NAMES")
+]
 RunFormats = Annotated[
     str | None, o.option(f"Also export the model to these formats: {', '.join(FORMATS)}.", "--export", unit="NAMES")
 ]
@@ -39,14 +41,15 @@ FilesOut = Annotated[Path | None, o.option("Where the files go.", default="besid
 Runtimes = Annotated[
     str | None, o.option(f"Runtimes: {', '.join(RUNTIMES)}.", "--runtime", default="all installed", unit="NAMES")
 ]
-BatchSizes = Annotated[str, typer.Option(help="Images of a call.", metavar="NUMBERS")]
-ThreadCounts = Annotated[str, typer.Option(help="Threads of a runtime: numbers, or all.", metavar="NUMBERS")]
+BatchSizes = Annotated[str, o.option("Images of a call.", default="1,64", unit="NUMBERS")]
+ThreadCounts = Annotated[str, o.option("Threads of a runtime: numbers, or all.", default="1,all", unit="NUMBERS")]
 
 
 @o.with_settings(
     *("data.path", "data.divide", "data.mean", "data.std", "data.preprocess", "search.storage"), default="the study's"
 )
 def export(
+    output: Output,
     settings: dict[str, Any],
     source: Source,
     to: Formats = "litert",
@@ -55,7 +58,6 @@ def export(
     with_preprocessing: WithPreprocessing = False,
     batch: FileBatch = "",
     out: FilesOut = None,
-    as_json: o.AsJson = False,
 ) -> None:
     """Write the model for LiteRT, ONNX or TensorFlow, run every file, and compare it with the Keras model.
 
@@ -66,65 +68,59 @@ def export(
     names = names_of(to)
     wanted = ExportSettings("fp16" if fp16 else "int8" if int8 else "fp32", batch, with_preprocessing)
     check_formats(names, wanted)
-    rows = export_rows(source, names, wanted, settings, out, as_json)
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+    rows = export_rows(source, names, wanted, settings, out, output)
+    output.result([asdict(row) for row in rows], export_table(rows))
+    if all(row.problem for row in rows):
+        raise LrfError(f"nothing could be exported: {rows[0].problem}")
 
 
 def export_rows(
-    source: str, names: list[str], wanted: ExportSettings, settings: dict[str, Any], out: Path | None, as_json: bool
+    source: str, names: list[str], wanted: ExportSettings, settings: dict[str, Any], out: Path | None, output: Output
 ) -> list[Export]:
-    """Export a study's model or a model file, and print the table unless JSON is to be printed."""
+    """The exports of a study's model or of a model file."""
     is_model = Path(source).suffix.lower() in MODEL_SUFFIXES
     if is_model:
         check_file("model file", source, "a .keras, .h5 or .hdf5 file, or the name of a study")
         if (data := settings.get("data.path")) and is_file_name(data):
             check_file("data", data, DATA_FORMS)
         settings.pop("search.storage", None)
-        with session(Path(source).parent, on_stderr=as_json) as bars:
+        with session(Path(source).parent, output):
             from lrf_optuna.pipeline.export import export_file
 
-            rows = export_file(Path(source), names, wanted, settings, out)
-    else:
-        from lrf_optuna.pipeline.run_folder import locate
+            return export_file(Path(source), names, wanted, settings, out)
+    where = source, settings.pop("search.storage", None), out
+    if settings:
+        raise LrfError("a study has its own data: give data and preprocessing with a model file alone")
+    check_study(*where)
+    from lrf_optuna.pipeline.run_folder import locate
 
-        found = locate(source, settings.pop("search.storage", None), out)
-        if settings:
-            raise LrfError("a study has its own data: give data and preprocessing with a model file alone")
-        check_files(found.spec)
-        with session(found.folder.path, on_stderr=as_json) as bars:
-            from lrf_optuna.pipeline.export import export_run
-            from lrf_optuna.pipeline.run import Run
+    found = locate(*where)
+    check_files(found.spec)
+    with session(found.folder.path, output) as progress:
+        from lrf_optuna.pipeline.export import export_run
+        from lrf_optuna.pipeline.run import Run
 
-            rows = export_run(Run.resume(found, found.spec, bars), names, wanted)
-    if not as_json:
-        bars.console.print(export_table(rows))
-    if all(row.problem for row in rows):
-        raise LrfError(f"nothing could be exported: {rows[0].problem}")
-    return rows
+        return export_run(Run.resume(found, found.spec, progress), names, wanted)
 
 
 @o.with_settings()
 def latency(
+    output: Output,
     found: o.Found,
     runtime: Runtimes = None,
     batch: BatchSizes = "1,64",
     threads: ThreadCounts = "1,all",
-    as_json: o.AsJson = False,
 ) -> None:
     """Measure milliseconds of the original and of the smaller model, in turns, in every runtime."""
     runtimes = names_of(runtime or "")
     check_runtimes(runtimes)
     batches = positive_numbers("--batch", batch)
     counts = [0 if text == "all" else positive_numbers("--threads", text)[0] for text in names_of(threads)]
-    with session(found.folder.path, on_stderr=as_json) as bars:
+    with session(found.folder.path, output) as progress:
         from lrf_optuna.pipeline.export import study_latencies
 
-        rows = study_latencies(found, runtimes, batches, counts, bars)
-    if as_json:
-        print(json.dumps([as_object(row) for row in rows], indent=2))
-    else:
-        bars.console.print("", latency_table(rows), sep="\n")
+        rows = study_latencies(found, runtimes, batches, counts, progress)
+    output.result([as_object(row) for row in rows], "", latency_table(rows))
 
 
 def as_object(row: LatencyRow) -> dict[str, Any]:

@@ -41,6 +41,24 @@ def with_choice(spec: StudySpec, settings: Mapping[str, object], knee: bool) -> 
     return spec.override(settings)
 
 
+def check_settings(settings: Mapping[str, object]) -> None:
+    """Raises LrfError for values that no study can have, before the study is read."""
+    plain = StudySpec(name="study", model=ModelSpec(path="zoo:lenet5"), data=DataSpec(path="digits"))
+    plain.override(settings)
+
+
+def check_study(name: str, storage: str | None, out: Path | None) -> None:
+    """Raises LrfError where a study's database file is not there; nothing is loaded for that."""
+    if storage is None and not any(place.exists() for place in database_files(name, out)):
+        *_, place = database_files(name, out)
+        raise LrfError(f"no study {name} here: there is no file {place}; run it first, or give --out or --storage")
+
+
+def database_files(name: str, out: Path | None) -> list[Path]:
+    """The places of a study's database file, where no other storage is named."""
+    return [folder / "study.db" for folder in ([out] if out else [Path(name), Path("runs") / name])]
+
+
 def check_files(spec: StudySpec) -> None:
     """Raises LrfError where model or data are files that are not there, or the cache cannot be a folder."""
     check_file("model file", spec.model.path, MODEL_FORMS)

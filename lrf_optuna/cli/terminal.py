@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 
+from lrf_optuna.cli.output import Output
 from lrf_optuna.errors import LrfError
 from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.processes import quiet
-from lrf_optuna.progress_bars import Bars
+from lrf_optuna.progress import Progress
 
-PLAIN_CHARACTERS = {"→": "->", "←": "<-", "…": "...", "×": "x"} | dict.fromkeys("–−━╸╺", "-")
-"""Character -> what stands for it where the terminal's or the pipe's encoding lacks it."""
+PLAIN_CHARACTERS = {"→": "->", "←": "<-", "…": "...", "×": "x", "±": "+-", "━": "#"} | dict.fromkeys("–−╌", "-")
+"""Character -> what stands for it where the terminal's or the pipe's encoding lacks it; others are as in Python."""
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -53,7 +53,8 @@ def plain_streams() -> None:
     """Let stdout and stderr write plain characters for those that their encoding lacks, as of a pipe in ASCII."""
 
     def plain(error: Any) -> tuple[str, int]:
-        return "".join(PLAIN_CHARACTERS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+        letters = error.object[error.start : error.end]
+        return "".join(PLAIN_CHARACTERS.get(letter) or ascii(letter)[1:-1] for letter in letters), error.end
 
     codecs.register_error("plain", plain)
     for stream in (sys.stdout, sys.stderr):
@@ -62,8 +63,8 @@ def plain_streams() -> None:
 
 
 @contextmanager
-def session(folder: Path, loads: bool = True, on_stderr: bool = False) -> Iterator[Bars]:
-    """Progress bars on the terminal, and the library's log in log.txt of the run folder.
+def session(folder: Path, output: Output, loads: bool = True) -> Iterator[Progress]:
+    """Progress of a command, as its options ask for it, and the library's log in log.txt of the run folder.
 
     A run that is refused leaves no log.txt: there is one once the folder exists and something was done. `loads`: the
     pipeline is imported, with TensorFlow, before anything is printed.
@@ -80,7 +81,7 @@ def session(folder: Path, loads: bool = True, on_stderr: bool = False) -> Iterat
     log.addHandler(handler)
     try:
         with Interrupts() as interrupts:
-            yield Bars(Console(stderr=on_stderr), interrupts.check)
+            yield output.progress(interrupts.check)
     except BaseException as reason:
         log.error("stopped by %r", reason, exc_info=not isinstance(reason, LrfError | KeyboardInterrupt))
         raise

@@ -26,6 +26,8 @@ TEXTS: dict[str, tuple[Any, Any]] = {
     "tune.rate": ("auto", "auto"),
     "tune.rate ": ("1e-3", 0.001),
 }
+OWN_OF_RUN = {"study", "--out", "--knee", "--force", "--export"}
+"""Arguments and options of `run` that are no settings of a study."""
 
 
 def options_of(command: str) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def test_every_setting_of_a_study_is_an_option_of_run() -> None:
     assert set(OPTIONS) == wanted - set(SECTIONS) - {"layers"}  # sections, whose names are patterns
     shown = {option.name for option in OPTIONS.values() if not option.flag or option.flag.help}
     flags = {name for option in OPTIONS.values() if option.flag for name in option.flag.name.split()}
-    assert set(options_of("run")) == shown | flags | {"study", "--out", "--knee", "--force", "--export"}
+    assert set(options_of("run")) == shown | flags | OWN_OF_RUN | {"--json", "--quiet", "-q"}
 
 
 def test_the_defaults_that_help_shows_are_those_of_a_study() -> None:
@@ -50,7 +52,8 @@ def test_the_defaults_that_help_shows_are_those_of_a_study() -> None:
         if section and not option.shown and not (option.flag and not option.flag.help):
             value = getattr(getattr(plain, section), name)
             expected = "" if key in ("model.path", "data.path") else in_words(value)
-            assert (found[option.name].show_default or "") == expected, key
+            shown = f"the study's, or {expected}" if expected else ""
+            assert (found[option.name].show_default or "") == shown, key
 
 
 @pytest.mark.parametrize("key", TEXTS)

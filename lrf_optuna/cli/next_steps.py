@@ -1,0 +1,73 @@
+"""The lines at the end of a run: what a user does next, with the paths and names of this run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lrf_optuna.data.preprocess import AnyPreprocess
+    from lrf_optuna.pipeline.run import Run
+    from lrf_optuna.plans.result import Result
+
+
+def program() -> str:
+    """The program as it was called, to be typed again."""
+    return "python -m lrf_optuna" if Path(sys.argv[0]).name == "__main__.py" else "lrf-optuna"
+
+
+def study_words(run: Run) -> str:
+    """What names the study of a run in a command: its name, and where it is if not in its usual place."""
+    from lrf_optuna.storage.database import url_without_password
+
+    words, storage = [run.spec.name], run.spec.search.storage
+    if run.folder.path != Path("runs") / run.spec.name:
+        words += ["--out", str(run.folder.path)]
+    if storage:
+        words += ["--storage", url_without_password(storage)]
+    return shlex.join(words)
+
+
+def next_steps(run: Run) -> Iterator[str]:
+    """What comes next: the report, other points, a comparison, and Python that loads the model."""
+    study = study_words(run)
+    yield "What comes next:"
+    yield f"  open {shlex.quote(str(run.folder.report))}"
+    yield f"  {program()} front {study}"
+    yield f"  {program()} select {study} --max-drop 1"
+    yield "In Python:"
+    yield "  import keras"
+    yield f'  model = keras.models.load_model("{run.folder.model.as_posix()}")'
+    yield f"  outputs = model.predict({inputs_of(run.data.preprocess)})"
+
+
+def inputs_of(preprocess: AnyPreprocess) -> str:
+    """Python that makes a network's inputs of raw ones, which it calls x."""
+    from lrf_optuna.data.preprocess import KerasPreprocess, Preprocess
+
+    if isinstance(preprocess, KerasPreprocess):
+        return f"keras.applications.{preprocess.module}.preprocess_input(x)"
+    if not isinstance(preprocess, Preprocess):
+        return "x"
+    text = "x" if preprocess.divide == 1 else f"x / {preprocess.divide:g}"
+    if any(preprocess.mean):
+        text = f"({text} - {numbers_text(preprocess.mean)})"
+    return text if set(preprocess.std) == {1.0} else f"{text} / {numbers_text(preprocess.std)}"
+
+
+def numbers_text(numbers: tuple[float, ...]) -> str:
+    """One number, or the list of one for each channel."""
+    return f"{numbers[0]:g}" if len(numbers) == 1 else f"[{', '.join(f'{one:g}' for one in numbers)}]"
+
+
+def result_line(result: Result, run: Run) -> str:
+    """The result of a run in one line: the model, its size, its metric on test images, and how many warnings."""
+    first, last = result.original, result.final
+    macs = f"{last.macs / first.macs:.1%} of the MACs, " if first.macs else ""
+    metric = f"test {result.metric} {last.test_metric:.2%} ({100 * (last.test_metric - first.test_metric):+.2f})"
+    count = len(result.warnings)
+    warned = f"; {count} warning{'s' * (count > 1)}: see {run.folder.report}" if count else ""
+    return f"{run.folder.model}: {last.params / first.params:.1%} of the parameters, {macs}{metric}{warned}"
