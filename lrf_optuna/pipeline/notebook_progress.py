@@ -92,7 +92,7 @@ def in_notebook() -> bool:
 
 
 def shown_progress(progress: Progress | bool | None) -> Progress:
-    """What shows progress: the given object; with True a notebook's output or bars on stderr; else nothing."""
+    """What shows progress: the given object; with True a notebook's output or bars and lines on stderr; else nothing."""
     if progress is None or progress is False:
         return SILENT
     if progress is not True:
@@ -101,6 +101,6 @@ def shown_progress(progress: Progress | bool | None) -> Progress:
         return NotebookProgress()
     from rich.console import Console
 
-    from lrf_optuna.progress_bars import Bars
+    from lrf_optuna.progress_bars import progress_on
 
-    return Bars(Console(stderr=True))
+    return progress_on(Console(stderr=True))
