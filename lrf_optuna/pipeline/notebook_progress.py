@@ -92,7 +92,7 @@ def in_notebook() -> bool:
 
 
 def shown_progress(progress: Progress | bool | None) -> Progress:
-    """What shows progress: the given object; with True a notebook's output or bars and lines on stderr; else nothing."""
+    """What shows progress: the given object; with True a notebook's output or bars on stderr; else nothing."""
     if progress is None or progress is False:
         return SILENT
     if progress is not True:
