@@ -9,6 +9,7 @@ from typing import Any
 from lrf_optuna.baselines.compare import BaselineComparison
 from lrf_optuna.errors import LrfError
 from lrf_optuna.pipeline.load_inputs import GivenData
+from lrf_optuna.pipeline.python_words import python_words
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import locate
 from lrf_optuna.plans.comparison import Comparison, checked_budgets
@@ -17,6 +18,7 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.sections import BUDGETS
 
 
+@python_words()
 def compare_baselines(
     study: str | Path,
     budgets: Sequence[float] = BUDGETS,

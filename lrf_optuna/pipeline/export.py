@@ -15,6 +15,7 @@ from lrf_optuna.models.evaluation import overall_metric
 from lrf_optuna.models.load import load_model
 from lrf_optuna.models.model_files import from_file, load_like
 from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT, GivenData, dataset
+from lrf_optuna.pipeline.python_words import python_words
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import ExistingStudy
 from lrf_optuna.plans.result import Export, Result
@@ -25,6 +26,7 @@ from lrf_optuna.runtimes.latency import LatencyRow, Place, model_latencies
 from lrf_optuna.sections import DataSpec, ModelSpec
 
 
+@python_words()
 def export(
     model: Any,
     path: str | Path,

@@ -98,3 +98,11 @@ def test_a_runtime_is_slower_where_the_last_network_was_measured_and_took_no_les
 ) -> None:
     assert result(tuned=Evaluation(400, 30_000, 0.9, 0.89, milliseconds=tuned)).slower_in == slower
     assert result().slower_in == []
+
+
+def test_a_result_is_shown_in_one_short_line() -> None:
+    assert repr(result()) == (
+        "<Result digits, tuned: 40.0% of the parameters, 46.9% of the MACs, test accuracy 89.00% (original 90.00%)>"
+    )
+    untouched = repr(result(built=None, calibrated=None, tuned=None))
+    assert untouched == "<Result digits: no network was built yet, the original has 1,000 parameters>"
