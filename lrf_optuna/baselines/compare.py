@@ -101,8 +101,8 @@ class BaselineComparison:
             for rule in baselines_of(self.proxy).values()
         ]
         others.append((FILTERS, SOURCE, partial(prune_filters, self.proxy, budget)))
-        (share,) = budget.values()
-        with self.progress.task(f"baselines at {share:g}", len(others)) as step:
+        ((cost, share),) = budget.items()
+        with self.progress.task(f"baselines, {cost} <= {share:g}", len(others)) as step:
             for name, source, rule in others:
                 step(0, note=name)
                 yield self.row_or_reason(name, source, rule)

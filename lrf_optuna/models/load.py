@@ -172,5 +172,5 @@ def fit_classifier(model: keras.Model, data: Data, seed: int, progress: Progress
         for _ in range(epochs):
             for x, y in data.epoch(ZOO_BATCH, rng):
                 accuracy = trainer.train_on_batch(x, y[OUTPUT], return_dict=True)["accuracy"]
-            step(1, f"{accuracy:.1%}")
+            step(1, f"training accuracy {accuracy:.1%}")
             trainer.reset_metrics()

@@ -124,6 +124,10 @@ class ChosenNetwork:
                 self.progress.say(f"the best model so far is {self.folder.best}; the same command goes on from there")
             raise
 
+    def label(self, name: str) -> str:
+        """What the evaluation of the network `name` is called beside its bar."""
+        return f"{metric_name(self.data.tasks)} of the {name}{'' if name == 'original' else ' network'}"
+
     def evaluate(self, name: str, model: Any, plan: Plan, final: bool = False, epochs: int | None = None) -> Evaluation:
         """The size and the metrics of the network `name` of a plan; a `final` one is written as model.keras.
 
@@ -134,7 +138,7 @@ class ChosenNetwork:
         validation = self.refits.validation
         val = self.refits(plan) if name in KNOWN_FROM_CHOICE and validation.whole else None
         is_original, test = model is self.original, self.data.test.pixels
-        with self.stopwatch.timed("measure"), self.progress.task(f"{metric_name(self.data.tasks)}, {name}", 2) as step:
+        with self.stopwatch.timed("measure"), self.progress.task(self.label(name), 2) as step:
             file_bytes = self.folder.save_model(model, final)
             evaluator = Evaluator(model, self.data.preprocess)
             val = evaluator.metric(self.data, self.data.val) if val is None else val

@@ -93,7 +93,7 @@ def export_run(run: Run, names: Sequence[str], settings: ExportSettings) -> list
         raise LrfError(f"no model in {run.folder.path}: run it or build it first")
     model = run.final_model or load_like(run.folder.model, run.model)
     samples = real_samples(run.data, run.spec.search.seed, settings)
-    with run.progress.task("export", 1) as step:
+    with run.progress.task("exporting and comparing", 1) as step:
         paths = file_paths(run.folder.path / "model", names, settings.precision)
         rows = Exporter(model, samples, settings).export(paths)
         step(1)

@@ -61,7 +61,7 @@ def model_latencies(
     check_runtimes(list(dict.fromkeys(place.runtime for place in places)))
     with (
         TemporaryDirectory(prefix="lrf-optuna-") as folder,
-        progress.task("milliseconds", 1 + len({place.threads for place in places})) as step,
+        progress.task("milliseconds of networks", 1 + len({place.threads for place in places})) as step,
     ):
         files = {
             name: ModelFiles(model, Path(folder, f"{i}"), samples) for i, (name, model) in enumerate(models.items())

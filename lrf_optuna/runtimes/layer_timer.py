@@ -161,7 +161,7 @@ class LayerTimer:
         problems: dict[str, str] = {}
         with (
             TemporaryDirectory(prefix="lrf-optuna-") as folder,
-            self.progress.task(f"layers in {self.where.runtime}", 2 * len(jobs)) as step,
+            self.progress.task(f"milliseconds of layers, {self.where.runtime}", 2 * len(jobs)) as step,
         ):
             for key, job in jobs.items():
                 try:

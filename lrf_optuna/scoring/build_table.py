@@ -42,7 +42,7 @@ def build_option_table(proxy: Proxy, keeps: Sequence[float], progress: Progress)
     table = {name: site_options(proxy, name, grid) for name, grid in grids.items() if is_stored(proxy, name, grid)}
     missing = {name: grid for name, grid in grids.items() if name not in table}
     _ = proxy.moments if missing else None  # before the task: progress shows one task at a time
-    with proxy.single_blas_thread(), progress.task("option table", len(grids), len(table)) as step:
+    with proxy.single_blas_thread(), progress.task("option table, by layer", len(grids), len(table)) as step:
         for name in fitted_elsewhere_first(proxy, missing):
             table[name] = site_options(proxy, name, grids[name])
             proxy.kernels.save(name, str((proxy.options_key(name), grids[name])))

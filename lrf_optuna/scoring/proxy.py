@@ -137,7 +137,10 @@ class Proxy:
         images = self.fitting_images
         rows = max(1, MOST_ROWS // count_of(images))
         sums = {name: MomentAccumulator(site.op, max(1, rows // len(site.maps))) for name, site in self.sites.items()}
-        with self.single_blas_thread(), self.progress.task("layer inputs", count_of(images) + len(sums)) as step:
+        with (
+            self.single_blas_thread(),
+            self.progress.task("statistics of layer inputs", count_of(images) + len(sums)) as step,
+        ):
             for batch in batches_within_memory(images, self.sites.values()):
                 for name, calls_maps in self.inputs(batch).items():
                     for maps in calls_maps:

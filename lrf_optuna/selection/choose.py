@@ -138,10 +138,10 @@ class Contest:
     def drops(self, points: Sequence[Candidate], stage: int) -> list[float]:
         """The drops of points at a stage, shown as they come."""
         found = []
-        with self.progress.task(f"{self.metric.name}, {STAGE_LABELS[stage]}", len(points)) as step:
+        with self.progress.task(f"{self.metric.compared_name}, {STAGE_LABELS[stage]}", len(points)) as step:
             for point in points:
                 found.append(self.drop(point, stage))
-                step(1, note=f"{found[-1]:.2f} points lost")
+                step(1, note=f"last {0 - found[-1]:+.2f}, best {0 - min(found):+.2f} against the original")
         return found
 
     def closest(self, points: Sequence[Candidate], drops: Sequence[float], stage: int) -> list[Candidate]:
@@ -210,12 +210,12 @@ def smallest_within_drop(
     ordered = sorted(points, key=loss)
     border = count_within_drop(ordered, most, contest)
     least, name = float("inf"), contest.metric.compared_name
-    with contest.progress.task("points within the drop", max(border, 1)) as step:
+    with contest.progress.task(f"{name} within {most:g} points", max(border, 1)) as step:
         for point in sorted(ordered[: max(border, 1)], key=size):
             drop = contest.drop(point, SKETCHED) if border else 0.0
             if drop <= most:
                 drop = contest.drop(point, BUILT)
-            step(1, note=f"{drop:.2f} points lost")
+            step(1, note=f"last {0 - drop:+.2f} against the original")
             if drop <= most:
                 return (
                     point,

@@ -145,7 +145,7 @@ class Calibration:
             if done not in marks:
                 continue
             self.check(self.distance())
-            step(0, f"distance {self.distances[-1] / first:.1%} of before")
+            step(0, f"distance to the original {self.distances[-1] / first:.1%} of before")
             if done == marks[0] and not last and not self.distances[-1] <= settings.most_growth * first:
                 step(-done, f"the learning rate {rate:g} is too large")
                 return False

@@ -171,7 +171,7 @@ class FineTune:
         sample = self.data.val.sample(self.recipe.probe_images, self.seed)
         steps, losses = self.recipe.probe_steps(self.total), {}
         start = [variable.numpy() for variable in self.model.variables]
-        with progress.task("finding the rate", steps * len(rates)) as step:
+        with progress.task("finding the learning rate", steps * len(rates)) as step:
             for rate in rates:
                 self.trainer.restart(self.recipe.schedule(rate, steps))
                 self.train(-1, steps, step, f"learning rate {rate:g}")

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
 
 OBJECTIVES = ("loss", "params", LATENCY)
-MEASURING = ("layers in", "milliseconds")
-"""Beginnings of the tasks that time something."""
+MEASURING = "milliseconds"
+"""Beginning of the tasks that time something."""
 
 
 @pytest.fixture(scope="module")

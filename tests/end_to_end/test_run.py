@@ -168,7 +168,7 @@ def test_more_trials_go_on_and_fewer_do_nothing(spec: StudySpec, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "stop", ["option table", "trials", "accuracy, built", "refit in order", "fine-tuning", "report"]
+    "stop", ["option table", "trials", "accuracy of the built network", "refit in order", "fine-tuning", "report"]
 )
 def test_a_run_that_is_stopped_at_any_step_ends_as_an_undisturbed_one(
     spec: StudySpec,
@@ -420,7 +420,7 @@ def test_a_model_that_was_built_is_calibrated_without_building_it_again(spec: St
     calibrated = ran(spec, tmp_path, heard, tune_calibrate=True)
     assert calibrated.built == built.built
     assert "calibrating" in heard.labels
-    assert "accuracy, built" not in heard.labels
+    assert "accuracy of the built network" not in heard.labels
     assert calibrated.seconds["build"] == 0
 
 
