@@ -69,7 +69,7 @@ def random_order(count: int, strata: Labels | None, seed: int) -> NDArray[np.int
 class Data:
     """The three parts of a data set, their preprocessing and augmentation, and `notes` that the user should read.
 
-    `tasks`: output -> what its labels mean.
+    `tasks`: output -> what its labels mean; `split_off`: the parts, `val` or `test`, that are of the training images.
     """
 
     train: LabeledImages
@@ -80,6 +80,7 @@ class Data:
     notes: tuple[str, ...]
     source: str
     tasks: Mapping[str, Task] = field(default_factory=lambda: CLASSES_TASK)
+    split_off: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:

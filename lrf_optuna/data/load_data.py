@@ -119,14 +119,24 @@ def data_of_parts(
     if len(shapes) > 1:
         raise LrfError(f"{spec.path}: the parts have images of different shapes: {sorted(shapes)}")
     said = [*notes, *([] if any(task.labeled for task in tasks.values()) else [NO_LABELS])]
+    missing: list[str] = []
     for part, share, note in (("test", TEST_SHARE, NO_TEST), ("val", spec.validation, NO_VALIDATION)):
         if part not in parts:
             parts["train"], parts[part] = split_off(parts["train"], share, seed)
             said.append(note.format(share=share))
+            missing.append(part)
     preprocess = preprocess_of(spec, {array.shape[-1] for array in input_list(parts["train"].pixels)})
     source = spec.path if spec.path.startswith("keras:") else Path(spec.path).name
     return Data(
-        **parts, preprocess=preprocess, augment=spec.augment, notes=tuple(said), source=source, tasks=dict(tasks)
+        parts["train"],
+        parts["val"],
+        parts["test"],
+        preprocess=preprocess,
+        augment=spec.augment,
+        notes=tuple(said),
+        source=source,
+        tasks=dict(tasks),
+        split_off=tuple(missing),
     )
 
 

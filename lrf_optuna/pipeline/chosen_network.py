@@ -52,6 +52,10 @@ class ChosenNetwork:
     progress: Progress = SILENT
     original_outputs: dict[str, Values] = field(default_factory=dict)
     """Output -> what the original gives for the test images, once it was evaluated."""
+    last_outputs: dict[str, Values] = field(default_factory=dict)
+    """Output -> what the network that was evaluated last gives for the test images."""
+    needs: str = ""
+    """What loading the written model needs beside Keras, in words."""
 
     @property
     def inventory(self) -> Inventory:
@@ -81,8 +85,9 @@ class ChosenNetwork:
                 self.folder.write_untuned(model, result, untuned_digest)
         if epochs:
             result.tuned = self.tune(model, result)
-        if needs := what_loading_needs(self.folder.model, model):
-            self.progress.say(needs)
+        self.needs = what_loading_needs(self.folder.model, model)
+        if self.needs:
+            self.progress.say(self.needs)
         return model
 
     def built_digest(self, plan: Plan) -> str:
@@ -147,6 +152,8 @@ class ChosenNetwork:
             step(1)
         if is_original:
             self.original_outputs = outputs
+        else:
+            self.last_outputs = outputs
         measured = {"val_metric": val, "file_bytes": file_bytes, "epochs": epochs}
         macs = plan_counts(self.inventory, plan)[1]
         return evaluation_of(model, self.data, outputs, self.original_outputs, macs=macs, **measured)

@@ -22,6 +22,7 @@ from lrf_optuna.pipeline.chosen_network import ChosenNetwork
 from lrf_optuna.pipeline.identity import model_digest, request_digest, study_identity
 from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
+from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
@@ -301,6 +302,7 @@ class Run:
                 problem = time_at_end(result, networks, self.spec, self.data, self.progress)
             self.warn([problem] if problem else [])
             self.warn(missed_latency(result, self.spec.search.wanted, self.spec.latency.runtime))
+        write_facts(self, network, result)
         return result
 
     def check_replaceable(self) -> None:

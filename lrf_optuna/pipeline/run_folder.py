@@ -19,9 +19,12 @@ from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.report.comparison_figure import comparison_figure
-from lrf_optuna.report.figures import run_figures
-from lrf_optuna.report.page import save_to_study, write_report
+from lrf_optuna.report.card import model_card
+from lrf_optuna.report.content import ReportContent, read_epochs
+from lrf_optuna.report.dashboard import save_to_study
+from lrf_optuna.report.facts import Facts
+from lrf_optuna.report.page import write_report
+from lrf_optuna.storage.importances import layer_importances
 from lrf_optuna.storage.study import StudyStore
 
 Reasoned = tuple[Candidate, str]
@@ -35,14 +38,15 @@ class RunFolder:
     chosen point; `model`: of the smaller model; `result`: written last, so that where it is, all the others are. While
     a model is tuned, `untuned` and `untuned_result` are the model before, `checkpoint` is the state after the last
     epoch, and `best` is the best model so far after an interrupt. `tuning` is the table of the epochs; `latency` that
-    of the milliseconds of layers, where these are an objective.
+    of the milliseconds of layers, where these are an objective. `facts` are what report and model `card` say beside
+    the result.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.database, self.url = path, path / "study.db", f"sqlite:///{path / 'study.db'}"
         self.plan, self.model = path / "plan.json", path / "model.keras"
         self.result, self.report = path / "result.json", path / "report.html"
-        self.latency = path / "latency.csv"
+        self.latency, self.facts, self.card = path / "latency.csv", path / "facts.json", path / "README.md"
         self.untuned, self.untuned_result = path / "untuned.keras", path / "untuned.json"
         self.checkpoint, self.tuning, self.best = path / "tuning.npz", path / "tuning.csv", path / "best-so-far.keras"
 
@@ -147,18 +151,32 @@ class RunFolder:
     def write_report(
         self, store: StudyStore, candidates: Sequence[Candidate], result: Result, progress: Progress = SILENT
     ) -> None:
-        """Write the report, and its figures into the study for Optuna's dashboard."""
-        points = pareto_front(candidates)
+        """Write the report and the model card, and what Optuna's dashboard shows into the study."""
         with progress.task("report", 2) as step:
-            write_report(self.report, candidates, points, result, Comparison.read(self.path, result.study))
+            content = self.report_content(store, candidates, result)
+            write_report(self.report, content)
+            if content.facts and result.final is not result.original:
+                write_text(self.card, model_card(content.result, content.facts))
             step(1)
-            save_to_study(store.study, run_figures(candidates, points, result))
+            save_to_study(store, content, self.path, [self.report, self.plan, self.card])
             step(1)
 
+    def report_content(self, store: StudyStore, candidates: Sequence[Candidate], result: Result) -> ReportContent:
+        """What the report of a result shows, of the study and of the files beside it."""
+        return ReportContent(
+            candidates,
+            pareto_front(candidates),
+            result,
+            comparison=Comparison.read(self.path, result.study),
+            facts=Facts.read(self.facts),
+            metrics=store.metrics(),
+            importances=layer_importances(store),
+            epochs=read_epochs(self.tuning) if result.tuned else (),
+        )
+
     def write_comparison(self, store: StudyStore, comparison: Comparison) -> None:
-        """Write compare.json, put its figure into the study, and a section into the report where there is one."""
+        """Write compare.json, and into report and study where a model was made."""
         write_text(self.path / FILE, comparison.to_json())
-        save_to_study(store.study, {"compare": comparison_figure(comparison)})
         if self.report.exists() and self.result.exists():
             self.write_report(store, store.candidates(), Result.read(self.result))
 

@@ -78,7 +78,8 @@ class RunResult(Result):
     @property
     def figures(self) -> dict[str, Any]:
         """The Plotly figures of the report by name, such as "front-2d"; `.show()` shows one."""
-        return dict(run_figures(self.run.record.candidates(), self.points, self))
+        record = self.run.record
+        return dict(run_figures(self.run.folder.report_content(record, record.candidates(), self)))
 
     def choose(
         self,

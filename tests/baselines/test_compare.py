@@ -29,7 +29,7 @@ from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.comparison import FILTERS, OURS, BudgetRows, Comparison, Row, Score, checked_budgets
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import INTACT
-from lrf_optuna.report.comparison_figure import comparison_figure
+from lrf_optuna.report.run_charts import comparison_chart
 from lrf_optuna.report.tables import budget_table, with_star
 from lrf_optuna.scoring.objectives import Measured
 from lrf_optuna.scoring.proxy import Proxy
@@ -253,15 +253,13 @@ def test_the_figure_is_in_the_study_for_the_dashboard(work: Run, found: Comparis
     assert "compare" in get_plotly_graph_objects(study._storage.get_study_system_attrs(study._study_id))
 
 
-def test_the_figure_has_a_line_for_every_row_in_both_panels_and_ours_is_thick(found: Comparison) -> None:
-    figure = comparison_figure(found)
-    names = [trace.name for trace in figure.data]
-    assert sorted(names) == sorted(2 * [row.name for row in found.blocks[0].rows])
-    thick = [trace for trace in figure.data if trace.line.width > 2]
-    assert [trace.name for trace in thick] == [OURS, OURS]
+def test_the_chart_has_a_line_for_every_row_and_ours_is_the_last_one(found: Comparison) -> None:
+    (chart,) = comparison_chart(found, "accuracy")
+    assert sorted(series.name for series in chart.series) == sorted(row.name for row in found.blocks[0].rows)
+    last = chart.series[-1]
+    assert (last.name, last.color) == (OURS, "chosen")
     ours = [row for block in found.blocks if (row := block.row(OURS)).fitted]
-    assert list(thick[0].x) == [row.params for row in ours]
-    assert list(thick[0].y) == [row.fitted.val for row in ours if row.fitted]
+    assert {(mark.x, mark.y) for mark in last.marks} == {(row.params, row.fitted.val) for row in ours if row.fitted}
 
 
 def test_the_terminal_has_a_star_at_the_best_of_every_kind(found: Comparison) -> None:
