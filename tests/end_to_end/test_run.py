@@ -45,7 +45,7 @@ FAST: dict[str, Any] = {
     "tune.calibrate": False,
     "latency.time_at_end": False,
 }
-FILES = {"study.db", "plan.json", "model.keras", "result.json", "report.html"}
+FILES = {"study.db", "plan.json", "model.keras", "result.json", "report.html", "facts.json", "README.md", "artifacts"}
 
 
 class Heard:
@@ -117,7 +117,8 @@ def model_of(folder: Path) -> Any:
 
 def contents(folder: Path) -> dict[str, object]:
     """Every file's bytes; of the database what it holds."""
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if not path.name.startswith("study.db")}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("study.db")]
+    files: dict[str, object] = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
     with closing(sqlite3.connect(folder / "study.db")) as connection:
         return files | {"study.db": list(connection.iterdump())}
 
