@@ -17,13 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.beside import SHARED, described, read, results, unpacked
+from benchmarks.lib.beside import SHARED, described, read, results
+from benchmarks.lib.built import AUGMENTED, built_within
 from benchmarks.lib.tables import publish
-from lrf_optuna.config import StudySpec
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.load import load_model
-from lrf_optuna.pipeline.run import Run
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.training.calibrate import DEFAULT, CalibrationSettings, calibrate
 
 NETWORKS = {
@@ -32,8 +30,6 @@ NETWORKS = {
     "resnet20_cifar10": {"params": 0.25, "macs": 0.32},
 }
 """Network -> the targets that it is built within."""
-AUGMENTED = {"cifar10": "flip-crop"}
-"""Data set -> the augmentation that networks were trained with."""
 ROWS = {
     "as run": DEFAULT,
     "outputs alone": replace(DEFAULT, map_weight=0.0),
@@ -51,7 +47,7 @@ def main() -> None:
     args = parsed()
     args.work.mkdir(parents=True, exist_ok=True)
     for network in args.networks:
-        built = built_within(network, args)
+        built = built_within(network, NETWORKS[network], args)
         for row in args.rows:
             file = args.work / f"{network}-{row.replace(' ', '-')}.json"
             if not file.exists():
@@ -69,27 +65,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
     return parser.parse_args()
-
-
-def built_within(network: str, args: argparse.Namespace) -> Path:
-    """The folder of a run without calibration and fine-tune, which is there afterwards."""
-    known, name = described(network, args.models)
-    pixels = {"divide": known["divide_by"], "mean": tuple(known["mean"]), "std": tuple(known["std"])}
-    spec = StudySpec(
-        name=network,
-        model=ModelSpec(path=str(args.models / f"{network}.keras")),
-        data=DataSpec(path=str(unpacked(name, args.data, args.work)), augment=AUGMENTED.get(name, "none"), **pixels),
-    ).override(
-        {
-            "search.trials": args.trials,
-            "search.targets": NETWORKS[network],
-            "tune.epochs": 0,
-            "tune.calibrate": "never",
-        }
-    )
-    run = Run.open(spec, args.work / network)
-    run.finish(run.search())
-    return Path(args.work / network)
 
 
 def measured(network: str, row: str, settings: CalibrationSettings, built: Path, args: argparse.Namespace) -> Found:
