@@ -264,7 +264,7 @@ class TuneSpec(Section):
     rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
     distil: float = setting(5.0, "Weight of the distillation from the original.", ge=0)
-    optimizer: Literal["adamw", "sgd"] = setting("adamw", "Optimizer: adamw or sgd.")
+    optimizer: Literal["muon", "adamw", "sgd"] = setting("muon", "Optimizer: muon, adamw or sgd.")
 
     @field_validator("calibrate", mode="before")
     @classmethod

@@ -100,7 +100,7 @@ WRONG = {
     "[tune]\nepochs = -1": "[tune] epochs should be greater than or equal to 0, but got -1",
     "[tune]\nrate = 'fast'": "[tune] rate should be a valid number or should be 'auto', but got 'fast'",
     "[tune]\nrate = 0": "[tune] rate should be greater than 0",
-    "[tune]\noptimizer = 'lion'": "[tune] optimizer should be 'adamw' or 'sgd', but got 'lion'",
+    "[tune]\noptimizer = 'lion'": "[tune] optimizer should be 'muon', 'adamw' or 'sgd', but got 'lion'",
     "divide = 0": "[data] divide should be greater than 0, but got 0",
     "std = [0.0]": "[data] std should be greater than 0, but got 0.0",
     "mean = [0.1, 0.2, 0.3]\nstd = [1.0, 1.0]": " std should have as many numbers as mean (3), but got [1.0, 1.0]",

@@ -56,7 +56,7 @@ class Keywords(TypedDict, total=False):
     rate: float | Literal["auto"]
     batch: int
     distil: float
-    optimizer: Literal["adamw", "sgd"]
+    optimizer: Literal["muon", "adamw", "sgd"]
     layers: Mapping[str, Mapping[str, Any]]
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
 
 from lrf_optuna.data.arrays import Values, map_inputs
@@ -22,6 +21,7 @@ from lrf_optuna.training.batches import Batches
 from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.map_pairs import map_pairs
+from lrf_optuna.training.muon import Muon, matrices_of
 from lrf_optuna.training.recipe import cosine_schedule
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,9 @@ class Calibration:
         self.model, self.teacher, self.data, self.distance = model, teacher, data, distance
         self.settings, self.best, self.distances = settings, model.get_weights(), [distance()]
         self.batches = Batches(data, min(settings.batch, len(data.train)), seed)
-        self.trainer = Trainer(model, teacher, keras.optimizers.Adam(clipnorm=settings.clip_norm), self.goal)
+        self.trainer = Trainer(
+            model, teacher, Muon(settings.rate, matrices_of(model), clipnorm=settings.clip_norm), self.goal
+        )
 
     def train(self, rate: float, step: Step, last: bool) -> bool:
         """Train at a rate. False where the rate fails by the first check; the `last` rate goes on in any case."""

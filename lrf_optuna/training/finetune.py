@@ -105,7 +105,7 @@ class FineTune:
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
         self.batches = Batches.of(data, spec.batch, seed, original)
         goal = Distillation(self.losses, spec.distil)
-        self.trainer = Trainer(model, teacher, recipe.optimizer(spec.optimizer), goal)
+        self.trainer = Trainer(model, teacher, recipe.optimizer(spec.optimizer, model), goal)
 
     def train(self, epoch: int, steps: int, step: Step, note: str = "") -> float:
         """Train for some steps of an epoch, report each of them, and give their mean loss."""

@@ -10,7 +10,15 @@ from typing import Any
 
 import keras
 
-RATES = MappingProxyType({"adamw": (1e-4, 3e-4, 1e-3, 3e-3), "sgd": (3e-4, 1e-3, 3e-3, 1e-2)})
+from lrf_optuna.training.muon import Muon, matrices_of
+
+RATES = MappingProxyType(
+    {
+        "muon": (1e-4, 3e-4, 1e-3, 3e-3),
+        "adamw": (1e-4, 3e-4, 1e-3, 3e-3),
+        "sgd": (3e-4, 1e-3, 3e-3, 1e-2),
+    }
+)
 """Optimizer -> the learning rates that are tried, a factor of 3 apart.
 
 On ResNet-20 at 28 % of its parameters SGD at 2e-2 wrecked the network, and 3e-4 to 1e-3 were good.
@@ -62,9 +70,11 @@ class Recipe:
         """The rates of a run of `total` steps."""
         return cosine_schedule(rate, total, self.warmup_share)
 
-    def optimizer(self, name: str, rate: float = 1e-3) -> Any:
-        """AdamW, or SGD with Nesterov momentum, at a rate; gradients are clipped."""
+    def optimizer(self, name: str, model: Any, rate: float = 1e-3) -> Any:
+        """Muon, AdamW, or SGD with Nesterov momentum for a model, at a rate; gradients are clipped."""
         shared = {"clipnorm": self.clip_norm, "weight_decay": self.weight_decay}
+        if name == "muon":
+            return Muon(rate, matrices_of(model), **shared)
         if name == "sgd":
             return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **shared)
         return keras.optimizers.AdamW(rate, **shared)

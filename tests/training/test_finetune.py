@@ -104,7 +104,7 @@ def test_a_network_with_nothing_to_train_is_refused(digits_net: Any, digits: Dat
 def test_the_rate_is_found_where_it_is_left_open(digits_net: Any, digits: Data) -> None:
     model = broken(digits_net)
     tuned = finetune(model, digits_net, digits, TuneSpec(epochs=2, batch=64))
-    assert tuned.rate in RATES["adamw"]
+    assert tuned.rate in RATES["muon"]
     assert max(tuned.val_metric) > tuned.val_metric[0]
 
 
@@ -206,7 +206,7 @@ class Listener(Silent):
 
 def test_smaller_rates_are_tried_where_all_diverge(digits_net: Any, digits: Data) -> None:
     listener = Listener()
-    recipe = Recipe(rates={"adamw": (3e37, 1e38)}, smaller=1e-41)
+    recipe = Recipe(rates={"muon": (3e37, 1e38)}, smaller=1e-41)
     spec = TuneSpec(epochs=1, batch=256)
     tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
     assert tuned.rate == pytest.approx(1e-3)
@@ -216,7 +216,7 @@ def test_smaller_rates_are_tried_where_all_diverge(digits_net: Any, digits: Data
 def test_rates_that_all_diverge_are_an_error_and_the_weights_stay(digits_net: Any, digits: Data) -> None:
     model = broken(digits_net)
     before = model.get_weights()
-    recipe = Recipe(rates={"adamw": (1e38, 3e38)}, smaller=0.9)
+    recipe = Recipe(rates={"muon": (1e38, 3e38)}, smaller=0.9)
     with pytest.raises(LrfError, match=r"diverges at every learning rate down to .* --rate, or give --no-tune"):
         finetune(model, digits_net, digits, TuneSpec(epochs=1, batch=256), recipe=recipe)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
