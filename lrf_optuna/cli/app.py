@@ -20,6 +20,7 @@ from lrf_optuna.cli.studies import check_files, study_of, with_choice
 from lrf_optuna.cli.terminal import guarded, plain_streams, session
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import checked_budgets
+from lrf_optuna.progress_bars import Shown
 from lrf_optuna.report.runtime_tables import export_table
 from lrf_optuna.report.tables import budget_table, evaluation_table, front_table, layer_table
 from lrf_optuna.runtimes.formats import ExportSettings, check_formats
@@ -67,6 +68,8 @@ def run(
         work = Run.open(spec, folder, progress=progress)
         work.stopwatch.seconds["load"] = time.perf_counter() - started  # with the libraries
         work.force = force
+        if isinstance(progress, Shown):
+            progress.rest = work.seconds_after
         result, exports = work.finish(work.search()), []
         if wanted:
             from lrf_optuna.pipeline.export import export_run

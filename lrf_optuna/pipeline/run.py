@@ -19,6 +19,7 @@ from lrf_optuna.models.inventory import Inventory, find_sites
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
+from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, seconds_after
 from lrf_optuna.pipeline.identity import model_digest, request_digest, study_identity
 from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
@@ -71,6 +72,8 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     """What cannot be right about the set-up."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    expected: dict[str, float] = field(default_factory=dict)
+    """Phase -> about how many seconds it takes; empty until they are known."""
 
     @classmethod
     def open(
@@ -190,8 +193,20 @@ class Run:
         self.check_setup()
         table, limits = self.table, search.wanted | self.loss_limit()
         options = search.model_dump(include=SEARCH_KEYS) | {"targets": limits}
+        self.expect_phases(search.trials - len(done))
         with self.stopwatch.timed("search"):
             return search_front(self.proxy, table, **options, store=self.record, progress=self.progress)
+
+    def expect_phases(self, trials: int) -> None:
+        """Measure a pass of the original, so that `seconds_after` knows about how long the rest of the run takes."""
+        with self.stopwatch.timed("prepare"):
+            one_pass = pass_seconds(self.proxy)
+            self.expected = expected_seconds(self.spec, self.data, self.proxy, one_pass, trials)
+        log.info("a pass of %d images takes %.4f s, expected: %s", len(self.proxy.scored), one_pass, self.expected)
+
+    def seconds_after(self) -> float | None:
+        """About how many seconds the phases after the present one take; None where nothing was measured yet."""
+        return seconds_after(self.expected, self.stopwatch.seconds, self.stopwatch.current) if self.expected else None
 
     def check_reach(self) -> None:
         """Say what share of a limited cost plans can reach. Raises LrfError for a target below it."""

@@ -16,13 +16,17 @@ class Stopwatch:
     """Phase -> seconds that it took so far; their sum is about the time of the whole run."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    current: str = ""
+    """The phase that runs now, the inner one of two; empty between two phases."""
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the block's seconds to a phase; the seconds of a phase inside the block count for that phase alone."""
-        start, before = time.perf_counter(), sum(self.seconds.values())
+        start, before, around = time.perf_counter(), sum(self.seconds.values()), self.current
+        self.current = phase
         try:
             yield
         finally:
+            self.current = around
             inside = sum(self.seconds.values()) - before
             self.seconds[phase] += time.perf_counter() - start - inside
