@@ -60,6 +60,29 @@ class StudySpec(LayerSections):
     latency: LatencySpec = LatencySpec()
     tune: TuneSpec = TuneSpec()
 
+    @property
+    def judged_state(self) -> str:
+        """The state of the smaller network whose drop of the metric chooses a point: built, calibrated or tuned.
+
+        A fine-tune and a calibration come after the choice, so that their drops are predicted.
+        """
+        search, tune = self.search, self.tune
+        if search.max_drop is not None or search.targets or search.knee:
+            return "tuned" if search.after_tuning else "built"
+        return "tuned" if tune.epochs else "calibrated" if tune.calibrates else "built"
+
+    def without_choice(self) -> StudySpec:
+        """This study without its way to choose a point."""
+        plain = {"targets": {}, "max_drop": None, "after_tuning": False, "knee": False}
+        return self.model_copy(update={"search": self.search.model_copy(update=plain)})
+
+    def check_after_tuning(self) -> None:
+        """Raises LrfError where a drop after a fine-tune is limited, but none comes."""
+        if self.search.after_tuning and not self.tune.epochs:
+            raise LrfError(
+                "--after-tuning needs a fine-tune, but there are no epochs: give --epochs, or leave --after-tuning out"
+            )
+
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:

@@ -191,7 +191,23 @@ class SearchSpec(Section):
         panel=CHOICE,
     )
     max_drop: float | None = setting(
-        None, "Most points of the validation metric to lose before fine-tuning.", unit="POINTS", panel=CHOICE, ge=0
+        None,
+        "Most points of the validation metric to lose, before fine-tuning unless --after-tuning is given.",
+        unit="POINTS",
+        panel=CHOICE,
+        ge=0,
+    )
+    after_tuning: bool = setting(
+        False,
+        "Let --max-drop limit the drop that is predicted after the fine-tune.",
+        panel=CHOICE,
+        flag=Flag("--after-tuning", True),
+    )
+    knee: bool = setting(
+        False,
+        "Choose the knee of the front. By default: the smallest that loses one point as predicted after the fine-tune.",
+        panel=CHOICE,
+        flag=Flag("--knee", True),
     )
     by: Literal["metric", "loss"] = setting("metric", "What decides among points: metric or loss.", panel=CHOICE)
     sampler: str = setting("surrogate", "Sampler: surrogate, nsga2, nsga3, tpe, gp (needs torch) or random.")
@@ -221,6 +237,19 @@ class SearchSpec(Section):
         for target in targets.keys() - objectives:
             raise ValueError(f"for {target!r} needs it among the objectives ({', '.join(objectives)})")
         return targets
+
+    @model_validator(mode="after")
+    def _one_way_to_choose(self) -> SearchSpec:
+        if self.knee and (self.targets or self.max_drop is not None):
+            raise LrfError("--knee goes with neither --target nor --max-drop: give one way to choose")
+        if self.after_tuning and self.max_drop is None:
+            raise LrfError("--after-tuning says which drop --max-drop limits: give --max-drop POINTS as well")
+        return self
+
+    @property
+    def measures(self) -> bool:
+        """Whether points are measured for a choice, or the loss alone decides."""
+        return self.by == "metric" or self.max_drop is not None
 
     @property
     def wanted(self) -> dict[str, float]:

@@ -24,6 +24,7 @@ from lrf_optuna.scoring.latency import LATENCY
 from lrf_optuna.scoring.objectives import OBJECTIVES, Measured
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.selection.choose import choose_point
+from lrf_optuna.selection.contest import Contest
 from lrf_optuna.selection.plan_refits import PlanRefits, composed
 
 GREEDY_IMAGES = 500
@@ -111,7 +112,8 @@ class BaselineComparison:
     def row_of_ours(self, budget: Costs) -> Row:
         """The point that is chosen off the front, or the reason why there is none."""
         try:
-            chosen, why = choose_point(self.points, targets=budget, metric=self.refits, progress=self.progress)
+            contest = Contest(self.refits, progress=self.progress)
+            chosen, why = choose_point(self.points, targets=budget, contest=contest)
         except LrfError as reason:
             return Row(OURS, "the front", str(reason))
         return replace(self.row(OURS, why, chosen.plan), trial=chosen.trial)

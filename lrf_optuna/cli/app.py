@@ -48,7 +48,6 @@ def run(
     study: o.Study = None,
     out: o.Out = None,
     force: o.Force = False,
-    knee: o.Knee = False,
     formats: RunFormats = None,
 ) -> None:
     """Search, choose one point, build it, fine-tune it once.
@@ -59,7 +58,8 @@ def run(
     started, wanted = time.perf_counter(), names_of(formats or "")
     if wanted:
         check_formats(wanted, ExportSettings())
-    spec = with_choice(study_of(study, settings), settings, knee)
+    spec = study_of(study, settings)
+    spec.check_after_tuning()
     check_files(spec)
     folder = out or Path("runs") / spec.name
     with session(folder, output) as progress:
@@ -78,14 +78,16 @@ def run(
         print_result(work.folder.read_result() or result, work, output, exports)
 
 
-@o.with_settings("search.targets", "search.max_drop", "search.by", default="the study's")
-def select(output: Output, settings: dict[str, Any], found: o.Found, knee: o.Knee = False) -> None:
+@o.with_settings(
+    "search.targets", "search.max_drop", "search.after_tuning", "search.knee", "search.by", default="the study's"
+)
+def select(output: Output, settings: dict[str, Any], found: o.Found) -> None:
     """Choose one point off the front, say why, and keep it in plan.json."""
     from lrf_optuna.plans.front import pareto_front
     from lrf_optuna.selection.choose import choose_point
 
-    spec = with_choice(found.spec, settings, knee)
-    by_metric = spec.search.by == "metric" or spec.search.max_drop is not None
+    spec = with_choice(found.spec, settings)
+    by_metric = spec.search.measures
     if by_metric:
         check_files(spec)
     with session(found.folder.path, output, loads=by_metric) as progress:

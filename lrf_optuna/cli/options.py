@@ -26,7 +26,15 @@ RARELY = "Rarely used: "
 """Begin of the names of the other panels."""
 OFTEN_USED = (
     *("model.path", "data.path", "data.divide", "data.mean", "data.std", "data.preprocess"),
-    *("search.targets", "search.max_drop", "search.trials", "tune.epochs", "name"),
+    *(
+        "search.targets",
+        "search.max_drop",
+        "search.after_tuning",
+        "search.knee",
+        "search.trials",
+        "tune.epochs",
+        "name",
+    ),
 )
 """Settings that most calls need, in the order in which `--help` shows them first."""
 SECTION_PANELS = {"": "study", "model": "study", "data": "data", "search": "search", "tune": "fine-tuning"}
@@ -71,7 +79,6 @@ Out = Annotated[Path | None, option("The run folder.", default="runs/NAME", unit
 RareOut = Annotated[
     Path | None, option("The run folder.", default="runs/NAME", unit="FOLDER", rich_help_panel=f"{RARELY}study")
 ]
-Knee = Annotated[bool, option("Choose the knee of the front.", "--knee")]
 Force = Annotated[bool, option("Let an untuned model replace a fine-tuned one.", "--force")]
 DryRun = Annotated[bool, option("Say what would be done and about how long it takes. Write nothing.", "--dry-run")]
 AsJson = Annotated[
@@ -155,7 +162,7 @@ def parameters_of(key: str, default: str) -> Iterator[inspect.Parameter]:
         unit = shown.unit or ("NUMBER" if re.search(r"\b(int|float)\b", kinds) else "NAME") + "S" * ("tuple" in kinds)
         info = option(shown.help, shown.name, default=words, unit=unit, rich_help_panel=panel)
         yield parameter(name, Annotated[kind | None, info], None)
-    if shown.flag and not default:
+    if shown.flag and not (default and shown.flag.help):  # a flag that is the only option of a setting stays
         for number, flag in enumerate(shown.flag.name.split()):
             info = option(shown.flag.help or shown.help, flag, rich_help_panel=panel, hidden=number > 0)
             yield parameter(f"{name}_flag{number}", Annotated[bool, info], False)

@@ -18,7 +18,7 @@ def study_of(study: str | None, settings: Mapping[str, object]) -> StudySpec:
     """
     model, data = settings.get("model.path"), settings.get("data.path")
     if study or not (model or data):
-        return StudySpec.from_toml(find_study(study or "digits")).override(settings)
+        return with_choice(StudySpec.from_toml(find_study(study or "digits")), settings)
     if not (model and data):
         given, missing = ("--model", "--data") if model else ("--data", "--model")
         raise LrfError(f"{given} without {missing}: give both, or a study file that has the other")
@@ -27,18 +27,13 @@ def study_of(study: str | None, settings: Mapping[str, object]) -> StudySpec:
     return plain.override({"name": name, **settings})
 
 
-def with_choice(spec: StudySpec, settings: Mapping[str, object], knee: bool) -> StudySpec:
+def with_choice(spec: StudySpec, settings: Mapping[str, object]) -> StudySpec:
     """The study with the way to choose a point that options ask for: it takes the place of the study's own way.
 
     Raises LrfError for two ways.
     """
-    way = {key: value for key, value in settings.items() if key in ("search.targets", "search.max_drop")}
-    if knee and way:
-        raise LrfError("--knee goes with neither --target nor --max-drop: give one way to choose")
-    if knee or way:
-        plain = spec.search.model_copy(update={"targets": {}, "max_drop": None})
-        spec = spec.model_copy(update={"search": plain})
-    return spec.override(settings)
+    takes_its_place = settings.keys() & {"search.targets", "search.max_drop", "search.knee"}
+    return (spec.without_choice() if takes_its_place else spec).override(settings)
 
 
 def check_settings(settings: Mapping[str, object]) -> None:

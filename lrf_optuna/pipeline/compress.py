@@ -25,7 +25,7 @@ from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.signatures import names_keywords
 from lrf_optuna.storage.study import StudyStore
 
-FREE_IN_A_STUDY = {"trials", "storage", "cache", "targets", "max_drop", "by", "stop_when_flat"}
+FREE_IN_A_STUDY = {"trials", "storage", "cache", "targets", "max_drop", "after_tuning", "knee", "by", "stop_when_flat"}
 """Keys of [search] that another call for the same study may change."""
 
 

@@ -109,5 +109,5 @@ def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan:
 def request_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], trials: int) -> str:
     """A digest of all that decides which point of a number of trials is chosen."""
     search = spec.search
-    way = str((trials, search.wanted, search.max_drop, search.by, spec.output.metric))
+    way = str((trials, search.wanted, search.max_drop, search.knee, spec.judged_state, search.by, spec.output.metric))
     return digest(spec.name, way, str(identity), data.augment, *input_list(data.val.labels))

@@ -19,6 +19,19 @@ def result_warnings(result: Result) -> Iterator[str]:
     yield from strange_gain(result.original.test_metric, result.final.test_metric, result.metric)
 
 
+def outcome_text(result: Result) -> str:
+    """The drop after the fine-tune beside the predicted one, as a sentence; empty where there is none of both."""
+    if result.tuned_drop is None or result.predicted_drop is None:
+        return ""
+    low, high = result.predicted_interval or (result.predicted_drop,) * 2
+    predicted = f"{result.predicted_drop:.2f} ({low:.2f} to {high:.2f} with 80 %)"
+    where = "inside" if low <= result.tuned_drop <= high else "outside"
+    return (
+        f"the fine-tuned network loses {result.tuned_drop:.2f} points of validation {result.metric}, "
+        f"{where} the interval of the prediction: {predicted}"
+    )
+
+
 def missed_latency(result: Result, targets: Mapping[str, float], runtime: str) -> Iterator[str]:
     """A sentence where the last network takes clearly more milliseconds than the target allows."""
     before, after = (one.milliseconds.get(runtime) for one in (result.original, result.final))

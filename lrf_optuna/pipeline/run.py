@@ -24,7 +24,7 @@ from lrf_optuna.pipeline.identity import model_digest, request_digest, study_ide
 from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
 from lrf_optuna.pipeline.report_facts import write_facts
-from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
+from lrf_optuna.pipeline.result_checks import missed_latency, outcome_text, result_warnings
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
 from lrf_optuna.pipeline.stopwatch import Stopwatch
@@ -42,6 +42,8 @@ from lrf_optuna.scoring.space_limits import SpaceLimits
 from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.choose import choose_point, loss_within_drop
+from lrf_optuna.selection.contest import Contest
+from lrf_optuna.selection.forecast import FORECASTS
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
 from lrf_optuna.selection.validation import Validation, validation_of
 from lrf_optuna.storage.study import StudyStore
@@ -180,6 +182,7 @@ class Run:
         Raises LrfError, before anything is fitted or written, for a target of parameters or MACs that no plan can meet,
         and for a model that cannot be tuned; for a target of milliseconds once layers are timed.
         """
+        self.spec.check_after_tuning()
         self.check_replaceable()
         self.check_reach()
         search = self.spec.search
@@ -241,16 +244,21 @@ class Run:
         if drop is None or "loss" not in self.spec.search.objectives:
             return {}
         plans = enumerate(initial_plans(self.table, PLANS_OF_DROP, {}))
-        most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.refits)
-        self.progress.say(f"a drop of {drop:g} points goes with a loss of about {most:.4f}")
+        most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.contest)
+        later = f" after {self.contest.forecast.step}" if self.contest.forecast else ""
+        self.progress.say(f"a drop of {drop:g} points{later} goes with a loss of about {most:.4f}")
         return {"loss": most}
+
+    @property
+    def contest(self) -> Contest:
+        """What measures points against each other, and predicts what a step after the build leaves of a drop."""
+        return Contest(self.refits, progress=self.progress, forecast=FORECASTS.get(self.spec.judged_state))
 
     def choose(self, points: Sequence[Candidate]) -> Reasoned:
         """One point off the front, and why, as the specification asks."""
         search = self.spec.search
-        metric = None if search.by == "loss" and search.max_drop is None else self.refits
-        wanted, drop = search.wanted, search.max_drop
-        return choose_point(points, targets=wanted, max_drop=drop, metric=metric, progress=self.progress)
+        contest = self.contest if search.measures else None
+        return choose_point(points, targets=search.wanted, max_drop=search.max_drop, knee=search.knee, contest=contest)
 
     def finish(self, candidates: Sequence[Candidate], choice: Reasoned | None = None) -> Result:
         """Build and tune the given choice, or else the one that the specification asks for, and write all files.
@@ -310,6 +318,8 @@ class Run:
             model_digest=digest_of_model,
         )
         self.final_model = network.build_and_tune(result)
+        if outcome := outcome_text(result):
+            self.progress.say(outcome)
         self.warn(result_warnings(result))
         if self.spec.latency.time_at_end:
             networks = self.model, self.final_model

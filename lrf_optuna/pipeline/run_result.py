@@ -113,10 +113,9 @@ class RunResult(Result):
     def other_run(self, target: Mapping[str, float] | None, max_drop: float | None, tune: int | bool | None) -> Run:
         """The run with another way to choose; all that it has computed is shared."""
         run, spec = copy(self.run), self.run.spec
-        plain = spec.search.model_copy(update={"targets": {}, "max_drop": None})
         epochs = epochs_of(tune) if tune is not True else spec.tune.epochs or TuneSpec().epochs
         options = {"search.targets": dict(target or {}), "search.max_drop": max_drop, "tune.epochs": epochs}
-        run.spec = spec.model_copy(update={"search": plain}).override(options)
+        run.spec = spec.without_choice().override(options)
         run.stopwatch, run.final_model, run.warnings, run.force = Stopwatch(), None, [], True
         return run
 

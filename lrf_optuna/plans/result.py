@@ -117,6 +117,12 @@ class Result:
     """A digest of all that decides what model.keras is: equal digests need no second build."""
     exports: list[Export] = field(default_factory=list)
     """Files of the model for other runtimes."""
+    predicted_drop: float | None = None
+    """Points of the validation metric that the chosen network was predicted to lose after a fine-tune."""
+    predicted_interval: tuple[float, float] | None = None
+    """The points between which eight of ten outcomes of such a prediction are."""
+    tuned_drop: float | None = None
+    """Points of the validation metric that the fine-tuned network loses; below 0 where it gains."""
     place: str = ""
     """Threads and images of a call of the milliseconds, the versions of the runtimes, and the machine."""
 
@@ -174,6 +180,8 @@ class Result:
             for name in STATES:
                 table[name] = read_evaluation(table[name]) if table.get(name) else None
             layers = [LayerResult(**{**row, "ranks": tuple(row["ranks"])}) for row in table.pop("layers")]
+            if table.get("predicted_interval"):
+                table["predicted_interval"] = tuple(table["predicted_interval"])
             table["exports"] = [Export(**row) for row in table.get("exports", ())]
             return cls(**table, chosen=Candidate(trial, plan, chosen), why=why, layers=layers)
         except FileNotFoundError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lrf_optuna.plans.front import size
 from lrf_optuna.plans.plan import Candidate
-from lrf_optuna.selection.forecast import FORECAST, Forecast, Prediction, drops_by_loss
+from lrf_optuna.selection.forecast import Forecast, Prediction, drops_by_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class NamedPoint:
     """A point with a name. `drop`: points of the metric that it loses before any fine-tune.
 
     `measured`: whether this drop was measured, or lies between those of points with the next losses. `predicted`: the
-    drop after a fine-tune; None where none comes.
+    drop after the fine-tune or calibration; None where none comes.
     """
 
     point: Candidate
@@ -40,15 +40,14 @@ def named_points(
     points: Sequence[Candidate],
     drops: Mapping[int, float],
     *,
-    tuned: bool,
+    forecast: Forecast | None = None,
     limits: DropLimits = DropLimits(),
-    forecast: Forecast = FORECAST,
 ) -> dict[str, NamedPoint]:
     """Name -> the smallest point of a front within the limit of this name: at most safe, balanced and small.
 
-    `drops`: trial -> points of the metric that its network loses, as built or as close to that as is known. `tuned`:
-    whether a fine-tune comes. Names are of different points: a name without a point of its own is left out, and so are
-    all names where no drop is known. The unchanged network has no name.
+    `drops`: trial -> points of the metric that its network loses, as built or as close to that as is known. `forecast`:
+    of the fine-tune or calibration that comes. Names are of different points: a name without a point of its own is left
+    out, and so are all names where no drop is known. The unchanged network has no name.
     """
     before = drops_by_loss(points, drops) if all("loss" in point.costs for point in points) else dict(drops)
     changed = sorted((p for p in points if p.plan.changed and p.trial in before), key=size)
@@ -56,12 +55,12 @@ def named_points(
     taken: list[Candidate] = []
     for name in ("balanced", "safe", "small"):
         most = getattr(limits, name)
-        before_most = forecast.most_before(most) if tuned else most
+        before_most = forecast.most_before(most) if forecast else most
         fit = [p for p in changed if before[p.trial] <= before_most]
         own = next((p for p in fit if p not in taken), None)
         if own is None or (name == "small" and taken and size(own) >= size(taken[0])):
             continue
         taken.append(own)
         drop = before[own.trial]
-        found[name] = NamedPoint(own, drop, own.trial in drops, forecast.after(drop) if tuned else None)
+        found[name] = NamedPoint(own, drop, own.trial in drops, forecast.after(drop) if forecast else None)
     return {name: found[name] for name in ("safe", "balanced", "small") if name in found}

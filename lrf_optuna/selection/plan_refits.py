@@ -24,7 +24,7 @@ from lrf_optuna.plans.plan import Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.fitted_kernels import nbytes
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
+from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED
 from lrf_optuna.selection.measurement import Measurement
 from lrf_optuna.selection.sequential_refit import Fitted, RefitSettings, SequentialRefit
 from lrf_optuna.selection.validation import Statistics, Validation

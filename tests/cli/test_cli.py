@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from lrf_optuna.cli.app import app
 from lrf_optuna.plans.plan import Plan
-from lrf_optuna.selection.choose import ChoiceSettings
+from lrf_optuna.selection.contest import ChoiceSettings
 
 if TYPE_CHECKING:
     from click.testing import Result as Outcome
@@ -541,6 +541,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "target unknown": (nothing, (*FAST, "--target", "speed=0.5"), "speed"),
     "target no objective": (nothing, (*FAST, "--objectives", "loss,macs", "--target", "params=0.5"), "objectives"),
     "knee and drop": (nothing, (*FAST, "--knee", "--max-drop", "1"), "--knee goes with neither"),
+    "after tuning without a drop": (nothing, (*FAST, "--after-tuning"), "give --max-drop POINTS as well"),
+    "after tuning without a fine-tune": (
+        nothing,
+        (*FAST, "--max-drop", "1", "--after-tuning", "--no-tune"),
+        "--after-tuning needs a fine-tune, but there are no epochs: give --epochs, or leave --after-tuning out",
+    ),
     "drop below none": (nothing, (*FAST, "--max-drop", "-1"), "--max-drop"),
     "rate a word": (
         nothing,
@@ -661,6 +667,17 @@ def test_select_by_loss_needs_neither_the_model_nor_the_data_and_by_accuracy_nee
         refused(invoked("select", "net", "--knee"), name)
         (desk / f"away.{name}").rename(desk / name)
     assert kept(desk)["why"].startswith("the least loss of")
+
+
+def test_select_takes_a_point_by_the_drop_that_is_predicted_after_a_fine_tune(study: Path) -> None:
+    printed = done("select", "net", "--max-drop", "100", "--after-tuning")
+    assert "is predicted to lose at most 100 points of validation accuracy" in printed
+    assert "after the fine-tune" in printed
+    assert "with 80 %" in kept(study)["why"]
+
+
+def test_select_without_a_wish_takes_the_smallest_within_a_point(study: Path) -> None:
+    assert "at most 1 point of validation accuracy" in done("select", "net")
 
 
 def test_select_takes_a_point_by_its_drop_and_by_the_knee(study: Path) -> None:

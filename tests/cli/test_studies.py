@@ -56,12 +56,19 @@ def test_settings_win_over_the_study_file_and_none_of_all_is_the_digits() -> Non
 
 
 def test_a_way_to_choose_takes_the_place_of_the_studys_own() -> None:
-    spec = study_of(None, {"search.targets": {"params": 0.4}, "search.max_drop": 1.0})
-    assert with_choice(spec, {}, knee=False) == spec
-    assert with_choice(spec, {"search.targets": {"macs": 0.5}}, knee=False).search.targets == {"macs": 0.5}
-    assert with_choice(spec, {"search.max_drop": 2.0}, knee=False).search.targets == {}
-    knee = with_choice(spec, {}, knee=True).search
-    assert (knee.targets, knee.max_drop) == ({}, None)
+    spec = study_of(None, {"search.targets": {"params": 0.4}, "search.max_drop": 1.0, "search.after_tuning": True})
+    assert with_choice(spec, {}) == spec
+    assert with_choice(spec, {"search.targets": {"macs": 0.5}}).search.targets == {"macs": 0.5}
+    drop = with_choice(spec, {"search.max_drop": 2.0}).search
+    assert (drop.targets, drop.max_drop, drop.after_tuning) == ({}, 2.0, False)
+    knee = with_choice(spec, {"search.knee": True}).search
+    assert (knee.targets, knee.max_drop, knee.after_tuning, knee.knee) == ({}, None, False, True)
+    assert with_choice(study_of(None, {"search.knee": True}), {"search.max_drop": 2.0}).search.knee is False
+
+
+def test_after_tuning_may_be_added_to_the_drop_of_a_study() -> None:
+    spec = with_choice(study_of(None, {"search.max_drop": 1.0}), {"search.after_tuning": True})
+    assert (spec.search.max_drop, spec.search.after_tuning) == (1.0, True)
 
 
 @pytest.mark.parametrize(

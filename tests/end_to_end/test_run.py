@@ -28,7 +28,7 @@ from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.front import pareto_front, size
 from lrf_optuna.plans.result import Result
 from lrf_optuna.sections import DataSpec, ModelSpec
-from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED, STAGE_LABELS, ChoiceSettings, Contest
+from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED, STAGE_LABELS, ChoiceSettings, Contest
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
@@ -315,12 +315,38 @@ def test_an_unknown_sampler_is_refused_before_anything_is_written(spec: StudySpe
     assert not (tmp_path / "new").exists()
 
 
-def test_without_a_wish_the_knee_is_taken(spec: StudySpec, tmp_path: Path) -> None:
+def test_without_a_wish_the_smallest_within_a_point_is_taken_and_the_knee_only_where_it_is_asked_for(
+    spec: StudySpec, tmp_path: Path
+) -> None:
     result = ran(spec, tmp_path)
-    assert result.why.startswith("the knee")
+    assert "at most 1 point of validation accuracy" in result.why
     kept = json.loads((tmp_path / "plan.json").read_text())
     assert (kept["trial"], kept["why"]) == (result.chosen.trial, result.why)
     assert RunFolder(tmp_path).read_choice() == (result.chosen, result.why)
+    assert ran(spec, tmp_path, search_knee=True).why.startswith("the knee")
+
+
+def test_a_fine_tune_is_predicted_and_the_prediction_stands_beside_its_outcome(spec: StudySpec, tmp_path: Path) -> None:
+    heard = Heard()
+    way = {"search_max_drop": 20.0, "search_after_tuning": True, "tune_epochs": 1, "tune_rate": 1e-4}
+    result = ran(spec, tmp_path, heard, **way)
+    kept = json.loads((tmp_path / "result.json").read_text())
+    low, high = kept["predicted_interval"]
+    assert low <= kept["predicted_drop"] <= high
+    assert kept["predicted_drop"] <= 20
+    assert kept["tuned_drop"] == pytest.approx(100 * (result.original.val_metric - result.tuned.val_metric))
+    assert "is predicted to lose at most 20 points of validation accuracy" in result.why
+    assert any(f"loses {result.tuned_drop:.2f} points of validation accuracy" in line for line in heard.lines)
+    assert Result.read(tmp_path / "result.json") == result
+    untuned = ran(spec, tmp_path / "untuned")
+    assert untuned.tuned_drop is None
+    assert untuned.predicted_drop is not None
+
+
+def test_a_drop_after_a_fine_tune_is_refused_where_none_comes(spec: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(LrfError, match="--after-tuning needs a fine-tune, but there are no epochs"):
+        ran(spec, tmp_path / "new", search_max_drop=1.0, search_after_tuning=True)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_target_that_no_plan_meets_is_refused_before_the_search(spec: StudySpec, tmp_path: Path) -> None:

@@ -15,18 +15,9 @@ from support.points import CANDIDATES, candidate, measurement_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.front import pareto_front, size
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.selection.choose import (
-    BUILT,
-    SCORED,
-    SKETCHED,
-    ChoiceSettings,
-    Contest,
-    choose_point,
-    count_within_drop,
-    knee_distance,
-    loss_within_drop,
-    spread_by_size,
-)
+from lrf_optuna.selection.choose import choose_point, count_within_drop, knee_distance, loss_within_drop, spread_by_size
+from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED, ChoiceSettings, Contest
+from lrf_optuna.selection.forecast import Forecast
 from lrf_optuna.selection.measurement import FOLDS, Measurement
 
 WHOLE = Plan(())
@@ -94,9 +85,9 @@ def test_targets_that_no_point_meets_are_answered_with_the_smallest() -> None:
 
 @pytest.mark.parametrize(("most", "trial"), [(0.0, 0), (0.5, 0), (1.0, 1), (9.9, 1), (10.0, 2), (60, 3)])
 def test_within_a_drop_the_smallest_is_chosen(most: float, trial: int) -> None:
-    chosen, why = choose_point(POINTS, max_drop=most, metric=Judge(POINTS))
+    chosen, why = choose_point(POINTS, max_drop=most, contest=Contest(Judge(POINTS)))
     assert chosen.trial == trial
-    assert f"at most {most:g} points" in why
+    assert f"at most {most:g} point" in why
 
 
 @given(CANDIDATES, st.sampled_from([0.0, 5.0, 15.0, 25.0, 40.0, 95.0]))
@@ -106,42 +97,97 @@ def test_within_a_drop_that_follows_the_loss_nothing_smaller_is_missed(found: li
     fit = [p for p in points if judge.lost(p) <= most]
     if not fit:
         with pytest.raises(LrfError, match=r"no point of the front loses at most .*; the least is "):
-            choose_point(points, max_drop=most, metric=judge)
+            choose_point(points, max_drop=most, contest=Contest(judge))
         return
-    chosen, _ = choose_point(points, max_drop=most, metric=judge)
+    chosen, _ = choose_point(points, max_drop=most, contest=Contest(judge))
     assert judge.lost(chosen) <= most
     assert size(chosen) == pytest.approx(min(map(size, fit)))
 
 
 def test_a_drop_without_a_metric_is_refused_with_what_to_give() -> None:
-    with pytest.raises(LrfError, match=r"max_drop=2 .* of points of the metric: give `metric`"):
+    with pytest.raises(LrfError, match=r"max_drop=2 .* of points of the metric: give `contest`"):
         choose_point(POINTS, max_drop=2)
-    with pytest.raises(LrfError, match="give `metric`"):
+    with pytest.raises(LrfError, match="give `contest`"):
         choose_point(POINTS, targets={"params": 0.5}, max_drop=0.0)
 
 
 def test_a_drop_is_asked_for_within_the_targets_only() -> None:
     judge = Judge(POINTS)
-    chosen, _ = choose_point(POINTS, targets={"params": 0.5}, max_drop=20, metric=judge)
+    chosen, _ = choose_point(POINTS, targets={"params": 0.5}, max_drop=20, contest=Contest(judge))
     assert chosen.trial == 2
     assert set().union(*judge.asked) <= {point.plan for point in POINTS[2:]}
     with pytest.raises(LrfError, match="the least is 10"):
-        choose_point(POINTS, targets={"params": 0.5}, max_drop=5, metric=judge)
+        choose_point(POINTS, targets={"params": 0.5}, max_drop=5, contest=Contest(judge))
 
 
 def test_the_smallest_within_a_drop_is_taken_where_the_metric_is_not_in_the_order_of_the_loss() -> None:
     points = [candidate(i, 0.01 * i, 1 - 0.1 * i) for i in range(8)]
     judge = Judge(points, [0.99, 0.98, 0.90, 0.97, 0.96, 0.5, 0.4, 0.3])
-    chosen, why = choose_point(points, max_drop=4, metric=judge)
+    chosen, why = choose_point(points, max_drop=4, contest=Contest(judge))
     assert chosen.trial == 4
-    assert "(3.00)" in why
+    assert why.endswith("validation accuracy: 3.00 before tuning")
 
 
-def test_without_a_wish_the_knee_is_chosen() -> None:
+def test_without_a_wish_and_without_a_metric_the_knee_by_loss_is_chosen() -> None:
     chosen, why = choose_point(POINTS)
     wanted = min(POINTS, key=lambda p: 2 * p.costs["loss"] + p.costs["params"] ** 2)
     assert chosen == wanted == POINTS[2]
     assert "knee" in why
+
+
+def test_without_a_wish_the_smallest_within_a_point_as_built_is_chosen() -> None:
+    judge = Judge(LINE)
+    chosen, why = choose_point(LINE, contest=Contest(judge))
+    assert chosen.trial == 5
+    assert why == "the smallest point that loses at most 1 point of validation accuracy: 1.00 before tuning"
+    assert judge.asked[SCORED] == set()
+    assert len(judge.asked[BUILT]) == 1
+
+
+HALF = Forecast("the fine-tune", share=0.5, low=-1.0, high=0.5, noise=0.0)
+"""A fine-tune that leaves half of a drop."""
+
+
+def test_where_a_fine_tune_comes_the_smallest_that_is_predicted_to_lose_a_point_is_chosen() -> None:
+    chosen, why = choose_point(LINE, contest=Contest(Judge(LINE), forecast=HALF))
+    assert chosen.trial == 10
+    assert why == (
+        "the smallest point that is predicted to lose at most 1 point of validation accuracy: "
+        "1.00 (0.00 to 1.50 with 80 %) after the fine-tune, 2.00 before it"
+    )
+
+
+def test_a_drop_is_that_after_the_fine_tune_where_a_forecast_is_given() -> None:
+    chosen, why = choose_point(LINE, max_drop=3, contest=Contest(Judge(LINE), forecast=HALF))
+    assert chosen.trial == 30
+    assert why.startswith("the smallest point that is predicted to lose at most 3 points")
+    assert choose_point(LINE, max_drop=3, contest=Contest(Judge(LINE)))[0].trial == 15
+    with pytest.raises(LrfError, match=r"is predicted to lose at most 0.5 points .*; the least is 4.5"):
+        choose_point(LINE, max_drop=0.5, contest=Contest(Judge(LINE, [0.9] * 40), forecast=HALF))
+
+
+def test_where_nothing_is_within_a_point_the_least_drop_is_taken_and_said() -> None:
+    shares = [0.9 - 0.001 * i for i in range(40)]
+    chosen, why = choose_point(LINE, contest=Contest(Judge(LINE, shares)))
+    assert chosen.trial == 0
+    assert why == (
+        "no point loses at most 1 point of validation accuracy, and of those measured this one loses least: "
+        "9.00 before tuning"
+    )
+
+
+def test_by_default_a_changed_network_is_chosen() -> None:
+    whole = Candidate(99, WHOLE, {"loss": 0.0, "params": 1.0})
+    points = [whole, candidate(1, 0.3, 0.5)]
+    assert choose_point(points, contest=Contest(Judge(points[1:])))[0].trial == 1
+    assert choose_point([whole], contest=Contest(Judge([])))[0] == whole
+
+
+def test_by_default_as_few_points_are_measured_as_a_bisection_needs() -> None:
+    judge = Judge(LINE)
+    choose_point(LINE, contest=Contest(judge, forecast=HALF))
+    assert len(judge.asked[SKETCHED]) <= len(LINE).bit_length() + 1
+    assert [len(judge.asked[stage]) for stage in (SCORED, BUILT)] == [0, 1]
 
 
 def test_a_choice_needs_no_loss_among_the_objectives() -> None:
@@ -161,7 +207,7 @@ def test_within_targets_the_best_of_the_points_with_the_least_loss_is_chosen() -
     shares = [0.9] * 40
     shares[25], shares[30], shares[10], shares[39] = 0.95, 0.95, 0.98, 0.99  # the first outside, the last not measured
     judge = Judge(LINE, shares)
-    chosen, why = choose_point(LINE, targets={"params": 0.5}, metric=judge)
+    chosen, why = choose_point(LINE, targets={"params": 0.5}, contest=Contest(judge))
     assert chosen.trial == 25, "of equals the one with less loss"
     assert judge.asked[SCORED] == set(LEAST)
     assert judge.asked[SKETCHED] == {LINE[25].plan, LINE[30].plan}, "the others are clearly behind"
@@ -174,7 +220,7 @@ def test_points_that_images_do_not_tell_apart_go_on_and_fewer_of_them_at_each_st
     sketched = [0.95] * 40
     sketched[21] = 0.96
     judge = Judge(LINE, shares, sketched=sketched)
-    chosen, _ = choose_point(LINE, targets={"params": 0.5}, metric=judge)
+    chosen, _ = choose_point(LINE, targets={"params": 0.5}, contest=Contest(judge))
     assert [len(asked) for asked in judge.asked] == [FEW.scored, FEW.sketched, 1]
     assert judge.asked[BUILT] <= judge.asked[SKETCHED] <= judge.asked[SCORED]
     assert chosen.trial == 21
@@ -202,12 +248,12 @@ def test_where_all_lose_much_as_scored_more_points_are_measured() -> None:
     shares = [0.9 - 0.001 * i for i in range(40)]
     shares[31] = shares[38] = 0.93
     judge = Judge(LINE, shares)
-    chosen, why = choose_point(LINE, targets={"params": 0.5}, metric=judge, settings=few)
+    chosen, why = choose_point(LINE, targets={"params": 0.5}, contest=Contest(judge, few))
     assert judge.asked[SCORED] == {point.plan for point in WITHIN[:18]}
     assert chosen.trial == 31
     assert why.startswith("the best of 18 points within params <= 0.5")
     good = Judge(LINE, [0.95] * 40)
-    choose_point(LINE, targets={"params": 0.5}, metric=good, settings=few)
+    choose_point(LINE, targets={"params": 0.5}, contest=Contest(good, few))
     assert good.asked[SCORED] == {point.plan for point in WITHIN[:5]}
 
 
@@ -220,9 +266,9 @@ def test_the_chosen_point_is_within_the_targets_and_the_best_one_that_was_measur
     within = [p for p in points if all(p.costs[cost] <= most for cost, most in targets.items())]
     if not within:
         with pytest.raises(LrfError, match="no point of the front meets"):
-            choose_point(points, targets=targets, metric=judge)
+            choose_point(points, targets=targets, contest=Contest(judge))
         return
-    chosen, _ = choose_point(points, targets=targets, metric=judge)
+    chosen, _ = choose_point(points, targets=targets, knee=not targets, contest=Contest(judge))
     assert chosen in within
     assert judge.asked[BUILT] == {chosen.plan}
     assert judge.asked[BUILT] <= judge.asked[SKETCHED] <= judge.asked[SCORED]
@@ -234,8 +280,12 @@ def test_the_chosen_point_is_within_the_targets_and_the_best_one_that_was_measur
 def test_the_knee_avoids_a_point_that_collapsed() -> None:
     by_loss, _ = choose_point(POINTS)
     shares = {0: 0.99, 1: 0.98, 2: 0.99, 3: 0.2}
-    assert by_loss.trial == choose_point(POINTS, metric=Judge(POINTS, [*shares.values()]))[0].trial == 2
-    chosen, why = choose_point(POINTS, metric=Judge(POINTS, [*(shares | {2: 0.3}).values()]))
+    assert (
+        by_loss.trial
+        == choose_point(POINTS, knee=True, contest=Contest(Judge(POINTS, [*shares.values()])))[0].trial
+        == 2
+    )
+    chosen, why = choose_point(POINTS, knee=True, contest=Contest(Judge(POINTS, [*(shares | {2: 0.3}).values()])))
     assert chosen.trial == 1, "the loss alone picks a network that has collapsed"
     assert why.startswith("the knee of 4 points along the front")
     assert "1.00 points of validation accuracy lost" in why
@@ -243,7 +293,7 @@ def test_the_knee_avoids_a_point_that_collapsed() -> None:
 
 def test_a_network_that_is_better_than_the_original_is_no_nearer_than_one_as_good() -> None:
     points = [candidate(0, 0.01, 0.5), candidate(1, 0.02, 0.49)]
-    assert choose_point(points, metric=Judge(points, [1.0, 0.99], whole=0.99))[0].trial == 1
+    assert choose_point(points, knee=True, contest=Contest(Judge(points, [1.0, 0.99], whole=0.99)))[0].trial == 1
 
 
 @given(CANDIDATES, st.sampled_from([1, 12, 40]))
@@ -266,7 +316,7 @@ def test_points_along_the_front_are_the_nearest_of_their_intervals_of_size(found
 def test_a_drop_of_just_what_may_be_lost_is_allowed(lost: int) -> None:
     point = candidate(0, 0.1, 0.5)
     judge = Judge([point], [(98 - lost) / 100], whole=98 / 100)
-    assert choose_point([point], max_drop=lost, metric=judge)[0] == point
+    assert choose_point([point], max_drop=lost, contest=Contest(judge))[0] == point
 
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(0, 50))
@@ -285,13 +335,13 @@ def test_the_loss_within_a_drop_is_half_way_from_the_last_good_one_to_the_first_
     good = [p.costs["loss"] for p in found if judge.lost(p) <= most]
     bad = [p.costs["loss"] for p in found if judge.lost(p) > most]
     low, high = max(good, default=0.0), min(bad, default=1.0)
-    within = loss_within_drop(found, most, judge)
+    within = loss_within_drop(found, most, Contest(judge))
     assert low < within < high
     assert isclose(within, (low + high) / 2)
 
 
 def test_without_points_a_loss_up_to_half_is_within_any_drop() -> None:
-    assert loss_within_drop([], 1.0, Judge([])) == 0.5
+    assert loss_within_drop([], 1.0, Contest(Judge([]))) == 0.5
 
 
 def test_of_points_that_images_do_not_tell_apart_the_one_with_the_closest_logits_is_chosen() -> None:
@@ -301,7 +351,7 @@ def test_of_points_that_images_do_not_tell_apart_the_one_with_the_closest_logits
             return found if plan == WHOLE else np.roll(found, 100 * plan["a"].ranks[0])
 
     judge = Alike(LINE, [0.95 + 1e-4 * (i % 7) for i in range(40)], sketched=[0.95 + 1e-4 * (i % 5) for i in range(40)])
-    chosen, _ = choose_point(LINE, targets={"params": 0.5}, metric=judge)
+    chosen, _ = choose_point(LINE, targets={"params": 0.5}, contest=Contest(judge))
     closest = sorted(WITHIN[: FEW.scored], key=lambda point: -(point.trial % 7))[: FEW.sketched]
     assert judge.asked[SKETCHED] == {point.plan for point in closest}
     assert chosen == max(closest, key=lambda point: point.trial % 5)
@@ -309,8 +359,10 @@ def test_of_points_that_images_do_not_tell_apart_the_one_with_the_closest_logits
 
 def test_the_knee_is_that_of_the_networks_refitted_to_few_images() -> None:
     points = [candidate(0, 0.01, 0.6), candidate(1, 0.1, 0.4), candidate(2, 0.4, 0.38)]
-    assert choose_point(points, metric=Judge(points, [0.98, 0.89, 0.89]))[0].trial == 2
-    chosen, why = choose_point(points, metric=Judge(points, [0.98, 0.89, 0.89], sketched=[0.98, 0.97, 0.89]))
+    assert choose_point(points, knee=True, contest=Contest(Judge(points, [0.98, 0.89, 0.89])))[0].trial == 2
+    chosen, why = choose_point(
+        points, knee=True, contest=Contest(Judge(points, [0.98, 0.89, 0.89], sketched=[0.98, 0.97, 0.89]))
+    )
     assert chosen.trial == 1
     assert "2.00 points" in why
 
@@ -321,7 +373,7 @@ def test_within_a_drop_the_chosen_point_is_within_it_as_built(found: list[Candid
     built = [min(0.99, max(0.0, 0.99 - p.costs["loss"] + dice.randint(0, 20) / 100)) for p in points]
     judge = Judge(points, built=built)
     try:
-        chosen, _ = choose_point(points, max_drop=most, metric=judge)
+        chosen, _ = choose_point(points, max_drop=most, contest=Contest(judge))
     except LrfError:
         assert judge.lost(min(points, key=lambda point: point.costs["loss"])) > most
         return
@@ -333,10 +385,10 @@ def test_within_a_drop_the_chosen_point_is_within_it_as_built(found: list[Candid
 def test_where_a_sketch_finds_none_within_the_drop_the_least_loss_is_built() -> None:
     points = [candidate(0, 0.1, 0.6), candidate(1, 0.2, 0.4)]
     judge = Judge(points, sketched=[0.9, 0.8], built=[0.98, 0.8])
-    assert choose_point(points, max_drop=2, metric=judge)[0].trial == 0
+    assert choose_point(points, max_drop=2, contest=Contest(judge))[0].trial == 0
     assert judge.asked[BUILT] == {points[0].plan}
     with pytest.raises(LrfError, match="the least is 9"):
-        choose_point(points, max_drop=2, metric=Judge(points, sketched=[0.9, 0.8]))
+        choose_point(points, max_drop=2, contest=Contest(Judge(points, sketched=[0.9, 0.8])))
 
 
 def test_a_target_that_is_no_cost_is_refused() -> None:

@@ -7,26 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.points import candidate
 
-from lrf_optuna.selection.forecast import FORECAST, drops_by_loss
+from lrf_optuna.selection.forecast import FORECASTS, Forecast, drops_by_loss
 
 DROPS = st.floats(0, 60)
+EACH = st.sampled_from(list(FORECASTS.values()))
 
 
-@given(DROPS)
-def test_a_prediction_lies_within_its_interval(before: float) -> None:
-    found = FORECAST.after(before)
+@given(EACH, DROPS)
+def test_a_prediction_lies_within_its_interval(forecast: Forecast, before: float) -> None:
+    found = forecast.after(before)
     assert found.low <= found.drop <= found.high
 
 
-@given(DROPS, DROPS)
-def test_a_larger_drop_before_is_not_predicted_to_be_a_smaller_one_after(one: float, other: float) -> None:
-    assert FORECAST.after(min(one, other)).drop <= FORECAST.after(max(one, other)).drop
+@given(EACH, DROPS, DROPS)
+def test_a_larger_drop_before_is_not_predicted_to_be_a_smaller_one_after(f: Forecast, one: float, other: float) -> None:
+    assert f.after(min(one, other)).drop <= f.after(max(one, other)).drop
 
 
-@given(st.floats(0.05, 20))
-def test_the_largest_drop_before_is_just_predicted_to_be_within_the_limit(most: float) -> None:
-    before = FORECAST.most_before(most)
-    assert FORECAST.after(before).drop == pytest.approx(most)
+@given(EACH, st.floats(0.05, 20))
+def test_the_largest_drop_before_is_just_predicted_to_be_within_the_limit(forecast: Forecast, most: float) -> None:
+    before = forecast.most_before(most)
+    assert forecast.after(before).drop == pytest.approx(most)
 
 
 def test_drops_between_known_ones_follow_the_loss_and_never_fall() -> None:

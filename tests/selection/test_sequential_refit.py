@@ -17,7 +17,7 @@ from lrf_optuna.models.layer_kinds import norms_of
 from lrf_optuna.pipeline.build import build
 from lrf_optuna.plans.plan import INTACT, Plan
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.selection.choose import BUILT, SCORED, SKETCHED
+from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED
 from lrf_optuna.selection.measurement import FOLDS
 from lrf_optuna.selection.plan_refits import PlanRefits, RefitResult, StageResult, StageSettings, composed
 from lrf_optuna.selection.sequential_refit import SequentialRefit
