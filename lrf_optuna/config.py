@@ -73,7 +73,7 @@ class StudySpec(LayerSections):
 
     def without_choice(self) -> StudySpec:
         """This study without its way to choose a point."""
-        plain = {"targets": {}, "max_drop": None, "after_tuning": False, "knee": False}
+        plain: dict[str, object] = {"targets": {}, "max_drop": None, "after_tuning": False, "knee": False}
         return self.model_copy(update={"search": self.search.model_copy(update=plain)})
 
     def check_after_tuning(self) -> None:

@@ -191,21 +191,17 @@ class SearchSpec(Section):
         panel=CHOICE,
     )
     max_drop: float | None = setting(
-        None,
-        "Most points of the validation metric to lose, before fine-tuning unless --after-tuning is given.",
-        unit="POINTS",
-        panel=CHOICE,
-        ge=0,
+        None, "Most points of the validation metric to lose before fine-tuning.", unit="POINTS", panel=CHOICE, ge=0
     )
     after_tuning: bool = setting(
         False,
-        "Let --max-drop limit the drop that is predicted after the fine-tune.",
+        "Limit the drop that is predicted after fine-tuning, in the place of the one before.",
         panel=CHOICE,
         flag=Flag("--after-tuning", True),
     )
     knee: bool = setting(
         False,
-        "Choose the knee of the front. By default: the smallest that loses one point as predicted after the fine-tune.",
+        "Choose the knee of the front. Default: the smallest network that is predicted to lose at most one point.",
         panel=CHOICE,
         flag=Flag("--knee", True),
     )

@@ -37,6 +37,8 @@ class Keywords(TypedDict, total=False):
     rank_multiple: int | Literal["auto"]
     storage: str | None
     cache: str | Path | bool
+    after_tuning: bool
+    knee: bool
     by: Literal["metric", "loss"]
     sampler: str
     initial_plans: bool
