@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,8 @@ class ChosenNetwork:
     refits: PlanRefits
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     progress: Progress = SILENT
+    callbacks: Sequence[Any] = ()
+    """Keras callbacks of the fine-tune."""
     original_outputs: dict[str, Values] = field(default_factory=dict)
     """Output -> what the original gives for the test images, once it was evaluated."""
     last_outputs: dict[str, Values] = field(default_factory=dict)
@@ -132,7 +134,8 @@ class ChosenNetwork:
         given = model, self.original, self.data, self.spec.tune
         losses, seed = loss_functions(self.spec, self.original), self.spec.search.seed
         try:
-            return finetune(*given, losses=losses, seed=seed, progress=self.progress, checkpoint=checkpoint)
+            kept: dict[str, Any] = {"losses": losses, "seed": seed, "checkpoint": checkpoint}
+            return finetune(*given, **kept, progress=self.progress, callbacks=self.callbacks)
         except KeyboardInterrupt:
             if checkpoint.path.exists():
                 self.folder.write_best(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -44,6 +44,7 @@ def compress(
     preprocess: Mapping[str, Any] | str | None = None,
     force: bool = False,
     progress: Progress | bool | None = True,
+    callbacks: Sequence[Any] = (),
     **settings: Unpack[Keywords],
 ) -> tuple[Any, RunResult]:
     """Search, choose one point, build and tune it: what `python -m lrf_optuna run` does, from Python.
@@ -55,8 +56,8 @@ def compress(
     (divide, mean, std, augment). `trials`: plans that are scored, in all. `target`: the largest share of costs that may
     be left, e.g. {"params": 0.4}; `max_drop`: the most points of the validation metric to lose before the fine-tune.
     `tune`: passes; True for the default, None or False for none. `force`: whether an untuned model may replace a tuned
-    one. `progress`: True shows it in the notebook's cell or on stderr, None and False show nothing. `metric` and `loss`
-    may be functions of (labels, outputs) or objects of Keras.
+    one. `progress`: True shows it in the notebook's cell or on stderr, None and False show nothing. `callbacks`: of
+    Keras, for the fine-tune. `metric` and `loss` may be functions of (labels, outputs) or objects of Keras.
 
     Gives the smaller Keras model and its `RunResult`; files are in `out`, else runs/`name`. The default `name` is the
     model's. Where the model or the data are objects, the name ends in a digest of both and of the settings, so that
@@ -79,7 +80,7 @@ def compress(
         objects = given_objects(model, data, spec, shown)
         spec = spec.override({"name": name or (None if out else default_name(*objects, spec))})
         run = Run.open(spec, Path(out or Path("runs") / spec.name), model=objects[0], data=objects[1], progress=shown)
-        run.force = force
+        run.force, run.callbacks = force, callbacks
         result = run.finish(run.search())
         small = run.final_model or load_like(run.folder.model, run.model)
         return small, RunResult.of(result, run, small)

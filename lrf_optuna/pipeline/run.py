@@ -76,6 +76,8 @@ class Run:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     expected: dict[str, float] = field(default_factory=dict)
     """Phase -> about how many seconds it takes; empty until they are known."""
+    callbacks: Sequence[Any] = ()
+    """Keras callbacks of the fine-tune."""
 
     @classmethod
     def open(
@@ -301,7 +303,7 @@ class Run:
         """The result of a choice, whose model is built, tuned where that is asked for, measured and written."""
         chosen, why = choice
         given = self.spec, self.folder, self.model, self.data, self.identity, self.refits
-        network = ChosenNetwork(*given, stopwatch=self.stopwatch, progress=self.progress)
+        network = ChosenNetwork(*given, self.stopwatch, self.progress, self.callbacks)
         result = Result(
             study=self.spec.name,
             trials=len(candidates),

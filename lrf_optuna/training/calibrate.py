@@ -21,6 +21,7 @@ from lrf_optuna.training.batches import Batches
 from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.map_pairs import map_pairs
+from lrf_optuna.training.memory import enough_memory
 from lrf_optuna.training.muon import Muon, matrices_of
 from lrf_optuna.training.recipe import cosine_schedule
 
@@ -111,7 +112,8 @@ def calibrate(
     )
     start, rate = [variable.numpy() for variable in model.variables], settings.rate
     try:
-        with progress.task("calibrating", settings.steps) as step:
+        memory = enough_memory(f"a calibration step of {settings.batch} images", "--no-calibrate")
+        with memory, progress.task("calibrating", settings.steps) as step:
             while not run.train(rate, step, last=rate / 2 < settings.least_rate):
                 rate /= 2
                 for variable, value in zip(model.variables, start, strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import isfinite
@@ -27,6 +27,7 @@ from lrf_optuna.training.batches import Batches
 from lrf_optuna.training.checkpoint import Checkpoint, TuningState
 from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.losses import LossFunction, head_losses
+from lrf_optuna.training.memory import enough_memory
 from lrf_optuna.training.recipe import DEFAULT, Recipe
 
 log = logging.getLogger(__name__)
@@ -62,18 +63,22 @@ def finetune(
     seed: int = 0,
     progress: Progress = SILENT,
     checkpoint: Checkpoint | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Tuned:
     """Fine-tune `model` in place, `spec.epochs` passes over `data.train` at most, and leave it with its best weights.
 
     The best are those with the best metric on validation images; the weights from before tuning take part. An interrupt
     leaves the best so far as well. `losses`: output -> the user's own loss. `checkpoint`: where the state is kept after
-    each epoch; with the state of the same question there, the fine-tune goes on from it. The result follows from the
-    seed. Raises LrfError where nothing in the model is trainable, and where every learning rate diverges.
+    each epoch; with the state of the same question there, the fine-tune goes on from it. `callbacks`: of Keras; their
+    logs are `loss` and `val_metric`, and `model.stop_training` ends the fine-tune. The result follows from the seed.
+    Raises LrfError where nothing in the model is trainable, where every learning rate diverges, and without the memory
+    for a training step.
     """
     check_trainable(model)
     run = FineTune(model, teacher, data, spec, recipe, losses or {}, seed)
+    run.callbacks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=spec.epochs, steps=run.steps)
     best = model.get_weights()
-    with without_dropout(model):
+    with without_dropout(model), enough_memory(f"a training step of {spec.batch} images", "a smaller --batch"):
         state = (checkpoint and checkpoint.read(best)) or TuningState(run.rate(progress), best)
         try:
             run.train_epochs(state, checkpoint, progress)
@@ -106,12 +111,15 @@ class FineTune:
         self.batches = Batches.of(data, spec.batch, seed, original)
         goal = Distillation(self.losses, spec.distil)
         self.trainer = Trainer(model, teacher, recipe.optimizer(spec.optimizer, model), goal)
+        self.callbacks = keras.callbacks.CallbackList(model=model)
 
-    def train(self, epoch: int, steps: int, step: Step, note: str = "") -> float:
+    def train(self, epoch: int, steps: int, step: Step, note: str = "", callbacks: Any = None) -> float:
         """Train for some steps of an epoch, report each of them, and give their mean loss."""
-        losses = []
-        for x, y, goals in self.batches.epoch(epoch, steps):
+        losses, told = [], callbacks or keras.callbacks.CallbackList(model=self.model)
+        for number, (x, y, goals) in enumerate(self.batches.epoch(epoch, steps)):
+            told.on_train_batch_begin(number)
             losses.append(self.trainer(x, y, goals))
+            told.on_train_batch_end(number, {"loss": losses[-1]})
             step(1, note)
         return float(np.mean(losses))
 
@@ -128,23 +136,31 @@ class FineTune:
         else:
             state.rows.append((0, 0.0, None, self.evaluator.metric(self.data, self.data.val)))
         done, patience = state.epochs * self.steps, self.recipe.patience(self.spec.epochs)
+        self.model.stop_training = False
+        self.callbacks.on_train_begin()
         with progress.task("fine-tuning", self.total, done) as step:
             while state.epochs < self.spec.epochs and state.epochs_since_best < patience:
                 self.train_epoch(state, step)
                 if checkpoint:
                     checkpoint.write(state, self.variables)
-        if state.epochs < self.spec.epochs:
+                if self.model.stop_training:
+                    progress.say(f"fine-tuning ended after epoch {state.epochs}: a callback stopped it")
+                    break
+        self.callbacks.on_train_end()
+        if state.epochs < self.spec.epochs and not self.model.stop_training:
             progress.say(f"fine-tuning ended after epoch {state.epochs}: {patience} were no better")
 
     def train_epoch(self, state: TuningState, step: Step) -> None:
         """Train one epoch, and put what it gave into the state."""
         start, epoch = time.perf_counter(), state.epochs
-        loss = self.train(epoch, self.steps, step)
+        self.callbacks.on_epoch_begin(epoch)
+        loss = self.train(epoch, self.steps, step, callbacks=self.callbacks)
         metric = self.evaluator.metric(self.data, self.data.val)
         if metric > max(state.metrics):
             state.best = self.model.get_weights()
         state.rows.append((epoch + 1, round(time.perf_counter() - start, 2), loss, metric))
         log.info("epoch %d of %d: loss %.4f, validation metric %.4f", epoch + 1, self.spec.epochs, loss, metric)
+        self.callbacks.on_epoch_end(epoch, {"loss": loss, "val_metric": metric})
         step(0, f"epoch {epoch + 1}: validation {metric:.2%}, best {max(state.metrics):.2%}")
 
     def rate(self, progress: Progress) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from support.evaluation import accuracy
 from support.fitting import fit
 from support.heads import head_at
@@ -58,6 +59,47 @@ def test_a_broken_network_gets_better(digits_net: Any, digits: Data, optimizer: 
     assert after > before + 0.1
     assert accuracy(model, digits, digits.val) == max(tuned.val_metric)
     assert (len(tuned.val_metric), tuned.rate) == (3, 1e-2)
+
+
+class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
+    """What a callback is told, and a stop after the first epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.logs: dict[str, float] = {}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.told.append(f"{self.params['epochs']} epochs")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.told.append(f"epoch {epoch}")
+        self.logs, self.model.stop_training = dict(logs), True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.told.append("batch")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.told.append("end")
+
+
+def test_a_callback_of_keras_is_told_of_batches_and_epochs_and_can_stop(digits_net: Any, digits: Data) -> None:
+    model, recorder = broken(digits_net), Recorder()
+    tuned = finetune(model, digits_net, digits, SPEC, callbacks=[recorder])
+    assert recorder.told == ["2 epochs", *["batch"] * (len(digits.train) // 64), "epoch 0", "end"]
+    assert recorder.logs["val_metric"] == tuned.val_metric[1]
+    assert len(tuned.val_metric) == 2, "it was stopped after the first of two epochs"
+
+
+def test_too_little_memory_is_one_line_with_what_to_lower(
+    digits_net: Any, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(Trainer, "__call__", exhausted)
+    with pytest.raises(LrfError, match="not enough memory for a training step of 64 images: give a smaller --batch"):
+        finetune(broken(digits_net), digits_net, digits, SPEC)
 
 
 def test_a_rate_that_wrecks_the_network_leaves_it_with_its_old_weights(digits_net: Any, digits: Data) -> None:
