@@ -27,6 +27,7 @@ from lrf_optuna.runtimes.formats import ExportSettings, check_formats
 from lrf_optuna.version import VERSION
 
 if TYPE_CHECKING:
+    from lrf_optuna.config import StudySpec
     from lrf_optuna.pipeline.run import Run
     from lrf_optuna.pipeline.run_folder import ExistingStudy
     from lrf_optuna.plans.result import Result
@@ -49,6 +50,7 @@ def run(
     out: o.Out = None,
     force: o.Force = False,
     formats: RunFormats = None,
+    dry: o.DryRun = False,
 ) -> None:
     """Search, choose one point, build it, fine-tune it once.
 
@@ -62,6 +64,8 @@ def run(
     spec.check_after_tuning()
     check_files(spec)
     folder = out or Path("runs") / spec.name
+    if dry:
+        return print_dry_run(spec, folder, output)
     with session(folder, output) as progress:
         from lrf_optuna.pipeline.run import Run
 
@@ -76,6 +80,15 @@ def run(
 
             exports = ["", export_table(export_run(work, wanted, ExportSettings()))]
         print_result(work.folder.read_result() or result, work, output, exports)
+
+
+def print_dry_run(spec: StudySpec, folder: Path, output: Output) -> None:
+    """Print what a run would do."""
+    with session(None, output) as progress:
+        from lrf_optuna.pipeline.dry_run import dry_run
+
+        found = dry_run(spec, folder, progress)
+    output.result(found.to_dict(), *found.lines())
 
 
 @o.with_settings(

@@ -64,10 +64,7 @@ def numbers_text(numbers: tuple[float, ...]) -> str:
 
 
 def result_line(result: Result, run: Run) -> str:
-    """The result of a run in one line: the model, its size, its metric on test images, and how many warnings."""
-    first, last = result.original, result.final
-    macs = f"{last.macs / first.macs:.1%} of the MACs, " if first.macs else ""
-    metric = f"test {result.metric} {last.test_metric:.2%} ({100 * (last.test_metric - first.test_metric):+.2f})"
+    """The result of a run in one line, with the model's file, and how many warnings there are."""
     count = len(result.warnings)
     warned = f"; {count} warning{'s' * (count > 1)}: see {run.folder.report}" if count else ""
-    return f"{run.folder.model}: {last.params / first.params:.1%} of the parameters, {macs}{metric}{warned}"
+    return f"{result.summary}; {run.folder.model}{warned}"

@@ -63,25 +63,33 @@ def plain_streams() -> None:
 
 
 @contextmanager
-def session(folder: Path, output: Output, loads: bool = True) -> Iterator[Progress]:
-    """Progress of a command, as its options ask for it, and the library's log in log.txt of the run folder.
+def session(folder: Path | None, output: Output, loads: bool = True) -> Iterator[Progress]:
+    """Progress of a command, as its options ask for it, and the library's log in log.txt of the run folder, if any.
 
-    A run that is refused leaves no log.txt: there is one once the folder exists and something was done. `loads`: the
-    pipeline is imported, with TensorFlow, before anything is printed.
+    `loads`: the pipeline is imported, with TensorFlow, before anything is printed.
     """
     if loads:
         with quiet():
             import lrf_optuna.pipeline.run  # noqa: F401  TensorFlow's greetings are not for the user
-    log, path = logging.getLogger("lrf_optuna"), folder / "log.txt"
+    with logged(folder), Interrupts() as interrupts:
+        yield output.progress(interrupts.check)
+
+
+@contextmanager
+def logged(folder: Path | None) -> Iterator[None]:
+    """The library's log goes to log.txt of a run folder; nowhere without a folder.
+
+    A run that is refused leaves no log.txt: there is one once the folder exists and something was done.
+    """
+    log, path = logging.getLogger("lrf_optuna"), (folder or Path()) / "log.txt"
     log.setLevel(logging.INFO)
     log.propagate = False
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.addFilter(lambda line: path.exists() or (line.levelno == logging.INFO and folder.is_dir()))
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True) if folder else logging.NullHandler()
+    handler.addFilter(lambda line: path.exists() or (line.levelno == logging.INFO and path.parent.is_dir()))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
-        with Interrupts() as interrupts:
-            yield output.progress(interrupts.check)
+        yield
     except BaseException as reason:
         log.error("stopped by %r", reason, exc_info=not isinstance(reason, LrfError | KeyboardInterrupt))
         raise

@@ -26,7 +26,7 @@ TEXTS: dict[str, tuple[Any, Any]] = {
     "tune.rate": ("auto", "auto"),
     "tune.rate ": ("1e-3", 0.001),
 }
-OWN_OF_RUN = {"study", "--out", "--force", "--export"}
+OWN_OF_RUN = {"study", "--out", "--force", "--export", "--dry-run"}
 """Arguments and options of `run` that are no settings of a study."""
 
 
