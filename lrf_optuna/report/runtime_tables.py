@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lrf_optuna.plans.result import Export
-from lrf_optuna.report.tables import FAINT, NONE, Table, columns
+from lrf_optuna.report.tables import NONE, Table, columns
+from lrf_optuna.report.terminal_table import FAINT
 
 if TYPE_CHECKING:
     from lrf_optuna.runtimes.latency import LatencyRow

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.plans.result import STATES, LayerResult, Result
+from lrf_optuna.report.terminal_table import BEST, FAINT, for_terminal
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from lrf_optuna.plans.comparison import BudgetRows, Comparison, Score
 
-BEST, FAINT = "best", "faint"
-"""Tones of a row."""
-STYLES = {"": "", BEST: "bold green", FAINT: "dim"}
-"""Tone of a row -> its style in the terminal; on the page it is the row's class."""
-WIDE_TABLE = 7
-"""Columns of a table, at least, that have one space between them instead of two: 80 letters are not many for them."""
 ERROR = "mean absolute error"
 """The figure beside metrics that is no share."""
 NONE = "–"
@@ -52,19 +47,9 @@ class Table:
         """Add a row; missing texts at its end are empty."""
         self.rows.append((texts + ("",) * (len(self.columns) - len(texts)), tone))
 
-    def __rich__(self) -> RichTable:
-        """The table for the terminal."""
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        shown = RichTable(box=None, pad_edge=False, header_style="bold", title_justify="left", caption_justify="left")
-        shown.padding = (0, 1 if len(self.columns) >= WIDE_TABLE else 2, 0, 0)
-        shown.title, shown.caption = Text(self.title) if self.title else None, self.caption or None
-        for head, number in self.columns:
-            shown.add_column(Text(head), justify="right" if number else "left", no_wrap=number, overflow="fold")
-        for texts, tone in self.rows:
-            shown.add_row(*map(Text, texts), style=STYLES[tone])
-        return shown
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """The table for the terminal: nothing of it is cut, however narrow that is."""
+        yield from for_terminal(self, options.max_width)
 
 
 def columns(texts: Sequence[str], numbers: Sequence[str] = ()) -> list[Column]:

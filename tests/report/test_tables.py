@@ -13,7 +13,6 @@ from lrf_optuna.plans.plan import Candidate, Choice, Plan
 from lrf_optuna.plans.result import Evaluation, LayerResult, Result
 from lrf_optuna.report.page import TEMPLATES
 from lrf_optuna.report.tables import (
-    FAINT,
     NONE,
     UNCOUNTED,
     Table,
@@ -25,6 +24,7 @@ from lrf_optuna.report.tables import (
     method_counts,
     uncounted_remark,
 )
+from lrf_optuna.report.terminal_table import FAINT
 
 LAYERS = [
     LayerResult("conv2d_1", "Conv2D", "cp3", (22,), 9216, 1606, 589_824, 102_784),
