@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint docs notebook bench clean
 
 run: .venv/installed  ## compress the embedded digits CNN; ARGS="STUDY.toml --trials 500" for others
 	$(BIN)/python -m lrf_optuna run $(ARGS)
@@ -14,6 +14,12 @@ lint: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/tested  ## the reference of the public names, in build/docs
+	$(BIN)/python benchmarks/pages/reference.py
+
+notebook: .venv/tested  ## run studies/compress.ipynb again, and keep its outputs
+	$(BIN)/python benchmarks/pages/notebook.py
 
 bench: .venv/installed  ## the tables of benchmarks/README.md, in some hours; needs the models and data beside the project
 	for name in coverage/kinds coverage/heads coverage/networks quality/search quality/compare quality/proxy quality/methods quality/refit quality/calibrate quality/ablation quality/headline coverage/architectures cost/latency cost/runtimes cost/large cost/memory cost/trial_cost cost/long cost/recording cost/run; do $(BIN)/python benchmarks/$$name.py || exit 1; done

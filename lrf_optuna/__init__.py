@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lrf_optuna.processes import quiet_imports
 from lrf_optuna.version import VERSION
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, because `--help` must not wait for TensorFlow."""
     if name not in _MODULES:
         raise AttributeError(f"module 'lrf_optuna' has no attribute {name!r}")
-    return getattr(import_module(f"lrf_optuna.{_MODULES[name]}"), name)
+    with quiet_imports():
+        return getattr(import_module(f"lrf_optuna.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

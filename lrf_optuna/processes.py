@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -42,3 +45,18 @@ def quiet() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """A block that imports libraries for Python: TensorFlow greets nobody, and tqdm does not ask for widgets.
+
+    Optuna imports tqdm, which warns in a notebook without widgets. Where TensorFlow is loaded, stderr is as usual.
+    """
+    if "IPython" in sys.modules and "tqdm.auto" not in sys.modules:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")
+            with suppress(ImportError):
+                import_module("tqdm.auto")
+    with nullcontext() if "tensorflow" in sys.modules else quiet():
+        yield

@@ -37,12 +37,15 @@ class NotebookProgress:
     bars: list[Bar] = field(default_factory=list)
     output: Any = None
     """IPython's handle of the output, once there is one."""
+    cell: int | None = None
+    """The number of the cell that the output belongs to."""
     updated: float = 0.0
     """The time of the last update, of the monotonic clock in seconds."""
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
         """Show a task while the block runs, in the place of a task around it."""
+        self.begin_cell(current_cell())
         bar = Bar(label, total, done)
         self.bars.append(bar)
         self.update()
@@ -60,6 +63,7 @@ class NotebookProgress:
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
+        self.begin_cell(current_cell())
         self.lines.append(text)
         self.update()
 
@@ -73,6 +77,11 @@ class NotebookProgress:
         else:
             self.output.update(self)
 
+    def begin_cell(self, cell: int | None) -> None:
+        """In another cell than before, begin another output: the steps of a result have the progress of its run."""
+        if cell != self.cell:
+            self.cell, self.output, self.lines = cell, None, []
+
     def __repr__(self) -> str:
         """The messages and the bar as plain text."""
         return "\n".join([*self.lines, *(f"{bar.label} {bar.done:g}/{bar.total} {bar.note}" for bar in self.bars[-1:])])
@@ -85,10 +94,19 @@ class NotebookProgress:
         return "".join(lines)
 
 
+def shell() -> Any:
+    """The interactive shell of IPython that this process is; None where it is none."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook: Jupyter's, Colab's, an editor's."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell, "kernel", None) is not None
+    return getattr(shell(), "kernel", None) is not None
+
+
+def current_cell() -> int | None:
+    """The number of the cell that runs; None outside IPython."""
+    return getattr(shell(), "execution_count", None)
 
 
 def shown_progress(progress: Progress | bool | None) -> Progress:

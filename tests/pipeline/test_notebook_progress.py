@@ -8,7 +8,7 @@ import pytest
 
 from lrf_optuna.pipeline.notebook_progress import PAUSE, NotebookProgress, shown_progress
 from lrf_optuna.progress import SILENT
-from lrf_optuna.progress_bars import Bars
+from lrf_optuna.progress_bars import Shown
 
 
 class Output:
@@ -51,12 +51,19 @@ def test_a_bar_goes_where_its_block_fails(progress: NotebookProgress) -> None:
     assert progress.bars == []
 
 
+def test_another_cell_has_an_output_of_its_own(progress: NotebookProgress) -> None:
+    progress.say("one")
+    assert progress.output is not None
+    progress.begin_cell(7)
+    assert (progress.output, progress.lines) == (None, [])
+
+
 def test_progress_is_shown_unless_it_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     import lrf_optuna.pipeline.notebook_progress as module
 
     own: Any = NotebookProgress()
     assert shown_progress(None) is shown_progress(False) is SILENT
     assert shown_progress(own) is own
-    assert isinstance(shown_progress(True), Bars)
+    assert isinstance(shown_progress(True), Shown)
     monkeypatch.setattr(module, "in_notebook", lambda: True)
     assert isinstance(shown_progress(True), NotebookProgress)
