@@ -29,9 +29,6 @@ def executed(path: Path, folder: Path) -> Any:
 
 def is_greeting(output: Any) -> bool:
     """Whether an output is only what TensorFlow says of itself and of the processor when Keras is imported."""
-    lines = (
-        output.text.strip().splitlines() if output.output_type == "stream" and output.name == "stderr" else ["other"]
-    )
     return all(line.startswith("I0000 ") or "absl::InitializeLog" in line for line in output.text.strip().splitlines())
 
 
