@@ -37,9 +37,12 @@ def with_choice(spec: StudySpec, settings: Mapping[str, object]) -> StudySpec:
 
 
 def check_settings(settings: Mapping[str, object]) -> None:
-    """Raises LrfError for values that no study can have, before the study is read."""
+    """Raises LrfError for values that no study can have, before the study is read.
+
+    Whether --after-tuning has a drop to limit is known only with the study.
+    """
     plain = StudySpec(name="study", model=ModelSpec(path="zoo:lenet5"), data=DataSpec(path="digits"))
-    plain.override(settings)
+    plain.override({key: value for key, value in settings.items() if key != "search.after_tuning"})
 
 
 def check_study(name: str, storage: str | None, out: Path | None) -> None:

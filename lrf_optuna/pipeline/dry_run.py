@@ -27,6 +27,7 @@ from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.reach import check_targets, known, least_shares
 from lrf_optuna.scoring.screening import default_keeps, keep_grid_for
 from lrf_optuna.scoring.space_limits import SpaceLimits
+from lrf_optuna.selection.choose import targets_text
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import check_trainable
 
@@ -131,6 +132,18 @@ def plans_as_power(inventory: Inventory, methods: tuple[str, ...], keeps: tuple[
     return power
 
 
+def way_to_choose(spec: StudySpec) -> str:
+    """How the point is chosen, in words."""
+    search = spec.search
+    if search.knee:
+        return "the knee of the front"
+    within = f" within {targets_text(search.wanted)}" if search.wanted else ""
+    if search.max_drop is not None:
+        when = "as predicted after the fine-tune" if search.after_tuning else "before the fine-tune"
+        return f"the smallest{within} that loses at most {search.max_drop:g} points of the metric {when}"
+    return f"the best{within}" if within else "the smallest that is predicted to lose at most one point of the metric"
+
+
 def steps_of(spec: StudySpec, finished: int, trains: bool) -> Iterator[str]:
     """The steps of the run in words."""
     search, tune, timing = spec.search, spec.tune, spec.latency
@@ -144,9 +157,7 @@ def steps_of(spec: StudySpec, finished: int, trains: bool) -> Iterator[str]:
         if left
         else (f"No trial is searched: all {search.trials} are there")
     )
-    limits = [f"{cost} <= {share:g}" for cost, share in search.wanted.items()]
-    limits += [] if search.max_drop is None else [f"at most {search.max_drop:g} points of the metric lost"]
-    yield f"One point is chosen{' within ' if limits else ''}{' and '.join(limits)}, and built"
+    yield f"One point is chosen, {way_to_choose(spec)}, and built"
     if tune.calibrates:
         yield "The built network is calibrated without labels"
     yield f"It is fine-tuned for {tune.epochs} epochs at most" if tune.epochs else "It is not fine-tuned"
