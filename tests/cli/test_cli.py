@@ -23,67 +23,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import pytest
-from typer.testing import CliRunner
+from support.command_line import (
+    DEFAULT,
+    FAST,
+    LEFT,
+    NET,
+    SPACE,
+    called,
+    done,
+    invoked,
+    plain,
+    refused,
+    started,
+    wait_for,
+)
 
 from lrf_optuna.cli.app import app
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.selection.contest import ChoiceSettings
 
 if TYPE_CHECKING:
-    from click.testing import Result as Outcome
-
     from lrf_optuna.data.dataset import Data
 
 COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard", "cache", "export", "latency")
-SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "64", "--population", "6")
-NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
-FAST = (*NET, *SPACE, "--no-tune", "--no-timing")
-DEFAULT = (*SPACE, "--trials", "8", "--epochs", "1", "--rate", "0.001")
-LEFT = {"study.db", "plan.json", "model.keras", "result.json", "report.html", "log.txt"}
-
-
-def plain() -> dict[str, str]:
-    """A user's environment: without what the tests tell TensorFlow."""
-    return {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-
-
-def started(*args: str, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lrf_optuna", *args],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=plain(),
-    )
-
-
-def called(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command as a process of its own."""
-    command = [sys.executable, "-m", "lrf_optuna", *args]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False, env=plain())
-
-
-def invoked(*args: str) -> Outcome:
-    """A command in this process."""
-    return CliRunner().invoke(app, list(args), env={"COLUMNS": "200", "NO_COLOR": "1"})
-
-
-def done(*args: str) -> str:
-    """What a command that succeeds prints."""
-    outcome = invoked(*args)
-    assert outcome.exit_code == 0, outcome.stderr or outcome.exception
-    return outcome.stdout
-
-
-def refused(outcome: Outcome, words: str = "") -> str:
-    """The one line that a refused command writes."""
-    assert outcome.exit_code == 2, (outcome.stdout, outcome.stderr, outcome.exception)
-    (line,) = outcome.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert words in line
-    return line
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -120,54 +82,6 @@ def finished(database: Path) -> int:
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return int(connection.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0])
     return 0
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300) -> None:
-    """Until the condition holds, or the process has ended."""
-    end = time.monotonic() + seconds
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.005)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, digits_net: Any, digits: Data) -> Path:
-    """net.keras and net.npz, which no test changes."""
-    folder = tmp_path_factory.mktemp("files")
-    digits_net.save(folder / "net.keras")
-    parts = {"train": digits.train, "val": digits.val, "test": digits.test}
-    images, labels = {f"x_{n}": p.pixels for n, p in parts.items()}, {f"y_{n}": p.labels for n, p in parts.items()}
-    np.savez(folder / "net.npz", **images, **labels)
-    return folder
-
-
-@pytest.fixture
-def desk(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with net.keras and net.npz in it."""
-    folder = tmp_path / "desk"
-    shutil.copytree(files, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def studied(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where a study of 16 trials was run without tuning; no test changes it."""
-    folder = tmp_path_factory.mktemp("studied")
-    shutil.copytree(files, folder, dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        done("run", *FAST, "--trials", "16", "--seed", "3")
-    return folder
-
-
-@pytest.fixture
-def study(studied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder as the current folder."""
-    folder = tmp_path / "study"
-    shutil.copytree(studied, folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
