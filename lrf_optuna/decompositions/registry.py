@@ -48,6 +48,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
         TT(),
     )
 }
+"""Name -> decomposition: all methods that a search tries, with those that were registered."""
 
 BUILT_IN = dict(DECOMPOSITIONS)
 """The decompositions of this package: their code does not change under their names."""
