@@ -45,7 +45,7 @@ OBJECTIVES = ("loss", "params", "macs")
 """Costs that a search minimizes by default."""
 GENERAL, CHOICE, OUTPUTS, LAYERS, LATENCY = "study", "choice", "outputs", "layers", "latency"
 """Panels of `--help` for settings that do not stand in the panel of their section."""
-MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or package.module:function"
+MODEL_FORMS = "FILE.keras, FILE.h5, FILE.hdf5, keras:NAME, zoo:NAME or module:function"
 DATA_FORMS = "FILE.npz, FILE.csv, a FOLDER of class folders, images or .npy files, keras:NAME or digits"
 TASKS = "classes, binary, labels, numbers, map, copy or embedding"
 COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
@@ -118,14 +118,14 @@ class OutputSpec(Section):
     )
     metric: ByOutput[str] = setting(
         {},
-        "Metric: a name, or package.module:function of (labels, outputs).",
+        "Metric: a name, or module:function of (labels, outputs).",
         unit="[OUTPUT=]METRIC",
         shown="the task's",
         panel=OUTPUTS,
     )
     loss: ByOutput[str] = setting(
         {},
-        "Loss to tune with: one of Keras', or package.module:function of (labels, outputs).",
+        "Loss to tune with: one of Keras', or module:function of (labels, outputs).",
         unit="[OUTPUT=]LOSS",
         shown="the task's",
         panel=OUTPUTS,

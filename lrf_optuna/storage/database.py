@@ -134,8 +134,8 @@ class Database:
         if now != self.file_id:
             what = "deleted" if now is None else "replaced by another"
             raise LrfError(
-                f"the database file {self.file} was {what} while it was in use: put it back where it was or leave it, "
-                "then the same command goes on from the trials in it, or from none"
+                f"the database file {self.file} was {what} while it was in use: put it back, or leave it; "
+                "the same command goes on from the trials in it, or from none"
             )
 
 

@@ -13,6 +13,7 @@ import typer
 from support.pages import (
     BENCHMARKS,
     CONTRIBUTING,
+    MOST_WORDS,
     PAGES,
     README,
     ROOT,
@@ -38,8 +39,8 @@ from lrf_optuna.search.samplers import SAMPLERS
 from lrf_optuna.sections import LayerSpec
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-MOST_LINES, MOST_BYTES, MOST_WORDS = 200, 9_000, 30
-"""Limits of the README, which is read on a few screens, and of each sentence of a page."""
+MOST_LINES, MOST_BYTES = 200, 9_000
+"""Limits of the README, which is read on a few screens."""
 SCRIPTS = [path for folder in ("quality", "cost", "coverage") for path in (ROOT / "benchmarks" / folder).glob("*.py")]
 SECTION_KEYS = {**{name: set(model.model_fields) for name, model in SECTIONS.items() if name}, "": {"name"}}
 SECTION_KEYS['layers."PATTERN"'] = set(LayerSpec.model_fields)

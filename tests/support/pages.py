@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[2]
 README, STUDIES, BENCHMARKS, CONTRIBUTING = "README.md", "studies/README.md", "benchmarks/README.md", "CONTRIBUTING.md"
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in (README, STUDIES, BENCHMARKS, CONTRIBUTING)}
 """Path of a page -> its text."""
+MOST_WORDS = 30
+"""Words of a sentence at most, on a page, in a help text and in a message."""
 
 
 def own_text(page: str) -> str:
