@@ -86,19 +86,23 @@ class RunResult(Result):
         *,
         target: Mapping[str, float] | None = None,
         max_drop: float | None = None,
+        after_tuning: bool = False,
+        knee: bool = False,
         trial: int | None = None,
         tune: int | bool | None = False,
     ) -> tuple[Any, RunResult]:
         """Another point of the front: its model, built and perhaps tuned, and its result. Nothing is searched again.
 
-        `target`, `max_drop`: as `compress` takes them, in their place; `trial`: the number of a point of the front
+        `target`, `max_drop`, `after_tuning`, `knee`: as `compress` takes them, in their place; by default the smallest
+        point that is predicted to lose at most one point of the metric. `trial`: the number of a point of the front
         instead. `tune`: passes; True for as many as the run had, False for none. The files of the run are those of the
         point from then on. Raises LrfError where no point qualifies, and for a trial together with a way to choose.
         """
         with python_words():
-            if trial is not None and (target or max_drop is not None):
-                raise LrfError(f"{trial=} names a point already: leave out target and max_drop")
-            run = self.other_run(target, max_drop, tune)
+            way = {"targets": dict(target or {}), "max_drop": max_drop, "after_tuning": after_tuning, "knee": knee}
+            if trial is not None and any(value not in ({}, None, False) for value in way.values()):
+                raise LrfError(f"{trial=} names a point already: leave out target, max_drop and knee")
+            run = self.other_run(way, tune)
             result = run.finish(run.record.candidates(), None if trial is None else self.point_of(trial))
             model = run.final_model or load_like(run.folder.model, run.model)
             return model, RunResult.of(result, run, model)
@@ -110,13 +114,13 @@ class RunResult(Result):
             raise LrfError(f"trial {trial} is not on the front; its trials are {', '.join(map(str, found))}")
         return found[trial], "chosen by its number"
 
-    def other_run(self, target: Mapping[str, float] | None, max_drop: float | None, tune: int | bool | None) -> Run:
-        """The run with another way to choose; all that it has computed is shared."""
+    def other_run(self, way: Mapping[str, Any], tune: int | bool | None) -> Run:
+        """The run with another way to choose, key of [search] -> value; all that it has computed is shared."""
         run, spec = copy(self.run), self.run.spec
         epochs = epochs_of(tune) if tune is not True else spec.tune.epochs or TuneSpec().epochs
-        options = {"search.targets": dict(target or {}), "search.max_drop": max_drop, "tune.epochs": epochs}
+        options = {f"search.{key}": value for key, value in way.items()} | {"tune.epochs": epochs}
         run.spec = spec.without_choice().override(options)
-        run.stopwatch, run.final_model, run.warnings, run.force = Stopwatch(), None, [], True
+        run.stopwatch, run.expected, run.final_model, run.warnings, run.force = Stopwatch(), {}, None, [], True
         return run
 
     def export(
