@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def program() -> str:
     """The program as it was called, to be typed again."""
-    return "python -m lrf_optuna" if Path(sys.argv[0]).name == "__main__.py" else "lrf-optuna"
+    return "python -m lrf_optuna" if Path(sys.argv[0]).parts[-2:] == ("lrf_optuna", "__main__.py") else "lrf-optuna"
 
 
 def study_words(run: Run) -> str:

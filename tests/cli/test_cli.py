@@ -30,11 +30,13 @@ from support.command_line import (
     NET,
     SPACE,
     called,
+    contents,
     done,
     invoked,
     plain,
     refused,
     started,
+    tree,
     wait_for,
 )
 
@@ -48,27 +50,9 @@ if TYPE_CHECKING:
 COMMANDS = ("run", "layers", "front", "select", "build", "tune", "compare", "dashboard", "cache", "export", "latency")
 
 
-def contents(folder: Path) -> dict[str, Any]:
-    """Every file's bytes; of a database what it holds."""
-    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: held(path) for name, path in files.items() if not name.endswith(("-wal", "-shm"))}
-
-
-def held(path: Path) -> Any:
-    if path.suffix != ".db":
-        return path.read_bytes()
-    with closing(sqlite3.connect(path)) as connection:
-        return list(connection.iterdump())
-
-
 def left(folder: Path) -> set[str]:
     """The names of the files, without those that SQLite keeps while a connection is open."""
     return {path.name for path in folder.iterdir()} - {"study.db-wal", "study.db-shm"}
-
-
-def tree(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder below."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
 def trials(database: Path, name: str) -> list[optuna.trial.FrozenTrial]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typer.testing import CliRunner
 
@@ -74,3 +76,21 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
     while not condition() and process.poll() is None:
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.005)
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Every file's bytes; of a database what it holds."""
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: held(path) for name, path in files.items() if not name.endswith(("-wal", "-shm"))}
+
+
+def held(path: Path) -> Any:
+    if path.suffix != ".db":
+        return path.read_bytes()
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
