@@ -26,8 +26,9 @@ def outcome_text(result: Result) -> str:
     low, high = result.predicted_interval or (result.predicted_drop,) * 2
     predicted = f"{result.predicted_drop:.2f} ({low:.2f} to {high:.2f} with 80 %)"
     where = "inside" if low <= result.tuned_drop <= high else "outside"
+    verb = "loses" if result.tuned_drop >= 0 else "gains"
     return (
-        f"the fine-tuned network loses {result.tuned_drop:.2f} points of validation {result.metric}, "
+        f"the fine-tuned network {verb} {abs(result.tuned_drop):.2f} points of validation {result.metric}, "
         f"{where} the interval of the prediction: {predicted}"
     )
 

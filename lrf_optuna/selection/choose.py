@@ -130,12 +130,12 @@ def smallest_or_best(points: Sequence[Candidate], most: float, contest: Contest)
     border = count_within_drop(ordered, limit, contest)
     tried: dict[int, float] = {}
     by_size = sorted(ordered[: max(border, 1)], key=size)
-    with contest.progress.task(f"{contest.metric.compared_name} within {limit:.3g} points", len(by_size)) as step:
+    with contest.progress.task(f"{contest.metric.compared_name}, small to large", len(by_size)) as step:
         for place, point in enumerate(by_size):
             drop = contest.drop(point, SKETCHED) if border else 0.0
             if drop <= limit:
                 drop = tried[place] = contest.drop(point, BUILT)
-            step(1, note=f"last {0 - drop:+.2f} against the original")
+            step(1, note=f"last {0 - drop:+.2f} against the original, {0 - limit:+.2f} may be")
             if drop <= limit:
                 return point, drop
     best = min(tried, key=tried.__getitem__)
