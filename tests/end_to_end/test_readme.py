@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -38,7 +39,8 @@ from lrf_optuna.scoring.similarity import SIMILARITIES
 from lrf_optuna.search.samplers import SAMPLERS
 from lrf_optuna.sections import LayerSpec
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = GROUP.commands
 MOST_LINES, MOST_BYTES = 200, 9_000
 """Limits of the README, which is read on a few screens."""
 SCRIPTS = [path for folder in ("quality", "cost", "coverage") for path in (ROOT / "benchmarks" / folder).glob("*.py")]
@@ -76,7 +78,8 @@ def test_a_command_line_has_a_command_and_options_that_there_are(page: str) -> N
 
 @every_page
 def test_an_option_in_the_text_is_an_option_of_some_command(page: str) -> None:
-    known = set(chain.from_iterable(map(options, COMMANDS))) | {"--help", "--strict"}  # mypy --strict
+    of_all = chain.from_iterable(parameter.opts for parameter in GROUP.params)
+    known = set(chain.from_iterable(map(options, COMMANDS))).union(of_all) | {"--help", "--strict"}  # mypy --strict
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", own_text(page))) <= known
 
 
