@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def copy_whole(source: Path, target: Path) -> Path:
+    """Copy a whole file or nothing, and give the path of the copy."""
+    return write_whole(target, lambda part: shutil.copyfile(source, part))
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -21,8 +21,9 @@ from lrf_optuna.cli.terminal import guarded, plain_streams, session
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import checked_budgets
 from lrf_optuna.progress_bars import Shown
+from lrf_optuna.report.front_tables import alternative_commands, alternatives_table, front_table
 from lrf_optuna.report.runtime_tables import export_table
-from lrf_optuna.report.tables import budget_table, evaluation_table, front_table, layer_table
+from lrf_optuna.report.tables import budget_table, evaluation_table, layer_table
 from lrf_optuna.runtimes.formats import ExportSettings, check_formats
 from lrf_optuna.version import VERSION
 
@@ -94,44 +95,57 @@ def print_dry_run(spec: StudySpec, folder: Path, output: Output) -> None:
 @o.with_settings(
     "search.targets", "search.max_drop", "search.after_tuning", "search.knee", "search.by", default="the study's"
 )
-def select(output: Output, settings: dict[str, Any], found: o.Found) -> None:
-    """Choose one point off the front, say why, and keep it in plan.json."""
+def select(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Trial = None) -> None:
+    """Choose one point off the front, say why, and keep it in plan.json.
+
+    Where its model was built before, that becomes model.keras again.
+    """
+    from lrf_optuna.pipeline.front_facts import FrontFacts
+    from lrf_optuna.pipeline.point_choice import make_chosen, point_of
     from lrf_optuna.plans.front import pareto_front
     from lrf_optuna.selection.choose import choose_point
 
-    spec = with_choice(found.spec, settings)
-    by_metric = spec.search.measures
+    spec, candidates = with_choice(found.spec, settings), found.record.candidates()
+    if trial is not None and settings:
+        raise LrfError("--trial names a point already: leave out the other options to choose")
+    by_metric = trial is None and spec.search.measures
     if by_metric:
         check_files(spec)
     with session(found.folder.path, output, loads=by_metric) as progress:
-        points = pareto_front(found.record.candidates())
-        if by_metric:
+        if trial is not None:
+            choice = point_of(candidates, trial)
+        elif by_metric:
             from lrf_optuna.pipeline.run import Run
 
-            chosen, why = Run.resume(found, spec, progress).choose(points)
+            choice = Run.resume(found, spec, progress).choose(pareto_front(candidates))
         else:
-            chosen, why = choose_point(points, targets=spec.search.wanted)
-        found.folder.write_choice(found.record.name, (chosen, why))
+            choice = choose_point(pareto_front(candidates), targets=spec.search.wanted)
+        chosen, why = choice
         progress.say(f"trial {chosen.trial}: {why}")
-    output.result(
-        {"trial": chosen.trial, **chosen.costs, "why": why, "plan": chosen.plan.to_dict()},
-        front_table([chosen], chosen.trial),
-    )
+        built = make_chosen(found, choice, candidates, progress)
+    facts = FrontFacts.of_study(found)
+    row, original = facts.row(chosen, chosen=True), (facts.original_metrics, facts.time)
+    output.result({**row.to_dict(), "why": why}, front_table([row], found.record.metric_name, *original, methods=True))
+    made = f"its model is {found.folder.model}" if built else f"its model: {facts.command(chosen.trial)}"
+    output.remark(made)
 
 
 @o.with_settings()
-def build_untuned(output: Output, found: o.Found, force: o.Force = False) -> None:
-    """Build the selected point (or the one that the study asks for) as model.keras, without fine-tuning."""
-    build_selected(found, {"tune.epochs": 0}, output, force)
+def build_untuned(output: Output, found: o.Found, force: o.Force = False, trial: o.Trial = None) -> None:
+    """Build the selected point (or the one that the study asks for), without fine-tuning.
+
+    Its model stands in models/ beside those of other points, and becomes model.keras. A fine-tuned one stays.
+    """
+    build_selected(found, {"tune.epochs": 0}, output, force, trial)
 
 
 @o.with_settings("tune.epochs", "tune.rate", default="the study's")
-def tune(output: Output, settings: dict[str, Any], found: o.Found) -> None:
+def tune(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Trial = None) -> None:
     """Fine-tune the selected point's model once, as model.keras."""
     epochs = settings.get("tune.epochs", found.spec.tune.epochs or 5)
     if not found.spec.override({"tune.epochs": epochs}).tune.epochs:
         raise LrfError("--epochs should be 1 or more, but got 0: to leave a model untuned, build it")
-    build_selected(found, {**settings, "tune.epochs": epochs}, output)
+    build_selected(found, {**settings, "tune.epochs": epochs}, output, trial=trial)
 
 
 @o.with_settings()
@@ -155,19 +169,22 @@ def compare(
     output.remark(*comparison.notes, style="dim")
 
 
-def build_selected(found: ExistingStudy, settings: dict[str, Any], output: Output, force: bool = False) -> None:
-    """Build, and tune if the settings say so, the point that plan.json has or else the study asks for."""
-    spec, choice = found.spec.override(settings), found.folder.read_choice()
-    if not spec.tune.epochs and not force:
-        found.folder.check_untuned()
+def build_selected(
+    found: ExistingStudy, settings: dict[str, Any], output: Output, force: bool = False, trial: int | None = None
+) -> None:
+    """Build, and tune if the settings say so, the point of a trial, else that of plan.json or of the study's wish."""
+    from lrf_optuna.pipeline.point_choice import point_of
+
+    spec, candidates = found.spec.override(settings), found.record.candidates()
+    choice = found.folder.read_choice() if trial is None else point_of(candidates, trial)
+    if choice and choice[0] not in candidates:
+        raise LrfError(f"the choice in {found.folder.path} is not a trial of this study: choose again with select")
     check_files(spec)
     with session(found.folder.path, output) as progress:
         from lrf_optuna.pipeline.run import Run
 
         work = Run.resume(found, spec, progress)
-        work.force, candidates = force, work.record.candidates()
-        if choice and choice[0] not in candidates:
-            raise LrfError(f"the choice in {found.folder.path} is not a trial of this study: choose again with select")
+        work.force = force
         print_result(work.finish(candidates, choice), work, output)
 
 
@@ -175,6 +192,8 @@ def print_result(result: Result, run: Run, output: Output, more: Sequence[Any] =
     """Print the result of a run: its tables and `more` of them, or one line; then what a user does next."""
     files = {"model": str(run.folder.model), "report": str(run.folder.report)}
     tables = ["", layer_table(result.layers), "", evaluation_table(result), *more]
+    if result.alternatives:
+        tables += ["", alternatives_table(result), *alternative_commands(result)]
     output.result({**result.to_dict(), "files": files}, *([result_line(result, run)] if output.quiet else tables))
     output.remark("", *next_steps(run))
 

@@ -15,7 +15,8 @@ from lrf_optuna.cli.output import Output
 from lrf_optuna.cli.studies import check_file, study_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
-from lrf_optuna.report.tables import front_table, inventory_table, method_counts, uncounted_remark
+from lrf_optuna.report.front_tables import front_table
+from lrf_optuna.report.tables import inventory_table, method_counts, uncounted_remark
 from lrf_optuna.sections import MODEL_FORMS
 
 
@@ -44,19 +45,30 @@ def layers(output: Output, settings: dict[str, Any], model: o.Model, size: o.Siz
 
 
 @o.with_settings()
-def front(output: Output, found: o.Found, as_csv: o.AsCsv = False) -> None:
-    """Print the Pareto points of a study."""
+def front(output: Output, found: o.Found, every: o.Every = False, as_csv: o.AsCsv = False) -> None:
+    """Print the Pareto points of a study: the best within round budgets, with metric, size and milliseconds.
+
+    JSON and CSV have every point. What was not measured is a dash, null or empty.
+    """
+    from lrf_optuna.pipeline.front_facts import FrontFacts
     from lrf_optuna.plans.front import pareto_front
 
-    points = pareto_front(found.record.candidates())
+    points, facts = pareto_front(found.record.candidates()), FrontFacts.of_study(found)
+    choice = found.folder.read_choice()
+    rows = facts.rows(points, choice[0].trial if choice else None, every or as_csv or output.as_json)
+    table = [row.to_dict() for row in rows]
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["trial", *found.record.objectives, "methods", "plan"])
-        writer.writerows([p.trial, *p.costs.values(), method_counts(p.plan), p.plan.to_json()] for p in points)
+        names = [name for name in table[0] if name != "plan"] if table else ["trial", *found.record.objectives]
+        writer.writerow([*names, "methods", "plan"])
+        for row, cells in zip(rows, table, strict=True):
+            plan = row.point.plan
+            writer.writerow([*(cells[name] for name in names), method_counts(plan), plan.to_json()])
         return
-    choice = found.folder.read_choice()
-    rows = [{"trial": p.trial, **p.costs, "plan": p.plan.to_dict()} for p in points]
-    output.result(rows, front_table(points, choice[0].trial if choice else None))
+    original = facts.original_metrics, facts.time
+    output.result(table, front_table(rows, found.record.metric_name, *original, methods=every))
+    if len(rows) < len(points):
+        output.remark(f"the best within round budgets of {facts.cost(points)}: --all shows all {len(points)} points")
 
 
 @o.with_settings()

@@ -71,10 +71,11 @@ class ChosenNetwork:
 
         The network is written, and all states are in `result`, which has the original already.
         """
-        plan, epochs = result.chosen.plan, self.spec.tune.epochs
+        point, plan, epochs = result.chosen, result.chosen.plan, self.spec.tune.epochs
+        last = None if epochs else point.trial
         untuned_digest = model_digest(self.spec, self.data, self.identity, plan, tuned=False)
-        untuned = self.folder.untuned_for(untuned_digest)
-        built = untuned or self.folder.untuned_for(self.built_digest(plan))
+        untuned = self.folder.untuned_for(point, untuned_digest)
+        built = untuned or self.folder.untuned_for(point, self.built_digest(plan))
         if built:
             known, file = built
             model = load_like(file, self.original)
@@ -83,17 +84,17 @@ class ChosenNetwork:
         else:
             with self.stopwatch.timed("build"):
                 model = build(self.original, plan, self.refits.validation.proxy, self.refits.result(plan))
-            result.built = self.evaluate("built", model, plan, final=not epochs)
+            result.built = self.evaluate("built", model, plan, last)
             predicted = FORECASTS["tuned"].after(self.built_drop(plan))
             result.predicted_drop, result.predicted_interval = predicted.drop, (predicted.low, predicted.high)
         if not untuned:
-            result.calibrated = self.calibrate(model, plan)
+            result.calibrated = self.calibrate(model, plan, last)
             if epochs:
                 self.folder.write_untuned(model, result, untuned_digest)
         if epochs:
             result.tuned = self.tune(model, result)
             result.tuned_drop = 100 * (result.original.val_metric - result.tuned.val_metric)
-        self.needs = what_loading_needs(self.folder.model, model)
+        self.needs = what_loading_needs(self.folder.models.model(point.trial), model)
         if self.needs:
             self.progress.say(self.needs)
         return model
@@ -108,7 +109,7 @@ class ChosenNetwork:
         uncalibrated = self.spec.model_copy(update={"tune": tune})
         return model_digest(uncalibrated, self.data, self.identity, plan, tuned=False)
 
-    def calibrate(self, model: Any, plan: Plan) -> Evaluation | None:
+    def calibrate(self, model: Any, plan: Plan, trial: int | None = None) -> Evaluation | None:
         """The evaluation of a built model after its calibration; None where none is asked for, or it does not help."""
         if not self.spec.tune.calibrates or not plan.changed or not model.trainable_variables:
             return None
@@ -118,7 +119,7 @@ class ChosenNetwork:
         if not found.better:
             self.progress.say("calibration brings the outputs no closer to the original's: the built weights stay")
             return None
-        return self.evaluate("calibrated", model, plan, final=not self.spec.tune.epochs)
+        return self.evaluate("calibrated", model, plan, trial)
 
     def tune(self, model: Any, result: Result) -> Evaluation:
         """The evaluation of an untuned model after its fine-tune, which goes on from an earlier checkpoint."""
@@ -127,7 +128,7 @@ class ChosenNetwork:
         log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
         if max(tuned.val_metric) <= tuned.val_metric[0]:
             self.progress.say("the fine-tune did not help: the weights from before it are kept")
-        return self.evaluate("tuned", model, result.chosen.plan, True, epochs=len(tuned.val_metric) - 1)
+        return self.evaluate("tuned", model, result.chosen.plan, result.chosen.trial, epochs=len(tuned.val_metric) - 1)
 
     def finetune(self, model: Any, checkpoint: Checkpoint) -> Tuned:
         """Fine-tune a model. An interrupt leaves its best weights so far in a file, and says how to go on."""
@@ -146,8 +147,10 @@ class ChosenNetwork:
         """What the evaluation of the network `name` is called beside its bar."""
         return f"{metric_name(self.data.tasks)} of the {name}{'' if name == 'original' else ' network'}"
 
-    def evaluate(self, name: str, model: Any, plan: Plan, final: bool = False, epochs: int | None = None) -> Evaluation:
-        """The size and the metrics of the network `name` of a plan; a `final` one is written as model.keras.
+    def evaluate(
+        self, name: str, model: Any, plan: Plan, trial: int | None = None, epochs: int | None = None
+    ) -> Evaluation:
+        """The size and the metrics of the network `name` of a plan, which is written as the model of a `trial`, if any.
 
         The validation metric of networks `KNOWN_FROM_CHOICE` is not measured again where points are compared on all
         validation images alone, and the original runs in the pass that plans were measured in. `epochs`: that it was
@@ -157,7 +160,7 @@ class ChosenNetwork:
         val = self.refits(plan) if name in KNOWN_FROM_CHOICE and validation.whole else None
         is_original, test = model is self.original, self.data.test.pixels
         with self.stopwatch.timed("measure"), self.progress.task(self.label(name), 2) as step:
-            file_bytes = self.folder.save_model(model, final)
+            file_bytes = self.folder.weigh(model) if trial is None else self.folder.models.write_model(trial, model)
             evaluator = Evaluator(model, self.data.preprocess)
             val = evaluator.metric(self.data, self.data.val) if val is None else val
             step(1)

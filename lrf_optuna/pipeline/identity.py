@@ -7,7 +7,7 @@ from typing import Any
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import input_list
-from lrf_optuna.data.dataset import Data
+from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import digest
@@ -15,6 +15,7 @@ from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.runtimes.formats import check_runtimes
+from lrf_optuna.scoring.disk_cache import code_digest
 from lrf_optuna.scoring.latency import LATENCY, LayerTimer
 from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.proxy import SCORED_IMAGES
@@ -104,6 +105,13 @@ def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan:
     tune = spec.tune
     recipe = tune.model_dump_json() + spec.output.model_dump_json() if tuned else str(tune.calibrates)
     return digest(plan.to_json(), str(identity), data.augment, recipe, *labels)
+
+
+def measured_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], images: LabeledImages, how: str) -> str:
+    """A digest of all that decides the metric of a plan on validation images; `how`: the settings of measuring."""
+    labels = () if images.labels is None else input_list(images.labels)
+    settings = str((identity, spec.output.model_dump_json(), how)), data.augment, code_digest()
+    return digest(*settings, *input_list(images.pixels), *labels)
 
 
 def request_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], trials: int) -> str:

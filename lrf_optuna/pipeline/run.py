@@ -20,15 +20,17 @@ from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, seconds_after
-from lrf_optuna.pipeline.identity import model_digest, request_digest, study_identity
+from lrf_optuna.pipeline.identity import measured_digest, model_digest, request_digest, study_identity
 from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
+from lrf_optuna.pipeline.point_metrics import PointMetrics
 from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, outcome_text, result_warnings
+from lrf_optuna.pipeline.result_files import ResultFiles
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
 from lrf_optuna.pipeline.stopwatch import Stopwatch
-from lrf_optuna.plans.front import hypervolume_history, pareto_front
+from lrf_optuna.plans.front import budget_cost, budget_points, hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
@@ -46,7 +48,7 @@ from lrf_optuna.selection.contest import Contest
 from lrf_optuna.selection.forecast import FORECASTS
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
 from lrf_optuna.selection.validation import Validation, validation_of
-from lrf_optuna.storage.study import StudyStore
+from lrf_optuna.storage.study import METRIC, StudyStore
 from lrf_optuna.training.finetune import check_trainable
 
 log = logging.getLogger(__name__)
@@ -174,9 +176,19 @@ class Run:
         return validation_of(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
 
     @cached_property
+    def point_metrics(self) -> PointMetrics:
+        """The metrics of points: those that the study has are known."""
+        refits = refits_on_validation(self.validation, self.unscored, self.progress)
+        how = str((refits.settings, refits.validation_was_fitted))
+        digest = measured_digest(self.spec, self.data, self.identity, self.validation.images, how)
+        found = PointMetrics(self.record, refits, digest, self.progress)
+        found.recall(self.record.candidates())
+        return found
+
+    @property
     def refits(self) -> PlanRefits:
         """The metric and the kernels of plans as they would be built."""
-        return refits_on_validation(self.validation, self.unscored, self.progress)
+        return self.point_metrics.refits
 
     def search(self) -> list[Candidate]:
         """Every candidate, after as many further trials as the specification asks for.
@@ -185,7 +197,7 @@ class Run:
         and for a model that cannot be tuned; for a target of milliseconds once layers are timed.
         """
         self.spec.check_after_tuning()
-        self.check_replaceable()
+        self.check_trainable()
         self.check_reach()
         search = self.spec.search
         with self.stopwatch.timed("load"):
@@ -260,46 +272,86 @@ class Run:
         """One point off the front, and why, as the specification asks."""
         search = self.spec.search
         contest = self.contest if search.measures else None
-        return choose_point(points, targets=search.wanted, max_drop=search.max_drop, knee=search.knee, contest=contest)
+        wanted, drop = search.wanted, search.max_drop
+        found = choose_point(points, targets=wanted, max_drop=drop, knee=search.knee, contest=contest)
+        if contest:
+            self.point_metrics.keep(points)
+        return found
 
     def finish(self, candidates: Sequence[Candidate], choice: Reasoned | None = None) -> Result:
         """Build and tune the given choice, or else the one that the specification asks for, and write all files.
 
-        Where the folder has just that model already, nothing is built again. Raises LrfError where an untuned model
-        would replace a tuned one.
+        Where the folder has the model of this point already, nothing is built again: it becomes model.keras. A tuned
+        model of the point stands for an untuned one, too, unless the run is forced to build that.
         """
-        self.check_replaceable()
+        self.check_trainable()
+        self.folder.keep_earlier()
         points, request = pareto_front(candidates), request_digest(self.spec, self.data, self.identity, len(candidates))
         with self.stopwatch.timed("pick"):
             chosen, why = choice or self.folder.choice_for(request, points) or self.choose(points)
+            news = self.keep_metrics(points)
         self.progress.say(f"trial {chosen.trial}: {why}")
         self.folder.write_choice(self.spec.name, (chosen, why), "" if choice else request)
-        digest_of_model = model_digest(
-            self.spec, self.data, self.identity, chosen.plan, tuned=bool(self.spec.tune.epochs)
-        )
-        existing = self.folder.result_for(digest_of_model)
-        if existing and existing.trials == len(candidates):
-            self.progress.say("nothing to do: the model of this point is there")
-            return self.timed_in_runtime(existing, candidates)
+        if found := self.existing_model(chosen):
+            return self.renewed(*found, candidates, why, news)
         if not self.warnings:  # those of an earlier search
             self.warn(self.record.warnings)
-        result = self.build_and_measure(candidates, (chosen, why), digest_of_model)
-        with self.stopwatch.timed("report"):
-            self.folder.write_report(self.record, candidates, result, self.progress)
+        result = self.build_and_measure(candidates, (chosen, why))
+        self.point_metrics.keep([*points, chosen])
+        if kept := self.folder.keep_model(result):
+            self.progress.say(kept)
+        self.files.write(result, self.folder.models.model(chosen.trial), candidates)
         result.seconds = dict(self.stopwatch.seconds)
-        self.folder.write_result(result)
         return result
 
-    def timed_in_runtime(self, result: Result, candidates: Sequence[Candidate]) -> Result:
-        """A result of before, with milliseconds in the runtime that is asked for now, if it lacks them."""
-        if self.spec.latency.time_at_end and self.spec.latency.runtime not in result.original.milliseconds:
-            networks = self.model, load_like(self.folder.model, self.model)
+    @property
+    def files(self) -> ResultFiles:
+        """What writes results."""
+        metrics = vars(self).get("point_metrics")
+        return ResultFiles(self.folder, self.record, self.progress, self.stopwatch, metrics)
+
+    def keep_metrics(self, points: Sequence[Candidate]) -> bool:
+        """Measure the points at round budgets where their metrics are not known, and keep all that was measured.
+
+        Gives whether anything is new. Where the loss alone decides, no metric is measured.
+        """
+        search = self.spec.search
+        wanted = list(budget_points(points, budget_cost(points, search.wanted)).values())
+        known = self.record.metrics()
+        measured = "point_metrics" in vars(self)
+        if not (measured or (search.measures and any(METRIC not in known.get(p.trial, {}) for p in wanted))):
+            return False
+        if search.measures:
+            self.point_metrics.measure(wanted)
+        self.point_metrics.keep(points)
+        return True
+
+    def existing_model(self, point: Candidate) -> tuple[Result, Path] | None:
+        """Result and file of a model of a point that needs no building: the one that is asked for, or a tuned one."""
+        found = self.folder.models.with_digest(point, self.digest_of_model(point))
+        if found or self.spec.tune.epochs or self.force or not (better := self.folder.models.tuned(point)):
+            return found
+        self.progress.say(f"the fine-tuned model of trial {point.trial} stays; give --force to build an untuned one")
+        return better
+
+    def digest_of_model(self, point: Candidate) -> str:
+        """The digest of the model of a point that the specification asks for, tuned or not."""
+        return model_digest(self.spec, self.data, self.identity, point.plan, tuned=bool(self.spec.tune.epochs))
+
+    def renewed(self, known: Result, file: Path, candidates: Sequence[Candidate], why: str, news: bool) -> Result:
+        """The result of a model that was made before, in the study as it is now. `news`: whether metrics are new."""
+        result, written = self.files.now(known, candidates, why)
+        timed = not self.spec.latency.time_at_end or self.spec.latency.runtime in result.original.milliseconds
+        if written and timed and not news:
+            self.progress.say("nothing to do: the model of this point is there")
+            return result
+        if not timed:
+            networks = self.model, load_like(file, self.model)
             self.warn(filter(None, [time_at_end(result, networks, self.spec, self.data, self.progress)]))
-            self.folder.write_report(self.record, candidates, result, self.progress)
-            self.folder.write_result(result)
+        self.files.write(result, file, candidates)
         return result
 
-    def build_and_measure(self, candidates: Sequence[Candidate], choice: Reasoned, digest_of_model: str) -> Result:
+    def build_and_measure(self, candidates: Sequence[Candidate], choice: Reasoned) -> Result:
         """The result of a choice, whose model is built, tuned where that is asked for, measured and written."""
         chosen, why = choice
         given = self.spec, self.folder, self.model, self.data, self.identity, self.refits
@@ -317,7 +369,7 @@ class Run:
             layers=layer_results(self.inventory, chosen.plan),
             warnings=self.warnings,
             uncounted_macs=list(self.inventory.uncounted),
-            model_digest=digest_of_model,
+            model_digest=self.digest_of_model(chosen),
         )
         self.final_model = network.build_and_tune(result)
         if outcome := outcome_text(result):
@@ -332,12 +384,7 @@ class Run:
         write_facts(self, network, result)
         return result
 
-    def check_replaceable(self) -> None:
-        """Raises LrfError where this run would replace a tuned model by an untuned one, and is not forced to.
-
-        A model without anything to train is refused where it is to be tuned.
-        """
+    def check_trainable(self) -> None:
+        """Raises LrfError for a model without anything to train, where it is to be tuned."""
         if self.spec.tune.epochs:
             check_trainable(self.model)
-        elif not self.force:
-            self.folder.check_untuned()

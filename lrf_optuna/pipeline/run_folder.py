@@ -12,8 +12,9 @@ from typing import Any
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
-from lrf_optuna.files import write_text, write_whole
+from lrf_optuna.files import copy_whole, write_text, write_whole
 from lrf_optuna.models.compact_file import save_compact
+from lrf_optuna.pipeline.point_models import PointModels
 from lrf_optuna.plans.comparison import FILE, Comparison
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
@@ -35,11 +36,11 @@ class RunFolder:
     """The folder of one study; every file in it is written whole or not at all.
 
     `database`: the SQLite file of the study, where no other storage is named, and its `url`; `plan`: the file of the
-    chosen point; `model`: of the smaller model; `result`: written last, so that where it is, all the others are. While
-    a model is tuned, `untuned` and `untuned_result` are the model before, `checkpoint` is the state after the last
-    epoch, and `best` is the best model so far after an interrupt. `tuning` is the table of the epochs; `latency` that
-    of the milliseconds of layers, where these are an objective. `facts` are what report and model `card` say beside
-    the result.
+    chosen point; `models`: those of all points that were built; `model`: a copy of the chosen one's; `result`: written
+    last, so that where it is, all the others are. While a model is tuned, `untuned` and `untuned_result` are the model
+    before, `checkpoint` is the state after the last epoch, and `best` is the best model so far after an interrupt.
+    `tuning` is the table of the epochs; `latency` that of the milliseconds of layers, where these are an objective.
+    `facts` are what report and model `card` say beside the result.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,6 +48,7 @@ class RunFolder:
         self.plan, self.model = path / "plan.json", path / "model.keras"
         self.result, self.report = path / "result.json", path / "report.html"
         self.latency, self.facts, self.card = path / "latency.csv", path / "facts.json", path / "README.md"
+        self.models = PointModels(path / "models")
         self.untuned, self.untuned_result = path / "untuned.keras", path / "untuned.json"
         self.checkpoint, self.tuning, self.best = path / "tuning.npz", path / "tuning.csv", path / "best-so-far.keras"
 
@@ -90,7 +92,7 @@ class RunFolder:
         return next(((point, str(run.get("why"))) for point in same), None)
 
     def read_result(self) -> Result | None:
-        """The result of the last run; None where there is none that can be read, or its model is not there."""
+        """The result of the chosen model; None where there is none that can be read, or its model is not there."""
         try:
             return Result.read(self.result) if self.model.exists() else None
         except LrfError:
@@ -101,8 +103,45 @@ class RunFolder:
         write_text(self.result, result.to_json())
         for path in (self.untuned_result, self.untuned, self.checkpoint, self.best):
             path.unlink(missing_ok=True)
-        if not result.tuned:
-            self.tuning.unlink(missing_ok=True)
+
+    @property
+    def companions(self) -> dict[str, Path]:
+        """Ending -> the files beside the model that go with it: the table of its fine-tune, and its facts."""
+        return {".csv": self.tuning, ".facts.json": self.facts}
+
+    def keep_model(self, result: Result) -> str:
+        """Let the model of a point, which is written, stand with its result among those of the points.
+
+        Says where a better model of the same point is kept; else empty.
+        """
+        own = {ending: file for ending, file in self.companions.items() if result.tuned or file != self.tuning}
+        return self.models.write_result(result, own)
+
+    def keep_earlier(self) -> None:
+        """Let the model of a run of an earlier version stand among those of the points as well."""
+        result = self.read_result()
+        if result and not self.models.read(result.chosen.trial):
+            copy_whole(self.model, self.models.model(result.chosen.trial))
+            self.keep_model(replace(result, exports=[]))
+
+    def put_model(self, result: Result, file: Path) -> list[str]:
+        """Make the model of a point, and what goes with it, those of the folder: copies of the point's files.
+
+        A result.json about another model goes first, so that no interrupt leaves it beside this one. Gives a sentence
+        for every export of the model before.
+        """
+        before = self.read_result()
+        if before and (before.chosen, before.model_digest) == (result.chosen, result.model_digest):
+            return []
+        self.result.unlink(missing_ok=True)
+        copy_whole(file, self.model)
+        for ending, own in self.companions.items():
+            if file.with_suffix(ending).exists():
+                copy_whole(file.with_suffix(ending), own)
+            else:
+                own.unlink(missing_ok=True)
+        files = [Path(export.file) for export in before.exports if export.file] if before else []
+        return [f"{path} is of trial {before.chosen.trial}: export again" for path in files if before and path.exists()]
 
     def write_untuned(self, model: Any, result: Result, model_digest: str) -> None:
         """Keep a model that is about to be tuned, and what is known of it."""
@@ -114,38 +153,19 @@ class RunFolder:
         """Write the best model so far of a fine-tune that was interrupted."""
         write_whole(self.best, partial(save_compact, model))
 
-    def untuned_for(self, model_digest: str) -> tuple[Result, Path] | None:
-        """The untuned model of this digest: what is known of it, and its file; None where there is none."""
-        for path, model in ((self.result, self.model), (self.untuned_result, self.untuned)):
-            with suppress(LrfError):
-                result = Result.read(path)
-                if result.model_digest == model_digest and model.exists():
-                    return result, model
-        return None
+    def untuned_for(self, point: Candidate, model_digest: str) -> tuple[Result, Path] | None:
+        """What is known of the untuned model of a point with this digest, and its file; None where there is none."""
+        with suppress(LrfError):
+            result = Result.read(self.untuned_result)
+            if result.model_digest == model_digest and self.untuned.exists():
+                return result, self.untuned
+        return self.models.with_digest(point, model_digest)
 
-    def result_for(self, model_digest: str) -> Result | None:
-        """The result of the last run, if its model has this digest."""
-        result = self.read_result()
-        return result if result and result.model_digest == model_digest else None
-
-    def check_untuned(self) -> None:
-        """Raises LrfError where the model in the folder is a fine-tuned one."""
-        result = self.read_result()
-        if result and result.tuned:
-            raise LrfError(f"{self.model} is fine-tuned: give --force to replace it by an untuned model")
-
-    def save_model(self, model: Any, final: bool) -> int:
-        """The bytes of the model's file. A `final` model stays as model.keras; any other file is removed again.
-
-        A result.json about the model before goes first, so that no interrupt leaves it beside another model. The file
-        is compressed, and has no optimizer.
-        """
-        if final:
-            self.result.unlink(missing_ok=True)
-        file = write_whole(self.model if final else self.path / ".weighed.keras", partial(save_compact, model))
+    def weigh(self, model: Any) -> int:
+        """The bytes that the file of a model has, which is removed again."""
+        file = write_whole(self.path / ".weighed.keras", partial(save_compact, model))
         size = file.stat().st_size
-        if not final:
-            file.unlink()
+        file.unlink()
         return size
 
     def write_report(

@@ -17,6 +17,9 @@ from lrf_optuna.chains.conv import Array
 from lrf_optuna.plans.hypervolume import dominated_by, hypervolume
 from lrf_optuna.plans.plan import Candidate, Plan
 
+ROUND_BUDGETS = 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9
+"""Shares of a cost that a reader of a front looks for, and one below them for whoever needs the least."""
+
 
 @dataclass
 class Front:
@@ -80,3 +83,23 @@ def size(candidate: Candidate) -> float:
     """How large a candidate is: the mean of its costs but the loss, such as its shares of parameters and MACs."""
     sizes = [cost for name, cost in candidate.costs.items() if name != "loss"]
     return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+def budget_cost(points: Sequence[Candidate], targets: Iterable[str] = ()) -> str:
+    """The cost that round budgets limit: the first one with a target, else parameters, else another size."""
+    costs = [cost for cost in points[0].costs if cost != "loss"] if points else []
+    return next((cost for cost in (*targets, "params", *costs) if cost in costs), "")
+
+
+def budget_points(points: Sequence[Candidate], cost: str) -> dict[float, Candidate]:
+    """Round budget -> the point of a front with the least loss within it, from the smallest budget on.
+
+    A point that is the best within several budgets stands at the smallest of them.
+    """
+    found: dict[float, Candidate] = {}
+    for budget in ROUND_BUDGETS:
+        within = [point for point in points if point.costs.get(cost, 1.0) <= budget]
+        best = min(within, key=lambda point: (point.costs.get("loss", -point.costs[cost]), size(point)), default=None)
+        if best and best not in found.values():
+            found[budget] = best
+    return found

@@ -87,6 +87,27 @@ class Export:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A point of the front with a name: safe, balanced or small, for whoever has no number in mind.
+
+    `metric`: on validation images, in the last `state` that was measured: as scored, as built, calibrated or tuned.
+    `predicted`: the metric after the fine-tune or calibration that comes, and the ends of its interval; else None.
+    `milliseconds`: of a call; None where they are not known, and `timed` where they were measured and not predicted.
+    """
+
+    name: str
+    trial: int
+    costs: dict[str, float]
+    metric: float
+    state: str
+    predicted: tuple[float, float, float] | None = None
+    milliseconds: float | None = None
+    timed: bool = False
+    command: str = ""
+    """What makes the model of the point, or makes it model.keras again."""
+
+
 @dataclass(slots=True, repr=False)
 class Result:
     """The result of a run. `seconds`: phase -> seconds. `tuned` is None where nothing was tuned.
@@ -125,6 +146,8 @@ class Result:
     """Points of the validation metric that the fine-tuned network loses; below 0 where it gains."""
     place: str = ""
     """Threads and images of a call of the milliseconds, the versions of the runtimes, and the machine."""
+    alternatives: list[Alternative] = field(default_factory=list)
+    """The named points of the front, as far as their metrics are known."""
 
     @property
     def slower_in(self) -> list[str]:
@@ -183,6 +206,7 @@ class Result:
             if table.get("predicted_interval"):
                 table["predicted_interval"] = tuple(table["predicted_interval"])
             table["exports"] = [Export(**row) for row in table.get("exports", ())]
+            table["alternatives"] = [read_alternative(row) for row in table.get("alternatives", ())]
             return cls(**table, chosen=Candidate(trial, plan, chosen), why=why, layers=layers)
         except FileNotFoundError:
             raise LrfError(f"no result in {path.parent}: run it first") from None
@@ -193,3 +217,9 @@ class Result:
 def read_evaluation(table: dict[str, Any]) -> Evaluation:
     """The evaluation of a part of result.json, also of one of earlier versions, which measured accuracies alone."""
     return Evaluation(**{EARLIER_NAMES.get(key, key): value for key, value in table.items()})
+
+
+def read_alternative(row: dict[str, Any]) -> Alternative:
+    """A named point of a part of result.json."""
+    predicted = row.get("predicted")
+    return Alternative(**{**row, "predicted": predicted and tuple(predicted)})

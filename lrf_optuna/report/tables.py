@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
+from lrf_optuna.plans.plan import INTACT, Choice, Plan
 from lrf_optuna.plans.result import STATES, LayerResult, Result
 from lrf_optuna.report.terminal_table import BEST, FAINT, for_terminal
 
@@ -157,18 +157,6 @@ def recall_table(result: Result, output: str) -> Table:
     for one in result.original.recalls[output]:
         shares = [network.recalls.get(output, {}).get(one) for network in networks.values()]
         table.add(one, *(NONE if share is None else f"{share:.1%}" for share in shares))
-    return table
-
-
-def front_table(points: Sequence[Candidate], chosen: int | None = None) -> Table:
-    """The points of a front with their costs; the trial `chosen` is marked."""
-    costs = list(points[0].costs) if points else []
-    table = Table(columns([], ["trial", *costs]) + columns(["methods"]))
-    for point in points:
-        is_chosen = point.trial == chosen
-        texts = [f"{cost:.4f}" if name == "loss" else f"{cost:.1%}" for name, cost in point.costs.items()]
-        methods = method_counts(point.plan) + (" ←" if is_chosen else "")
-        table.add(str(point.trial), *texts, methods, tone=BEST if is_chosen else "")
     return table
 
 

@@ -8,10 +8,12 @@ what is measured is what `build` then makes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 from cachetools import LRUCache, cachedmethod
 
 from lrf_optuna.chains.conv import Array
@@ -83,6 +85,17 @@ class StageResult:
 
     measurement: Measurement
     closeness: float
+
+    def to_list(self) -> list[Any]:
+        """The metric, those without each fold, the images and the closeness, ready for JSON."""
+        found = self.measurement
+        return [found.metric, [float(one) for one in found.without_fold], found.images, self.closeness]
+
+    @classmethod
+    def of_list(cls, kept: Sequence[Any]) -> StageResult:
+        """The result of `to_list`."""
+        metric, without_fold, images, closeness = kept
+        return cls(Measurement(metric, np.array(without_fold), images), closeness)
 
 
 @dataclass

@@ -45,7 +45,17 @@ FAST: dict[str, Any] = {
     "tune.calibrate": False,
     "latency.time_at_end": False,
 }
-FILES = {"study.db", "plan.json", "model.keras", "result.json", "report.html", "facts.json", "README.md", "artifacts"}
+FILES = {
+    "study.db",
+    "plan.json",
+    "model.keras",
+    "models",
+    "result.json",
+    "report.html",
+    "facts.json",
+    "README.md",
+    "artifacts",
+}
 
 
 class Heard:
@@ -372,12 +382,15 @@ def test_a_model_that_was_built_is_tuned_without_building_it_again(spec: StudySp
     assert tuned.tuned.val_metric >= tuned.built.val_metric
 
 
-def test_an_untuned_model_replaces_a_tuned_one_only_where_it_is_forced_to(spec: StudySpec, tmp_path: Path) -> None:
-    ran(spec, tmp_path, tune_epochs=1)
+def test_a_tuned_model_stays_where_an_untuned_one_is_asked_for_unless_it_is_forced_to_go(
+    spec: StudySpec, tmp_path: Path
+) -> None:
+    tuned, heard = ran(spec, tmp_path, tune_epochs=1), Heard()
     before = contents(tmp_path)
-    with pytest.raises(LrfError, match=r"model\.keras is fine-tuned: give --force"):
-        ran(spec, tmp_path)
-    assert contents(tmp_path) == before
+    assert ran(spec, tmp_path, heard).tuned == tuned.tuned
+    assert any("the fine-tuned model of trial" in line and "--force" in line for line in heard.lines)
+    after = contents(tmp_path)
+    assert {name for name in before if before[name] != after[name]} <= {"study.db"}  # the question it was asked
     work = Run.open(spec, tmp_path, progress=Heard())
     work.force = True
     result = work.finish(work.search())
@@ -386,18 +399,35 @@ def test_an_untuned_model_replaces_a_tuned_one_only_where_it_is_forced_to(spec: 
     assert model_of(tmp_path).count_params() == result.built.params  # type: ignore[union-attr]
 
 
+def test_a_tuned_model_that_an_untuned_one_replaced_comes_back_without_a_fine_tune(
+    spec: StudySpec, tmp_path: Path
+) -> None:
+    tuned = ran(spec, tmp_path, search_trials=3, tune_epochs=1)
+    bytes_of_tuned = (tmp_path / "model.keras").read_bytes()
+    work = Run.open(spec.override({"search.trials": 3}), tmp_path, progress=Heard())
+    work.force = True
+    assert work.finish(work.search()).tuned is None
+    assert (tmp_path / "model.keras").read_bytes() != bytes_of_tuned
+    heard = Heard()
+    assert ran(spec, tmp_path, heard, search_trials=3, tune_epochs=1).tuned == tuned.tuned
+    assert (tmp_path / "model.keras").read_bytes() == bytes_of_tuned
+    assert "fine-tuning" not in heard.labels
+
+
 def test_build_after_run_keeps_the_tuned_model_and_says_what_to_do(spec: StudySpec, tmp_path: Path) -> None:
     ran(spec, tmp_path, search_trials=3, tune_epochs=1)
     tuned, written = (tmp_path / "model.keras").read_bytes(), (tmp_path / "model.keras").stat().st_mtime_ns
-    refused = CliRunner().invoke(app, ["build", str(tmp_path)])
-    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
-    assert "--force" in refused.stderr
+    kept = CliRunner().invoke(app, ["build", str(tmp_path)], env={"COLUMNS": "300"})
+    assert kept.exit_code == 0, kept.stderr or kept.exception
+    assert "--force" in kept.stdout
     assert (tmp_path / "model.keras").read_bytes() == tuned
     forced = CliRunner().invoke(app, ["build", str(tmp_path), "--force"], env={"COLUMNS": "300"})
     assert forced.exit_code == 0, forced.stderr or forced.exception
     assert str(tmp_path / "model.keras") in forced.stdout
     assert (tmp_path / "model.keras").stat().st_mtime_ns > written
     assert Result.read(tmp_path / "result.json").tuned is None
+    trial = Result.read(tmp_path / "result.json").chosen.trial
+    assert (tmp_path / "models" / f"{trial}-before.keras").read_bytes() == tuned
 
 
 def test_a_fine_tune_that_is_stopped_leaves_the_tuned_model_of_before(spec: StudySpec, tmp_path: Path) -> None:
@@ -456,7 +486,8 @@ def test_a_calibration_that_is_stopped_leaves_the_built_model(spec: StudySpec, t
         ran(spec, tmp_path, Heard("calibrating"), tune_calibrate=True)
     assert not (tmp_path / "result.json").exists()
     built = ran(spec, tmp_path / "built")
-    assert same_weights(model_of(tmp_path), model_of(tmp_path / "built"))
+    (file,) = (tmp_path / "models").glob("*.keras")
+    assert same_weights(load_model(str(file)), model_of(tmp_path / "built"))
     assert built.calibrated is None
 
 

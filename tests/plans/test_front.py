@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.points import CANDIDATES, rows
+from support.points import CANDIDATES, candidate, rows
 
-from lrf_optuna.plans.front import Front, cost_matrix, pareto_front, size
+from lrf_optuna.plans.front import Front, budget_cost, budget_points, cost_matrix, pareto_front, size
 from lrf_optuna.plans.hypervolume import hypervolume
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
 
@@ -81,3 +81,27 @@ def test_an_empty_front_has_no_volume_and_a_size_is_that_of_parameters_and_macs(
     assert (len(Front()), Front().volume, hypervolume(np.empty((0, 3)))) == (0, 0.0, 0.0)
     assert size(Candidate(0, Plan(()), {"loss": 0.9, "params": 0.2, "macs": 0.6})) == pytest.approx(0.4)
     assert size(Candidate(0, Plan(()), {"loss": 0.9})) == 0
+
+
+def test_a_round_budget_has_the_point_with_the_least_loss_within_it_once_at_the_smallest() -> None:
+    points = [candidate(0, 0.5, 0.08), candidate(1, 0.2, 0.31), candidate(2, 0.1, 0.33), candidate(3, 0.0, 1.0)]
+    assert {budget: point.trial for budget, point in budget_points(points, "params").items()} == {0.1: 0, 0.4: 2}
+    assert budget_points([], "params") == {}
+
+
+@given(CANDIDATES)
+def test_round_budgets_hold_and_nothing_within_one_is_better(found: list[Candidate]) -> None:
+    points = pareto_front(found)
+    for budget, point in budget_points(points, "params").items():
+        assert point.costs["params"] <= budget
+        within = [other for other in points if other.costs["params"] <= budget]
+        assert point.costs["loss"] == min(other.costs["loss"] for other in within)
+
+
+def test_budgets_are_of_what_a_target_limits_else_of_parameters_else_of_another_size() -> None:
+    points = [candidate(0, 0.5, 0.5, 0.5)]
+    assert budget_cost(points) == "params"
+    assert budget_cost(points, ["macs"]) == "macs"
+    assert budget_cost(points, ["latency"]) == "params", "a cost that the study does not have"
+    assert budget_cost([Candidate(0, points[0].plan, {"loss": 0.1, "latency": 0.5})]) == "latency"
+    assert budget_cost([]) == ""

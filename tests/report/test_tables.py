@@ -18,10 +18,8 @@ from lrf_optuna.report.tables import (
     Table,
     columns,
     evaluation_table,
-    front_table,
     inventory_table,
     layer_table,
-    method_counts,
     uncounted_remark,
 )
 from lrf_optuna.report.terminal_table import FAINT
@@ -90,8 +88,6 @@ def test_networks_stand_side_by_side_and_only_those_that_there_are() -> None:
     assert found["parameters"] == ("10,000", "3,000 (30.0%)")
     assert found["test accuracy"] == ("80.00%", "75.00% (-5.00)")
     assert table.caption == "seconds: search 2.0, in all 2.0"
-    ((texts, _),) = front_table([chosen], 3).rows
-    assert texts == ("3", "0.1000", "30.0%", "40.0%", f"{method_counts(chosen.plan)} ←")
 
 
 def test_milliseconds_are_rows_and_one_line_says_where_the_last_network_is_not_faster() -> None:

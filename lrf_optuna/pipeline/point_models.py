@@ -1,0 +1,102 @@
+"""The models of points side by side: each has a file of its own in the run folder, so that none replaces another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lrf_optuna.errors import LrfError
+from lrf_optuna.files import copy_whole, write_text, write_whole
+from lrf_optuna.models.compact_file import save_compact
+from lrf_optuna.plans.plan import Candidate
+from lrf_optuna.plans.result import Result
+
+
+class PointModels:
+    """The folder models/: TRIAL.keras and TRIAL.json, written last, for every point that was built.
+
+    A model that another one of the same point replaces stays as TRIAL-before.keras as long as it is the better one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def model(self, trial: int, before: bool = False) -> Path:
+        """The file of a point's model."""
+        return self.path / f"{trial}{'-before' if before else ''}.keras"
+
+    def result(self, trial: int, before: bool = False) -> Path:
+        """The file with the result of a point's model."""
+        return self.model(trial, before).with_suffix(".json")
+
+    def read(self, trial: int, before: bool = False) -> Result | None:
+        """The result of a point's model; None where there is none that can be read, or its model is not there."""
+        with suppress(LrfError):
+            return Result.read(self.result(trial, before)) if self.model(trial, before).exists() else None
+        return None
+
+    def of_point(self, point: Candidate) -> Iterator[tuple[Result, Path]]:
+        """Result and file of the models of a point, the latest first; those of another study's trial are left out."""
+        for before in (False, True):
+            found = self.read(point.trial, before)
+            if found and found.chosen == point:
+                yield found, self.model(point.trial, before)
+
+    def latest(self, point: Candidate) -> tuple[Result, Path] | None:
+        """Result and file of the latest model of a point; None where it was not built."""
+        return next(self.of_point(point), None)
+
+    def with_digest(self, point: Candidate, model_digest: str) -> tuple[Result, Path] | None:
+        """Result and file of the model of a point with a digest; None where there is none."""
+        return next((one for one in self.of_point(point) if one[0].model_digest == model_digest), None)
+
+    def tuned(self, point: Candidate) -> tuple[Result, Path] | None:
+        """Result and file of the latest tuned model of a point; None where there is none."""
+        return next((one for one in self.of_point(point) if one[0].tuned), None)
+
+    def write_model(self, trial: int, model: Any) -> int:
+        """The bytes of a point's file, which is compressed and has no optimizer; its result is written later."""
+        self.set_aside(trial)
+        self.remove(trial)
+        return write_whole(self.model(trial), partial(save_compact, model)).stat().st_size
+
+    def set_aside(self, trial: int) -> None:
+        """Keep the model that is about to be replaced, unless a better one of the same point is kept already."""
+        own, kept = self.read(trial), self.read(trial, before=True)
+        if own and not (kept and is_better(kept, own)):
+            self.remove(trial, before=True)
+            for file in sorted(self.path.glob(f"{trial}.*"), key=self.result(trial).__eq__):  # the result is the last
+                file.replace(self.path / file.name.replace(f"{trial}.", f"{trial}-before.", 1))
+
+    def remove(self, trial: int, before: bool = False) -> None:
+        """Remove a point's model and all that goes with it, its result first."""
+        self.result(trial, before).unlink(missing_ok=True)
+        for file in self.path.glob(f"{self.model(trial, before).stem}.*"):
+            file.unlink()
+
+    def write_result(self, result: Result, companions: Mapping[str, Path]) -> str:
+        """Write the result of a point's model, beside copies of what goes with it: ending -> file.
+
+        Says where a better model of the same point is kept; else empty.
+        """
+        trial = result.chosen.trial
+        for ending, file in companions.items():
+            if file.exists():
+                copy_whole(file, self.model(trial).with_suffix(ending))
+        write_text(self.result(trial), result.to_json())
+        before = self.read(trial, before=True)
+        if before and is_better(before, result):
+            file = self.model(trial, before=True)
+            return f"the {before.final_state} model that this point had before is better on validation images: {file}"
+        self.remove(trial, before=True)
+        return ""
+
+
+def is_better(one: Result, other: Result) -> bool:
+    """Whether the model of a result is the better one of two of the same point: it alone is tuned, or by the metric."""
+    if one.chosen != other.chosen:
+        return False
+    return (bool(one.tuned), one.final.val_metric) > (bool(other.tuned), other.final.val_metric)
