@@ -102,7 +102,7 @@ def alternatives_table(result: Result) -> Table:
     timed, predicted = (any(getattr(one, name) for one in found) for name in ("milliseconds", "predicted"))
     costs = [name for name in found[0].costs if name != "loss"] if found else []
     heads = ["trial", result.metric, *["predicted"] * predicted, *costs, *["ms"] * timed]
-    table = Table(columns(["point"], heads) + columns(["state"]), "Other points with names" if found else "")
+    table = Table(columns(["point"], heads) + columns(["state"]), "Points with names" if found else "")
     for one in found:
         chosen = one.trial == result.chosen.trial
         texts = [f"{one.metric:.2%}", *[predicted_text(one)] * predicted, *(f"{one.costs[cost]:.1%}" for cost in costs)]
