@@ -16,7 +16,7 @@ from lrf_optuna.cli.next_steps import next_steps, result_line
 from lrf_optuna.cli.output import Output
 from lrf_optuna.cli.runtimes import RunFormats, export, latency, names_of
 from lrf_optuna.cli.show import cache, dashboard, front, layers
-from lrf_optuna.cli.studies import check_files, study_of, with_choice
+from lrf_optuna.cli.studies import check_before_loading, check_files, study_of, with_choice
 from lrf_optuna.cli.terminal import guarded, plain_streams, session
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import checked_budgets
@@ -65,6 +65,7 @@ def run(
     spec.check_after_tuning()
     check_files(spec)
     folder = out or Path("runs") / spec.name
+    check_before_loading(spec, folder)
     if dry:
         return print_dry_run(spec, folder, output)
     with session(folder, output) as progress:

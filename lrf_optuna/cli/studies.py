@@ -69,6 +69,15 @@ def check_files(spec: StudySpec) -> None:
         check_folder(Path(spec.search.cache))
 
 
+def check_before_loading(spec: StudySpec, folder: Path) -> None:
+    """Raises LrfError for a name that its table lacks, and for a run folder that cannot be made; TensorFlow waits."""
+    from lrf_optuna.files import check_folder
+    from lrf_optuna.pipeline.check_names import check_names
+
+    check_names(spec)
+    check_folder(folder)
+
+
 def check_file(what: str, path: str, forms: str) -> None:
     """Raises LrfError, with the `forms` that there are, where a path is of a file that is not there."""
     if is_file_name(path) and not Path(path).exists():

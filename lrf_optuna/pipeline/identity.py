@@ -8,19 +8,14 @@ from typing import Any
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import input_list
 from lrf_optuna.data.dataset import Data, LabeledImages
-from lrf_optuna.decompositions.registry import DECOMPOSITIONS, load_plugins
-from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.files import digest
 from lrf_optuna.models.inventory import Inventory
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.plans.plan import Plan
-from lrf_optuna.runtimes.formats import check_runtimes
 from lrf_optuna.scoring.disk_cache import code_digest
 from lrf_optuna.scoring.latency import LATENCY, LayerTimer
-from lrf_optuna.scoring.objectives import OBJECTIVES
 from lrf_optuna.scoring.proxy import SCORED_IMAGES
-from lrf_optuna.scoring.similarity import AUTO, SIMILARITIES
-from lrf_optuna.search.samplers import SAMPLERS
 from lrf_optuna.sections import LayerSpec
 
 
@@ -76,26 +71,6 @@ def data_identity(spec: StudySpec, data: Data) -> dict[str, str]:
     calibration = data.calibration(spec.search.calibration, spec.search.seed).pixels
     tasks = {name: (task.kind, task.weight) for name, task in data.tasks.items()}
     return {"data": digest(*input_list(calibration), str(data.preprocess)), "set of tasks": str(tasks)}
-
-
-def check_names(spec: StudySpec) -> None:
-    """Raises LrfError for a name that its table lacks, a runtime that is not installed, and a table that nothing needs.
-
-    Nothing but the plug-ins is loaded for that.
-    """
-    load_plugins()
-    limited = [method for layer in spec.layers.values() for method in layer.methods or ()]
-    for method in (*(spec.search.methods or ()), *limited):
-        lookup(DECOMPOSITIONS, method, "method")
-    for objective in spec.search.objectives:
-        lookup(OBJECTIVES, objective, "objective")
-    lookup({AUTO: None, **SIMILARITIES}, spec.search.similarity, "similarity")
-    lookup(SAMPLERS, spec.search.sampler, "sampler")
-    table, is_timed = spec.latency.latency_table, LATENCY in spec.search.objectives
-    if table and not is_timed:
-        raise LrfError("--latency-table counts only where latency is an objective: give --target latency=0.5 as well")
-    if (is_timed and not table) or spec.latency.time_at_end:
-        check_runtimes([spec.latency.runtime])
 
 
 def model_digest(spec: StudySpec, data: Data, identity: Mapping[str, str], plan: Plan, tuned: bool) -> str:

@@ -30,7 +30,8 @@ from lrf_optuna.models.outputs import OutputHead, TaskWishes, classes_of, find_t
 from lrf_optuna.models.plain_layers import with_plain_layers
 from lrf_optuna.models.separable import split_separable
 from lrf_optuna.models.surgery import check_can_be_copied
-from lrf_optuna.pipeline.identity import check_names, data_identity, spec_identity
+from lrf_optuna.pipeline.check_names import check_names
+from lrf_optuna.pipeline.identity import data_identity, spec_identity
 from lrf_optuna.pipeline.metrics import loss_named, metric_named
 from lrf_optuna.progress import Progress
 from lrf_optuna.sections import DataSpec

@@ -110,6 +110,14 @@ def test_help_and_version_and_wrong_options_load_nothing_heavy(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_wrong_names_and_folders_do_not_wait_for_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    names = [("run", f"--{key}", "sdv") for key in ("methods", "objectives", "similarity", "sampler")]
+    for line in calls(*names, ("run", "--out", "notes.txt"), folder=tmp_path):
+        assert line.split()[0] == "2"
+        assert not {"tensorflow", "keras", "sklearn", "plotly"} & set(line.split())
+
+
 def test_names_of_studies_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("net", "nest", "other"):

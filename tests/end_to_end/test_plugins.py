@@ -309,7 +309,7 @@ from lrf_optuna.cli.studies import find_study
 from lrf_optuna.config import StudySpec
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, applicable_methods
 from lrf_optuna.errors import LrfError
-from lrf_optuna.pipeline.identity import check_names
+from lrf_optuna.pipeline.check_names import check_names
 from lrf_optuna.chains.conv import Conv
 assert "sketch" not in DECOMPOSITIONS
 try:
