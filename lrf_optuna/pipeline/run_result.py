@@ -8,13 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lrf_optuna.errors import LrfError
+from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.export import export
+from lrf_optuna.pipeline.front_facts import FrontFacts
 from lrf_optuna.pipeline.keywords import epochs_of
+from lrf_optuna.pipeline.point_choice import point_of
 from lrf_optuna.pipeline.python_words import in_python, python_words
 from lrf_optuna.pipeline.run import Run
-from lrf_optuna.pipeline.run_folder import Reasoned
 from lrf_optuna.pipeline.stopwatch import Stopwatch
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import Candidate
@@ -22,6 +23,7 @@ from lrf_optuna.plans.result import Export, Result
 from lrf_optuna.report.figures import run_figures
 from lrf_optuna.report.result_html import result_html
 from lrf_optuna.sections import TuneSpec
+from lrf_optuna.storage.study import METRICS
 
 
 class RunResult(Result):
@@ -60,17 +62,21 @@ class RunResult(Result):
     def front(self) -> list[dict[str, Any]]:
         """The front as rows for `pandas.DataFrame`, from the smallest network to the largest.
 
-        A row has the `trial`, the costs (`loss`, and shares of the original's `params`, `macs` and perhaps `latency`),
-        whether it is the `chosen` one, and the `metric` on validation images; None where it was not measured.
+        A row has the `trial`, the `metric` on validation images in each state that was measured ("metric as built",
+        "metric tuned"), the costs (`loss`, and shares of the original's `params`, `macs` and perhaps `latency`), the
+        `milliseconds` of a call, a `name` such as "safe", and whether it is the `chosen` one. None is not known.
         """
-        metrics = self.run.record.metrics()
-        names = dict.fromkeys(["metric", *(name for point in metrics.values() for name in point)])
+        record, trial = self.run.record, self.chosen.trial
+        facts = FrontFacts.of(record, self.run.folder, self.original.milliseconds)
+        names = {one.trial: one.name for one in self.alternatives}
         return [
             {
                 "trial": point.trial,
-                **{name: metrics.get(point.trial, {}).get(name) for name in names},
+                **{state: facts.metrics.get(point.trial, {}).get(state) for state in METRICS},
                 **point.costs,
-                "chosen": point.trial == self.chosen.trial,
+                "milliseconds": facts.milliseconds(point)[0],
+                "name": names.get(point.trial),
+                "chosen": point.trial == trial,
             }
             for point in self.points
         ]
@@ -83,36 +89,40 @@ class RunResult(Result):
 
     def choose(
         self,
+        point: int | str | None = None,
         *,
         target: Mapping[str, float] | None = None,
         max_drop: float | None = None,
         after_tuning: bool = False,
         knee: bool = False,
-        trial: int | None = None,
         tune: int | bool | None = False,
+        force: bool = False,
     ) -> tuple[Any, RunResult]:
         """Another point of the front: its model, built and perhaps tuned, and its result. Nothing is searched again.
 
-        `target`, `max_drop`, `after_tuning`, `knee`: as `compress` takes them, in their place; by default the smallest
-        point that is predicted to lose at most one point of the metric. `trial`: the number of a point of the front
-        instead. `tune`: passes; True for as many as the run had, False for none. The files of the run are those of the
-        point from then on. Raises LrfError where no point qualifies, and for a trial together with a way to choose.
+        `point`: a trial's number, or a name: safe, balanced or small. Without it `target`, `max_drop`, `after_tuning`
+        and `knee` choose as in `compress`; by default the smallest point that is predicted to lose at most one point of
+        the metric. `tune`: passes; True for as many as the run had, False for none: then a tuned model of the point is
+        taken where there is one, unless `force` is given. The model.keras and the report of the run are those of this
+        point from then on; the models of all points stay in the folder models. Raises LrfError where no point
+        qualifies, and for a point together with a way to choose.
         """
         with python_words():
             way = {"targets": dict(target or {}), "max_drop": max_drop, "after_tuning": after_tuning, "knee": knee}
-            if trial is not None and any(value not in ({}, None, False) for value in way.values()):
-                raise LrfError(f"{trial=} names a point already: leave out target, max_drop and knee")
+            if point is not None and any(value not in ({}, None, False) for value in way.values()):
+                raise LrfError(f"{point=} is a point already: leave out target, max_drop and knee")
             run = self.other_run(way, tune)
-            result = run.finish(run.record.candidates(), None if trial is None else self.point_of(trial))
+            run.force = force
+            candidates = run.record.candidates()
+            choice = None if point is None else point_of(candidates, self.trial_of(point))
+            result = run.finish(candidates, choice)
             model = run.final_model or load_like(run.folder.model, run.model)
             return model, RunResult.of(result, run, model)
 
-    def point_of(self, trial: int) -> Reasoned:
-        """The point of the front with this number. Raises LrfError where there is none."""
-        found = {point.trial: point for point in self.points}
-        if trial not in found:
-            raise LrfError(f"trial {trial} is not on the front; its trials are {', '.join(map(str, found))}")
-        return found[trial], "chosen by its number"
+    def trial_of(self, point: int | str) -> int:
+        """The trial of a point that is given by its number or its name. Raises LrfError for an unknown name."""
+        names = {one.name: one.trial for one in self.alternatives}
+        return lookup(names, point, "point") if isinstance(point, str) else point
 
     def other_run(self, way: Mapping[str, Any], tune: int | bool | None) -> Run:
         """The run with another way to choose, key of [search] -> value; all that it has computed is shared."""
@@ -120,7 +130,7 @@ class RunResult(Result):
         epochs = epochs_of(tune) if tune is not True else spec.tune.epochs or TuneSpec().epochs
         options = {f"search.{key}": value for key, value in way.items()} | {"tune.epochs": epochs}
         run.spec = spec.without_choice().override(options)
-        run.stopwatch, run.expected, run.final_model, run.warnings, run.force = Stopwatch(), {}, None, [], True
+        run.stopwatch, run.expected, run.final_model, run.warnings = Stopwatch(), {}, None, []
         return run
 
     def export(

@@ -54,7 +54,10 @@ def test_a_result_is_shown_in_one_short_line_and_as_a_table_in_a_notebook(found:
 def test_the_front_has_a_row_for_every_point_with_its_costs_and_its_metric(found: Any) -> None:
     rows = found.front
     assert [row["trial"] for row in rows] == [point.trial for point in found.points]
-    assert all({"trial", "metric", "loss", "params", "macs", "chosen"} <= set(row) for row in rows)
+    assert all(
+        {"trial", "metric", "loss", "params", "macs", "milliseconds", "name", "chosen"} <= set(row) for row in rows
+    )
+    assert any(row["metric"] is not None and 0 < row["metric"] <= 1 for row in rows)
     assert len({tuple(row) for row in rows}) == 1
     assert [row["trial"] for row in rows if row["chosen"]] == [found.chosen.trial]
     json.dumps(rows)
@@ -73,19 +76,21 @@ def test_another_point_is_chosen_without_another_search(found: Any, digits_net: 
     assert small.count_params() == other.final.params < 0.5 * digits_net.count_params()
     assert (other.trials, other.tuned) == (found.trials, None)
     largest = found.front[-1]["trial"]
-    model, by_number = other.choose(trial=largest)
+    model, by_number = other.choose(largest)
     assert by_number.chosen.trial == largest
     assert model.count_params() == by_number.final.params
-    _, tuned = found.choose(trial=largest, tune=1)
+    _, tuned = found.choose(largest, tune=1)
     assert tuned.tuned is not None
     assert tuned.tuned.epochs == 1
 
 
 def test_a_choice_that_does_not_fit_is_an_error_in_the_words_of_python(found: Any) -> None:
-    with pytest.raises(LrfError, match="trial 99 is not on the front; its trials are"):
-        found.choose(trial=99)
-    with pytest.raises(LrfError, match="trial=1 names a point already"):
-        found.choose(trial=1, max_drop=2)
+    with pytest.raises(LrfError, match="trial 99 is no finished trial of this study"):
+        found.choose(99)
+    with pytest.raises(LrfError, match="unknown point 'smal'"):
+        found.choose("smal")
+    with pytest.raises(LrfError, match="point=1 is a point already"):
+        found.choose(1, max_drop=2)
     with pytest.raises(LrfError, match="max_drop should"):
         found.choose(max_drop=-1)
     with pytest.raises(LrfError, match=r"no point of the front meets params <= 0\.001"):
