@@ -35,7 +35,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except LrfError as mistake:
             code, text = 2, f"error: {mistake}"
         except KeyboardInterrupt:
-            code, text = 130, "stopped: every finished trial is kept, the same command goes on from there"
+            code, text = 130, "stopped: what is finished is kept, and the same command goes on from there"
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None

@@ -224,7 +224,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(desk: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     there = trials(database, "net")
     assert process.returncode == 130
-    assert stderr.splitlines() == ["stopped: every finished trial is kept, the same command goes on from there"]
+    assert stderr.splitlines() == ["stopped: what is finished is kept, and the same command goes on from there"]
     assert 10 <= len(there) < 1500
     printed = done("run", *FAST, "--trials", "1500")
     assert f"{len(there)} of 1500 trials are there" in printed
