@@ -80,14 +80,17 @@ def dashboard(output: Output, found: o.Found, host: o.Host = "127.0.0.1", port: 
         raise LrfError(f"cannot listen on {host}:{port} ({reason.strerror}): give another --port") from None
     from optuna_dashboard import run_server
 
+    from lrf_optuna.report.dashboard import artifact_store
+
+    artifacts = artifact_store(found.folder.path)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     output.result({"study": found.record.name, "address": address}, f"{found.record.name}: {address}")
     sys.stdout.flush()
     if output.as_json or output.quiet:
         with redirect_stdout(sys.stderr):
-            run_server(found.record.url, host=host, port=port)
+            run_server(found.record.url, host=host, port=port, artifact_store=artifacts)
     else:
-        run_server(found.record.url, host=host, port=port)
+        run_server(found.record.url, host=host, port=port, artifact_store=artifacts)
 
 
 def cache(output: Output, folder: o.CacheFolder = None, clear: o.Clear = False) -> None:

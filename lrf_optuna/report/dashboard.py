@@ -18,6 +18,7 @@ from lrf_optuna.report.loading import loading_code
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.artifacts import FileSystemArtifactStore
 
     from lrf_optuna.storage.study import StudyStore
 
@@ -42,7 +43,7 @@ def save_to_study(store: StudyStore, content: ReportContent, folder: Path, files
     """Save figures, notes and the `files` that are there into a study; what is there of the same name is replaced."""
     save_figures(store.study, run_figures(content))
     save_notes(store, content)
-    save_artifacts(store.study, folder / ARTIFACTS, (file for file in files if file.exists()))
+    save_artifacts(store.study, folder, (file for file in files if file.exists()))
 
 
 def save_figures(study: optuna.Study, figures: Mapping[str, go.Figure]) -> None:
@@ -109,12 +110,19 @@ def trial_note(content: ReportContent) -> str:
     return "\n".join([OURS, head, "", *rows, "", *table])
 
 
-def save_artifacts(study: optuna.Study, folder: Path, files: Iterable[Path]) -> None:
-    """Keep files as artifacts of a study; one of the same name is replaced."""
-    from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+def artifact_store(folder: Path) -> FileSystemArtifactStore:
+    """The store of the artifacts inside a run folder."""
+    from optuna.artifacts import FileSystemArtifactStore
 
-    folder.mkdir(parents=True, exist_ok=True)
-    store = FileSystemArtifactStore(folder)
+    return FileSystemArtifactStore(folder / ARTIFACTS)
+
+
+def save_artifacts(study: optuna.Study, folder: Path, files: Iterable[Path]) -> None:
+    """Keep files as artifacts of a study, inside a run folder; one of the same name is replaced."""
+    from optuna.artifacts import get_all_artifact_meta, upload_artifact
+
+    (folder / ARTIFACTS).mkdir(parents=True, exist_ok=True)
+    store = artifact_store(folder)
     known = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
     for file in files:
         if file.name in known:
