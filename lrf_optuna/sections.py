@@ -288,7 +288,7 @@ class TuneSpec(Section):
     epochs: int = setting(5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Do not fine-tune."), ge=0)
     rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
-    distil: float = setting(5.0, "Weight of the distillation from the original.", ge=0)
+    distil: float = setting(1.0, "Weight of the distillation from the original.", ge=0)
     optimizer: Literal["muon", "adamw", "sgd"] = setting("muon", "Optimizer: muon, adamw or sgd.")
 
     @field_validator("calibrate", mode="before")

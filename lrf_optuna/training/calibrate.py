@@ -169,8 +169,8 @@ class Calibration:
         return Distillation(
             self.distance.losses,
             settings.outputs_weight,
-            tuple(map_pairs(self.model, self.teacher, image)) if settings.map_weight else (),
-            settings.map_weight * self.distance.of_means,
+            maps=tuple(map_pairs(self.model, self.teacher, image)) if settings.map_weight else (),
+            map_weight=settings.map_weight * self.distance.of_means,
             batch_statistics=False,
         )
 

@@ -21,13 +21,15 @@ SMALLEST_POWER = 1e-12
 class Distillation:
     """What a student learns: from labels, and from the teacher's outputs and feature maps.
 
-    `losses`: output -> its losses; `weight`: of the distance to the teacher's outputs; `maps`: feature maps that are
-    compared as well; `map_weight`: the loss of a map whose distance is as large as the teacher's map itself.
-    `batch_statistics`: whether BatchNorm layers run in training mode, or with the statistics that they have.
+    `losses`: output -> its losses; `weight`: of the distance to the teacher's outputs; `temperature`: that decisions
+    are softened with, or None to compare logits as they are; `maps`: feature maps that are compared as well;
+    `map_weight`: the loss of a map whose distance is as large as the teacher's map itself; `batch_statistics`: whether
+    BatchNorm layers run in training mode, or with the statistics that they have.
     """
 
     losses: Mapping[str, HeadLoss]
     weight: float
+    temperature: float | None = None
     maps: tuple[MapPair, ...] = ()
     map_weight: float = 0.0
     batch_statistics: bool = True
@@ -38,8 +40,14 @@ class Distillation:
         found = 0.0
         for (name, head), output, goal in zip(self.losses.items(), outputs, goals, strict=True):
             own = head.with_labels(labels[name], output) if head.task.labeled and name in labels else 0.0
-            found += head.task.weight / total * (own + self.weight * head.to_teacher(output, goal))
+            found += head.task.weight / total * (own + self.weight * self.distance(head, output, goal))
         return found
+
+    def distance(self, head: HeadLoss, output: Any, goal: Any) -> Any:
+        """The distance of one output to the teacher's."""
+        if self.temperature is None:
+            return head.to_teacher(output, goal)
+        return head.softened(output, goal, self.temperature)
 
     def map_loss(self, maps: Any, goals: Any) -> Any:
         """The mean over the maps of their squared distances, as shares of the teacher's mean squares."""

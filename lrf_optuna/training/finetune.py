@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
@@ -105,11 +106,11 @@ class FineTune:
         self.steps = max(1, len(data.train) // spec.batch)
         self.total = self.steps * spec.epochs
         self.evaluator = Evaluator(model, data.preprocess)
-        original = Evaluator(teacher, data.preprocess)
-        outputs = original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
+        self.original = Evaluator(teacher, data.preprocess)
+        outputs = self.original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
-        self.batches = Batches.of(data, spec.batch, seed, original)
-        goal = Distillation(self.losses, spec.distil)
+        self.batches = Batches.of(data, spec.batch, seed, self.original)
+        goal = Distillation(self.losses, spec.distil, recipe.temperature)
         self.trainer = Trainer(model, teacher, recipe.optimizer(spec.optimizer, model), goal)
         self.callbacks = keras.callbacks.CallbackList(model=model)
 
@@ -183,27 +184,25 @@ class FineTune:
         )
 
     def probe_losses(self, rates: tuple[float, ...], progress: Progress) -> dict[float, float]:
-        """Rate -> loss with a sample of validation labels after a short run; the weights stay as they are."""
+        """Rate -> loss on a sample of validation images after a short run; the weights stay as they are."""
         sample = self.data.val.sample(self.recipe.probe_images, self.seed)
-        steps, losses = self.recipe.probe_steps(self.total), {}
-        start = [variable.numpy() for variable in self.model.variables]
+        goals, steps = self.original.outputs(sample.pixels), self.recipe.probe_steps(self.total)
+        start, losses = [variable.numpy() for variable in self.model.variables], {}
         with progress.task("finding the learning rate", steps * len(rates)) as step:
             for rate in rates:
                 self.trainer.restart(self.recipe.schedule(rate, steps))
                 self.train(-1, steps, step, f"learning rate {rate:g}")
-                losses[rate] = self.loss(sample)
+                losses[rate] = self.loss(sample, goals)
                 for variable, value in zip(self.model.variables, start, strict=True):
                     variable.assign(value)
         log.info("validation loss after %d steps by rate: %s", steps, losses)
         return losses
 
-    def loss(self, images: LabeledImages) -> float:
-        """The loss with labels, the mean by the tasks' weights; infinite where an output is not finite."""
+    def loss(self, images: LabeledImages, goals: Mapping[str, Values]) -> float:
+        """The loss that is trained, with the teacher's outputs as `goals`; infinite where an output is not finite."""
         outputs, labels = self.evaluator.outputs(images.pixels), self.data.targets(images.labels)
-        weights = {name: self.losses[name].task.weight for name in labels}
-        each = (w * float(self.losses[name].with_labels(labels[name], outputs[name])) for name, w in weights.items())
-        mean = sum(each) / sum(weights.values())
-        return mean if isfinite(mean) else float("inf")
+        found = float(self.trainer.goal.loss(outputs.values(), [goals[name] for name in outputs], labels))
+        return found if isfinite(found) else float("inf")
 
 
 def choose_rate(losses: Mapping[float, float], recipe: Recipe) -> float | None:

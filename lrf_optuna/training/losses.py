@@ -59,6 +59,23 @@ class HeadLoss:
         difference = keras.ops.square(self.head.logits(outputs) - self.head.logits(goal))
         return keras.ops.mean(difference if self.task.decides else difference / self.scale) / 2
 
+    def softened(self, outputs: Any, goal: Any, temperature: float) -> Any:
+        """The mean divergence from the teacher's probabilities, both softened (Hinton et al. 2015, section 2.1).
+
+        It is multiplied by the squared temperature, so that its gradients do not depend on it. Of numbers it is the
+        distance `to_teacher`.
+        """
+        if not self.task.decides:
+            return self.to_teacher(outputs, goal)
+        ours, theirs = self.head.logits(outputs) / temperature, self.head.logits(goal) / temperature
+        if self.task.one_hot:
+            shares = keras.ops.softmax(theirs)
+            each = keras.ops.sum(shares * (keras.ops.log_softmax(theirs) - keras.ops.log_softmax(ours)), axis=-1)
+        else:
+            share, softplus = keras.ops.sigmoid(theirs), keras.ops.softplus
+            each = share * (theirs - ours) + softplus(ours) - softplus(theirs)
+        return temperature**2 * keras.ops.mean(each)
+
 
 def head_losses(
     heads: Mapping[str, OutputHead],

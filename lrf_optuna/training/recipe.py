@@ -14,7 +14,7 @@ from lrf_optuna.training.muon import Muon, matrices_of
 
 RATES = MappingProxyType(
     {
-        "muon": (1e-4, 3e-4, 1e-3, 3e-3),
+        "muon": (3e-4, 1e-3, 3e-3, 1e-2),
         "adamw": (1e-4, 3e-4, 1e-3, 3e-3),
         "sgd": (3e-4, 1e-3, 3e-3, 1e-2),
     }
@@ -30,6 +30,8 @@ class Recipe:
     """What stays the same in all fine-tunes, with the reason for each value."""
 
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: RATES)
+    temperature: float = 2.0
+    """What logits are divided by where outputs are compared with the teacher's (benchmarks/results/tune.md)."""
     probe_share: float = 0.04
     """Steps of a short run at each rate, as a share of the steps of the fine-tune: 16 % of its time for four rates."""
     least_probe_steps: int = 10

@@ -162,15 +162,43 @@ def test_a_softmax_and_logits_are_tuned_alike(digits_net: Any, digits: Data) -> 
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-def test_the_loss_is_cross_entropy_and_half_the_squared_distance_to_the_original(digits_net: Any, digits: Data) -> None:
+@pytest.mark.parametrize("temperature", [None, 2.0])
+def test_the_loss_is_cross_entropy_and_the_distance_to_the_original(
+    digits_net: Any, digits: Data, temperature: float | None
+) -> None:
     x, y = digits.preprocess(digits.val.pixels[:64]), digits.val.labels[:64]
-    logits = np.asarray(broken(digits_net)(x, training=True))
+    logits, goal = np.asarray(broken(digits_net)(x, training=True)), np.asarray(digits_net(x, training=False))
     wrong = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
-    apart = np.mean((logits - np.asarray(digits_net(x, training=False))) ** 2) / 2
+    apart = np.mean((logits - goal) ** 2) / 2
+    if temperature:
+        soft, theirs = (keras.ops.softmax(each / temperature) for each in (logits, goal))
+        apart = temperature**2 * float(keras.losses.KLDivergence()(theirs, soft))
     for distil in (0.0, 0.5):
-        losses = {OUTPUT: loss_of(digits_net, digits)}
-        step = Trainer(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), Distillation(losses, distil))
-        assert float(step(x, {OUTPUT: y})) == pytest.approx(float(wrong) + distil * apart, rel=1e-4)
+        goals = Distillation({OUTPUT: loss_of(digits_net, digits)}, distil, temperature)
+        step = Trainer(broken(digits_net), digits_net, keras.optimizers.SGD(1e-3), goals)
+        assert float(step(x, {OUTPUT: y})) == pytest.approx(float(wrong) + distil * float(apart), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["classes", "binary", "labels", "numbers"])
+def test_softened_outputs_are_nearest_to_themselves(kind: str) -> None:
+    units = 1 if kind == "binary" else 4
+    goal = np.random.default_rng(0).standard_normal((50, units)).astype("float32")
+    model = keras.Sequential([keras.Input((units,)), keras.layers.Dense(units)])
+    head = HeadLoss(head_at(model), Task(kind, (units,), one_hot=kind == "classes"), np.float32(2.0))
+    apart = [float(head.softened(goal * factor, goal, 2.0)) for factor in (1.0, 1.1, 1.5)]
+    assert apart[0] == pytest.approx(0, abs=1e-6)
+    assert apart[0] < apart[1] < apart[2]
+
+
+def test_the_divergence_of_yes_and_no_is_that_of_two_classes() -> None:
+    outputs, goal = np.array([[0.3], [-2.0]], np.float32), np.array([[1.5], [-1.0]], np.float32)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    two = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    binary = HeadLoss(head_at(model), Task("binary", (1,), one_hot=False), np.float32(1.0))
+    classes = HeadLoss(head_at(two), Task("classes", (2,)), np.float32(1.0))
+    with_zero = [np.concatenate([np.zeros_like(each), each], axis=1) for each in (outputs, goal)]
+    found = float(binary.softened(outputs, goal, 2.0))
+    assert found == pytest.approx(float(classes.softened(*with_zero, 2.0)), rel=1e-5)
 
 
 def test_measures_are_those_of_keras(digits_net: Any, digits: Data) -> None:
