@@ -16,7 +16,7 @@ from lrf_optuna.cli.studies import check_file, study_of
 from lrf_optuna.errors import LrfError
 from lrf_optuna.processes import quiet
 from lrf_optuna.report.front_tables import front_table
-from lrf_optuna.report.tables import inventory_table, method_counts, uncounted_remark
+from lrf_optuna.report.tables import inventory_table, uncounted_remark
 from lrf_optuna.sections import MODEL_FORMS
 
 
@@ -63,7 +63,7 @@ def front(output: Output, found: o.Found, every: o.Every = False, as_csv: o.AsCs
         writer.writerow([*names, "methods", "plan"])
         for row, cells in zip(rows, table, strict=True):
             plan = row.point.plan
-            writer.writerow([*(cells[name] for name in names), method_counts(plan), plan.to_json()])
+            writer.writerow([*(cells[name] for name in names), plan.methods, plan.to_json()])
         return
     original = facts.original_metrics, facts.time
     output.result(table, front_table(rows, found.record.metric_name, *original, methods=every))

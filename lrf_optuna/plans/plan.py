@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,13 @@ class Plan:
     def changed(self) -> dict[str, Choice]:
         """The sites that do not stay intact, with their choices."""
         return {site: choice for site, choice in self.choices if choice != INTACT}
+
+    @property
+    def methods(self) -> str:
+        """How many layers each method has, the most used first and `intact` last."""
+        counts = Counter(choice.method for _, choice in self)
+        ordered = sorted(counts.items(), key=lambda item: (item[0] == INTACT.method, -item[1], item[0]))
+        return ", ".join(f"{count} {method}" for method, count in ordered)
 
     def to_dict(self) -> dict[str, dict[str, object]]:
         """`{site: {"method": name, "ranks": [..]}}`, ready for JSON."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.report.tables import method_counts
 from lrf_optuna.scoring.option_table import SIZES
 
 ORIGINAL = Candidate(0, Plan(()), {"loss": 0.0, **dict.fromkeys(SIZES, 1.0)})
@@ -39,4 +38,4 @@ def cost_text(name: str, cost: float) -> str:
 def point_text(point: Candidate) -> str:
     """A candidate in words, a line each: its trial, its costs, how many layers have which method."""
     costs = [cost_text(name, cost) for name, cost in point.costs.items()]
-    return "\n".join([f"trial {point.trial}", *costs, method_counts(point.plan)])
+    return "\n".join([f"trial {point.trial}", *costs, point.plan.methods])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lrf_optuna.plans.plan import INTACT, Choice, Plan
+from lrf_optuna.plans.plan import INTACT, Choice
 from lrf_optuna.plans.result import STATES, LayerResult, Result
 from lrf_optuna.report.terminal_table import BEST, FAINT, for_terminal
 
@@ -158,13 +158,6 @@ def recall_table(result: Result, output: str) -> Table:
         shares = [network.recalls.get(output, {}).get(one) for network in networks.values()]
         table.add(one, *(NONE if share is None else f"{share:.1%}" for share in shares))
     return table
-
-
-def method_counts(plan: Plan) -> str:
-    """How many layers each method has, the most used first and `intact` last."""
-    counts = Counter(choice.method for _, choice in plan)
-    ordered = sorted(counts.items(), key=lambda item: (item[0] == INTACT.method, -item[1], item[0]))
-    return ", ".join(f"{count} {method}" for method, count in ordered)
 
 
 def inventory_table(rows: Sequence[dict[str, Any]]) -> Table:

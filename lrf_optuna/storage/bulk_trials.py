@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.database import DELETED, Database
-from lrf_optuna.storage.public_trials import Counts, PublicTrials, check_numbers, fitting
+from lrf_optuna.storage.public_trials import Counts, PublicTrials, check_numbers, fitting, whole
 
 try:
     from optuna.storages._rdb import models
@@ -102,23 +102,29 @@ class BulkTrials:
 
     def count(self, session: Session) -> Counts:
         """Count the trials within a transaction."""
-        trial, mark = models.TrialModel, models.TrialUserAttributeModel
-        query = self.marked(trial.state, func.count(trial.trial_id), func.count(mark.trial_id), every=True)
+        trial = models.TrialModel
+        query = self.marked(trial.state, func.count(trial.trial_id), func.count(self.mark), every=True)
         found = {state: counts for state, *counts in session.execute(query.group_by(trial.state))}
         return Counts(sum(total for total, _ in found.values()), *found.get(TrialState.COMPLETE, (0, 0)))
 
     def marked(self, *columns: Any, every: bool = False) -> Select[Any]:
         """The query for columns of the study's trials with their marks, of `every` trial or of candidates only."""
-        trial, mark = models.TrialModel, models.TrialUserAttributeModel
-        condition = (mark.trial_id == trial.trial_id) & (mark.key == self.key)
-        query = select(*columns).join_from(trial, mark, condition, isouter=every).where(trial.study_id == self.study_id)
-        return query if every else query.where(trial.state == TrialState.COMPLETE)
+        trial, query = models.TrialModel, select(*columns).select_from(models.TrialModel)
+        for attribute, key in ((attribute_model(True), whole(self.key)), (attribute_model(False), self.key)):
+            query = query.outerjoin(attribute, (attribute.trial_id == trial.trial_id) & (attribute.key == key))
+        query = query.where(trial.study_id == self.study_id)
+        return query if every else query.where(trial.state == TrialState.COMPLETE, self.mark.is_not(None))
+
+    @property
+    def mark(self) -> Any:
+        """The column with the whole mark of a trial in `marked`."""
+        return func.coalesce(attribute_model(True).value_json, attribute_model(False).value_json)
 
     def marks(self, since: int, before: int | None) -> list[tuple[int, Any, Sequence[float]]]:
         """Number, marking attribute and values of the candidates in a range of numbers."""
-        trial, mark, value = models.TrialModel, models.TrialUserAttributeModel, models.TrialValueModel
+        trial, value = models.TrialModel, models.TrialValueModel
         limits = [trial.number >= since] if before is None else [trial.number >= since, trial.number < before]
-        marks = self.marked(trial.number, mark.value_json).order_by(trial.number)
+        marks = self.marked(trial.number, self.mark).order_by(trial.number)
         costs = self.marked(trial.number, value.value, value.value_type).join(value, value.trial_id == trial.trial_id)
         values = defaultdict[int, list[float]](list)
         with self.database.reading() as session:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from lrf_optuna.storage.database import quiet_optuna
+from lrf_optuna.storage.public_trials import is_candidate
 from lrf_optuna.storage.study import PLAN, StudyStore
 
 MOST_TRIALS, SAMPLED = 1000, 300
@@ -47,7 +48,7 @@ def sampled_trials(store: StudyStore) -> Sequence[FrozenTrial]:
             numbers = np.unique(np.linspace(0, total - 1, SAMPLED).astype(int)).tolist()
             ids = [storage.get_trial_id_from_study_id_trial_number(study_id, number) for number in numbers]
             found = [storage.get_trial(trial_id) for trial_id in ids]
-    return [trial for trial in found if trial.state == TrialState.COMPLETE and PLAN in trial.user_attrs]
+    return [trial for trial in found if is_candidate(trial, PLAN)]
 
 
 def summed(study: optuna.Study, objective: int) -> dict[str, float]:

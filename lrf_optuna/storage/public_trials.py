@@ -34,7 +34,20 @@ def fitting(trials: Sequence[FrozenTrial], key: str, candidates: int, most: int 
 
 def is_candidate(trial: FrozenTrial, key: str) -> bool:
     """Whether a trial is complete and has the attribute that marks candidates."""
-    return trial.state == TrialState.COMPLETE and key in trial.user_attrs
+    return trial.state == TrialState.COMPLETE and mark_of(trial, key) is not None
+
+
+def mark_of(trial: FrozenTrial, key: str) -> Any:
+    """The whole mark of a trial: its system attribute, else its user attribute; None where it has neither."""
+    return trial.system_attrs.get(whole(key), trial.user_attrs.get(key))
+
+
+def whole(key: str) -> str:
+    """The system attribute with the whole of what the user attribute `key` has in short.
+
+    Studies of earlier versions have the whole in the user attribute, which makes pages of dashboards very wide.
+    """
+    return f"lrf:{key}"
 
 
 def check_numbers(wanted: Iterable[int], found: Container[int]) -> None:
@@ -74,7 +87,7 @@ class PublicTrials:
     def marks(self, since: int, before: int | None) -> list[tuple[int, Any, Sequence[float]]]:
         """Number, marking attribute and values of the candidates in a range of numbers."""
         candidates = (trial for trial in self.read()[since:before] if is_candidate(trial, self.key))
-        return [(trial.number, trial.user_attrs[self.key], trial.values) for trial in candidates]
+        return [(trial.number, mark_of(trial, self.key), trial.values) for trial in candidates]
 
     def change(self, key: str, new: Callable[[Any], Any]) -> Any:
         """Replace a user attribute of the study."""

@@ -7,6 +7,7 @@ recorded. So a killed process leaves whole trials only, any number of processes 
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -22,6 +23,7 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.storage.bulk_trials import trials_of
 from lrf_optuna.storage.database import Database, plain_errors, quiet_optuna, sqlite_file, url_without_password
+from lrf_optuna.storage.public_trials import mark_of, whole
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,10 @@ IDENTITY = "lrf:question"
 SPEC = "lrf:spec"
 """The study's user attribute with its specification."""
 PLAN = "plan"
-"""The trial's user attribute with its plan, as JSON. Complete trials without it are not candidates."""
+"""The trial's user attribute with its plan in short, beside a system attribute with the whole plan, as JSON.
+
+Complete trials without them are not candidates.
+"""
 LATENCIES = "lrf:latencies"
 """The study's user attribute with the digest of its milliseconds, where these are an objective."""
 PROCESSES = "lrf:processes"
@@ -218,7 +223,7 @@ class StudyStore:
         With `most`, trials at the end are left out as soon as the study has `most` candidates of all processes. After
         an exception none is recorded.
         """
-        return self.trials.append(trials, most)
+        return self.trials.append([with_short_plan(trial) for trial in trials], most)
 
     def join(self) -> int:
         """How many processes have searched in this study before this one."""
@@ -247,3 +252,19 @@ class StudyStore:
         with self.database.calling() as storage:
             trial_id = storage.get_trial_id_from_study_id_trial_number(self.trials.study_id, number)
             return storage.get_trial(trial_id).distributions
+
+
+def with_short_plan(trial: FrozenTrial) -> FrozenTrial:
+    """A trial whose whole plan, as JSON, is a system attribute; its user attribute says which methods it has."""
+    text = trial.user_attrs.get(PLAN)
+    if text is None or whole(PLAN) in trial.system_attrs:
+        return trial
+    found = copy.copy(trial)
+    found.user_attrs = {**trial.user_attrs, PLAN: Plan.from_json(text).methods}
+    found.system_attrs = {**trial.system_attrs, whole(PLAN): text}
+    return found
+
+
+def plan_of(trial: FrozenTrial) -> Plan:
+    """The plan of a candidate that was read by Optuna. Raises LrfError for a trial without one."""
+    return Plan.from_json(str(mark_of(trial, PLAN)))

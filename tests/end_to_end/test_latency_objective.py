@@ -22,7 +22,7 @@ from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.latency import LATENCY, read_latencies
 from lrf_optuna.scoring.option_table import COUNTED
 from lrf_optuna.sections import DataSpec, ModelSpec
-from lrf_optuna.storage.study import PLAN
+from lrf_optuna.storage.study import plan_of
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
@@ -57,7 +57,7 @@ def spec(desk: Path) -> StudySpec:
 
 def latencies(folder: Path) -> list[tuple[Plan, float]]:
     """The plan and the latency of every trial of a study."""
-    return [(Plan.from_json(t.user_attrs[PLAN]), t.values[OBJECTIVES.index(LATENCY)]) for t in trials(folder)]
+    return [(plan_of(t), t.values[OBJECTIVES.index(LATENCY)]) for t in trials(folder)]
 
 
 def check_sums(folder: Path, table_file: Path, net: Any) -> None:

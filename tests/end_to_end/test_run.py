@@ -668,7 +668,7 @@ def test_the_study_tells_a_reader_without_this_package_what_it_holds(spec: Study
     result = Result.read(searched / "result.json")
     assert study.metric_names == ["loss", "params", "macs"]
     for trial in study.trials:
-        plan = json.loads(trial.user_attrs["plan"])
+        plan = json.loads(trial.system_attrs["lrf:plan"])
         assert {f"{layer}.{word}" for layer in plan for word in ("method", "keep")} == set(trial.params)
         assert trial.user_attrs["params"] == round(trial.values[1] * result.original.params)
         assert trial.user_attrs["macs"] == round(trial.values[2] * result.original.macs)

@@ -14,7 +14,7 @@ from support.report import content_of, run
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.report.content import ReportContent
 from lrf_optuna.report.page import write_report
-from lrf_optuna.report.tables import method_counts, short_count
+from lrf_optuna.report.tables import short_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def page_of(folder: Path, content: ReportContent) -> str:
 def test_a_plan_is_summed_up_by_its_methods() -> None:
     picks = {"a": INTACT, "b": Choice("cp", (3,)), "c": Choice("tucker2", (2, 2)), "d": INTACT, "e": INTACT}
     picks["f"] = Choice("tucker2", (1, 1))
-    assert method_counts(Plan.of(picks)) == "2 tucker2, 1 cp, 3 intact"
+    assert Plan.of(picks).methods == "2 tucker2, 1 cp, 3 intact"
 
 
 def test_a_network_that_was_not_made_is_not_shown(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.storage.bulk_trials import BulkTrials
 from lrf_optuna.storage.public_trials import PublicTrials
-from lrf_optuna.storage.study import PLAN, StudyStore
+from lrf_optuna.storage.study import PLAN, StudyStore, plan_of
 
 
 def rows_of(folder: Path) -> dict[str, list[Any]]:
@@ -48,7 +48,7 @@ def by_public_calls(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StudyStore
 def candidates_of(trials: list[FrozenTrial]) -> list[Candidate]:
     """The candidates among trials that Optuna read."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and PLAN in trial.user_attrs]
-    plans = [Plan.from_json(trial.user_attrs[PLAN]) for trial in complete]
+    plans = [plan_of(trial) for trial in complete]
     costs = [dict(zip(OBJECTIVES, trial.values, strict=True)) for trial in complete]
     return [Candidate(trial.number, *parts) for trial, *parts in zip(complete, plans, costs, strict=True)]
 

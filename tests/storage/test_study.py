@@ -21,7 +21,7 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import IDENTITY as IDENTITY_KEY
-from lrf_optuna.storage.study import PLAN, StudyStore
+from lrf_optuna.storage.study import PLAN, StudyStore, plan_of
 
 RECORDER = """
 import sys
@@ -111,7 +111,7 @@ def test_a_candidate_is_the_plan_and_the_costs_of_its_trial(tmp_path: Path) -> N
     record, trial = opened(tmp_path), finished_trial(0)
     record.append([trial])
     (found,) = record.candidates()
-    assert found.plan == Plan.from_json(trial.user_attrs[PLAN])
+    assert found.plan == plan_of(trial)
     assert found.costs == dict(zip(OBJECTIVES, trial.values, strict=True))
 
 
@@ -121,7 +121,7 @@ def test_plain_optuna_reads_names_plans_and_the_identity(tmp_path: Path) -> None
     study = optuna.load_study(study_name="s", storage=url_in(tmp_path))
     assert study.metric_names == list(OBJECTIVES)
     assert study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
-    plan = json.loads(study.trials[0].user_attrs["plan"])
+    plan = plan_of(study.trials[0]).to_dict()
     assert set(plan) == set(SITES)
     assert all(set(row) == {"method", "ranks"} for row in plan.values())
     assert IDENTITY in study.user_attrs.values()

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lrf_optuna.plans.plan import Choice, Plan
-from lrf_optuna.storage.study import PLAN, StudyStore
+from lrf_optuna.storage.study import PLAN, StudyStore, with_short_plan
 
 IDENTITY = {"model": "abc", "data": "def", "space": "ghi"}
 OBJECTIVES = ("loss", "params")
@@ -30,18 +30,19 @@ def opened(folder: Path, name: str = "s", **changes: Any) -> StudyStore:
 
 
 def finished_trial(number: int) -> optuna.trial.FrozenTrial:
-    """A trial as a search hands it over."""
+    """A trial of a search as it is stored."""
     rng = np.random.default_rng(number)
     distribution = CategoricalDistribution((0.2, 0.4, 0.6))
     keeps = {f"{site}.keep": float(rng.choice(distribution.choices)) for site in SITES}
     plan = Plan.of({site: Choice("svd", (int(rng.integers(1, 9)),)) for site in SITES})
-    return optuna.trial.create_trial(
+    trial = optuna.trial.create_trial(
         params=keeps,
         distributions=dict.fromkeys(keeps, distribution),
         values=[float(rng.random()), float(rng.random())],
         user_attrs={PLAN: plan.to_json(), "params": number},
         system_attrs={"NSGAIISampler:generation": number // 50},
     )
+    return with_short_plan(trial)
 
 
 def recorded(folder: Path) -> list[int]:
@@ -85,7 +86,7 @@ def odd_trial(number: int, **changes: Any) -> optuna.trial.FrozenTrial:
         "constraints": {"params": -0.25},
         "intermediate_values": {0: 0.5, 3: math.nan, 4: math.inf, 5: -math.inf},
     }
-    return optuna.trial.create_trial(**(given | changes))
+    return with_short_plan(optuna.trial.create_trial(**(given | changes)))
 
 
 def odd_trials() -> list[optuna.trial.FrozenTrial]:
