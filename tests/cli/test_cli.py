@@ -518,7 +518,7 @@ def test_the_front_is_the_same_as_table_json_and_csv(study: Path) -> None:
     for point in points:
         trial = found[point["trial"]]
         assert [point[cost] for cost in ("loss", "params", "macs")] == trial.values
-        assert Plan.from_dict(point["plan"]) == Plan.from_json(trial.user_attrs["plan"])
+        assert Plan.from_dict(point["plan"]) == plan_of(trial)
     rows = list(csv.DictReader(io.StringIO(done("front", "net", "--csv"))))
     assert [(int(row["trial"]), float(row["loss"])) for row in rows] == [(p["trial"], p["loss"]) for p in points]
     assert [Plan.from_json(row["plan"]) for row in rows] == [Plan.from_dict(point["plan"]) for point in points]
@@ -832,6 +832,7 @@ def test_looking_at_a_study_imports_no_tensorflow(study: Path) -> None:
 import sys
 from typer.testing import CliRunner
 from lrf_optuna.cli.app import app
+from lrf_optuna.storage.study import plan_of
 for args in (["front", "net"], ["select", "net", "--knee", "--by", "loss"]):
     assert CliRunner().invoke(app, args).exit_code == 0
 print("tensorflow" in sys.modules)
@@ -885,9 +886,7 @@ def test_fits_are_kept_where_the_options_say_and_the_next_study_starts_from_them
     assert len(files) == first_number(done("cache", "--cache", "kept"), "MiB in") > 0
     done("run", *FAST, "--trials", "6", "--by", "loss", "--cache", "kept", "--out", "again")
     assert {path: path.stat().st_ino for path in (desk / "kept").rglob("*.safetensors")} == files
-    plans = [
-        [t.user_attrs["plan"] for t in trials(f, "net")] for f in (desk / "runs/net/study.db", desk / "again/study.db")
-    ]
+    plans = [[plan_of(t) for t in trials(f, "net")] for f in (desk / "runs/net/study.db", desk / "again/study.db")]
     assert plans[0] == plans[1]
     assert "files removed" in done("cache", "--cache", "kept", "--clear")
     assert not list((desk / "kept").rglob("*.safetensors"))

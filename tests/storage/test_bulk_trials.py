@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from support.studies import IDENTITY, OBJECTIVES, finished_trial, odd_trial, odd_trials, opened, url_in
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.plans.plan import Candidate, Plan
+from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.storage.bulk_trials import BulkTrials
 from lrf_optuna.storage.public_trials import PublicTrials
 from lrf_optuna.storage.study import PLAN, StudyStore, plan_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sqlite3
 import subprocess
@@ -18,10 +17,9 @@ import pytest
 from support.studies import IDENTITY, OBJECTIVES, SITES, finished_trial, opened, url_in
 
 from lrf_optuna.errors import LrfError
-from lrf_optuna.plans.plan import Plan
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import IDENTITY as IDENTITY_KEY
-from lrf_optuna.storage.study import PLAN, StudyStore, plan_of
+from lrf_optuna.storage.study import StudyStore, plan_of
 
 RECORDER = """
 import sys
