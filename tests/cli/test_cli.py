@@ -43,6 +43,7 @@ from support.command_line import (
 from lrf_optuna.cli.app import app
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.selection.contest import ChoiceSettings
+from lrf_optuna.storage.study import plan_of
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data
@@ -832,7 +833,6 @@ def test_looking_at_a_study_imports_no_tensorflow(study: Path) -> None:
 import sys
 from typer.testing import CliRunner
 from lrf_optuna.cli.app import app
-from lrf_optuna.storage.study import plan_of
 for args in (["front", "net"], ["select", "net", "--knee", "--by", "loss"]):
     assert CliRunner().invoke(app, args).exit_code == 0
 print("tensorflow" in sys.modules)
