@@ -8,7 +8,7 @@ from typing import Any
 
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.plans.result import Alternative, Result
-from lrf_optuna.report.tables import NONE, Table, columns, method_counts
+from lrf_optuna.report.tables import NONE, Table, columns
 from lrf_optuna.report.terminal_table import BEST, FAINT
 
 STATES = {"metric": "scored", "metric as built": "built", "metric tuned": "tuned"}
@@ -70,7 +70,7 @@ def front_table(
         texts += [time_text(row.milliseconds, row.timed)] * timed
         budget = "" if row.budget is None else f"{row.budget:.0%}"
         texts += [" ".join(filter(None, [budget, row.name, CHOSEN * row.chosen]))]
-        table.add(*texts, *[method_counts(row.point.plan)] * methods, tone=BEST if row.chosen else "")
+        table.add(*texts, *[row.point.plan.methods] * methods, tone=BEST if row.chosen else "")
     if original:
         texts = [NONE, *(share_text(original.get(name)) for name in states)]
         texts += ["0" if name == "loss" else "100%" for name in costs]
