@@ -98,6 +98,8 @@ def left_out_measures(content: ReportContent) -> Iterator[str]:
         yield "The network is not fine-tuned."
     if not content.comparison:
         yield f"Other ways to choose ranks were not compared: lrf-optuna compare {result.study} does that."
+    if not result.alternatives:
+        yield "No points have names, as too few metrics were measured."
     unmeasured = sum(content.metric_of(point.trial) is None for point in content.points)
     if unmeasured:
         total = len(content.points)

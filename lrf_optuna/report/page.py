@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lrf_optuna.files import write_text
-from lrf_optuna.report import bars, runtime_tables, tables
+from lrf_optuna.report import bars, front_tables, runtime_tables, tables
 from lrf_optuna.report.content import ReportContent
 from lrf_optuna.report.costs import cost_text
 from lrf_optuna.report.headline import headline, left_out
@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 TEMPLATES = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
 TEMPLATES.globals |= {
     "tables": tables,
+    "front_tables": front_tables,
     "runtime_tables": runtime_tables,
     "bars": bars,
     "cost_text": cost_text,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lrf_optuna.plans.comparison import OURS, Comparison, Row
 from lrf_optuna.plans.front import hypervolume_history
 from lrf_optuna.plans.plan import Candidate
-from lrf_optuna.plans.result import Evaluation, Result
+from lrf_optuna.plans.result import Alternative, Evaluation, Result
 from lrf_optuna.report.charts import Axis, Chart, Mark, Series, linear_axis, log_axis
 from lrf_optuna.report.content import ReportContent
 from lrf_optuna.report.costs import ORIGINAL, ZERO_LOSS, axes_of, axis_title, cost_name, cost_text, point_text
@@ -18,6 +18,8 @@ SHOWN_DROP = 0.25
 """Most of the metric below the best network that its axis shows: points far below would hide the differences."""
 HISTORY = 400
 """Points of a line over the trials, at most."""
+NAMED_COLORS = {"safe": "c1", "balanced": "c3", "small": "c4"}
+"""Name of a point -> its color, as a class of page.css."""
 LINES = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")
 """Colors of lines beside ours, as classes of page.css."""
 
@@ -63,6 +65,12 @@ def metric_series(content: ReportContent, cost: str) -> Iterator[Series]:
         yield Series(label, list(point_marks(content, cost, name)), color, symbol)
     if content.comparison and cost != "latency":
         yield Series("best baseline", list(baseline_marks(content.comparison, cost)), "c2", "diamond")
+    for one in result.alternatives:
+        where = alternative_place(one, cost)
+        if where is not None and one.trial != result.chosen.trial:
+            known = f"{one.name}, trial {one.trial}\n{result.metric} {one.metric:.2%}, {one.state}"
+            mark = Mark(where, one.metric, f"{known}\n{place_text(cost, where)}")
+            yield Series(one.name, [mark], NAMED_COLORS.get(one.name, "c3"), "diamond", label=one.name)
     for name, evaluation, color, symbol in made_networks(result):
         if (where := place(evaluation, result, cost)) is not None:
             text = f"{name}\n{result.metric} {evaluation.val_metric:.2%}\n{place_text(cost, where)}"
@@ -84,6 +92,11 @@ def place(evaluation: Evaluation, result: Result, cost: str) -> float | None:
         return next(iter(evaluation.milliseconds.values()), None)
     whole = getattr(result.original, cost)
     return getattr(evaluation, cost) / whole if whole else None
+
+
+def alternative_place(one: Alternative, cost: str) -> float | None:
+    """Where a named point is on the axis of a cost; None where that is not known."""
+    return one.milliseconds if cost == "latency" else one.costs.get(cost)
 
 
 def place_text(cost: str, value: float) -> str:

@@ -161,6 +161,12 @@ def test_the_report_says_how_the_model_is_used_and_where_it_comes_from(html: str
     assert html.count("data:image/png;base64,") == 2
 
 
+def test_the_named_points_have_a_table_and_commands_to_copy(html: str) -> None:
+    assert '<th scope="row">safe</th>' in html
+    assert "~92.00%" in html
+    assert "<code>lrf-optuna build digits --trial 0\n</code>" in html
+
+
 def test_what_is_not_known_has_no_section(tmp_path: Path) -> None:
     candidates, points, result = run()
     html = page_of(tmp_path, ReportContent(candidates, points, replace(result, tuned=None)))

@@ -72,7 +72,10 @@ def test_networks_and_baselines_are_beside_the_front(content: ReportContent, cha
     assert result.tuned
     assert places(found["tuned"]) == [(0.31, result.tuned.val_metric)]
     assert [mark.text.split("\n")[0] for mark in found["best baseline"].marks] == ["energy", "energy"]
+    assert places(found["safe"]) == [(content.result.alternatives[0].costs["params"], 0.918)]
+    assert "balanced" not in found, "the chosen point is there as the network that was made of it"
     times = series(charts["metric-milliseconds"])
+    assert places(times["safe"]) == [(0.4, 0.918)]
     assert [mark.x for name in ("original", "tuned") for mark in times[name].marks] == [0.5, 0.25]
 
 
@@ -115,5 +118,5 @@ def test_a_fine_tune_is_shown_beside_the_original(charts: dict[str, Chart]) -> N
 
 def test_without_anything_measured_there_is_no_chart_of_it() -> None:
     candidates, points, result = run()
-    bare = replace(result, tuned=None, built=None)
+    bare = replace(result, tuned=None, built=None, alternatives=[])
     assert set(run_charts(ReportContent(candidates, points, bare))) == {"front-2d", "front-macs", "hypervolume"}

@@ -9,7 +9,7 @@ import numpy as np
 
 from lrf_optuna.plans.comparison import OURS, BudgetRows, Comparison, Row, Score
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
-from lrf_optuna.plans.result import Evaluation, LayerResult, Result
+from lrf_optuna.plans.result import Alternative, Evaluation, LayerResult, Result
 from lrf_optuna.report.content import EpochRow, ReportContent
 from lrf_optuna.report.facts import ChangedDecisions, ChangedImage, Facts, ImageUse, Provenance, Recipe
 
@@ -42,6 +42,16 @@ def front_of(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [c for c, lost in zip(candidates, beaten, strict=True) if not lost]
 
 
+def alternatives_of(candidates: Sequence[Candidate], chosen: Candidate) -> list[Alternative]:
+    """Two named points: the chosen one, and one whose milliseconds are predicted."""
+    safe = candidates[0] if candidates[0].trial != chosen.trial else candidates[1]
+    command = f"lrf-optuna build digits --trial {safe.trial}"
+    return [
+        Alternative("safe", safe.trial, dict(safe.costs), 0.918, "as built", (0.92, 0.9, 0.93), 0.4, False, command),
+        Alternative("balanced", chosen.trial, dict(chosen.costs), 0.914, "tuned", None, 0.25, True),
+    ]
+
+
 def result_of(candidates: Sequence[Candidate], chosen: Candidate, name: str = "digits") -> Result:
     parts = [
         LayerResult(site, "Conv2D", choice.method, choice.ranks, 1000 * (i + 1), 310 * (i + 1), 90_000, 34_000)
@@ -53,7 +63,7 @@ def result_of(candidates: Sequence[Candidate], chosen: Candidate, name: str = "d
     built = Evaluation(3100, 380_000, 0.87, 0.866, 20_000)
     tuned = Evaluation(3100, 380_000, 0.914, 0.912, 20_000, 5, milliseconds={"litert": 0.25})
     seconds = {"prepare": 1.0, "search": 2.5}
-    made = {"built": built, "tuned": tuned, "layers": parts}
+    made = {"built": built, "tuned": tuned, "layers": parts, "alternatives": alternatives_of(candidates, chosen)}
     return Result(name, len(candidates), 40, 256, seconds, full, chosen, "the knee", **made)
 
 
