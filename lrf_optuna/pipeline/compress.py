@@ -55,9 +55,10 @@ def compress(
     the outputs of the original stand for them. `preprocess`: "keras:MODULE", or keys of a study's [data] section
     (divide, mean, std, augment). `trials`: plans that are scored, in all. `target`: the largest share of costs that may
     be left, e.g. {"params": 0.4}; `max_drop`: the most points of the validation metric to lose before the fine-tune.
-    `tune`: passes; True for the default, None or False for none. `force`: whether an untuned model may replace a tuned
-    one. `progress`: True shows it in the notebook's cell or on stderr, None and False show nothing. `callbacks`: of
-    Keras, for the fine-tune. `metric` and `loss` may be functions of (labels, outputs) or objects of Keras.
+    `tune`: passes; True for the default, None or False for none. `force`: whether an untuned model is built where a
+    tuned one of the same point is there. `progress`: True shows it in the notebook's cell or on stderr, None and False
+    show nothing. `callbacks`: of Keras, for the fine-tune. `metric` and `loss` may be functions of (labels, outputs) or
+    objects of Keras.
 
     Gives the smaller Keras model and its `RunResult`; files are in `out`, else runs/`name`. The default `name` is the
     model's. Where the model or the data are objects, the name ends in a digest of both and of the settings, so that

@@ -18,6 +18,8 @@ SAID = {
     "give both, or --labels none": "give both, or labels='none'",
     "--preprocess keras:resnet50 by default.": "preprocess='keras:resnet50' by default.",
     "a smaller --rate, or --epochs 3": "a smaller rate, or tune=3",
+    "for numbers give --task numbers": "for numbers give task='numbers'",
+    "with --target latency=0.7 --runtime litert": "with target={'latency': 0.7} runtime='litert'",
     "--task says otherwise.": "task says otherwise.",
     "after `optuna delete-study --storage x`": "after `optuna delete-study --storage x`",
     "the same command goes on from there": "the same call goes on from there",
