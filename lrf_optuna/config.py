@@ -115,7 +115,7 @@ class StudySpec(LayerSections):
         Numbers may be texts. File names are taken from the current directory. Raises an LrfError that names the option
         (`--trials`).
         """
-        document: dict[str, Any] = self.model_dump()
+        document: dict[str, Any] = self.model_dump(exclude_unset=True)  # a target changes unset objectives
         for name, value in options.items():
             section, _, key = name.rpartition(".")
             if value is not None:

@@ -221,10 +221,15 @@ class SearchSpec(Section):
             raise LrfError(f"maps = {keys['maps']!r} is gone, plans are compared by logits: start a new study")
         found = {name: value for key, value in keys.items() if (name := EARLIER_KEYS.get(key, key))}
         found |= {key: today for (key, was), today in EARLIER_VALUES.items() if found.get(key) == was}
-        objectives = tuple(found.get("objectives") or OBJECTIVES)
-        if objectives == OBJECTIVES and "latency" in dict(found.get("targets") or {}):  # a target of it is asked for
-            found["objectives"] = [*OBJECTIVES[: 3 if "macs" in found["targets"] else 2], "latency"]
-        return found
+        return cls._with_latency(found)
+
+    @classmethod
+    def _with_latency(cls, keys: dict[str, Any]) -> dict[str, Any]:
+        """The keys with latency as an objective, where a target asks for it and no objectives are given."""
+        targets = dict(keys.get("targets") or {})
+        if keys.get("objectives") or "latency" not in targets:
+            return keys
+        return {**keys, "objectives": [*OBJECTIVES[: 3 if "macs" in targets else 2], "latency"]}
 
     @field_validator("targets")
     @classmethod

@@ -192,9 +192,21 @@ def test_a_target_of_milliseconds_makes_them_an_objective(
     found = plain.override({"search.targets": targets})
     assert found.search.objectives == objectives
     assert StudySpec.from_json(found.model_dump_json()) == found
-    own = {"search.objectives": ("loss", "params"), "search.targets": {"latency": 0.5}}
-    with pytest.raises(LrfError, match=r"--target for 'latency' needs it among the objectives \(loss, params\)"):
-        plain.override(own)
+
+
+@pytest.mark.parametrize("own", [("loss", "params"), ("loss", "params", "macs")])
+def test_a_target_of_milliseconds_needs_them_among_objectives_that_are_given(
+    tmp_path: Path, own: tuple[str, ...]
+) -> None:
+    plain = StudySpec.from_toml(find_study("digits"))
+    refusal = rf"--target for 'latency' needs it among the objectives \({', '.join(own)}\)"
+    with pytest.raises(LrfError, match=refusal):
+        plain.override({"search.objectives": own, "search.targets": {"latency": 0.5}})
+    given = StudySpec.from_toml(written(tmp_path, f"{MINIMAL}[search]\nobjectives = {list(own)}\n"))
+    with pytest.raises(LrfError, match=refusal):
+        given.override({"search.targets": {"latency": 0.5}})
+    with pytest.raises(LrfError, match="among the objectives"):
+        given.override({"search.trials": 5}).override({"search.targets": {"latency": 0.5}})
 
 
 def test_a_table_of_latencies_is_beside_the_study_file(tmp_path: Path) -> None:

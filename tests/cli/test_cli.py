@@ -523,8 +523,15 @@ def test_the_front_is_the_same_as_table_json_and_csv(study: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(done("front", "net", "--csv"))))
     assert [(int(row["trial"]), float(row["loss"])) for row in rows] == [(p["trial"], p["loss"]) for p in points]
     assert [Plan.from_json(row["plan"]) for row in rows] == [Plan.from_dict(point["plan"]) for point in points]
-    lines = done("front", "net").splitlines()
-    assert [int(line.split()[0]) for line in lines[1:]] == [point["trial"] for point in points]
+    for row, point in zip(rows, points, strict=True):
+        assert row["metric"] == ("" if point["metric"] is None else str(point["metric"]))
+    lines = [line for line in done("front", "net", "--all").splitlines()[1:] if line.split()[0].isdigit()]
+    assert [int(line.split()[0]) for line in lines] == [point["trial"] for point in points]
+    some = [line for line in done("front", "net").splitlines()[1:] if line.split()[0].isdigit()]
+    assert [int(line.split()[0]) for line in some] == [
+        point["trial"] for point in points if point["budget"] or point["name"] or point["chosen"]
+    ]
+    assert all(point["metric"] is not None for point in points if point["budget"])
     chosen = json.loads((study / "runs" / "net" / "plan.json").read_text())["trial"]
     assert [line.split()[0] for line in lines if "←" in line] == [str(chosen)]
 

@@ -23,7 +23,8 @@ SPACE = ("--methods", "svd,tucker2", "--keep", "0.2,0.4,0.7", "--calibration", "
 NET = ("--model", "net.keras", "--data", "net.npz", "--divide", "16", "--name", "net")
 FAST = (*NET, *SPACE, "--no-tune", "--no-timing")
 DEFAULT = (*SPACE, "--trials", "8", "--epochs", "1", "--rate", "0.001")
-LEFT = {"study.db", "plan.json", "model.keras", "result.json", "report.html", "log.txt"}
+LEFT = {"study.db", "plan.json", "model.keras", "models", "result.json", "report.html", "log.txt"}
+LEFT |= {"facts.json", "README.md", "artifacts"}
 
 
 def plain() -> dict[str, str]:
