@@ -79,7 +79,9 @@ Out = Annotated[Path | None, option("The run folder.", default="runs/NAME", unit
 RareOut = Annotated[
     Path | None, option("The run folder.", default="runs/NAME", unit="FOLDER", rich_help_panel=f"{RARELY}study")
 ]
-Force = Annotated[bool, option("Build an untuned model where the point has a fine-tuned one, which is kept.", "--force")]
+Force = Annotated[
+    bool, option("Build an untuned model where the point has a fine-tuned one, which is kept.", "--force")
+]
 Every = Annotated[bool, option("List every point of the front, with its methods.", "--all")]
 Trial = Annotated[int | None, option("Take the point of this trial.", "--trial", unit="NUMBER", min=0)]
 DryRun = Annotated[bool, option("Say what would be done and about how long it takes. Write nothing.", "--dry-run")]
