@@ -106,3 +106,12 @@ def test_the_commands_of_the_readme_run_one_after_the_other(
         assert found.returncode == 0, (line, found.stderr)
     assert (tmp_path / "runs" / "mynet" / "model.keras").exists()
     assert (tmp_path / "runs" / "mynet" / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_python_on_a_page_is_python_and_names_what_a_result_has(name: str) -> None:
+    named = set()
+    for code in blocks(PAGES[name], "python"):
+        compile(code, name, "exec")
+        named |= set(re.findall(r"\bresult\.(\w+)", code))
+    assert all(hasattr(lrf_optuna.RunResult, attribute) for attribute in named)
