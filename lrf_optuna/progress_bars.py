@@ -45,11 +45,20 @@ class Task:
     note: str = ""
     completed: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    restarted: float = 0.0
+    """When it went back to earlier steps for the last time: its pace counts from there."""
     has_ended: bool = False
     """Whether its block has ended, perhaps before all steps were done."""
 
     def __post_init__(self) -> None:
-        self.completed = self.done
+        self.completed, self.restarted = self.done, self.started
+
+    def advance(self, n: float, note: str) -> None:
+        """Take `n` steps; fewer than none go back, as where training begins again. A note stays until the next one."""
+        self.completed += n
+        self.note = note or self.note
+        if n < 0:
+            self.done, self.restarted = int(self.completed), time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -60,7 +69,8 @@ class Task:
     def seconds_left(self) -> float | None:
         """Seconds that it still takes at its pace so far; None before the first step."""
         steps = self.completed - self.done
-        return self.seconds / steps * max(self.total - self.completed, 0) if steps > 0 else None
+        pace = (time.monotonic() - self.restarted) / steps if steps > 0 else None
+        return None if pace is None else pace * max(self.total - self.completed, 0)
 
     def bar(self, width: int) -> str:
         """A bar of this many columns."""
@@ -86,8 +96,7 @@ class Shown:
 
         def step(n: float, note: str = "") -> None:
             self.check()
-            task.completed += n
-            task.note = note or task.note
+            task.advance(n, note)
 
         with ExitStack() as stack:
             if not self.tasks:

@@ -40,15 +40,27 @@ def test_a_task_says_what_is_done_and_what_is_left() -> None:
     bars = terminal(80)
     with bars.task("trials", 10, done=2) as step:
         assert f"{FULL}{EMPTY * 3} 2/10 unknown left" in bars.rendered().plain
-        bars.tasks[0].started -= 40
+        bars.tasks[0].restarted -= 40
         step(4)
         assert "6/10 40 s left" in bars.rendered().plain
+
+
+def test_a_task_that_goes_back_has_the_pace_since_then() -> None:
+    bars = terminal(80)
+    with bars.task("calibrating", 100) as step:
+        bars.tasks[0].restarted -= 1000
+        step(10)
+        step(-10, "too large")
+        assert "0/100 unknown left  too large" in bars.rendered().plain
+        bars.tasks[0].restarted -= 10
+        step(50)
+        assert "50/100 10 s left" in bars.rendered().plain
 
 
 def test_the_whole_run_is_said_to_be_unknown_or_about_as_long_as_its_parts() -> None:
     bars = terminal(80)
     with bars.task("trials", 10) as step:
-        bars.tasks[0].started -= 60
+        bars.tasks[0].restarted -= 60
         step(5)
         assert "whole run" not in bars.rendered().plain
         bars.rest = lambda: None

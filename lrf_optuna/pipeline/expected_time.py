@@ -23,16 +23,19 @@ TIMED_PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class PhaseCosts:
-    """What phases cost, measured on digits, LeNet-5, VGG-6 and ResNet-20 (benchmarks/results/run.md and beside it)."""
+    """What phases cost. Times are within a factor of two or so: networks differ in more than one pass tells.
+
+    The choice and the trials are of benchmarks/results/run.md, training steps of one core.
+    """
 
     trial_seconds: float = 8e-3
     """Seconds of a trial beside its pass: drawing, composing kernels, recording. Measured: 6 to 13 ms."""
     pick_passes: float = 9e4
-    """Image passes of the choice: 700 passes of 128 images, of 500 to 830 in run.md."""
+    """Image passes of the choice: 700 passes of 128 images, where run.md has 490 to 830."""
     pick_seconds: float = 2.0
     """Seconds of the choice that do not grow with the network."""
-    training_passes: float = 12.0
-    """Image passes that a training step costs for each image: forward, backward and optimizer, and the teacher."""
+    training_passes: float = 4.0
+    """Image passes that a training step costs for each image, with the teacher: 1.5 on LeNet-5, 6.5 on ResNet-20."""
     training_seconds: float = 3.0
     """Seconds in which a training step is compiled."""
     step_seconds: float = 5e-3
@@ -92,4 +95,4 @@ def seconds_after(expected: Mapping[str, float], spent: Mapping[str, float], cur
 def passes_text(seconds: float, one_pass: float) -> str:
     """Seconds as a number of passes, with two digits."""
     passes: Any = float(f"{seconds / one_pass:.2g}")
-    return f"{passes:,.0f} passes"
+    return f"{passes:,.0f} pass{'es' * (passes != 1)}"
