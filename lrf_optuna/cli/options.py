@@ -66,15 +66,21 @@ def known_studies(incomplete: str) -> list[str]:
 
 Found: TypeAlias = "ExistingStudy"
 StudyName = Annotated[
-    str, typer.Argument(help="The study: its name under runs/, or its run folder.", autocompletion=known_names)
+    str,
+    typer.Argument(
+        help="The study: its name under runs/, or its run folder.", metavar="NAME", autocompletion=known_names
+    ),
 ]
 Study = Annotated[
     str | None,
     typer.Argument(
-        help="A study file (.toml) or an embedded study.", show_default="digits", autocompletion=known_studies
+        help="A study file (.toml) or an embedded study.",
+        metavar="STUDY",
+        show_default="digits",
+        autocompletion=known_studies,
     ),
 ]
-Model = Annotated[str, typer.Argument(help=f"{MODEL_FORMS}.")]
+Model = Annotated[str, typer.Argument(help=f"{MODEL_FORMS}.", metavar="MODEL")]
 Out = Annotated[Path | None, option("The run folder.", default="runs/NAME", unit="FOLDER")]
 RareOut = Annotated[
     Path | None, option("The run folder.", default="runs/NAME", unit="FOLDER", rich_help_panel=f"{RARELY}study")

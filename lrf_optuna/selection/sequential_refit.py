@@ -85,7 +85,7 @@ class SequentialRefit:
         order = [name for name in proxy.sites if name in chosen and can_be_solved(proxy.sites[name], chosen[name])]
         resumed = ResumedForward(proxy.network, self.graph, order, self.batches)
         fitted, whole = dict(kernels), proxy.dense_kernels(plan)
-        with proxy.single_blas_thread(), progress.task("refit in order", len(order)) as step:
+        with proxy.single_blas_thread(), progress.task("refit in order of layers", len(order)) as step:
             for name in order:
                 site, layer = proxy.sites[name], proxy.network.layers[name]
                 heard = ([read_maps(layer, maps) for maps in calls] for calls in resumed.inputs(name, whole))

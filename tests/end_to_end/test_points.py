@@ -120,7 +120,7 @@ def test_a_study_of_an_earlier_version_shows_dashes_until_it_is_run_again(study:
     assert all(point[METRIC] is None for point in json.loads(done("front", str(folder), "--json")))
     heard = Heard()
     result = run_in(spec, folder, heard)
-    assert not {"refit in order", "fine-tuning"} & set(heard.labels)
+    assert not {"refit in order of layers", "fine-tuning"} & set(heard.labels)
     assert store_in(folder).metrics()[result.chosen.trial][TUNED] == result.tuned.val_metric  # type: ignore[union-attr]
     assert "no metric" not in done("front", str(folder))
     assert (folder / "model.keras").read_bytes() == tuned
