@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -133,32 +133,44 @@ def with_settings(*keys: str, default: str = "") -> Callable[[Callable[..., None
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters
-        wanted = (*keys, "search.storage") if "found" in own else keys or OPTIONS
-        ordered = sorted(wanted, key=lambda key: OFTEN_USED.index(key) if key in OFTEN_USED else len(OFTEN_USED))
-        sources = {key: list(parameters_of(key, default)) for key in ordered}
+        wanted = sorted((*keys, "search.storage") if "found" in own else keys or OPTIONS, key=place_in_help)
+        sources = {key: list(parameters_of(key, default)) for key in wanted}
+
+        def run(**given: Any) -> None:
+            values = {key: value_of(key, [given.pop(p.name) for p in of_key]) for key, of_key in sources.items()}
+            settings = {key: value for key, value in values.items() if value is not None}
+            if "found" in own:
+                where = given.pop("name"), settings.pop("search.storage", None), given.pop("out")
+                given["found"] = found_study(where, settings)
+            command(**given, **({"settings": settings} if "settings" in own else {}))
+
         shown = [keyword(p) for name, p in own.items() if name not in ("settings", "found")]
         if "found" in own:
             shown = [parameter("name", StudyName), *shown, parameter("out", RareOut, None)]
-
-        def run(**given: Any) -> None:
-            found = {key: value_of(key, [given.pop(p.name) for p in of_key]) for key, of_key in sources.items()}
-            settings = {key: value for key, value in found.items() if value is not None}
-            if "found" in own:
-                check_settings(settings)
-                where = given.pop("name"), settings.pop("search.storage", None), given.pop("out")
-                check_study(*where)
-                from lrf_optuna.pipeline.run_folder import locate
-
-                given["found"] = locate(*where)
-            command(**given, **({"settings": settings} if "settings" in own else {}))
-
-        often = [p for key in ordered if key in OFTEN_USED for p in sources[key]]
-        rarely = [p for key in ordered if key not in OFTEN_USED for p in sources[key]]
+        often = [p for key in wanted if key in OFTEN_USED for p in sources[key]]
+        rarely = [p for key in wanted if key not in OFTEN_USED for p in sources[key]]
         signature = inspect.Signature([*often, *shown, *rarely])
         run.__name__, run.__doc__, run.__signature__ = command.__name__, command.__doc__, signature  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+def place_in_help(key: str) -> int:
+    """The place of a setting in help: those that are often used come first, the others stay in their order."""
+    return OFTEN_USED.index(key) if key in OFTEN_USED else len(OFTEN_USED)
+
+
+def found_study(where: tuple[str, str | None, Path | None], settings: Mapping[str, object]) -> ExistingStudy:
+    """The study of a name, a storage and a run folder. Raises LrfError where there is none, and for wrong settings.
+
+    Both are checked before Optuna is loaded.
+    """
+    check_settings(settings)
+    check_study(*where)
+    from lrf_optuna.pipeline.run_folder import locate
+
+    return locate(*where)
 
 
 def parameters_of(key: str, default: str) -> Iterator[inspect.Parameter]:

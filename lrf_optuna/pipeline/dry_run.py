@@ -13,6 +13,7 @@ from typing import Any
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import map_inputs
+from lrf_optuna.data.dataset import Data
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, choice_within_limits, methods_within_limits
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory, find_sites
@@ -81,22 +82,17 @@ class DryRun:
 
 def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRun:
     """What a run of `spec` in `folder` would do. Raises LrfError as the run does for what does not exist or fit."""
-    place, search = RunFolder(folder), spec.search
-    url, is_zoo = search.storage or place.url, spec.model.path.startswith("zoo:")
-    untrained = load_to_list(spec.model.path) if is_zoo else None
+    place, search, is_zoo = RunFolder(folder), spec.search, spec.model.path.startswith("zoo:")
+    url, untrained = search.storage or place.url, load_to_list(spec.model.path) if is_zoo else None
     model, data = load_inputs(spec, folder, url, untrained, None, progress)
     if spec.tune.epochs:
         check_trainable(model)
-    shapes = map_inputs(data.train.pixels, lambda array: tuple(array.shape[1:]))
-    inventory = SpaceLimits.of(spec, 1).apply(find_sites(model, shapes))
+    inventory = inventory_of(spec, model, data)
     methods, keeps = search.methods or tuple(DECOMPOSITIONS), search.keep or default_keeps(len(inventory.sites))
     least = least_shares(inventory, methods, keeps)
     check_targets(search.wanted, least)
-    images = data.preprocess(data.calibration(search.calibration, search.seed).pixels)
-    objectives = [name for name in search.objectives if name != LATENCY]
-    proxy = Proxy(model, images, inventory=inventory, methods=methods, objectives=objectives, tasks=data.tasks)
-    finished, one_pass = finished_trials(url, spec.name), pass_seconds(proxy)
-    left, last = max(search.trials - finished, 0), place.read_result()
+    proxy = proxy_of(spec, model, data, inventory)
+    finished, one_pass, last = finished_trials(url, spec.name), pass_seconds(proxy), place.read_result()
     return DryRun(
         study=spec.name,
         folder=str(folder),
@@ -109,9 +105,22 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
         steps=list(steps_of(spec, finished, is_zoo and not (folder / "original.keras").exists())),
         images=len(proxy.scored),
         pass_seconds=one_pass,
-        seconds=expected_seconds(spec, data, proxy, one_pass, left),
+        seconds=expected_seconds(spec, data, proxy, one_pass, max(search.trials - finished, 0)),
         last_seconds=sum(last.seconds.values()) if last else None,
     )
+
+
+def inventory_of(spec: StudySpec, model: Any, data: Data) -> Inventory:
+    """The layers within the limits of a study; a multiple of ranks that is still to be measured counts as 1."""
+    shapes = map_inputs(data.train.pixels, lambda array: tuple(array.shape[1:]))
+    return SpaceLimits.of(spec, 1).apply(find_sites(model, shapes))
+
+
+def proxy_of(spec: StudySpec, model: Any, data: Data, inventory: Inventory) -> Proxy:
+    """A proxy that is not fitted, without cache and without milliseconds."""
+    images = data.preprocess(data.calibration(spec.search.calibration, spec.search.seed).pixels)
+    objectives = [name for name in spec.search.objectives if name != LATENCY]
+    return Proxy(model, images, inventory=inventory, objectives=objectives, tasks=data.tasks)
 
 
 def finished_trials(url: str, name: str) -> int:
