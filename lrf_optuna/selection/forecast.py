@@ -49,8 +49,8 @@ class Forecast:
 
 
 FORECASTS = {
-    "tuned": Forecast("the fine-tune", share=0.35, low=-1.5, high=0.3),
-    "calibrated": Forecast("the calibration", share=0.44, low=-0.5, high=0.5),
+    "tuned": Forecast("the fine-tune", share=0.4, low=-1.31, high=0.96),
+    "calibrated": Forecast("the calibration", share=0.45, low=-0.39, high=0.54),
 }
 """State of a network that comes after the built one -> what is predicted of it."""
 
