@@ -98,6 +98,8 @@ def cache(output: Output, folder: o.CacheFolder = None, clear: o.Clear = False) 
     from lrf_optuna.scoring.disk_cache import BUDGET, DiskCache, cache_folder
 
     kept = DiskCache(cache_folder(folder or True) or Path())
+    if kept.folder.exists() and not kept.folder.is_dir():
+        raise LrfError(f"{kept.folder} is no folder: give --cache FOLDER")
     found: dict[str, Any] = {
         "folder": str(kept.folder),
         "bytes": kept.size,

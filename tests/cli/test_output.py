@@ -60,6 +60,12 @@ def test_with_quiet_other_commands_print_their_result_alone(study: Path) -> None
     assert "What comes next" not in done("build", "net", "--quiet")
 
 
+def test_a_file_is_no_cache(desk: Path) -> None:
+    before = tree(desk)
+    refused(invoked("cache", "--cache", "net.npz", "--clear"), "net.npz is no folder")
+    assert tree(desk) == before
+
+
 def test_a_dry_run_writes_nothing_and_says_what_would_be_done(desk: Path) -> None:
     before = tree(desk)
     printed = done("run", *FAST, "--trials", "7", "--dry-run", "--target", "params=0.5")
