@@ -179,6 +179,9 @@ class Lines(Shown):
                 took = f"{task.label}: {task.completed:g} of {task.total} in {duration(task.seconds)}"
                 self.write(took + (f", {task.note}" if task.note else ""))
 
+    def say(self, text: str) -> None:
+        self.write(text)
+
     def report(self, ended: threading.Event) -> None:
         """Write a line about the tasks that run every few seconds, until the outermost has ended."""
         while not ended.wait(self.every):

@@ -88,12 +88,14 @@ def test_what_is_no_terminal_gets_a_line_for_each_task_that_ended() -> None:
     out = io.StringIO()
     lines = progress_on(Console(file=out, width=20))
     assert isinstance(lines, Lines)
+    lines.say("a line of more than twenty letters stays one line")
     with lines.task("as built", 6) as outer, lines.task("refit in order", 11) as inner:
         inner(11)
         outer(6, note="-0.74 against the original")
     with lines.task("fine-tuning", 3) as step:
         step(2)
-    first, second = out.getvalue().splitlines()
+    said, first, second = out.getvalue().splitlines()
+    assert said == "a line of more than twenty letters stays one line"
     assert first.startswith("as built: 6 of 6 in ")
     assert first.endswith(", -0.74 against the original")
     assert second.startswith("fine-tuning: 2 of 3 in ")

@@ -195,8 +195,9 @@ def print_result(result: Result, run: Run, output: Output, more: Sequence[Any] =
     tables = ["", layer_table(result.layers), "", evaluation_table(result), *more]
     if result.alternatives:
         tables += ["", alternatives_table(result), *alternative_commands(result)]
-    output.result({**result.to_dict(), "files": files}, *([result_line(result, run)] if output.quiet else tables))
-    output.remark("", *next_steps(run))
+    shown = [result_line(result, run)] if output.quiet else tables
+    output.result({**result.to_dict(), "files": files}, *shown, unbroken=output.quiet)
+    output.remark("", *next_steps(run), unbroken=True)
 
 
 def show_version(wanted: bool) -> None:

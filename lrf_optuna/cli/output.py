@@ -27,19 +27,22 @@ class Output:
         """What shows progress and messages. Every step calls `check`."""
         return Quiet(check) if self.quiet else progress_on(Console(stderr=self.as_json), check)
 
-    def result(self, document: Any, *parts: Any, style: str = "") -> None:
-        """Write the result of a command: the document as JSON, or tables and texts one below the other."""
+    def result(self, document: Any, *parts: Any, **how: Any) -> None:
+        """Write the result of a command: the document as JSON, or tables and texts as `print_rich` does."""
         if self.as_json:
             print(json.dumps(document, indent=2))
         else:
-            print_rich(*parts, style=style)
+            print_rich(*parts, **how)
 
-    def remark(self, *parts: Any, style: str = "") -> None:
+    def remark(self, *parts: Any, **how: Any) -> None:
         """Write what stands beside a result for a reader; nothing where a program reads it, or with `quiet`."""
         if not (self.as_json or self.quiet):
-            print_rich(*parts, style=style)
+            print_rich(*parts, **how)
 
 
-def print_rich(*parts: Any, style: str = "") -> None:
-    """Print tables (`report.tables.Table`) and texts to stdout, one below the other."""
-    Console().print(*parts, sep="\n", style=style, highlight=False, markup=False)
+def print_rich(*parts: Any, style: str = "", unbroken: bool = False) -> None:
+    """Print tables (`report.tables.Table`) and texts to stdout, one below the other.
+
+    `unbroken`: no text is broken into lines, because it is to be copied or read by a program.
+    """
+    Console().print(*parts, sep="\n", style=style, highlight=False, markup=False, soft_wrap=unbroken)
