@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from lrf_optuna.plans.front import budget_cost, budget_points
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED
 from lrf_optuna.selection.plan_refits import PlanRefits, StageResult
 from lrf_optuna.storage.study import AS_BUILT, METRIC, StudyStore
+
+if TYPE_CHECKING:
+    from lrf_optuna.pipeline.run import Run
 
 STAGES = {SCORED: "scored", SKETCHED: "sketched", BUILT: "built"}
 """Stage of a choice -> its name in the database."""
@@ -77,3 +82,20 @@ class PointMetrics:
         """Name -> the original's metric on the images of the stages that were measured."""
         stages = {stage for _, stage in self.refits.results} | {SCORED}
         return {name: self.refits.measurement(Plan(()), s).metric for s, name in KEPT.items() if s in stages}
+
+
+def keep_metrics(run: Run, points: Sequence[Candidate]) -> bool:
+    """Measure the points of a front at round budgets where that is not done, and keep all that was measured.
+
+    Gives whether anything is new. Where the loss alone decides, no metric is measured.
+    """
+    search = run.spec.search
+    wanted = list(budget_points(points, budget_cost(points, search.wanted)).values())
+    known = run.record.metrics()
+    measured = "point_metrics" in vars(run)  # a cached property: for a choice
+    if not (measured or (search.measures and any(METRIC not in known.get(p.trial, {}) for p in wanted))):
+        return False
+    if search.measures:
+        run.point_metrics.measure(wanted)
+    run.point_metrics.keep(points)
+    return True

@@ -16,21 +16,21 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.models.inventory import Inventory, find_sites
-from lrf_optuna.models.model_files import load_like
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
+from lrf_optuna.pipeline.existing_model import existing_model, renewed
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, seconds_after
 from lrf_optuna.pipeline.identity import measured_digest, model_digest, request_digest, study_identity
 from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
-from lrf_optuna.pipeline.point_metrics import PointMetrics
+from lrf_optuna.pipeline.point_metrics import PointMetrics, keep_metrics
 from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, outcome_text, result_warnings
 from lrf_optuna.pipeline.result_files import ResultFiles
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
 from lrf_optuna.pipeline.stopwatch import Stopwatch
-from lrf_optuna.plans.front import budget_cost, budget_points, hypervolume_history, pareto_front
+from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
@@ -48,7 +48,7 @@ from lrf_optuna.selection.contest import Contest
 from lrf_optuna.selection.forecast import FORECASTS
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
 from lrf_optuna.selection.validation import Validation, validation_of
-from lrf_optuna.storage.study import METRIC, StudyStore
+from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import check_trainable
 
 log = logging.getLogger(__name__)
@@ -289,11 +289,11 @@ class Run:
         points, request = pareto_front(candidates), request_digest(self.spec, self.data, self.identity, len(candidates))
         with self.stopwatch.timed("pick"):
             chosen, why = choice or self.folder.choice_for(request, points) or self.choose(points)
-            news = self.keep_metrics(points)
+            news = keep_metrics(self, points)
         self.progress.say(f"trial {chosen.trial}: {why}")
         self.folder.write_choice(self.spec.name, (chosen, why), "" if choice else request)
-        if found := self.existing_model(chosen):
-            return self.renewed(*found, candidates, why, news)
+        if found := existing_model(self, chosen):
+            return renewed(self, found, candidates, why, news)
         if not self.warnings:  # those of an earlier search
             self.warn(self.record.warnings)
         result = self.build_and_measure(candidates, (chosen, why))
@@ -310,46 +310,9 @@ class Run:
         metrics = vars(self).get("point_metrics")
         return ResultFiles(self.folder, self.record, self.progress, self.stopwatch, metrics)
 
-    def keep_metrics(self, points: Sequence[Candidate]) -> bool:
-        """Measure the points at round budgets where their metrics are not known, and keep all that was measured.
-
-        Gives whether anything is new. Where the loss alone decides, no metric is measured.
-        """
-        search = self.spec.search
-        wanted = list(budget_points(points, budget_cost(points, search.wanted)).values())
-        known = self.record.metrics()
-        measured = "point_metrics" in vars(self)
-        if not (measured or (search.measures and any(METRIC not in known.get(p.trial, {}) for p in wanted))):
-            return False
-        if search.measures:
-            self.point_metrics.measure(wanted)
-        self.point_metrics.keep(points)
-        return True
-
-    def existing_model(self, point: Candidate) -> tuple[Result, Path] | None:
-        """Result and file of a model of a point that needs no building: the one that is asked for, or a tuned one."""
-        found = self.folder.models.with_digest(point, self.digest_of_model(point))
-        if found or self.spec.tune.epochs or self.force or not (better := self.folder.models.tuned(point)):
-            return found
-        self.progress.say(f"the fine-tuned model of trial {point.trial} stays; give --force to build an untuned one")
-        return better
-
     def digest_of_model(self, point: Candidate) -> str:
         """The digest of the model of a point that the specification asks for, tuned or not."""
         return model_digest(self.spec, self.data, self.identity, point.plan, tuned=bool(self.spec.tune.epochs))
-
-    def renewed(self, known: Result, file: Path, candidates: Sequence[Candidate], why: str, news: bool) -> Result:
-        """The result of a model that was made before, in the study as it is now. `news`: whether metrics are new."""
-        result, written = self.files.now(known, candidates, why)
-        timed = not self.spec.latency.time_at_end or self.spec.latency.runtime in result.original.milliseconds
-        if written and timed and not news:
-            self.progress.say("nothing to do: the model of this point is there")
-            return result
-        if not timed:
-            networks = self.model, load_like(file, self.model)
-            self.warn(filter(None, [time_at_end(result, networks, self.spec, self.data, self.progress)]))
-        self.files.write(result, file, candidates)
-        return result
 
     def build_and_measure(self, candidates: Sequence[Candidate], choice: Reasoned) -> Result:
         """The result of a choice, whose model is built, tuned where that is asked for, measured and written."""
