@@ -16,7 +16,7 @@ from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.pipeline.identity import data_identity, spec_identity
 from lrf_optuna.pipeline.keywords import Keywords, epochs_of, keyword_defaults, keyword_texts, settings_of
 from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT, dataset
-from lrf_optuna.pipeline.notebook_progress import shown_progress
+from lrf_optuna.pipeline.notebook_progress import say_what_is_left, shown_progress
 from lrf_optuna.pipeline.python_words import PythonProgress, python_words
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_result import RunResult
@@ -82,6 +82,7 @@ def compress(
         spec = spec.override({"name": name or (None if out else default_name(*objects, spec))})
         run = Run.open(spec, Path(out or Path("runs") / spec.name), model=objects[0], data=objects[1], progress=shown)
         run.force, run.callbacks = force, callbacks
+        say_what_is_left(shown.shown, run.seconds_after)
         result = run.finish(run.search())
         small = run.final_model or load_like(run.folder.model, run.model)
         return small, RunResult.of(result, run, small)

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from rich.console import Console
+
 from lrf_optuna.progress import SILENT, Progress, Step
+from lrf_optuna.progress_bars import Shown, Task, duration, progress_on
 
 PAUSE = 0.25
 """Seconds between two updates of the output, at least: each is a message to the browser."""
 
 
 @dataclass
-class Bar:
-    """A task that runs."""
-
-    label: str
-    total: int
-    done: float
-    note: str = ""
-
-
-@dataclass
 class NotebookProgress:
     """Progress (`lrf_optuna.progress.Progress`) as one output of a notebook cell.
 
-    Messages stay. The bar is that of the innermost task, and nothing stays of it.
+    Messages stay. The bar is that of the innermost task of `tasks`, and nothing stays of it.
     """
 
     lines: list[str] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    rest: Callable[[], float | None] | None = None
+    """Gives the seconds that the run takes after the outermost task; None where nothing tells."""
     output: Any = None
     """IPython's handle of the output, once there is one."""
     cell: int | None = None
@@ -46,19 +41,19 @@ class NotebookProgress:
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
         """Show a task while the block runs, in the place of a task around it."""
         self.begin_cell(current_cell())
-        bar = Bar(label, total, done)
-        self.bars.append(bar)
+        task = Task(label, total, done)
+        self.tasks.append(task)
         self.update()
 
         def step(n: float, note: str = "") -> None:
-            bar.done, bar.note = bar.done + n, note or bar.note
+            task.advance(n, note)
             if time.monotonic() - self.updated > PAUSE:
                 self.update()
 
         try:
             yield step
         finally:
-            self.bars.remove(bar)
+            self.tasks.remove(task)
             self.update()
 
     def say(self, text: str) -> None:
@@ -82,15 +77,25 @@ class NotebookProgress:
         if cell != self.cell:
             self.cell, self.output, self.lines = cell, None, []
 
+    def left(self) -> str:
+        """About how long the whole run still takes, in words; empty where nothing tells."""
+        own, after = self.tasks[0].seconds_left, self.rest() if self.rest else None
+        return "" if own is None or after is None else f"about {duration(own + after)} left"
+
+    def words(self) -> str:
+        """The innermost task in words."""
+        task = self.tasks[-1]
+        return " ".join(filter(None, [f"{task.label} {task.completed:g}/{task.total}", task.note, self.left()]))
+
     def __repr__(self) -> str:
-        """The messages and the bar as plain text."""
-        return "\n".join([*self.lines, *(f"{bar.label} {bar.done:g}/{bar.total} {bar.note}" for bar in self.bars[-1:])])
+        """The messages and the task that runs as plain text."""
+        return "\n".join([*self.lines, *([self.words()] if self.tasks else [])])
 
     def _repr_html_(self) -> str:
         lines = [f"<div>{escape(line)}</div>" for line in self.lines]
-        for bar in self.bars[-1:]:
-            words = f"{escape(bar.label)} {bar.done:g}/{bar.total} {escape(bar.note)}"
-            lines.append(f'<div><progress value="{bar.done:g}" max="{bar.total}"></progress> {words}</div>')
+        for task in self.tasks[-1:]:
+            bar = f'<progress value="{task.completed:g}" max="{task.total}"></progress>'
+            lines.append(f"<div>{bar} {escape(self.words())}</div>")
         return "".join(lines)
 
 
@@ -117,8 +122,10 @@ def shown_progress(progress: Progress | bool | None) -> Progress:
         return progress
     if in_notebook():
         return NotebookProgress()
-    from rich.console import Console
-
-    from lrf_optuna.progress_bars import progress_on
-
     return progress_on(Console(stderr=True))
+
+
+def say_what_is_left(progress: Progress, rest: Callable[[], float | None]) -> None:
+    """Let progress say what is left of a run, where it can: `rest` gives the seconds after the outermost task."""
+    if isinstance(progress, NotebookProgress | Shown):
+        progress.rest = rest

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lrf_optuna.pipeline.notebook_progress import PAUSE, NotebookProgress, shown_progress
+from lrf_optuna.pipeline.notebook_progress import PAUSE, NotebookProgress, say_what_is_left, shown_progress
 from lrf_optuna.progress import SILENT
 from lrf_optuna.progress_bars import Shown
 
@@ -38,6 +38,15 @@ def test_messages_stay_and_of_a_bar_nothing_stays(progress: NotebookProgress) ->
     assert progress._repr_html_() == "<div>the original&#x27;s accuracy is &lt;98%&gt;</div>"
 
 
+def test_what_is_left_of_the_run_is_said_once_something_tells(progress: NotebookProgress) -> None:
+    say_what_is_left(progress, lambda: 600.0)
+    with progress.task("trials", 2) as step:
+        assert "left" not in repr(progress)
+        step(1)
+        assert "about 10 min 0 s left" in repr(progress)
+    say_what_is_left(SILENT, lambda: 600.0)
+
+
 def test_steps_do_not_flood_the_browser(progress: NotebookProgress) -> None:
     with progress.task("trials", 1000) as step:
         for _ in range(1000):
@@ -48,7 +57,7 @@ def test_steps_do_not_flood_the_browser(progress: NotebookProgress) -> None:
 def test_a_bar_goes_where_its_block_fails(progress: NotebookProgress) -> None:
     with pytest.raises(ValueError, match="no"), progress.task("trials", 2):
         raise ValueError("no")
-    assert progress.bars == []
+    assert progress.tasks == []
 
 
 def test_another_cell_has_an_output_of_its_own(progress: NotebookProgress) -> None:
