@@ -79,14 +79,17 @@ class Chart:
 
 
 def linear_axis(
-    title: str, values: Iterable[float], percent: bool = False, low: float = -inf, high: float = inf
+    title: str, values: Iterable[float], percent: bool = False, low: float = -inf, high: float = inf, least: float = 0.0
 ) -> Axis:
-    """An axis with room for the values, but not below `low` and above `high`; its ticks are round numbers."""
+    """An axis with room for the values, but not below `low` and above `high`; its ticks are round numbers.
+
+    `least`: the least step between ticks, 1 for what is counted.
+    """
     finite = [min(max(value, low), high) for value in values if isfinite(value)] or [0.0, 1.0]
-    least, most = min(finite), max(finite)
-    room = ROOM * (most - least) or ROOM * abs(most) or 1.0
-    start, end = max(least - room, low), min(most + room, high)
-    step = round_step((end - start) / TICKS)
+    first, last = min(finite), max(finite)
+    room = ROOM * (last - first) or ROOM * abs(last) or 1.0
+    start, end = max(first - room, low), min(last + room, high)
+    step = round_step(max((end - start) / TICKS, least))
     numbers = [n * step for n in range(ceil(start / step - 1e-9), floor(end / step + 1e-9) + 1)]
     return Axis(title, start, end, [(number, tick_text(number, step, percent)) for number in numbers])
 

@@ -174,7 +174,7 @@ def hypervolume_chart(candidates: Sequence[Candidate]) -> Iterator[Chart]:
     step = max(1, len(volumes) // HISTORY)
     shown = sorted({*range(0, len(volumes), step), len(volumes) - 1})
     marks = [Mark(i, volumes[i], f"after trial {i}\nhypervolume {volumes[i]:.4f}") for i in shown]
-    x = linear_axis("trial", (m.x for m in marks), low=0.0)
+    x = linear_axis("trial", (m.x for m in marks), low=0.0, least=1.0)
     y = linear_axis("hypervolume", (m.y for m in marks))
     series = [Series("hypervolume", marks, "front", "spot", "straight")]
     yield Chart("hypervolume", "Hypervolume of the front", x, y, series)
@@ -189,7 +189,7 @@ def tuning_chart(content: ReportContent) -> Iterator[Chart]:
     shown = zip(rows, losses, strict=True)
     marks = [Mark(r.epoch, r.metric, f"epoch {r.epoch}\nvalidation {r.metric:.2%}{loss}") for r, loss in shown]
     original = result.original.val_metric
-    x = linear_axis("epoch", (m.x for m in marks), low=0.0)
+    x = linear_axis("epoch", (m.x for m in marks), low=0.0, least=1.0)
     y = linear_axis(f"validation {result.metric}", [*(m.y for m in marks), original], True, high=1.0)
     series = [Series(f"validation {result.metric}", marks, "chosen", "dot", "straight")]
     yield Chart("tuning", "Fine-tune", x, y, series, levels=[(original, f"original {original:.2%}")])
