@@ -14,8 +14,8 @@ from lrf_optuna.report.tables import NONE, UNCOUNTED, percent, short_count
 
 COLORS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")
 """Classes of page.css with a color each."""
-SHOWN_KEEPS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-"""Keeps near which the sensitivity of layers is shown: six columns fit on 390 pixels."""
+SHOWN_KEEPS = (0.05, 0.1, 0.2, 0.3, 0.5)
+"""Keeps near which the sensitivity of layers is shown: five columns fit on 390 pixels."""
 LEAST_LOSS = 1e-5
 """Losses below this are rounding, and have no heat."""
 HEAT_DECADES = 4
@@ -132,4 +132,5 @@ def heat_cell(loss: float | None) -> tuple[str, float]:
         return NONE, 0.0
     if loss < LEAST_LOSS:
         return "0", 0.0
-    return f"{loss:.2g}" if loss >= 1e-3 else f"{loss:.0e}", max(0.0, min(1.0, 1 + log10(loss) / HEAT_DECADES))
+    text = f"{loss:.2f}" if loss >= 0.1 else f"{loss:.1g}" if loss >= 1e-3 else "<0.001"
+    return text, max(0.0, min(1.0, 1 + log10(loss) / HEAT_DECADES))

@@ -14,7 +14,7 @@ from lrf_optuna.report.costs import ORIGINAL, ZERO_LOSS, axes_of, axis_title, co
 from lrf_optuna.scoring.option_table import SIZES
 from lrf_optuna.storage.study import AS_BUILT, METRIC
 
-SHOWN_DROP = 0.25
+SHOWN_DROP = 0.1
 """Most of the metric below the best network that its axis shows: points far below would hide the differences."""
 HISTORY = 400
 """Points of a line over the trials, at most."""
@@ -74,7 +74,8 @@ def metric_series(content: ReportContent, cost: str) -> Iterator[Series]:
     for name, evaluation, color, symbol in made_networks(result):
         if (where := place(evaluation, result, cost)) is not None:
             text = f"{name}\n{result.metric} {evaluation.val_metric:.2%}\n{place_text(cost, where)}"
-            yield Series(name, [Mark(where, evaluation.val_metric, text)], color, symbol, label=name)
+            label = "" if name == "built" else name  # it is often just below the last network
+            yield Series(name, [Mark(where, evaluation.val_metric, text)], color, symbol, label=label)
 
 
 def made_networks(result: Result) -> Iterator[tuple[str, Evaluation, str, str]]:
@@ -206,7 +207,7 @@ def comparison_chart(comparison: Comparison | None, metric: str) -> Iterator[Cha
     if not marks:
         return
     x = linear_axis(f"{cost_name(comparison.cost)}, share of the original", [0.0, *(m.x for m in marks)], True, 0.0)
-    y = linear_axis(f"validation {metric}", [top, *(m.y for m in marks)], True, top - 2 * SHOWN_DROP, 1.0)
+    y = linear_axis(f"validation {metric}", [top, *(m.y for m in marks)], True, top - 3 * SHOWN_DROP, 1.0)
     level = [(top, f"original {top:.2%}")]
     title = f"{metric.capitalize()} against other ways to choose ranks"
     yield Chart("compare", title, x, y, series, levels=level)

@@ -144,24 +144,26 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, content: ReportContent) 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "lrf_optuna", "dashboard", str(folder), "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path(__file__).parent)
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_for(port)
+        wait_for(port, server, folder / "server.log")
         yield f"http://127.0.0.1:{port}/dashboard"
     finally:
         server.terminate()
         server.wait()
 
 
-def wait_for(port: int, seconds: float = 120) -> None:
+def wait_for(port: int, server: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
     """Wait until a server listens."""
     end = time.monotonic() + seconds
     while True:
+        assert server.poll() is None, log.read_text()
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
-            assert time.monotonic() < end, "the dashboard does not answer"
+            assert time.monotonic() < end, f"the dashboard does not answer: {log.read_text()}"
             time.sleep(0.2)
 
 

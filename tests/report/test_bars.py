@@ -41,7 +41,7 @@ def test_sensitivity_is_the_least_loss_at_most_at_a_share_and_never_rises() -> N
     assert found
     assert found.heads == ("10%", "30%")
     (first, second) = found.rows
-    assert [text for text, _ in first[1]] == ["0.5", "0.02"]
+    assert [text for text, _ in first[1]] == ["0.50", "0.02"]
     assert [text for text, _ in second[1]] == ["–", "0"]
     heats = [heat for _, heat in first[1]]
     assert heats == sorted(heats, reverse=True)
