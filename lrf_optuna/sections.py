@@ -294,6 +294,9 @@ class TuneSpec(Section):
     rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
     distil: float = setting(1.0, "Weight of the distillation from the original.", ge=0)
+    distil_by: Literal["auto", "logits", "probabilities"] = setting(
+        "auto", "What is distilled: logits, probabilities, or auto to find it from the data."
+    )
     optimizer: Literal["muon", "adamw", "sgd"] = setting("muon", "Optimizer: muon, adamw or sgd.")
 
     @field_validator("calibrate", mode="before")

@@ -58,6 +58,7 @@ class Keywords(TypedDict, total=False):
     rate: float | Literal["auto"]
     batch: int
     distil: float
+    distil_by: Literal["auto", "logits", "probabilities"]
     optimizer: Literal["muon", "adamw", "sgd"]
     layers: Mapping[str, Mapping[str, Any]]
 

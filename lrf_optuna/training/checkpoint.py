@@ -22,9 +22,10 @@ COLUMNS = ("epoch", "seconds", "loss", "validation_metric")
 
 @dataclass
 class TuningState:
-    """The learning rate, what each epoch gave as `rows` in the order of `COLUMNS`, and the best weights so far."""
+    """How it is tuned, what each epoch gave as `rows` in the order of `COLUMNS`, and the best weights so far."""
 
     rate: float
+    distil_by: str
     best: list[Values]
     rows: list[tuple[int, float, float | None, float]] = field(default_factory=list)
 
@@ -66,7 +67,7 @@ class Checkpoint:
         """Write the state, and the `variables` of the model and of the optimizer by name."""
         arrays: dict[str, Any] = {f"best_{i}": value for i, value in enumerate(state.best)}
         arrays |= {f"{name}_{i}": np.asarray(value) for name, each in variables.items() for i, value in enumerate(each)}
-        about = json.dumps({"key": self.key, "rate": state.rate, "rows": state.rows})
+        about = json.dumps({"key": self.key, "rate": state.rate, "distil_by": state.distil_by, "rows": state.rows})
 
         def save(path: Path) -> None:
             with path.open("wb") as file:
@@ -85,7 +86,7 @@ class Checkpoint:
                 best = [found[f"best_{i}"] for i in range(len(weights))]
         except (OSError, KeyError, ValueError, BadZipFile):
             return None
-        return TuningState(about["rate"], best, [tuple(row) for row in about["rows"]])
+        return TuningState(about["rate"], about["distil_by"], best, [tuple(row) for row in about["rows"]])
 
     def restore(self, variables: Mapping[str, Sequence[Any]]) -> None:
         """Put the values in the file into the `variables`, as `write` took them."""

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
@@ -34,6 +33,16 @@ from lrf_optuna.training.recipe import DEFAULT, Recipe
 log = logging.getLogger(__name__)
 DROPOUT = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
 """The layers that drop values at a `rate`; the spatial ones are subclasses of Dropout."""
+
+LOGITS, PROBABILITIES = WAYS = "logits", "probabilities"
+"""What is distilled. A teacher that is always right on its training images says more by logits, any other by both."""
+
+
+class Way(NamedTuple):
+    """How a network is tuned: the learning rate, and what is distilled."""
+
+    rate: float
+    distil_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ def finetune(
     run.callbacks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=spec.epochs, steps=run.steps)
     best = model.get_weights()
     with without_dropout(model), enough_memory(f"a training step of {spec.batch} images", "a smaller --batch"):
-        state = (checkpoint and checkpoint.read(best)) or TuningState(run.rate(progress), best)
+        state = (checkpoint and checkpoint.read(best)) or TuningState(*run.find_way(progress), best)
         try:
             run.train_epochs(state, checkpoint, progress)
         finally:
@@ -110,9 +119,21 @@ class FineTune:
         outputs = self.original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
         self.batches = Batches.of(data, spec.batch, seed, self.original)
-        goal = Distillation(self.losses, spec.distil, recipe.temperature)
-        self.trainer = Trainer(model, teacher, recipe.optimizer(spec.optimizer, model), goal)
+        self.trainer = self.trainer_for(self.ways[0])
         self.callbacks = keras.callbacks.CallbackList(model=model)
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """What may be distilled: one way where it is given, or where it makes no difference."""
+        same = not self.spec.distil or not any(task.decides for task in self.data.tasks.values())
+        return WAYS[:1] if same else WAYS if self.spec.distil_by == "auto" else (self.spec.distil_by,)
+
+    def trainer_for(self, distil_by: str) -> Trainer:
+        """The steps that distil logits or probabilities."""
+        logits, weight, recipe = distil_by == LOGITS, self.spec.distil, self.recipe
+        weight, temperature = (weight * recipe.logits_weight, None) if logits else (weight, recipe.temperature)
+        optimizer = recipe.optimizer(self.spec.optimizer, self.model)
+        return Trainer(self.model, self.teacher, optimizer, Distillation(self.losses, weight, temperature))
 
     def train(self, epoch: int, steps: int, step: Step, note: str = "", callbacks: Any = None) -> float:
         """Train for some steps of an epoch, report each of them, and give their mean loss."""
@@ -131,6 +152,7 @@ class FineTune:
 
     def train_epochs(self, state: TuningState, checkpoint: Checkpoint | None, progress: Progress) -> None:
         """Train the epochs that a state has not had, until nothing improves for some epochs."""
+        self.trainer = self.trainer_for(state.distil_by)
         self.trainer.restart(self.recipe.schedule(state.rate, self.total))
         if state.rows and checkpoint:
             checkpoint.restore(self.variables)
@@ -164,53 +186,59 @@ class FineTune:
         self.callbacks.on_epoch_end(epoch, {"loss": loss, "val_metric": metric})
         step(0, f"epoch {epoch + 1}: validation {metric:.2%}, best {max(state.metrics):.2%}")
 
-    def rate(self, progress: Progress) -> float:
-        """The learning rate of the fine-tune: the given one, or the one found from the data.
+    def find_way(self, progress: Progress) -> Way:
+        """The learning rate and what is distilled: as given, or as found from the data.
 
         Where all rates diverge, smaller ones are tried. Raises LrfError where these diverge as well.
         """
-        if self.spec.rate != "auto":
-            return float(self.spec.rate)
-        rates = self.recipe.rates[self.spec.optimizer]
+        rates = self.recipe.rates[self.spec.optimizer] if self.spec.rate == "auto" else (float(self.spec.rate),)
+        if len(rates) == len(self.ways) == 1:
+            return Way(rates[0], self.ways[0])
         for _ in range(1 + self.recipe.smaller_rounds):
             losses = self.probe_losses(rates, progress)
-            if rate := choose_rate(losses, self.recipe):
-                return rate
+            if way := choose_way(losses, self.recipe):
+                progress.say(f"the fine-tune distills {way.distil_by} at the learning rate {way.rate:g}")
+                return way
             progress.say(f"fine-tuning diverged at the rates {', '.join(f'{rate:g}' for rate in rates)}")
             rates = tuple(rate * self.recipe.smaller for rate in rates)
         raise LrfError(
-            f"fine-tuning diverges at every learning rate down to {min(losses):g}: check the labels and the loss, "
+            f"fine-tuning diverges at every learning rate down to {min(losses).rate:g}: check the labels and the loss, "
             "give a smaller --rate, or give --no-tune"
         )
 
-    def probe_losses(self, rates: tuple[float, ...], progress: Progress) -> dict[float, float]:
-        """Rate -> loss on a sample of validation images after a short run; the weights stay as they are."""
+    def probe_losses(self, rates: tuple[float, ...], progress: Progress) -> dict[Way, float]:
+        """Rate and what is distilled -> loss with validation labels after a short run; the weights stay as they are."""
         sample = self.data.val.sample(self.recipe.probe_images, self.seed)
-        goals, steps = self.original.outputs(sample.pixels), self.recipe.probe_steps(self.total)
-        start, losses = [variable.numpy() for variable in self.model.variables], {}
-        with progress.task("finding the learning rate", steps * len(rates)) as step:
-            for rate in rates:
-                self.trainer.restart(self.recipe.schedule(rate, steps))
-                self.train(-1, steps, step, f"learning rate {rate:g}")
-                losses[rate] = self.loss(sample, goals)
-                for variable, value in zip(self.model.variables, start, strict=True):
-                    variable.assign(value)
-        log.info("validation loss after %d steps by rate: %s", steps, losses)
+        steps, losses = self.recipe.probe_steps(self.total), {}
+        start = [variable.numpy() for variable in self.model.variables]
+        with progress.task("finding the learning rate", steps * len(rates) * len(self.ways)) as step:
+            for distil_by in self.ways:
+                self.trainer = self.trainer_for(distil_by)
+                for rate in rates:
+                    self.trainer.restart(self.recipe.schedule(rate, steps))
+                    self.train(-1, steps, step, f"tried {rate:g} with {distil_by}")
+                    losses[Way(rate, distil_by)] = self.loss(sample)
+                    for variable, value in zip(self.model.variables, start, strict=True):
+                        variable.assign(value)
+        log.info("validation loss after %d steps: %s", steps, losses)
         return losses
 
-    def loss(self, images: LabeledImages, goals: Mapping[str, Values]) -> float:
-        """The loss that is trained, with the teacher's outputs as `goals`; infinite where an output is not finite."""
+    def loss(self, images: LabeledImages) -> float:
+        """The loss with labels, the mean by the tasks' weights; infinite where an output is not finite."""
         outputs, labels = self.evaluator.outputs(images.pixels), self.data.targets(images.labels)
-        found = float(self.trainer.goal.loss(outputs.values(), [goals[name] for name in outputs], labels))
-        return found if isfinite(found) else float("inf")
+        weights = {name: self.losses[name].task.weight for name in labels}
+        each = (w * float(self.losses[name].with_labels(labels[name], outputs[name])) for name, w in weights.items())
+        mean = sum(each) / sum(weights.values())
+        return mean if isfinite(mean) else float("inf")
 
 
-def choose_rate(losses: Mapping[float, float], recipe: Recipe) -> float | None:
-    """The largest rate whose loss is about the least; None where no loss is finite."""
-    least = min(losses.values())
-    if not isfinite(least):
+def choose_way(losses: Mapping[Way, float], recipe: Recipe) -> Way | None:
+    """What is distilled at the least loss, at the largest rate whose loss is about the least; None if all diverge."""
+    best = min(losses, key=losses.__getitem__)
+    if not isfinite(losses[best]):
         return None
-    return max(rate for rate, loss in losses.items() if loss <= recipe.loss_tolerance * least)
+    same = (way for way in losses if way.distil_by == best.distil_by)
+    return max(way for way in same if losses[way] <= recipe.loss_tolerance * losses[best])
 
 
 @contextmanager

@@ -27,11 +27,11 @@ from lrf_optuna.progress import Silent
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.checkpoint import Checkpoint
 from lrf_optuna.training.distillation import Distillation, Trainer
-from lrf_optuna.training.finetune import choose_rate, finetune, without_dropout
+from lrf_optuna.training.finetune import PROBABILITIES, WAYS, Way, choose_way, finetune, without_dropout
 from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.recipe import DEFAULT, RATES, Recipe
 
-SPEC = TuneSpec(epochs=2, batch=64, rate=3e-3)
+SPEC = TuneSpec(epochs=2, batch=64, rate=3e-3, distil_by="logits")
 
 
 def broken(model: Any) -> Any:
@@ -240,18 +240,43 @@ def test_only_dropout_is_off_while_tuning_and_comes_back() -> None:
     assert [layer.rate for layer in kinds] == rates
 
 
+DIVERGED = float("inf")
+
+
 @pytest.mark.parametrize(
     ("losses", "rate"),
     [
         ({1e-4: 0.9, 1e-3: 0.5, 1e-2: 0.54, 1e-1: 0.6}, 1e-2),
-        ({1e-4: 0.9, 1e-3: 0.5, 1e-2: float("inf")}, 1e-3),
-        ({1e-4: float("inf"), 1e-3: float("inf")}, None),
+        ({1e-4: 0.9, 1e-3: 0.5, 1e-2: DIVERGED}, 1e-3),
+        ({1e-4: DIVERGED, 1e-3: DIVERGED}, None),
     ],
 )
 def test_the_largest_good_rate_is_chosen_and_none_where_all_diverge(
     losses: dict[float, float], rate: float | None
 ) -> None:
-    assert choose_rate(losses, DEFAULT) == rate
+    found = choose_way({Way(rate, "logits"): loss for rate, loss in losses.items()}, DEFAULT)
+    assert found == (rate and Way(rate, "logits"))
+
+
+def test_what_is_distilled_has_the_least_loss_and_a_rate_of_its_own() -> None:
+    losses = {
+        ("logits", 1e-3): 0.40,
+        ("logits", 3e-3): 0.41,
+        ("probabilities", 1e-3): 0.39,
+        ("probabilities", 3e-3): 9.0,
+    }
+    named = {Way(rate, distil_by): loss for (distil_by, rate), loss in losses.items()}
+    assert choose_way(named, DEFAULT) == Way(1e-3, PROBABILITIES)
+
+
+@pytest.mark.parametrize("distil_by", WAYS)
+def test_what_is_distilled_can_be_given(digits_net: Any, digits: Data, distil_by: str) -> None:
+    listener = Listener()
+    tuned = finetune(
+        broken(digits_net), digits_net, digits, SPEC.model_copy(update={"distil_by": distil_by}), progress=listener
+    )
+    assert tuned.val_metric[-1] > tuned.val_metric[0] + 0.1
+    assert listener.said == [], "neither rate nor way is looked for"
 
 
 class Listener(Silent):
@@ -280,7 +305,7 @@ def test_smaller_rates_are_tried_where_all_diverge(digits_net: Any, digits: Data
     spec = TuneSpec(epochs=1, batch=256)
     tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
     assert tuned.rate == pytest.approx(1e-3)
-    assert listener.said == ["fine-tuning diverged at the rates 3e+37, 1e+38"]
+    assert listener.said[0] == "fine-tuning diverged at the rates 3e+37, 1e+38"
 
 
 def test_rates_that_all_diverge_are_an_error_and_the_weights_stay(digits_net: Any, digits: Data) -> None:
@@ -296,7 +321,7 @@ def test_rates_that_all_diverge_are_an_error_and_the_weights_stay(digits_net: An
 def test_a_fine_tune_that_was_stopped_goes_on_and_ends_with_the_same_weights(
     digits_net: Any, digits: Data, tmp_path: Path, optimizer: str
 ) -> None:
-    spec, whole = TuneSpec(epochs=3, batch=128, rate=3e-3, optimizer=optimizer), broken(digits_net)
+    spec, whole = TuneSpec(epochs=3, batch=128, rate=3e-3, distil_by="logits", optimizer=optimizer), broken(digits_net)
     expected = finetune(whole, digits_net, digits, spec)
     kept = Checkpoint(tmp_path / "tuning.npz", tmp_path / "tuning.csv", "this question")
     steps = len(digits.train) // spec.batch
@@ -312,7 +337,7 @@ def test_a_fine_tune_that_was_stopped_goes_on_and_ends_with_the_same_weights(
 
 
 def test_an_interrupt_leaves_the_best_weights_so_far(digits_net: Any, digits: Data) -> None:
-    model, spec = broken(digits_net), TuneSpec(epochs=3, batch=128, rate=3e-3)
+    model, spec = broken(digits_net), TuneSpec(epochs=3, batch=128, rate=3e-3, distil_by="logits")
     steps = len(digits.train) // spec.batch
     with pytest.raises(KeyboardInterrupt):
         finetune(model, digits_net, digits, spec, progress=Listener(steps + 2))
@@ -323,7 +348,7 @@ def test_an_interrupt_leaves_the_best_weights_so_far(digits_net: Any, digits: Da
 def test_a_broken_or_foreign_checkpoint_is_not_gone_on_from(
     digits_net: Any, digits: Data, tmp_path: Path, text: bytes
 ) -> None:
-    spec = TuneSpec(epochs=1, batch=256, rate=1e-3)
+    spec = TuneSpec(epochs=1, batch=256, rate=1e-3, distil_by="logits")
     path, table = tmp_path / "tuning.npz", tmp_path / "tuning.csv"
     if text:
         path.write_bytes(text)
@@ -338,7 +363,7 @@ def test_a_broken_or_foreign_checkpoint_is_not_gone_on_from(
 
 def test_a_fine_tune_that_no_longer_gets_better_ends(digits_net: Any, digits: Data) -> None:
     listener, recipe = Listener(), Recipe(patience_share=0.1, least_patience=2)
-    spec = TuneSpec(epochs=9, batch=256, rate=1e-12)
+    spec = TuneSpec(epochs=9, batch=256, rate=1e-12, distil_by="logits")
     tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
     assert len(tuned.val_metric) < 10
     assert listener.said == [f"fine-tuning ended after epoch {len(tuned.val_metric) - 1}: 2 were no better"]
