@@ -93,7 +93,7 @@ def left_out_measures(content: ReportContent) -> Iterator[str]:
     """What was not measured in this run."""
     result = content.result
     if not result.original.milliseconds:
-        yield "No milliseconds were measured: --no-timing asks for that, or a runtime was missing."
+        yield "No milliseconds were measured: the run was told not to, or its runtime was missing."
     if not result.tuned:
         yield "The network is not fine-tuned."
     if not content.comparison:
