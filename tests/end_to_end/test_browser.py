@@ -13,10 +13,12 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 from support.browser import WIDTHS, browser, page_at
-from support.report import OBJECTIVES, content_of
+from support.report import METHODS, OBJECTIVES, content_of
 
 from lrf_optuna.config import StudySpec
+from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.report.content import ReportContent
 from lrf_optuna.report.dashboard import save_to_study
 from lrf_optuna.report.page import write_report
@@ -122,6 +124,15 @@ def test_the_report_is_printed_whole_and_on_white(opened: Any, report: str) -> N
         assert page.pdf()[:4] == b"%PDF"
 
 
+def trial_of(candidate: Candidate) -> optuna.trial.FrozenTrial:
+    """A candidate as a trial, with the method of each layer as its parameters."""
+    params = {f"{site}.method": choice.method for site, choice in candidate.plan}
+    space = dict.fromkeys(params, CategoricalDistribution(METHODS))
+    attributes = {PLAN: candidate.plan.to_json()}
+    values = [*candidate.costs.values()]
+    return optuna.trial.create_trial(params=params, distributions=space, values=values, user_attrs=attributes)
+
+
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory, content: ReportContent) -> Iterator[str]:
     """The address of Optuna's dashboard on a study with all that a run puts into it."""
@@ -133,12 +144,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, content: ReportContent) 
         "spec": spec.model_dump_json(exclude={"search": {"storage"}}),
     }
     store = StudyStore.open(url, "digits", objectives=OBJECTIVES, **given)
-    store.append(
-        [
-            optuna.trial.create_trial(values=[*c.costs.values()], user_attrs={PLAN: c.plan.to_json()})
-            for c in content.candidates
-        ]
-    )
+    store.append([trial_of(candidate) for candidate in content.candidates])
     (folder / "report.html").write_text("the report")
     save_to_study(store, content, folder, [folder / "report.html"])
     with socket.create_server(("127.0.0.1", 0)) as free:
