@@ -38,6 +38,8 @@ EXAMPLES = 6
 """Changed images of each kind that are shown, at most: a row of a page has room for twelve."""
 LARGEST_SIDE = 96
 """Pixels of the longer side of a shown image, at most, so that twelve of them take about 200 kB."""
+PATH = re.compile(r"\S*[/\\]([^/\\\s]+\.keras)")
+"""The path of a model's file, of which a card has the name alone."""
 PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
 """The password in a URL of a database."""
 
@@ -199,7 +201,7 @@ def write_facts(run: Run, network: ChosenNetwork, result: Result) -> None:
         model_digest=result.model_digest,
         provenance=provenance_of(run.spec, run.data),
         uses=image_uses(run.data, result.calibration),
-        recipe=recipe_of(run.final_model, run.data, network.needs),
+        recipe=recipe_of(run.final_model, run.data, PATH.sub(r"\1", network.needs)),
         task=hugging_face_task(run.data),
         changed=changed,
         sensitivity=sensitivity,

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, inf, isfinite, log10
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 """Round steps between ticks, times a power of ten."""
@@ -117,3 +120,10 @@ def log_axis(title: str, values: Iterable[float], zero: float) -> tuple[float, A
     numbers = [n for power in powers for digit in digits if (n := digit * 10.0**power) > 1.5 * bottom]
     ticks = [(bottom, "0"), *((n, f"{n:.10f}".rstrip("0").rstrip(".")) for n in numbers if n < 10 ** (most + 0.15))]
     return bottom, Axis(title, 10 ** (least - 0.65), 10 ** (most + 0.15), ticks, is_log=True)
+
+
+def spread(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """At most `most` of the items, evenly spread over them, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

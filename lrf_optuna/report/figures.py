@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from lrf_optuna.plans.plan import Candidate, Choice
 from lrf_optuna.plans.result import LayerResult
 from lrf_optuna.report.bars import method_colors
-from lrf_optuna.report.charts import Axis, Chart, Series, log_axis
+from lrf_optuna.report.charts import Axis, Chart, Series, log_axis, spread
 from lrf_optuna.report.content import ReportContent
 from lrf_optuna.report.costs import ORIGINAL, ZERO_LOSS, axes_of, cost_name, point_text
 from lrf_optuna.report.run_charts import run_charts
@@ -34,6 +34,8 @@ SYMBOLS = {"dot": "circle", "spot": "circle", "ring": "circle-open", "diamond": 
 """Symbol of a series -> Plotly's name of it."""
 SIZES_OF_SYMBOLS = {"dot": 7, "spot": 1, "ring": 7, "diamond": 10, "star": 16}
 """Symbol of a series -> pixels."""
+CLOUD = 2000
+"""Trials that are drawn faintly, at most: a figure is kept in the database in small pieces."""
 LAYER_HEIGHT, NAME_LENGTH = 24, 34
 """Pixels of height that a layer takes, and letters of its name that are shown: both fit text of 13 pixels."""
 
@@ -81,18 +83,19 @@ def axis_layout(axis: Axis) -> dict[str, Any]:
 def trace(series: Series) -> go.Scatter:
     """A series as a trace."""
     color = PALE if series.is_cloud else COLORS[series.color]
-    texts = [hover_text(mark.text) for mark in series.marks]
+    marks = spread(series.marks, CLOUD) if series.is_cloud else series.marks
+    texts = None if series.is_cloud else [hover_text(mark.text) for mark in marks]
     shape = "hv" if series.line == "steps" else "linear"
     marker = {"symbol": SYMBOLS.get(series.symbol), "size": SIZES_OF_SYMBOLS.get(series.symbol, 5), "color": color}
     return go.Scatter(
-        x=[mark.x for mark in series.marks],
-        y=[mark.y for mark in series.marks],
+        x=[mark.x for mark in marks],
+        y=[mark.y for mark in marks],
         name=escape(series.name),
         mode="+".join([*["lines"] * bool(series.line), *["markers"] * bool(series.symbol)]),
         line={"shape": shape, "color": color, "width": 1.5},
         marker=marker | ({"size": 4} if series.is_cloud else {}),
         hovertext=texts,
-        hoverinfo="text" if series.symbol else "skip",
+        hoverinfo="text" if series.symbol and not series.is_cloud else "skip",
         showlegend=series.in_legend,
     )
 
@@ -118,7 +121,7 @@ def front_3d(content: ReportContent, names: Sequence[str]) -> go.Figure:
 
     known = {across, up, deep} <= set(ORIGINAL.costs)
     traces = [
-        dots(content.candidates, "trials", size=2, color=COLORS["soft"], opacity=0.5),
+        dots(spread(content.candidates, CLOUD), "trials", size=2, color=COLORS["soft"], opacity=0.5),
         dots(content.points, "front", size=4, color=COLORS["front"]),
         *([dots([ORIGINAL], "original", size=6, symbol="diamond-open", color=COLORS["soft"])] if known else []),
         dots([content.result.chosen], "chosen", size=8, symbol="diamond", color=COLORS["chosen"]),

@@ -7,12 +7,12 @@ the text of the mark that is next to the pointer; without scripts the browser sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
 
 from markupsafe import Markup
 
-from lrf_optuna.report.charts import Axis, Chart, Mark, Series
+from lrf_optuna.report.charts import Axis, Chart, Series, spread
 
 MARKS = 300
 """Marks of a series that have a text, at most: more are not told apart on a screen, and make the page heavy."""
@@ -105,20 +105,13 @@ def marks(chart: Chart, series: Series) -> Iterator[str]:
     if not series.symbol:
         return
     inside = [mark for mark in series.marks if chart.x.has(mark.x) and chart.y.has(mark.y)]
-    for mark in spread(inside):
+    for mark in spread(inside, MARKS):
         x, y = percent(chart.x.place(mark.x)), percent(1 - chart.y.place(mark.y))
         yield symbol(series, x, y, mark.text)
         if series.label:
             side, anchor = (-12, "end") if chart.x.place(mark.x) > RIGHT else (12, "start")
             label = escape(series.label)
             yield f'<text class="label" x="{x}" y="{y}" dx="{side}" dy="4" text-anchor="{anchor}">{label}</text>'
-
-
-def spread(inside: Sequence[Mark]) -> Sequence[Mark]:
-    """At most `MARKS` of the marks, evenly spread over them."""
-    if len(inside) <= MARKS:
-        return inside
-    return [inside[round(i * (len(inside) - 1) / (MARKS - 1))] for i in range(MARKS)]
 
 
 def symbol(series: Series, x: str, y: str, text: str) -> str:
