@@ -29,7 +29,9 @@ def executed(path: Path, folder: Path) -> Any:
 
 def is_greeting(output: Any) -> bool:
     """Whether an output is only what TensorFlow says of itself and of the processor when Keras is imported."""
-    return all(line.startswith("I0000 ") or "absl::InitializeLog" in line for line in output.text.strip().splitlines())
+    lines = output.get("text", "").strip().splitlines()
+    is_theirs = (line.startswith("I0000 ") or "absl::InitializeLog" in line for line in lines)
+    return output.get("name") == "stderr" and all(is_theirs)
 
 
 def main() -> None:

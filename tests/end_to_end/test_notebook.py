@@ -68,3 +68,13 @@ def test_progress_and_the_result_are_outputs_of_their_own_cells(run_again: Any) 
     choose = next(cell for cell in code_of(found) if ".choose(" in cell.source)
     assert [output.output_type for output in choose.outputs] == ["display_data", "execute_result"]
     assert "<table" in choose.outputs[1].data["text/html"]
+
+
+def test_only_what_tensorflow_says_of_itself_is_a_greeting() -> None:
+    def of(name: str, text: str) -> bool:
+        return is_greeting(nbformat.v4.new_output("stream", name=name, text=text))
+
+    assert of("stderr", "I0000 00:00 port.cc:153] oneDNN custom operations are on.\n")
+    assert not of("stderr", "I0000 00:00 port.cc:153]\nUserWarning: something else\n")
+    assert not of("stdout", "I0000\n")
+    assert not is_greeting(nbformat.v4.new_output("execute_result", data={"text/plain": "1"}))
