@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from lrf_optuna.cli import options as o
 from lrf_optuna.cli.examples import epilog
-from lrf_optuna.cli.next_steps import next_steps, result_line
+from lrf_optuna.cli.next_steps import as_called, next_steps, result_line
 from lrf_optuna.cli.output import Output
 from lrf_optuna.cli.runtimes import RunFormats, export, latency, names_of
 from lrf_optuna.cli.show import cache, dashboard, front, layers
@@ -128,7 +128,7 @@ def select(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Tr
     row, original = facts.row(chosen, chosen=True), (facts.original_metrics, facts.time)
     output.result({**row.to_dict(), "why": why}, front_table([row], found.record.metric_name, *original, methods=True))
     made = f"its model is {found.folder.model}" if built else f"its model: {facts.command(chosen.trial)}"
-    output.remark(made)
+    output.remark(as_called(made), unbroken=True)
 
 
 @o.with_settings()
@@ -194,7 +194,7 @@ def print_result(result: Result, run: Run, output: Output, more: Sequence[Any] =
     files = {"model": str(run.folder.model), "report": str(run.folder.report)}
     tables = ["", layer_table(result.layers), "", evaluation_table(result), *more]
     if result.alternatives:
-        tables += ["", alternatives_table(result), *alternative_commands(result)]
+        tables += ["", alternatives_table(result), *map(as_called, alternative_commands(result))]
     shown = [result_line(result, run)] if output.quiet else tables
     output.result({**result.to_dict(), "files": files}, *shown, unbroken=output.quiet)
     output.remark("", *next_steps(run), unbroken=True)

@@ -14,9 +14,18 @@ if TYPE_CHECKING:
     from lrf_optuna.plans.result import Result
 
 
+AS_MODULE = "python -m lrf_optuna"
+"""The program where its script is not installed: commands that are kept in files begin with it."""
+
+
 def program() -> str:
     """The program as it was called, to be typed again."""
-    return "python -m lrf_optuna" if Path(sys.argv[0]).parts[-2:] == ("lrf_optuna", "__main__.py") else "lrf-optuna"
+    return AS_MODULE if Path(sys.argv[0]).parts[-2:] == ("lrf_optuna", "__main__.py") else "lrf-optuna"
+
+
+def as_called(text: str) -> str:
+    """A text with a kept command, which begins as the program was called."""
+    return text.replace(AS_MODULE, program())
 
 
 def study_words(run: Run) -> str:
