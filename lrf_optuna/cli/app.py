@@ -127,7 +127,7 @@ def select(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Tr
     facts = FrontFacts.of_study(found)
     row, original = facts.row(chosen, chosen=True), (facts.original_metrics, facts.time)
     output.result({**row.to_dict(), "why": why}, front_table([row], found.record.metric_name, *original, methods=True))
-    made = f"its model is {found.folder.model}" if built else f"its model: {facts.command(chosen.trial)}"
+    made = f"its model is {found.folder.model}" if built else f"its model: {as_called(facts.command(chosen.trial))}"
     output.remark(as_called(made), unbroken=True)
 
 
@@ -194,10 +194,10 @@ def print_result(result: Result, run: Run, output: Output, more: Sequence[Any] =
     files = {"model": str(run.folder.model), "report": str(run.folder.report)}
     tables = ["", layer_table(result.layers), "", evaluation_table(result), *more]
     if result.alternatives:
-        tables += ["", alternatives_table(result), *map(as_called, alternative_commands(result))]
+        tables += ["", alternatives_table(result)]
     shown = [result_line(result, run)] if output.quiet else tables
     output.result({**result.to_dict(), "files": files}, *shown, unbroken=output.quiet)
-    output.remark("", *next_steps(run), unbroken=True)
+    output.remark(*map(as_called, alternative_commands(result)), "", *next_steps(run), unbroken=True)
 
 
 def show_version(wanted: bool) -> None:

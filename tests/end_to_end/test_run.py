@@ -45,6 +45,8 @@ FAST: dict[str, Any] = {
     "tune.calibrate": False,
     "latency.time_at_end": False,
 }
+ONE_POINT: dict[str, Any] = {"search.targets": {"params": 0.6}}
+"""A way to choose that takes the same point whether a fine-tune or a calibration follows or not."""
 FILES = {
     "study.db",
     "plan.json",
@@ -392,6 +394,7 @@ def test_a_model_that_was_built_is_tuned_without_building_it_again(spec: StudySp
 def test_a_tuned_model_stays_where_an_untuned_one_is_asked_for_unless_it_is_forced_to_go(
     spec: StudySpec, tmp_path: Path
 ) -> None:
+    spec = spec.override(ONE_POINT)
     tuned, heard = ran(spec, tmp_path, tune_epochs=1), Heard()
     before = contents(tmp_path)
     assert ran(spec, tmp_path, heard).tuned == tuned.tuned
@@ -409,6 +412,7 @@ def test_a_tuned_model_stays_where_an_untuned_one_is_asked_for_unless_it_is_forc
 def test_a_tuned_model_that_an_untuned_one_replaced_comes_back_without_a_fine_tune(
     spec: StudySpec, tmp_path: Path
 ) -> None:
+    spec = spec.override(ONE_POINT)
     tuned = ran(spec, tmp_path, search_trials=3, tune_epochs=1)
     bytes_of_tuned = (tmp_path / "model.keras").read_bytes()
     work = Run.open(spec.override({"search.trials": 3}), tmp_path, progress=Heard())
@@ -489,6 +493,7 @@ def test_a_model_that_was_built_is_calibrated_without_building_it_again(spec: St
 
 
 def test_a_calibration_that_is_stopped_leaves_the_built_model(spec: StudySpec, tmp_path: Path, digits: Data) -> None:
+    spec = spec.override(ONE_POINT)
     with pytest.raises(KeyboardInterrupt):
         ran(spec, tmp_path, Heard("calibrating"), tune_calibrate=True)
     assert not (tmp_path / "result.json").exists()
