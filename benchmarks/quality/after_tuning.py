@@ -77,7 +77,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, metavar="NAME")
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=3, help="of every network but digits, whose study has its own")
-    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / "after_tuning")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="with the .npz files, or what unpacks them")
