@@ -165,6 +165,7 @@ def test_the_report_says_how_the_model_is_used_and_where_it_comes_from(html: str
 def test_the_named_points_have_a_table_and_commands_to_copy(html: str) -> None:
     assert 'scope="row">safe</th>' in html
     assert "~92.00%" in html
+    assert "The chosen point is marked." in html
     assert "<code>lrf-optuna build digits --trial 0\n</code>" in html
 
 
