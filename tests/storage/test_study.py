@@ -343,3 +343,14 @@ def test_optunas_verbosity_stays_as_the_user_set_it(tmp_path: Path, capsys: pyte
         assert optuna.logging.get_verbosity() == verbosity
     optuna.logging.set_verbosity(before)
     assert "A new study created" not in capsys.readouterr().err
+
+
+def test_a_plan_is_short_for_dashboards_and_trials_of_earlier_versions_are_candidates_still(tmp_path: Path) -> None:
+    record, plan = opened(tmp_path), plan_of(finished_trial(0))
+    earlier = optuna.trial.create_trial(values=[0.5, 0.5], user_attrs={PLAN: plan.to_json()})
+    record.study.add_trial(earlier)
+    record.append([earlier])
+    assert [candidate.plan for candidate in record.candidates()] == [plan, plan]
+    assert record.count() == 2
+    attributes = [trial.user_attrs[PLAN] for trial in record.study.trials]
+    assert attributes == [plan.to_json(), f"{len(SITES)} svd"]
