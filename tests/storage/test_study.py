@@ -19,7 +19,7 @@ from support.studies import IDENTITY, OBJECTIVES, SITES, finished_trial, opened,
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import IDENTITY as IDENTITY_KEY
-from lrf_optuna.storage.study import StudyStore, plan_of
+from lrf_optuna.storage.study import PLAN, StudyStore, plan_of
 
 RECORDER = """
 import sys
