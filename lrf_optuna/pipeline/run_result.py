@@ -23,7 +23,6 @@ from lrf_optuna.plans.result import Export, Result
 from lrf_optuna.report.figures import run_figures
 from lrf_optuna.report.result_html import result_html
 from lrf_optuna.sections import TuneSpec
-from lrf_optuna.storage.study import METRICS
 
 
 class RunResult(Result):
@@ -62,21 +61,22 @@ class RunResult(Result):
     def front(self) -> list[dict[str, Any]]:
         """The front as rows for `pandas.DataFrame`, from the smallest network to the largest.
 
-        A row has the `trial`, the `metric` on validation images in each state that was measured ("metric as built",
-        "metric tuned"), the costs (`loss`, and shares of the original's `params`, `macs` and perhaps `latency`), the
-        `milliseconds` of a call, a `name` such as "safe", and whether it is the `chosen` one. None is not known.
+        A row has the `trial`, its `metric` on validation images in the last `state` that was measured (as scored, as
+        built, calibrated or tuned), the costs (`loss`, and shares of the original's `params`, `macs` and perhaps
+        `latency`), the `milliseconds` of a call, a `name` such as "safe", and whether it is `chosen`. None is not known.
         """
-        record, trial = self.run.record, self.chosen.trial
-        facts = FrontFacts.of(record, self.run.folder, self.original.milliseconds)
+        facts = FrontFacts.of(self.run.record, self.run.folder, self.original.milliseconds)
         names = {one.trial: one.name for one in self.alternatives}
+        found = {point.trial: facts.metric(point.trial) or (None, None) for point in self.points}
         return [
             {
                 "trial": point.trial,
-                **{state: facts.metrics.get(point.trial, {}).get(state) for state in METRICS},
+                "metric": found[point.trial][0],
+                "state": found[point.trial][1],
                 **point.costs,
                 "milliseconds": facts.milliseconds(point)[0],
                 "name": names.get(point.trial),
-                "chosen": point.trial == trial,
+                "chosen": point.trial == self.chosen.trial,
             }
             for point in self.points
         ]
