@@ -63,7 +63,7 @@ class RunResult(Result):
 
         A row has the `trial`, its `metric` on validation images in the last `state` that was measured (as scored, as
         built, calibrated or tuned), the costs (`loss`, and shares of the original's `params`, `macs` and perhaps
-        `latency`), the `milliseconds` of a call, a `name` such as "safe", and whether it is `chosen`. None is not known.
+        `latency`), the `milliseconds` of a call, a `name` such as "safe", and whether it is `chosen`; None: not known.
         """
         facts = FrontFacts.of(self.run.record, self.run.folder, self.original.milliseconds)
         names = {one.trial: one.name for one in self.alternatives}

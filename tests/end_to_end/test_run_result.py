@@ -54,10 +54,11 @@ def test_a_result_is_shown_in_one_short_line_and_as_a_table_in_a_notebook(found:
 def test_the_front_has_a_row_for_every_point_with_its_costs_and_its_metric(found: Any) -> None:
     rows = found.front
     assert [row["trial"] for row in rows] == [point.trial for point in found.points]
-    assert all(
-        {"trial", "metric", "loss", "params", "macs", "milliseconds", "name", "chosen"} <= set(row) for row in rows
-    )
-    assert any(row["metric"] is not None and 0 < row["metric"] <= 1 for row in rows)
+    names = ["trial", "metric", "state", "loss", "params", "macs", "milliseconds", "name", "chosen"]
+    assert all(list(row) == names for row in rows)
+    known = [row for row in rows if row["metric"] is not None]
+    assert all(0 < row["metric"] <= 1 and row["state"] for row in known)
+    assert any(row["chosen"] for row in known)
     assert len({tuple(row) for row in rows}) == 1
     assert [row["trial"] for row in rows if row["chosen"]] == [found.chosen.trial]
     json.dumps(rows)
