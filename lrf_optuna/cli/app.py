@@ -127,7 +127,7 @@ def select(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Tr
     facts = FrontFacts.of_study(found)
     row, original = facts.row(chosen, chosen=True), (facts.original_metrics, facts.time)
     output.result({**row.to_dict(), "why": why}, front_table([row], found.record.metric_name, *original, methods=True))
-    made = f"its model is {found.folder.model}" if built else f"its model: {as_called(facts.command(chosen.trial))}"
+    made = f"its model is {found.folder.model}" if built else f"its model: {facts.command(chosen.trial)}"
     output.remark(as_called(made), unbroken=True)
 
 
