@@ -263,7 +263,7 @@ def test_a_wrong_list_of_numbers_is_answered_with_a_right_one() -> None:
 
 def test_a_setting_has_its_option() -> None:
     option = OPTIONS["search.targets"]
-    assert (option.name, option.panel, option.field.default) == ("--target", "Choice", {})
+    assert (option.name, option.panel, option.field.default) == ("--target", "choice", {})
 
 
 def test_every_augmentation_of_the_data_can_be_asked_for() -> None:
