@@ -20,6 +20,9 @@ from lrf_optuna.training.recipe import DEFAULT as RECIPE
 TIMED_PASSES = 3
 """Passes of which the fastest counts, after one that compiles."""
 
+SLOWEST = 5.0
+"""Times by which a run is slower than expected at most, or faster: a busy processor has been seen to be five times."""
+
 
 @dataclass(frozen=True, slots=True)
 class PhaseCosts:
@@ -88,8 +91,15 @@ def training_seconds(steps: int, batch: int, image: float, costs: PhaseCosts) ->
 
 
 def seconds_after(expected: Mapping[str, float], spent: Mapping[str, float], current: str) -> float:
-    """The seconds of the phases that have not begun; `current` is the one that runs."""
-    return sum(seconds for phase, seconds in expected.items() if phase != current and not spent.get(phase))
+    """The seconds of the phases that have not begun; `current` is the one that runs.
+
+    They are as much slower or faster than expected as the phases before were together, within `SLOWEST`.
+    """
+    begun = [phase for phase in expected if phase != current and spent.get(phase)]
+    before = sum(expected[phase] for phase in begun)
+    factor = sum(spent[phase] for phase in begun) / before if before else 1.0
+    left = sum(seconds for phase, seconds in expected.items() if phase != current and phase not in begun)
+    return left * min(max(factor, 1 / SLOWEST), SLOWEST)
 
 
 def passes_text(seconds: float, one_pass: float) -> str:

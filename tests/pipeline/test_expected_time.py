@@ -8,6 +8,7 @@ import pytest
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.pipeline.expected_time import (
+    SLOWEST,
     PhaseCosts,
     expected_seconds,
     pass_seconds,
@@ -51,8 +52,13 @@ def test_training_takes_its_steps_and_the_time_to_compile_them() -> None:
 
 def test_what_is_left_are_the_phases_that_have_not_begun() -> None:
     expected = {"search": 5.0, "pick": 3.0, "build": 2.0, "tune": 10.0}
-    spent = dict.fromkeys(PHASES, 0.0) | {"search": 4.0}
+    spent = dict.fromkeys(PHASES, 0.0)
+    assert seconds_after(expected, spent, "search") == 15
+    spent |= {"search": 5.0}
     assert seconds_after(expected, spent, "pick") == 12
+    assert seconds_after(expected, spent | {"search": 10.0}, "pick") == 2 * 12
+    assert seconds_after(expected, spent | {"search": 1000.0}, "pick") == SLOWEST * 12
+    assert seconds_after(expected, spent | {"search": 0.01}, "pick") == 12 / SLOWEST
     assert seconds_after(expected, spent | {"pick": 1.0, "build": 0.1, "tune": 2.0}, "report") == 0
 
 
