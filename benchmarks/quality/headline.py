@@ -22,21 +22,16 @@ from benchmarks.lib.tables import publish
 
 
 class Case(NamedTuple):
-    """The most that may be left of a network, its augmentation in training, and whether it has labels to tune with.
-
-    `methods`: the only methods of some layers. A case with them is no row of the means.
-    """
+    """The most that may be left of a network, its augmentation in training, and whether it has labels to tune with."""
 
     params: float
     macs: float = 1.0
     augment: str = "none"
     tuned: bool = True
-    methods: tuple[tuple[str, str], ...] = ()
 
 
 CASES = {
     "lenet300100_mnist": Case(0.05),
-    "lenet300100_mnist, ip1 by tt_matrix": Case(0.05, methods=(("ip1", "tt_matrix"),)),
     "lenet5_mnist": Case(0.03),
     "cnn_fashion": Case(0.18, 0.35),
     "cnn1d_watch": Case(0.10, 0.35),
@@ -54,8 +49,7 @@ CASES = {
     "mobilenetv1_025_128_imagenet": Case(0.75, 0.75, tuned=False),
     "mobilenetv1_050_160_imagenet": Case(0.70, 0.75, tuned=False),
 }
-"""Row -> its budgets, fixed before the runs. A row begins with its network. The last three have too few training images
-to be tuned. The row with a method of its own was added after the one without had missed its bar."""
+"""Network -> its budgets, fixed before the runs. The last three have too few training images to be tuned."""
 PAPERS = "| the papers' means | | -82.3% | -59.6% | | | | less than -1.5 | | |"
 """Kokhazadeh et al., DATE 2025: 13 networks."""
 HEAD = ("network", "data", "parameters", "MACs", "original", "built", "calibrated", "tuned", "change", "minutes")
@@ -77,16 +71,12 @@ def main() -> None:
         write(args.work)
 
 
-def run(row: str, args: argparse.Namespace) -> None:
+def run(network: str, args: argparse.Namespace) -> None:
     """One run as a user types it."""
-    case, network, folder = CASES[row], row.partition(",")[0], args.work / row
-    known, name = described(network, args.models)
-    model, data = args.models / f"{network}.keras", unpacked(name, args.data, args.work)
-    given = ["--model", model, "--data", data, "--name", network]
-    if case.methods:
-        given = [study_file(folder, network, model, data, case)]
-    command = [sys.executable, "-m", "lrf_optuna", "run", *given, "--out", folder, "--trials", args.trials]
-    command += ["--divide", known["divide_by"], "--augment", case.augment]
+    case, (known, data) = CASES[network], described(network, args.models)
+    command = [sys.executable, "-m", "lrf_optuna", "run", "--name", network, "--out", args.work / network]
+    command += ["--model", args.models / f"{network}.keras", "--data", unpacked(data, args.data, args.work)]
+    command += ["--divide", known["divide_by"], "--augment", case.augment, "--trials", args.trials]
     command += [word for name in ("mean", "std") for word in (f"--{name}", ",".join(map(str, known[name])))]
     command += ["--target", f"params={case.params}", "--calibrate", "always", "--no-timing"]
     command += ["--target", f"macs={case.macs}"] if case.macs < 1 else []
@@ -96,15 +86,6 @@ def run(row: str, args: argparse.Namespace) -> None:
     subprocess.run(list(map(str, command)), check=True)
 
 
-def study_file(folder: Path, network: str, model: Path, data: Path, case: Case) -> Path:
-    """A study whose layers have the methods of the case."""
-    folder.mkdir(parents=True, exist_ok=True)
-    layers = "".join(f'[layers.{layer}]\nmethods = ["{method}"]\n' for layer, method in case.methods)
-    file = folder.parent / f"{folder.name}.toml"
-    file.write_text(f'name = "{network}"\n[model]\npath = "{model}"\n[data]\npath = "{data}"\n{layers}')
-    return file
-
-
 def write(work: Path) -> None:
     """The table of all networks that were run, and the means of those that were tuned."""
     found = {name: work / name / "result.json" for name in CASES}
@@ -112,22 +93,21 @@ def write(work: Path) -> None:
     if not results:
         return
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *map(line, results, results.values())]
-    tuned = [one for name, one in results.items() if one["tuned"] and not CASES[name].methods]
+    tuned = [one for name, one in results.items() if CASES[name].tuned and one["tuned"]]
     lines += [mean(tuned), PAPERS] if tuned else []
     publish("headline", "\n".join([*lines, "", ABOUT, ""]))
 
 
-def line(row: str, one: dict[str, Any]) -> str:
+def line(network: str, one: dict[str, Any]) -> str:
     """The row of a network."""
-    network, comma, remark = row.partition(",")
     original, last = one["original"], final(one)
     states = [one[name] for name in ("original", "built", "calibrated", "tuned")]
     metrics = ["–" if state is None else f"{state['test_metric']:.2%}" for state in states]
     minutes = sum(one["seconds"].values()) / 60
     change = f"{100 * (last['test_metric'] - original['test_metric']):+.2f}"
     sizes = [f"{last[cost] / original[cost] - 1:+.1%}" for cost in ("params", "macs")]
-    name, _, data = network.rpartition("_")
-    return f"| {' | '.join([name + comma + remark, data, *sizes, *metrics, change, f'{minutes:.0f}'])} |"
+    data = network.rpartition("_")[2]
+    return f"| {' | '.join([network.removesuffix(f'_{data}'), data, *sizes, *metrics, change, f'{minutes:.0f}'])} |"
 
 
 def final(one: dict[str, Any]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def select(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Tr
         elif by_metric:
             from lrf_optuna.pipeline.run import Run
 
-            choice = Run.resume(found, spec, progress).choose(pareto_front(candidates))
+            choice = Run.resume(found, spec, progress).choose(candidates)
         else:
             choice = choose_point(pareto_front(candidates), targets=spec.search.wanted)
         chosen, why = choice

@@ -39,11 +39,11 @@ from lrf_optuna.scoring.latency import FileTimer, LayerTimer, check_layers
 from lrf_optuna.scoring.option_table import COUNTED, OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
-from lrf_optuna.scoring.screening import default_keeps
+from lrf_optuna.scoring.screening import LARGE, default_keeps
 from lrf_optuna.scoring.space_limits import SpaceLimits
 from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
-from lrf_optuna.selection.choose import choose_point, loss_within_drop
+from lrf_optuna.selection.choose import best_of_each_method, choose_point, loss_within_drop
 from lrf_optuna.selection.contest import Contest
 from lrf_optuna.selection.forecast import FORECASTS
 from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
@@ -268,12 +268,14 @@ class Run:
         """What measures points against each other, and predicts what a step after the build leaves of a drop."""
         return Contest(self.refits, progress=self.progress, forecast=FORECASTS.get(self.spec.judged_state))
 
-    def choose(self, points: Sequence[Candidate]) -> Reasoned:
-        """One point off the front, and why, as the specification asks."""
-        search = self.spec.search
+    def choose(self, candidates: Sequence[Candidate]) -> Reasoned:
+        """One point off the front, and why, as the specification asks; within targets perhaps one behind the front."""
+        search, whole, points = self.spec.search, max(1, self.inventory.params), pareto_front(candidates)
+        large = [site.name for site in self.inventory.sites if site.op.params > LARGE * whole]
+        others = best_of_each_method(candidates, large, search.wanted)
         contest = self.contest if search.measures else None
         wanted, drop = search.wanted, search.max_drop
-        found = choose_point(points, targets=wanted, max_drop=drop, knee=search.knee, contest=contest)
+        found = choose_point(points, targets=wanted, max_drop=drop, knee=search.knee, contest=contest, others=others)
         if contest:
             self.point_metrics.keep(points)
         return found
@@ -288,7 +290,7 @@ class Run:
         self.folder.keep_earlier()
         points, request = pareto_front(candidates), request_digest(self.spec, self.data, self.identity, len(candidates))
         with self.stopwatch.timed("pick"):
-            chosen, why = choice or self.folder.choice_for(request, points) or self.choose(points)
+            chosen, why = choice or self.folder.choice_for(request, candidates) or self.choose(candidates)
             news = keep_metrics(self, points)
         self.progress.say(f"trial {chosen.trial}: {why}")
         self.folder.write_choice(self.spec.name, (chosen, why), "" if choice else request)

@@ -14,7 +14,7 @@ import numpy as np
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.plans.front import size
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.selection.contest import BUILT, SKETCHED, Contest, loss
+from lrf_optuna.selection.contest import BUILT, SKETCHED, Contest, distinct, loss
 
 SMALLEST_METRIC = 1e-9
 """A metric of the original that shares of it are still taken of: metrics such as R2 may be 0 or less."""
@@ -27,6 +27,7 @@ def choose_point(
     max_drop: float | None = None,
     knee: bool = False,
     contest: Contest | None = None,
+    others: Sequence[Candidate] = (),
 ) -> tuple[Candidate, str]:
     """One point off the front, and why.
 
@@ -34,7 +35,8 @@ def choose_point(
     the targets that loses at most as many points of it; with `knee` the point nearest to nothing lost and size 0; else
     the smallest that loses at most `ChoiceSettings.default_drop`. `contest` measures points, and says whether a drop is
     that of the built network or the one that is predicted after a fine-tune. Without it the loss stands for the metric,
-    but for no drop, and the knee is the default. Raises LrfError where no point qualifies, with what there is, and for
+    but for no drop, and the knee is the default. `others`: candidates off the front that a refit may lift above it,
+    which are compared within targets. Raises LrfError where no point qualifies, with what there is, and for
     a drop without `contest`.
     """
     wanted = targets or {}
@@ -52,8 +54,20 @@ def choose_point(
     if max_drop is not None:
         return smallest_within_drop(inside, wanted, max_drop, contest)
     if wanted:
-        return best_within(inside, wanted, contest)
+        return best_within(inside, wanted, contest, others)
     return knee_of(inside, contest) if knee else smallest_by_default(inside, contest)
+
+
+def best_of_each_method(
+    candidates: Sequence[Candidate], layers: Sequence[str], targets: Mapping[str, float]
+) -> list[Candidate]:
+    """For each method of some layers the candidate within targets that has it at the least loss."""
+    found: dict[tuple[str, str], Candidate] = {}
+    inside = (one for one in candidates if all(one.costs[cost] <= most for cost, most in targets.items()))
+    for candidate in sorted(inside, key=loss):
+        for layer in layers:
+            found.setdefault((layer, candidate.plan[layer].method), candidate)
+    return distinct(list(found.values()))
 
 
 def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[Candidate, str]:
@@ -64,9 +78,11 @@ def by_loss(points: Sequence[Candidate], targets: Mapping[str, float]) -> tuple[
     return min(points, key=knee_distance), f"the knee of {len(points)} points: nearest to loss 0 and size 0"
 
 
-def best_within(points: Sequence[Candidate], targets: Mapping[str, float], contest: Contest) -> tuple[Candidate, str]:
+def best_within(
+    points: Sequence[Candidate], targets: Mapping[str, float], contest: Contest, others: Sequence[Candidate] = ()
+) -> tuple[Candidate, str]:
     """The best by the metric of the points with the least loss, as far as validation images tell; then by closeness."""
-    best, drop, count = contest.best(sorted(points, key=loss), contest.closest)
+    best, drop, count = contest.best(sorted(points, key=loss), contest.closest, others)
     return best, f"the best of {count} points within {targets_text(targets)}: {drop_text(drop, contest)}"
 
 

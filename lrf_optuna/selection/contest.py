@@ -94,16 +94,21 @@ class Contest:
         original, found = (self.metric.measurement(plan, stage).metric for plan in (Plan(()), point.plan))
         return round(100 * (original - found), DROP_DECIMALS)
 
-    def best(self, points: Sequence[Candidate], ranking: Ranking) -> tuple[Candidate, float, int]:
-        """The point that a ranking has first at the last stage, its drop as built, and how many were measured."""
+    def best(
+        self, points: Sequence[Candidate], ranking: Ranking, others: Sequence[Candidate] = ()
+    ) -> tuple[Candidate, float, int]:
+        """The point that a ranking has first at the last stage, its drop as built, and how many were measured.
+
+        `others` are refitted in any case.
+        """
         few, more = list(points[: self.settings.scored]), points[self.settings.scored : self.settings.scored_if_broken]
         drops, most = self.drops(few, SCORED), self.settings.sketched
         if min(drops) > self.settings.broken:
             few, drops = [*few, *more], [*drops, *self.drops(more, SCORED)]
             most = self.settings.sketched_if_broken
-        sketched = ranking(few, drops, SCORED)[:most]
+        sketched = distinct([*ranking(few, drops, SCORED)[:most], *others])
         found = ranking(sketched, self.drops(sketched, SKETCHED), SKETCHED)[0]
-        return found, self.drops([found], BUILT)[0], len(few)
+        return found, self.drops([found], BUILT)[0], len(distinct([*few, *others]))
 
     def drops(self, points: Sequence[Candidate], stage: int) -> list[float]:
         """The drops of points at a stage, shown as they come."""
@@ -135,3 +140,8 @@ class Contest:
 def loss(point: Candidate) -> float:
     """The loss; where it is no objective, the larger network counts as the better one."""
     return point.costs.get("loss", -size(point))
+
+
+def distinct(points: Sequence[Candidate]) -> list[Candidate]:
+    """Points without those of a plan that was there before."""
+    return list({point.plan: point for point in reversed(points)}.values())[::-1]

@@ -14,8 +14,15 @@ from support.points import CANDIDATES, candidate, measurement_of
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.front import pareto_front, size
-from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.selection.choose import choose_point, count_within_drop, knee_distance, loss_within_drop, spread_by_size
+from lrf_optuna.plans.plan import Candidate, Choice, Plan
+from lrf_optuna.selection.choose import (
+    best_of_each_method,
+    choose_point,
+    count_within_drop,
+    knee_distance,
+    loss_within_drop,
+    spread_by_size,
+)
 from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED, ChoiceSettings, Contest
 from lrf_optuna.selection.forecast import Forecast
 from lrf_optuna.selection.measurement import FOLDS, Measurement
@@ -201,6 +208,30 @@ LINE = [candidate(i, 0.002 * i, 0.9 - 0.02 * i) for i in range(40)]
 WITHIN = [point for point in LINE if point.costs["params"] <= 0.5]
 LEAST = [point.plan for point in WITHIN[: FEW.scored]]
 """The plans with the least loss within half of the parameters."""
+
+
+def test_a_candidate_behind_the_front_is_chosen_where_a_refit_lifts_it_above_the_front() -> None:
+    front = [candidate(i, 0.3 + 0.01 * i, 0.4 - 0.01 * i) for i in range(14)]
+    behind = candidate(20, 0.6, 0.4)
+    judge = Judge([*front, behind], sketched=[0.7] * 14 + [0.8])
+    contest = Contest(judge)
+    assert choose_point(front, targets={"params": 0.5}, contest=contest)[0] != behind
+    assert choose_point(front, targets={"params": 0.5}, contest=contest, others=[behind])[0] == behind
+    assert behind.plan in judge.asked[BUILT]
+    assert behind.plan not in judge.asked[SCORED]
+
+
+def test_every_method_of_a_layer_is_compared_at_its_least_loss_within_targets() -> None:
+    methods = ["svd", "svd", "qr", "qr", "tt_matrix"]
+    losses, params = [0.3, 0.2, 0.5, 0.4, 0.1], [0.4, 0.4, 0.4, 0.4, 0.6]
+    plans = [Plan.of({"a": Choice(method, (i + 1,))}) for i, method in enumerate(methods)]
+    found = [
+        Candidate(i, plan, {"loss": loss, "params": size})
+        for i, (plan, loss, size) in enumerate(zip(plans, losses, params, strict=True))
+    ]
+    best = best_of_each_method(found, ["a"], {"params": 0.5})
+    assert [one.trial for one in best] == [1, 3], "the only one with tt_matrix is too large"
+    assert best_of_each_method(found, [], {"params": 0.5}) == []
 
 
 def test_within_targets_the_best_of_the_points_with_the_least_loss_is_chosen() -> None:
