@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ CARD_ROWS = 13
 """Layers that a card of the dashboard has room for: it is 450 pixels high, and a layer takes about 25 of them."""
 OURS = "## What lrf_optuna found"
 """The first line of our part of a note. What stands above it is the user's, and stays."""
+
+CHOSEN = "This trial is the chosen point, and its network was built."
+CHOSEN_BEFORE = "The network of this trial was built. Another trial is the chosen point now."
+NOTE_KEY = re.compile(r"dashboard:(\d+):note_ver")
+"""The study's system attributes that tell which trials, by their ids, have notes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,20 @@ def save_notes(store: StudyStore, content: ReportContent) -> None:
         number = content.result.chosen.trial
         trial_id = storage.get_trial_id_from_study_id_trial_number(store.trials.study_id, number)
         save_own_note(NotedTrial(storage, store.study, trial_id), trial_note(content))
+        for key in storage.get_study_system_attrs(store.trials.study_id):
+            found = NOTE_KEY.fullmatch(key)
+            if found and int(found[1]) != trial_id:
+                say_not_chosen(NotedTrial(storage, store.study, int(found[1])))
+
+
+def say_not_chosen(trial: NotedTrial) -> None:
+    """Say in the note of a trial that was chosen before that another one is the chosen point now."""
+    from optuna_dashboard import get_note, save_note
+
+    noted = cast(Any, trial)
+    before = get_note(noted)
+    if CHOSEN in before:
+        save_note(noted, before.replace(CHOSEN, CHOSEN_BEFORE))
 
 
 def save_own_note(of: optuna.Study | NotedTrial, text: str) -> None:
@@ -100,13 +120,17 @@ def trial_note(content: ReportContent) -> str:
     """Costs and metrics of the chosen trial, and its plan as a table, as Markdown."""
     result = content.result
     costs = ", ".join(cost_text(name, cost) for name, cost in result.chosen.costs.items())
-    rows = [f"- {name}: {value:.2%}" for name, value in content.metrics.get(result.chosen.trial, {}).items()]
+    rows = [
+        f"- {name} ({result.metric} on validation images): {value:.2%}"
+        for name, value in content.metrics.get(result.chosen.trial, {}).items()
+    ]
     if result.final is not result.original:
         rows.append(f"- test {result.metric}, {result.final_state}: {result.final.test_metric:.2%}")
     plan = [f"| {site} | {choice} |" for site, choice in result.chosen.plan.changed.items()]
     kept = sum(choice == INTACT for _, choice in result.chosen.plan)
-    table = ["| layer | method (ranks) |", "|---|---|", *plan, f"| {kept} others | {INTACT} |"]
-    head = f"This trial was chosen, and its network was built. {costs[0].upper()}{costs[1:]}."
+    others = [f"| {'1 other' if kept == 1 else f'{kept} others'} | {INTACT} |"] if kept else []
+    table = ["| layer | method (ranks) |", "|---|---|", *plan, *others]
+    head = f"{CHOSEN} {costs[0].upper()}{costs[1:]}."
     return "\n".join([OURS, head, "", *rows, "", *table])
 
 

@@ -180,7 +180,7 @@ def test_the_chosen_trial_has_its_note_and_its_plan_does_not_widen_the_page(
     with page_at(opened, f"{dashboard}/studies/1/trials?numbers={number}", 1280) as (page, errors):
         page.get_by_text("What lrf_optuna found").wait_for()
         page.get_by_text("User Attributes").wait_for()
-        assert page.get_by_text("This trial was chosen").count() == 1
+        assert page.get_by_text("This trial is the chosen point").count() == 1
         assert page.evaluate(OVERFLOW) <= 0
         assert errors == []
 

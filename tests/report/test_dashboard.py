@@ -13,7 +13,7 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from plotly.io import from_json
 from support.report import OBJECTIVES, content_of
 
-from lrf_optuna.report.dashboard import ARTIFACTS, OURS, NotedTrial, save_to_study
+from lrf_optuna.report.dashboard import ARTIFACTS, CHOSEN, CHOSEN_BEFORE, OURS, NotedTrial, save_to_study
 from lrf_optuna.report.figures import run_figures
 from lrf_optuna.storage.study import PLAN, StudyStore
 
@@ -73,6 +73,16 @@ def test_the_study_and_the_chosen_trial_have_notes(store: StudyStore, tmp_path: 
     for site, choice in chosen.plan.changed.items():
         assert f"| {site} | {choice} |" in text
     assert trial_text(store, chosen.trial + 1) == ""
+
+
+def test_the_note_of_a_trial_that_was_chosen_before_says_so(store: StudyStore, tmp_path: Path) -> None:
+    content = content_of()
+    first, later = content.points[3], content.points[5]
+    for chosen in (first, later):
+        save_to_study(store, replace(content, result=replace(content.result, chosen=chosen)), tmp_path, [])
+    assert CHOSEN in trial_text(store, later.trial)
+    assert CHOSEN not in trial_text(store, first.trial)
+    assert CHOSEN_BEFORE in trial_text(store, first.trial)
 
 
 def test_what_a_user_writes_into_a_note_stays(store: StudyStore, tmp_path: Path) -> None:
