@@ -6,54 +6,43 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lrf_optuna.config import StudySpec
-from lrf_optuna.data.arrays import Images, count_of, map_inputs
-from lrf_optuna.data.dataset import Data
+from lrf_optuna.data.arrays import count_of
 from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
-from lrf_optuna.models.inventory import Inventory, find_sites
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
 from lrf_optuna.pipeline.existing_model import existing_model, renewed
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, seconds_after
-from lrf_optuna.pipeline.identity import measured_digest, model_digest, request_digest, study_identity
-from lrf_optuna.pipeline.latencies import check_latency_target, keep_latencies, layer_timer, time_at_end
+from lrf_optuna.pipeline.identity import model_digest, request_digest
+from lrf_optuna.pipeline.latencies import time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
-from lrf_optuna.pipeline.point_metrics import PointMetrics, keep_metrics
+from lrf_optuna.pipeline.point_metrics import keep_metrics
 from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, outcome_text, result_warnings
 from lrf_optuna.pipeline.result_files import ResultFiles
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
-from lrf_optuna.pipeline.stopwatch import Stopwatch
+from lrf_optuna.pipeline.study_parts import StudyParts
 from lrf_optuna.plans.front import hypervolume_history, pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.scoring.disk_cache import cache_folder
-from lrf_optuna.scoring.latency import FileTimer, LayerTimer, check_layers
-from lrf_optuna.scoring.option_table import COUNTED, OptionTable
-from lrf_optuna.scoring.proxy import Proxy
+from lrf_optuna.scoring.option_table import COUNTED
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
 from lrf_optuna.scoring.screening import LARGE, default_keeps
-from lrf_optuna.scoring.space_limits import SpaceLimits
 from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.choose import best_of_each_method, choose_point, loss_within_drop
 from lrf_optuna.selection.contest import Contest
 from lrf_optuna.selection.forecast import FORECASTS
-from lrf_optuna.selection.plan_refits import PlanRefits, refits_on_validation
-from lrf_optuna.selection.validation import Validation, validation_of
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import check_trainable
 
 log = logging.getLogger(__name__)
-PROXY_KEYS = {"methods", "objectives", "similarity"}
-"""Fields of `SearchSpec` that are arguments of `Proxy`."""
 SEARCH_KEYS = {option.name for option in fields(SearchOptions)} - {"targets"}
 """Fields of `SearchSpec` that are arguments of `search_front`."""
 PLANS_OF_DROP = 24
@@ -61,21 +50,15 @@ PLANS_OF_DROP = 24
 
 
 @dataclass
-class Run:
-    """One study with its model, data and folder, and its steps; what the steps need is computed on first use."""
+class Run(StudyParts):
+    """One study with its model, data and folder, and its steps."""
 
-    spec: StudySpec
-    folder: RunFolder
-    model: Any
-    data: Data
-    progress: Progress = SILENT
     force: bool = False
     """Whether an untuned model may replace a tuned one."""
     final_model: Any = None
     """The model that `finish` built or tuned; None where the folder had it already."""
     warnings: list[str] = field(default_factory=list)
     """What cannot be right about the set-up."""
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     expected: dict[str, float] = field(default_factory=dict)
     """Phase -> about how many seconds it takes; empty until they are known."""
     callbacks: Sequence[Any] = ()
@@ -108,87 +91,6 @@ class Run:
         StudyStore.check(found.record.url, found.record.name, run.identity)
         run.record = found.record
         return run
-
-    @cached_property
-    def inventory(self) -> Inventory:
-        """Every layer of the model, within the limits of the study."""
-        shapes = map_inputs(self.data.train.pixels, lambda array: tuple(array.shape[1:]))
-        multiple = self.timer.rank_multiple() if self.timer and self.spec.search.rank_multiple == "auto" else 1
-        found = SpaceLimits.of(self.spec, multiple).apply(find_sites(self.model, shapes))
-        if isinstance(self.timer, FileTimer):
-            check_layers(self.timer.table, found.sites)
-        return found
-
-    @cached_property
-    def timer(self) -> LayerTimer | None:
-        """What gives milliseconds, where these are an objective; None where they are none."""
-        return layer_timer(self.spec, self.folder, self.model, self.data, self.progress)
-
-    @cached_property
-    def calibration(self) -> Images:
-        """Raw calibration images: of the training part, by seed."""
-        return self.data.calibration(self.spec.search.calibration, self.spec.search.seed).pixels
-
-    @cached_property
-    def identity(self) -> dict[str, str]:
-        """What the study is about: a study of the same name with another identity is refused."""
-        return study_identity(self.spec, self.data, self.model, self.inventory, self.timer)
-
-    @cached_property
-    def record(self) -> StudyStore:
-        """The study on disk, new or resumed."""
-        return StudyStore.open(
-            self.spec.search.storage or self.folder.url,
-            self.spec.name,
-            objectives=self.spec.search.objectives,
-            identity=self.identity,
-            spec=self.spec.model_dump_json(exclude={"search": {"storage"}}),
-        )
-
-    @cached_property
-    def proxy(self) -> Proxy:
-        """The proxy, fitted to the calibration images."""
-        images, cache = self.data.preprocess(self.calibration), cache_folder(self.spec.search.cache)
-        options = self.spec.search.model_dump(include=PROXY_KEYS)
-        with self.stopwatch.timed("prepare"):
-            options |= {"inventory": self.inventory, "tasks": self.data.tasks, "cache": cache, "timer": self.timer}
-            return Proxy(self.model, images, progress=self.progress, **options)
-
-    @cached_property
-    def table(self) -> OptionTable:
-        """The options of every layer."""
-        proxy = self.proxy
-        with self.stopwatch.timed("prepare"):
-            table = proxy.table(self.spec.search.keep, self.progress)
-        if proxy.latencies:
-            check_latency_target(self.spec.search.wanted, table)
-            keep_latencies(proxy.latencies, self.folder, self.record, self.progress)
-        return table
-
-    @cached_property
-    def unscored(self) -> Images:
-        """The raw calibration images that layers are fitted to."""
-        return map_inputs(self.calibration, lambda array: array[len(self.proxy.scored) :])
-
-    @cached_property
-    def validation(self) -> Validation:
-        """The metric of plans on validation images, as they were scored."""
-        return validation_of(self.proxy, self.data, self.unscored, self.spec.search.seed, self.progress)
-
-    @cached_property
-    def point_metrics(self) -> PointMetrics:
-        """The metrics of points: those that the study has are known."""
-        refits = refits_on_validation(self.validation, self.unscored, self.progress)
-        how = str((refits.settings, refits.validation_was_fitted))
-        digest = measured_digest(self.spec, self.data, self.identity, self.validation.images, how)
-        found = PointMetrics(self.record, refits, digest, self.progress)
-        found.recall(self.record.candidates())
-        return found
-
-    @property
-    def refits(self) -> PlanRefits:
-        """The metric and the kernels of plans as they would be built."""
-        return self.point_metrics.refits
 
     def search(self) -> list[Candidate]:
         """Every candidate, after as many further trials as the specification asks for.
