@@ -140,7 +140,9 @@ def build_untuned(output: Output, found: o.Found, force: o.Force = False, trial:
     build_selected(found, {"tune.epochs": 0}, output, force, trial)
 
 
-@o.with_settings("tune.epochs", "tune.rate", default="the study's")
+@o.with_settings(
+    "tune.epochs", "tune.rate", "tune.batch", "tune.optimizer", "tune.distil", "tune.distil_by", default="the study's"
+)
 def tune(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Trial = None) -> None:
     """Fine-tune the selected point's model once, as model.keras."""
     epochs = settings.get("tune.epochs", found.spec.tune.epochs or 5)
@@ -198,6 +200,8 @@ def print_result(result: Result, run: Run, output: Output, more: Sequence[Any] =
     shown = [result_line(result, run)] if output.quiet else tables
     output.result({**result.to_dict(), "files": files}, *shown, unbroken=output.quiet)
     output.remark(*map(as_called, alternative_commands(result)), "", *next_steps(run), unbroken=True)
+    if result.warnings:
+        output.remark("", *(f"Warning: {warning}." for warning in result.warnings), style="yellow")
 
 
 def show_version(wanted: bool) -> None:

@@ -85,7 +85,7 @@ class ChosenNetwork:
             with self.stopwatch.timed("build"):
                 model = build(self.original, plan, self.refits.validation.proxy, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, last)
-            predicted = FORECASTS["tuned"].after(self.built_drop(plan))
+            predicted = FORECASTS["tuned"].on(len(self.data.val)).after(self.built_drop(plan))
             result.predicted_drop, result.predicted_interval = predicted.drop, (predicted.low, predicted.high)
         if not untuned:
             result.calibrated = self.calibrate(model, plan, last)

@@ -24,6 +24,7 @@ from lrf_optuna.progress import Progress
 from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.signatures import names_keywords
 from lrf_optuna.storage.study import StudyStore
+from lrf_optuna.training.finetune import checked_callbacks
 
 FREE_IN_A_STUDY = {"trials", "storage", "cache", "targets", "max_drop", "after_tuning", "knee", "by", "stop_when_flat"}
 """Keys of [search] that another call for the same study may change."""
@@ -57,8 +58,8 @@ def compress(
     be left, e.g. {"params": 0.4}; `max_drop`: the most points of the validation metric to lose before the fine-tune.
     `tune`: passes; True for the default, None or False for none. `force`: whether an untuned model is built where a
     tuned one of the same point is there. `progress`: True shows it in the notebook's cell or on stderr, None and False
-    show nothing. `callbacks`: of Keras, for the fine-tune. `metric` and `loss` may be functions of (labels, outputs) or
-    objects of Keras.
+    show nothing. `callbacks`: of Keras, for the fine-tune, with the logs `loss` and `val_metric`. `metric`
+    and `loss` may be functions of (labels, outputs) or objects of Keras.
 
     Gives the smaller Keras model and its `RunResult`; files are in `out`, else runs/`name`. The default `name` is the
     model's. Where the model or the data are objects, the name ends in a digest of both and of the settings, so that
@@ -66,6 +67,7 @@ def compress(
     """
     shown = PythonProgress(shown_progress(progress))
     with python_words():
+        told = checked_callbacks(callbacks)
         given = {"target": target is not None, "tune": tune is not True}
         options: dict[str, object] = {
             "search.trials": trials,
@@ -81,7 +83,7 @@ def compress(
         objects = given_objects(model, data, spec, shown)
         spec = spec.override({"name": name or (None if out else default_name(*objects, spec))})
         run = Run.open(spec, Path(out or Path("runs") / spec.name), model=objects[0], data=objects[1], progress=shown)
-        run.force, run.callbacks = force, callbacks
+        run.force, run.callbacks = force, told
         say_what_is_left(shown.shown, run.seconds_after)
         result = run.finish(run.search())
         small = run.final_model or load_like(run.folder.model, run.model)

@@ -19,6 +19,7 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory, find_sites
 from lrf_optuna.models.load import load_to_list
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, passes_text
+from lrf_optuna.pipeline.identity import study_identity
 from lrf_optuna.pipeline.load_inputs import load_inputs
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.progress import SILENT, Progress
@@ -88,6 +89,8 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
     if spec.tune.epochs:
         check_trainable(model)
     inventory = inventory_of(spec, model, data)
+    if LATENCY not in search.objectives:  # the machine is a part of that identity, and it is not asked here
+        StudyStore.check(url, spec.name, study_identity(spec, data, model, inventory))
     methods, keeps = search.methods or tuple(DECOMPOSITIONS), search.keep or default_keeps(len(inventory.sites))
     least = least_shares(inventory, methods, keeps)
     check_targets(search.wanted, least)

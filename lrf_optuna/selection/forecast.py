@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
 from lrf_optuna.plans.plan import Candidate
+
+NOISE_IMAGES = 5000
+"""Validation images of the networks of benchmarks/quality/after_tuning.py, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,11 @@ class Forecast:
     low: float
     high: float
     noise: float = 0.25
-    """Points by which an accuracy is uncertain in any case: its standard error at 97 % on 5,000 images."""
+    """Points by which an accuracy is uncertain in any case: its standard error at 97 % on `NOISE_IMAGES` images."""
+
+    def on(self, images: int) -> Forecast:
+        """The forecast of a metric on a number of validation images: of fewer, it is less certain."""
+        return replace(self, noise=self.noise * sqrt(max(1.0, NOISE_IMAGES / max(1, images))))
 
     def after(self, before: float) -> Prediction:
         """The drop after the step of a network that loses `before` points as built."""

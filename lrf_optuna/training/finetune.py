@@ -62,6 +62,15 @@ def check_trainable(model: Any) -> None:
         )
 
 
+def checked_callbacks(callbacks: Any) -> list[Any]:
+    """Callbacks of Keras as a list; one alone may stand for it. Raises LrfError for anything else."""
+    found = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+    for one in found:
+        if not isinstance(one, keras.callbacks.Callback):
+            raise LrfError(f"callbacks should be callbacks of Keras, but got {type(one).__name__}")
+    return found
+
+
 def finetune(
     model: Any,
     teacher: Any,
@@ -86,10 +95,15 @@ def finetune(
     """
     check_trainable(model)
     run = FineTune(model, teacher, data, spec, recipe, losses or {}, seed)
-    run.callbacks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=spec.epochs, steps=run.steps)
+    run.callbacks = keras.callbacks.CallbackList(
+        checked_callbacks(callbacks), model=model, epochs=spec.epochs, steps=run.steps
+    )
     best = model.get_weights()
     with without_dropout(model), enough_memory(f"a training step of {spec.batch} images", "a smaller --batch"):
-        state = (checkpoint and checkpoint.read(best)) or TuningState(*run.find_way(progress), best)
+        state = checkpoint and checkpoint.read(best)
+        if state:
+            progress.say(f"the fine-tune goes on after epoch {state.epochs} of {spec.epochs}")
+        state = state or TuningState(*run.find_way(progress), best)
         try:
             run.train_epochs(state, checkpoint, progress)
         finally:

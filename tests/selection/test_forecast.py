@@ -35,3 +35,10 @@ def test_drops_between_known_ones_follow_the_loss_and_never_fall() -> None:
     found = drops_by_loss(points, {1: 1.0, 3: 0.0, 5: 4.0})
     assert found == pytest.approx({0: 0.0, 1: 1.0, 2: 1.0, 3: 0.0, 4: 2.5, 5: 4.0, 6: 4.8})
     assert drops_by_loss(points, {}) == {}
+
+
+def test_a_forecast_is_less_certain_on_fewer_images() -> None:
+    forecast = FORECASTS["tuned"]
+    widths = [after.high - after.low for after in (forecast.on(n).after(1.0) for n in (10_000, 5000, 500, 100))]
+    assert widths[0] == widths[1] < widths[2] < widths[3]
+    assert forecast.on(100).after(1.0).drop == forecast.after(1.0).drop
