@@ -68,8 +68,9 @@ def test_an_old_file_is_listed_and_compressed(tmp_path: Path) -> None:
 
 def test_a_run_says_what_its_model_needs_to_load(tmp_path: Path) -> None:
     model = network(partial(tf.nn.leaky_relu, alpha=0.1), kernel_initializer=lambda shape, dtype=None: tf.ones(shape))
-    said, path = Said(), tmp_path / "out" / "model.keras"
-    small, _ = lrf_optuna.compress(model, arrays(), tune=False, out=tmp_path / "out", progress=said, **FAST)
+    said = Said()
+    small, result = lrf_optuna.compress(model, arrays(), tune=False, out=tmp_path / "out", progress=said, **FAST)
+    path = tmp_path / "out" / "models" / f"{result.chosen.trial}.keras"
     line = f"to load {path}, keras.models.load_model needs custom_objects={{'activation_of_conv': ...}}"
     assert line in said.lines
     loaded = keras.models.load_model(path, {"activation_of_conv": partial(tf.nn.leaky_relu, alpha=0.1)})

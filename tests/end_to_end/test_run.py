@@ -380,6 +380,7 @@ def test_a_target_that_no_plan_meets_is_refused_before_the_search(spec: StudySpe
 
 
 def test_a_model_that_was_built_is_tuned_without_building_it_again(spec: StudySpec, tmp_path: Path) -> None:
+    spec = spec.override(ONE_POINT)
     built = ran(spec, tmp_path)
     heard = Heard()
     tuned = ran(spec, tmp_path, heard, tune_epochs=1)
@@ -484,6 +485,7 @@ def test_a_calibrated_network_stands_between_the_built_and_the_tuned_one(
 
 
 def test_a_model_that_was_built_is_calibrated_without_building_it_again(spec: StudySpec, tmp_path: Path) -> None:
+    spec = spec.override(ONE_POINT)
     built, heard = ran(spec, tmp_path), Heard()
     calibrated = ran(spec, tmp_path, heard, tune_calibrate=True)
     assert calibrated.built == built.built
