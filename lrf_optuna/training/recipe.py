@@ -54,7 +54,7 @@ class Recipe:
     the rate 1e-3, was behind its calibrated network on validation images for at least half of ten epochs."""
     least_patience: int = 5
     """Epochs without a better metric that end a fine-tune at least."""
-    loss_tolerance: float = 1.2
+    loss_tolerance: float = 1.1
     """A rate is good up to this factor of the least loss: a short run favors small rates over the best in the end."""
     warmup_share: float = 0.05
     """The share of the steps in which the rate rises from a tenth, while the optimizer's averages are still noise."""
