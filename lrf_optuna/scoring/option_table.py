@@ -124,7 +124,8 @@ class OptionTable(Mapping[str, Sequence[Option]]):
         A size is the sum of the shares of an option's sizes, with the weights `mixes` `(n, sizes)`.
         """
         prices = self.losses + multipliers[:, None, None] * np.tensordot(mixes, self.size_arrays, 1)
-        best: OptionIndices = prices.argmin(axis=2)
+        # equal columns of a product may differ by a rounding, so that the repeated last option may seem the cheapest
+        best: OptionIndices = np.minimum(prices.argmin(axis=2), self.counts - 1)
         return best
 
     def total(self, indices: OptionIndices, cost: str) -> Array:
