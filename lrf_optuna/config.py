@@ -18,17 +18,9 @@ from typing import Any, TypeVar, cast
 from pydantic import Field, ValidationError, field_validator
 
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.sections import (
-    GENERAL,
-    DataSpec,
-    LatencySpec,
-    LayerSpec,
-    ModelSpec,
-    OutputSpec,
-    SearchSpec,
-    TuneSpec,
-)
-from lrf_optuna.setting_fields import CommandOption, Section, is_file_name, setting
+from lrf_optuna.input_sections import DataSpec, ModelSpec, OutputSpec
+from lrf_optuna.sections import LatencySpec, LayerSpec, SearchSpec, TuneSpec
+from lrf_optuna.setting_fields import GENERAL, CommandOption, Section, is_file_name, setting
 
 PLAIN_NAMES = {"best", "checkpoint", "cnn", "final", "model", "net", "network", "original", "trained", "weights"}
 """Names of model files that do not say which network it is."""

@@ -22,7 +22,7 @@ LINE_SECONDS = 30.0
 """Seconds between two lines of a log about one task, so that no log is silent for longer."""
 FRAMES = 5
 """Times in a second that bars are drawn: a reader sees no more, and each takes about a millisecond."""
-UNKNOWN = "unknown"
+UNKNOWN_TIME = "unknown"
 """What stands for a time that nothing tells yet."""
 
 
@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 @dataclass
-class Task:
+class ShownTask:
     """A task of `total` steps: `completed` of them, the first of which were `done` before it began."""
 
     label: str
@@ -87,12 +87,12 @@ class Shown:
 
     def __init__(self, console: Console, check: Callable[[], None] = lambda: None) -> None:
         self.console, self.check = console, check
-        self.tasks: list[Task] = []
+        self.tasks: list[ShownTask] = []
         self.rest: Callable[[], float | None] | None = None
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
-        task = Task(label, total, done)
+        task = ShownTask(label, total, done)
 
         def step(n: float, note: str = "") -> None:
             self.check()
@@ -110,7 +110,7 @@ class Shown:
                     self.tasks.remove(task)
 
     @contextmanager
-    def shown(self, task: Task) -> Iterator[None]:
+    def shown(self, task: ShownTask) -> Iterator[None]:
         """The outermost task is shown while the block runs."""
         try:
             yield
@@ -126,7 +126,7 @@ class Shown:
             return ""
         own, after = self.tasks[0].seconds_left, self.rest()
         known = own is not None and after is not None
-        return f"whole run: {f'about {duration((own or 0) + (after or 0))}' if known else UNKNOWN} left"
+        return f"whole run: {f'about {duration((own or 0) + (after or 0))}' if known else UNKNOWN_TIME} left"
 
 
 class Bars(Shown):
@@ -136,7 +136,7 @@ class Bars(Shown):
     """
 
     @contextmanager
-    def shown(self, task: Task) -> Iterator[None]:
+    def shown(self, task: ShownTask) -> Iterator[None]:
         live = Live(get_renderable=self.rendered, console=self.console, refresh_per_second=FRAMES)
         with super().shown(task), live:
             yield
@@ -147,11 +147,11 @@ class Bars(Shown):
         lines = [self.line(task) for task in self.tasks]
         return Text("\n".join(lines + ([self.left()] if running and self.left() else [])), overflow="fold")
 
-    def line(self, task: Task) -> str:
+    def line(self, task: ShownTask) -> str:
         """A task with its bar; its note is below where a line is too short for it."""
         width = min(max(self.console.width - BESIDE, NARROWEST), WIDEST)
         left = task.seconds_left
-        took = duration(task.seconds) if task.has_ended else f"{UNKNOWN if left is None else duration(left)} left"
+        took = duration(task.seconds) if task.has_ended else f"{UNKNOWN_TIME if left is None else duration(left)} left"
         text = f"{task.label:<{LABEL}} {task.bar(width)} {task.completed:g}/{task.total} {took}"
         if not task.note:
             return text
@@ -166,7 +166,7 @@ class Lines(Shown):
         self.every = every
 
     @contextmanager
-    def shown(self, task: Task) -> Iterator[None]:
+    def shown(self, task: ShownTask) -> Iterator[None]:
         ended = threading.Event()
         thread = threading.Thread(target=self.report, args=(ended,), daemon=True)
         with super().shown(task):
@@ -187,7 +187,7 @@ class Lines(Shown):
         while not ended.wait(self.every):
             texts = [f"{task.label}: {task.completed:g} of {task.total}" for task in self.tasks]
             left = self.tasks[0].seconds_left if self.tasks else None
-            texts.append(f"{UNKNOWN if left is None else f'about {duration(left)}'} left")
+            texts.append(f"{UNKNOWN_TIME if left is None else f'about {duration(left)}'} left")
             self.write(", ".join(texts) + (f"; {self.left()}" if self.left() else ""))
 
     def write(self, line: str) -> None:

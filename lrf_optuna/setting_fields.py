@@ -30,6 +30,9 @@ def _for_every_output(given: Any) -> Any:
     return {"": given}
 
 
+GENERAL, CHOICE, OUTPUTS, LAYERS, LATENCY = "study", "choice", "outputs", "layers", "latency"
+"""Panels of `--help` for settings that do not stand in the panel of their section."""
+COMMAS = "commas separate numbers, as in 0.1,0.2,0.4"
 Item = TypeVar("Item")
 Several = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]  # a list in TOML, a tuple here
 Names = Annotated[Several[str], AfterValidator(lambda names: tuple(dict.fromkeys(names)))]  # each once

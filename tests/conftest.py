@@ -111,7 +111,7 @@ def table(proxy: Proxy) -> Any:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     from lrf_optuna.data.load_data import load_data
-    from lrf_optuna.sections import DataSpec
+    from lrf_optuna.input_sections import DataSpec
 
     return load_data(DataSpec(path="digits", divide=16), 0, (8, 8, 1), 10)
 

@@ -11,8 +11,8 @@ from lrf_optuna.cli.studies import find_study
 from lrf_optuna.config import OPTIONS, StudySpec
 from lrf_optuna.data.augment import AUGMENTATIONS
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec
 from lrf_optuna.pipeline.identity import spec_identity
-from lrf_optuna.sections import DataSpec
 
 MINIMAL = 'name = "x"\n[model]\npath = "m.keras"\n[data]\npath = "c.npz"\n'
 

@@ -46,8 +46,8 @@ def read(network: str, models: Path, data: Path, work: Path) -> tuple[Any, Data]
     import keras
 
     from lrf_optuna.data.load_data import load_data
+    from lrf_optuna.input_sections import DataSpec
     from lrf_optuna.models.load import describe_input
-    from lrf_optuna.sections import DataSpec
 
     known, name = described(network, models)
     model = keras.models.load_model(models / f"{network}.keras", compile=False)

@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.beside import SHARED, described, results, unpacked
+from benchmarks.lib.beside import SHARED, results
+from benchmarks.lib.built import study_of
 from benchmarks.lib.forecasts import forecast_table
 from benchmarks.lib.tables import publish
 from lrf_optuna.cli.studies import embedded_studies
@@ -30,7 +31,7 @@ from lrf_optuna.pipeline.build import build
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.front import pareto_front, size
 from lrf_optuna.plans.plan import Candidate, Plan
-from lrf_optuna.sections import DataSpec, ModelSpec, TuneSpec
+from lrf_optuna.sections import TuneSpec
 from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED
 from lrf_optuna.training.calibrate import DEFAULT, calibrate
 from lrf_optuna.training.finetune import finetune
@@ -45,8 +46,6 @@ NETWORKS = (
     "resnet8_cifar10",
 )
 """The networks, the fastest first."""
-AUGMENTED = {"cifar10": "flip-crop"}
-"""Data set -> the augmentation that networks were trained with."""
 LOSSES = (0.01, 0.04, 0.08, 0.15, 0.25, 0.4)
 """For each of these losses the smallest point of the front that has at most this loss is taken."""
 PROBE_STEPS = 50
@@ -88,13 +87,7 @@ def opened(network: str, args: argparse.Namespace) -> Run:
     """The run of a network, with at most as many training images as were asked for."""
     if network == "digits":
         return Run.open(StudySpec.from_toml(embedded_studies()["digits"]), args.work / network)
-    known, name = described(network, args.models)
-    pixels = {"divide": known["divide_by"], "mean": tuple(known["mean"]), "std": tuple(known["std"])}
-    spec = StudySpec(
-        name=network,
-        model=ModelSpec(path=str(args.models / f"{network}.keras")),
-        data=DataSpec(path=str(unpacked(name, args.data, args.work)), augment=AUGMENTED.get(name, "none"), **pixels),
-    ).override({"search.trials": args.trials, "tune.epochs": args.epochs})
+    spec = study_of(network, args).override({"search.trials": args.trials, "tune.epochs": args.epochs})
     run = Run.open(spec, args.work / network)
     run.data = replace(run.data, train=run.data.train.sample(args.images, spec.search.seed))
     return run

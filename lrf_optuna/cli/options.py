@@ -15,7 +15,8 @@ from lrf_optuna.cli.output import Output
 from lrf_optuna.cli.studies import check_settings, check_study, embedded_studies
 from lrf_optuna.config import OPTIONS
 from lrf_optuna.errors import LrfError
-from lrf_optuna.sections import BUDGETS, MODEL_FORMS
+from lrf_optuna.input_sections import MODEL_FORMS
+from lrf_optuna.sections import BUDGETS
 
 if TYPE_CHECKING:
     from lrf_optuna.pipeline.run_folder import ExistingStudy

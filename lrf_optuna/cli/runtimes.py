@@ -13,9 +13,9 @@ from lrf_optuna.cli.output import Output
 from lrf_optuna.cli.studies import check_file, check_files, check_study
 from lrf_optuna.cli.terminal import session
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DATA_FORMS
 from lrf_optuna.report.runtime_tables import export_table, latency_table
 from lrf_optuna.runtimes.formats import FORMATS, RUNTIMES, ExportSettings, check_formats, check_runtimes
-from lrf_optuna.sections import DATA_FORMS
 from lrf_optuna.setting_fields import is_file_name
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from lrf_optuna.cli import options as o
 from lrf_optuna.cli.output import Output
 from lrf_optuna.cli.studies import check_file, study_of
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import MODEL_FORMS
 from lrf_optuna.processes import quiet
 from lrf_optuna.report.front_tables import front_table
 from lrf_optuna.report.tables import inventory_table, uncounted_remark
-from lrf_optuna.sections import MODEL_FORMS
 
 
 @o.with_settings("search.exclude", "search.only", "search.rank_multiple")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lrf_optuna.config import StudySpec, name_for
 from lrf_optuna.errors import LrfError
-from lrf_optuna.sections import DATA_FORMS, MODEL_FORMS, DataSpec, ModelSpec
+from lrf_optuna.input_sections import DATA_FORMS, MODEL_FORMS, DataSpec, ModelSpec
 from lrf_optuna.setting_fields import is_file_name
 
 

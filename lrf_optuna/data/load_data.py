@@ -18,7 +18,7 @@ from lrf_optuna.data.preprocess import preprocess_of
 from lrf_optuna.data.sources import PARTS, LoadedArrays, OpenShape, load_digits, load_keras_dataset
 from lrf_optuna.data.tasks import OUTPUT, Task
 from lrf_optuna.errors import LrfError
-from lrf_optuna.sections import DataSpec
+from lrf_optuna.input_sections import DataSpec
 
 TEST_SHARE = 0.2
 """The share of the training images that become test images where there are none: the usual 80/20 split."""

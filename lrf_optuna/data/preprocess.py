@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lrf_optuna.data.arrays import Images, map_inputs
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.sections import DataSpec
+from lrf_optuna.input_sections import DataSpec
 
 
 @dataclass(frozen=True)

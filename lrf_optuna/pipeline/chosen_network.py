@@ -21,10 +21,9 @@ from lrf_optuna.pipeline.identity import model_digest
 from lrf_optuna.pipeline.load_inputs import loss_functions
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.pipeline.stopwatch import Stopwatch
-from lrf_optuna.plans.plan import Candidate, Plan
+from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import Evaluation, Result
 from lrf_optuna.progress import SILENT, Progress
-from lrf_optuna.selection.contest import BUILT, Contest
 from lrf_optuna.selection.forecast import FORECASTS
 from lrf_optuna.selection.plan_refits import PlanRefits
 from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
@@ -85,7 +84,8 @@ class ChosenNetwork:
             with self.stopwatch.timed("build"):
                 model = build(self.original, plan, self.refits.validation.proxy, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, last)
-            predicted = FORECASTS["tuned"].on(len(self.data.val)).after(self.built_drop(plan))
+            drop = 100 * (result.original.val_metric - result.built.val_metric)
+            predicted = FORECASTS["tuned"].on(len(self.data.val)).after(drop)
             result.predicted_drop, result.predicted_interval = predicted.drop, (predicted.low, predicted.high)
         if not untuned:
             result.calibrated = self.calibrate(model, plan, last)
@@ -98,10 +98,6 @@ class ChosenNetwork:
         if self.needs:
             self.progress.say(self.needs)
         return model
-
-    def built_drop(self, plan: Plan) -> float:
-        """Points of the metric that a plan loses as built, on the images that points are compared on."""
-        return Contest(self.refits).drop(Candidate(-1, plan, {}), BUILT)
 
     def built_digest(self, plan: Plan) -> str:
         """The digest of the built model of a plan, which was not calibrated."""

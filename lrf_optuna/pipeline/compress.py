@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from lrf_optuna.config import StudySpec, name_for
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import digest
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.models.load import load_model
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
@@ -21,7 +22,6 @@ from lrf_optuna.pipeline.python_words import PythonProgress, python_words
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_result import RunResult
 from lrf_optuna.progress import Progress
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.signatures import names_keywords
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import checked_callbacks

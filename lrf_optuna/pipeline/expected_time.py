@@ -15,6 +15,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
+from lrf_optuna.training.finetune import short_runs
 from lrf_optuna.training.recipe import DEFAULT as RECIPE
 
 TIMED_PASSES = 3
@@ -78,8 +79,8 @@ def expected_seconds(
         found["calibrate"] = training_seconds(settings.steps, settings.batch, image, costs)
     if spec.tune.epochs:
         steps = spec.tune.epochs * max(1, len(data.train) // spec.tune.batch)
-        rates = len(RECIPE.rates[spec.tune.optimizer]) if spec.tune.rate == "auto" else 0
-        found["tune"] = training_seconds(steps + rates * RECIPE.probe_steps(steps), spec.tune.batch, image, costs)
+        probes = short_runs(spec.tune, data) * RECIPE.probe_steps(steps)
+        found["tune"] = training_seconds(steps + probes, spec.tune.batch, image, costs)
     if spec.latency.time_at_end:
         found["latency"] = costs.timing_seconds
     return found

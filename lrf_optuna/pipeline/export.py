@@ -11,6 +11,7 @@ from typing import Any
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.models.evaluation import overall_metric
 from lrf_optuna.models.load import load_model
 from lrf_optuna.models.model_files import from_file, load_like
@@ -23,7 +24,6 @@ from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.runtimes.exports import Exporter, Samples, file_paths, random_samples
 from lrf_optuna.runtimes.formats import ExportSettings, check_formats, format_of, installed_runtimes
 from lrf_optuna.runtimes.latency import LatencyRow, Place, model_latencies
-from lrf_optuna.sections import DataSpec, ModelSpec
 
 
 @python_words()

@@ -14,12 +14,12 @@ from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.plans.result import Alternative
 from lrf_optuna.report.front_tables import PointRow
 from lrf_optuna.scoring.latency import LATENCY
-from lrf_optuna.selection.forecast import FORECASTS
+from lrf_optuna.selection.forecast import forecast_of
 from lrf_optuna.selection.named_points import NamedPoint, named_points
 from lrf_optuna.storage.database import url_without_password
 from lrf_optuna.storage.study import AS_BUILT, CALIBRATED, METRIC, TUNED, StudyStore
 
-STATES = {TUNED: "tuned", CALIBRATED: "calibrated", AS_BUILT: "as built", METRIC: "as scored"}
+STATE_NAMES = {TUNED: "tuned", CALIBRATED: "calibrated", AS_BUILT: "as built", METRIC: "as scored"}
 """Name of a kept metric -> the state that it is of, the last one first."""
 ESTIMATED = "estimated"
 """The state of a metric that was not measured, but lies between those of points with the next losses."""
@@ -72,7 +72,7 @@ class FrontFacts:
     def metric(self, trial: int) -> tuple[float, str] | None:
         """The metric of a point in the last state that was measured, and the name of the state."""
         own = self.metrics.get(trial, {})
-        return next(((own[name], state) for name, state in STATES.items() if name in own), None)
+        return next(((own[name], state) for name, state in STATE_NAMES.items() if name in own), None)
 
     def milliseconds(self, point: Candidate) -> tuple[float | None, bool]:
         """Milliseconds of a point's call, and whether they were measured: those of an objective are predicted."""
@@ -85,8 +85,8 @@ class FrontFacts:
 
     def named(self, points: Sequence[Candidate]) -> dict[str, NamedPoint]:
         """Name -> the point of a front with this name."""
-        last_state = self.spec.without_choice().judged_state
-        return named_points(points, self.drops(), forecast=FORECASTS.get(last_state))
+        forecast = forecast_of(self.spec.without_choice().judged_state, self.store.metric_images)
+        return named_points(points, self.drops(), forecast=forecast)
 
     def alternatives(self, points: Sequence[Candidate]) -> list[Alternative]:
         """The named points of a front, with the commands that make their models."""
@@ -97,7 +97,7 @@ class FrontFacts:
         whole = self.original_metrics.get(AS_BUILT, self.original_metrics.get(METRIC, 1.0))
         metric, state = self.metric(named.point.trial) or (whole - named.drop / 100, ESTIMATED)
         predicted, after = None, named.predicted
-        if after and state not in (STATES[TUNED], STATES[CALIBRATED]):
+        if after and state not in (STATE_NAMES[TUNED], STATE_NAMES[CALIBRATED]):
             predicted = whole - after.drop / 100, whole - after.high / 100, whole - after.low / 100
         time, timed = self.milliseconds(named.point)
         trial, costs, command = named.point.trial, dict(named.point.costs), self.command(named.point.trial)

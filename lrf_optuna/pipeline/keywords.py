@@ -15,8 +15,8 @@ KEYWORD_SECTIONS = ("search", "output", "latency", "tune")
 """Sections of a study whose keys are keywords of `compress`."""
 OWN_NAMES = {"targets": "target", "epochs": "tune"}
 """Key of a section -> the argument of `compress` that has another name."""
-Task: TypeAlias = Literal["classes", "binary", "labels", "numbers", "map", "copy", "embedding"]
-Function: TypeAlias = Callable[..., Any]
+TaskName: TypeAlias = Literal["classes", "binary", "labels", "numbers", "map", "copy", "embedding"]
+OutputFunction: TypeAlias = Callable[..., Any]
 """A function of (labels, outputs), or an object of Keras."""
 
 
@@ -43,9 +43,9 @@ class Keywords(TypedDict, total=False):
     sampler: str
     initial_plans: bool
     stop_when_flat: bool
-    task: Task | Mapping[str, Task]
-    metric: str | Function | Mapping[str, str | Function]
-    loss: str | Function | Mapping[str, str | Function]
+    task: TaskName | Mapping[str, TaskName]
+    metric: str | OutputFunction | Mapping[str, str | OutputFunction]
+    loss: str | OutputFunction | Mapping[str, str | OutputFunction]
     weights: float | Mapping[str, float]
     ignore: int | None
     labels: Literal["given", "none"]

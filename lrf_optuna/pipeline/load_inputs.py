@@ -22,6 +22,7 @@ from lrf_optuna.data.sources import LoadedArrays, OpenShape
 from lrf_optuna.data.tasks import KINDS
 from lrf_optuna.errors import LrfError, lookup
 from lrf_optuna.files import check_folder
+from lrf_optuna.input_sections import DataSpec
 from lrf_optuna.models.compiled import TUNED_WITH, compiled_losses, loss_family
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.load import load_model
@@ -34,7 +35,6 @@ from lrf_optuna.pipeline.check_names import check_names
 from lrf_optuna.pipeline.identity import data_identity, spec_identity
 from lrf_optuna.pipeline.metrics import loss_named, metric_named
 from lrf_optuna.progress import Progress
-from lrf_optuna.sections import DataSpec
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from lrf_optuna.progress import SILENT, Progress, Step
-from lrf_optuna.progress_bars import Shown, Task, duration, progress_on
+from lrf_optuna.progress_bars import Shown, ShownTask, duration, progress_on
 
 PAUSE = 0.25
 """Seconds between two updates of the output, at least: each is a message to the browser."""
@@ -27,7 +27,7 @@ class NotebookProgress:
     """
 
     lines: list[str] = field(default_factory=list)
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[ShownTask] = field(default_factory=list)
     rest: Callable[[], float | None] | None = None
     """Gives the seconds that the run takes after the outermost task; None where nothing tells."""
     output: Any = None
@@ -41,7 +41,7 @@ class NotebookProgress:
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Step]:
         """Show a task while the block runs, in the place of a task around it."""
         self.begin_cell(current_cell())
-        task = Task(label, total, done)
+        task = ShownTask(label, total, done)
         self.tasks.append(task)
         self.update()
 

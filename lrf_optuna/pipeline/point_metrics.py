@@ -68,7 +68,8 @@ class PointMetrics:
             c.trial: {KEPT[s]: one.measurement.metric for s, one in self.of(c).items() if s in KEPT} for c in new
         }
         metrics |= {c.trial: original for c in whole}
-        of = {"name": self.refits.name, "digest": self.digest_of_images, "original": original}
+        images = len(self.refits.validation.images)
+        of = {"name": self.refits.name, "digest": self.digest_of_images, "images": images, "original": original}
         measured = {c.trial: {STAGES[stage]: one.to_list() for stage, one in self.of(c).items()} for c in new}
         self.store.keep_measurements(of, metrics, measured)
         self.known |= {(c.plan, stage) for c in new for stage in self.of(c)}

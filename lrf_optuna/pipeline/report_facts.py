@@ -23,7 +23,7 @@ from lrf_optuna.data.preprocess import KerasPreprocess, NoPreprocess
 from lrf_optuna.data.tasks import THRESHOLD, Task
 from lrf_optuna.models.model_inputs import input_shapes
 from lrf_optuna.processes import processor
-from lrf_optuna.report.facts import ChangedDecisions, ChangedImage, Facts, ImageUse, Provenance, Recipe
+from lrf_optuna.report.facts import ChangedDecisions, ChangedImage, Facts, ImageUse, Provenance, Usage
 
 if TYPE_CHECKING:
     from lrf_optuna.config import StudySpec
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from lrf_optuna.plans.result import Result
     from lrf_optuna.scoring.option_table import OptionTable
 
-LIBRARIES = ("lrf-optuna", "keras", "tensorflow", "optuna", "numpy")
+NAMED_LIBRARIES = ("lrf-optuna", "keras", "tensorflow", "optuna", "numpy")
 """Packages whose versions decide what a run gives."""
-EXAMPLES = 6
+MOST_EXAMPLES = 6
 """Changed images of each kind that are shown, at most: a row of a page has room for twelve."""
 LARGEST_SIDE = 96
 """Pixels of the longer side of a shown image, at most, so that twelve of them take about 200 kB."""
@@ -67,7 +67,7 @@ def command_line() -> str:
 
 def installed_versions() -> Iterator[tuple[str, str]]:
     """Library -> version, of those that are installed."""
-    for name in LIBRARIES:
+    for name in NAMED_LIBRARIES:
         try:
             yield name.replace("-", "_"), version(name)
         except PackageNotFoundError:
@@ -85,11 +85,11 @@ def image_uses(data: Data, calibration: int) -> dict[str, ImageUse]:
     return uses
 
 
-def recipe_of(model: Any, data: Data, needs: str = "") -> Recipe:
+def usage_of(model: Any, data: Data, needs: str = "") -> Usage:
     """How the model is used, as code."""
     shapes = {name: str((None, *shape)).replace("None", "n", 1) for name, shape in input_shapes(model).items()}
     task = next(iter(data.tasks.values())) if len(data.tasks) == 1 else None
-    return Recipe(shapes, prepare_code(data, list(shapes)), read_code(task), needs)
+    return Usage(shapes, prepare_code(data, list(shapes)), read_code(task), needs)
 
 
 def prepare_code(data: Data, inputs: list[str]) -> str:
@@ -103,9 +103,9 @@ def prepare_code(data: Data, inputs: list[str]) -> str:
         own = data.preprocess
         formula += f" / {own.divide:g}" if own.divide != 1 else ""
         if any(own.mean):
-            formula = f"{wrapped(formula)} - {numbers(own.mean)}"
+            formula = f"{wrapped(formula)} - {channel_numbers(own.mean)}"
         if set(own.std) != {1.0}:
-            formula = f"{wrapped(formula)} / {numbers(own.std)}"
+            formula = f"{wrapped(formula)} / {channel_numbers(own.std)}"
     if len(inputs) == 1:
         return "x = " + formula.format("pixels")
     return "x = {name: " + formula.format("array") + " for name, array in pixels.items()}"
@@ -116,7 +116,7 @@ def wrapped(formula: str) -> str:
     return f"({formula})" if " " in formula else formula
 
 
-def numbers(values: tuple[float, ...]) -> str:
+def channel_numbers(values: tuple[float, ...]) -> str:
     """Numbers for each channel as code: one number stands for all."""
     return f"{values[0]!r}" if len(values) == 1 else f"np.array({list(values)!r}, np.float32)"
 
@@ -149,7 +149,7 @@ def changed_decisions(data: Data, before: Mapping[str, Values], after: Mapping[s
     old, new = task.decisions(before[name]), task.decisions(after[name])
     differ = old != new
     wrong, right = differ & (old == labels), differ & (new == labels)
-    picked = [*np.flatnonzero(wrong)[:EXAMPLES], *np.flatnonzero(right)[:EXAMPLES]]
+    picked = [*np.flatnonzero(wrong)[:MOST_EXAMPLES], *np.flatnonzero(right)[:MOST_EXAMPLES]]
     examples = tuple(
         ChangedImage(png, *(str(int(values[i])) for values in (labels, old, new)))
         for i in picked
@@ -201,7 +201,7 @@ def write_facts(run: Run, network: ChosenNetwork, result: Result) -> None:
         model_digest=result.model_digest,
         provenance=provenance_of(run.spec, run.data),
         uses=image_uses(run.data, result.calibration),
-        recipe=recipe_of(run.final_model, run.data, PATH.sub(r"\1", network.needs)),
+        recipe=usage_of(run.final_model, run.data, PATH.sub(r"\1", network.needs)),
         task=hugging_face_task(run.data),
         changed=changed,
         sensitivity=sensitivity,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from lrf_optuna.plans.result import Result
 from lrf_optuna.scoring.latency import LATENCY
+from lrf_optuna.selection.forecast import Prediction
 
 MISSED = 1.1
 """Times of the target that milliseconds may be: predictions are within a tenth of measurements."""
@@ -24,7 +25,7 @@ def outcome_text(result: Result) -> str:
     if result.tuned_drop is None or result.predicted_drop is None:
         return ""
     low, high = result.predicted_interval or (result.predicted_drop,) * 2
-    predicted = f"{result.predicted_drop:.2f} ({low:.2f} to {high:.2f} with 80 %)"
+    predicted = Prediction(result.predicted_drop, low, high)
     where = "inside" if low <= result.tuned_drop <= high else "outside"
     verb = "loses" if result.tuned_drop >= 0 else "gains"
     return (

@@ -33,12 +33,12 @@ from lrf_optuna.plans.result import Result
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.option_table import COUNTED
 from lrf_optuna.scoring.reach import check_targets, least_shares, reach_text
-from lrf_optuna.scoring.screening import LARGE, default_keeps
+from lrf_optuna.scoring.screening import LARGE_LAYER, default_keeps
 from lrf_optuna.search.initial_plans import initial_plans
 from lrf_optuna.search.loop import SearchOptions, is_flat, search_front
 from lrf_optuna.selection.choose import best_of_each_method, choose_point, loss_within_drop
 from lrf_optuna.selection.contest import Contest
-from lrf_optuna.selection.forecast import FORECASTS
+from lrf_optuna.selection.forecast import forecast_of
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import check_trainable
 
@@ -168,18 +168,18 @@ class Run(StudyParts):
     @property
     def contest(self) -> Contest:
         """What measures points against each other, and predicts what a step after the build leaves of a drop."""
-        return Contest(self.refits, progress=self.progress, forecast=FORECASTS.get(self.spec.judged_state))
+        forecast = forecast_of(self.spec.judged_state, len(self.validation.images))
+        return Contest(self.refits, progress=self.progress, forecast=forecast)
 
     def choose(self, candidates: Sequence[Candidate]) -> Reasoned:
         """One point off the front, and why, as the specification asks; within targets perhaps one behind the front."""
         search, whole, points = self.spec.search, max(1, self.inventory.params), pareto_front(candidates)
-        large = [site.name for site in self.inventory.sites if site.op.params > LARGE * whole]
-        others = best_of_each_method(candidates, large, search.wanted)
-        contest = self.contest if search.measures else None
-        wanted, drop = search.wanted, search.max_drop
+        wanted, drop, contest = search.wanted, search.max_drop, self.contest if search.measures else None
+        large = [site.name for site in self.inventory.sites if site.op.params > LARGE_LAYER * whole]
+        others = best_of_each_method(candidates, large, wanted) if wanted and contest else []
         found = choose_point(points, targets=wanted, max_drop=drop, knee=search.knee, contest=contest, others=others)
         if contest:
-            self.point_metrics.keep(points)
+            self.point_metrics.keep([*points, *others])
         return found
 
     def finish(self, candidates: Sequence[Candidate], choice: Reasoned | None = None) -> Result:

@@ -42,7 +42,7 @@ class BarRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class BarTable:
     """Rows of bars under the heads of their columns. `colors`: name of a color's meaning -> its class."""
 
     heads: tuple[str, ...]
@@ -50,7 +50,7 @@ class Bars:
     colors: Mapping[str, str]
 
 
-def layer_bars(layers: Sequence[LayerResult]) -> Bars | None:
+def layer_bars(layers: Sequence[LayerResult]) -> BarTable | None:
     """Every layer that may have MACs: its parameters and MACs before and after; None where no layer has any."""
     parts = [part for part in layers if part.macs_before != 0]
     if not parts:
@@ -70,7 +70,7 @@ def layer_bars(layers: Sequence[LayerResult]) -> Bars | None:
         )
         for part in parts
     ]
-    return Bars(("parameters", "MACs"), tuple(rows), colors)
+    return BarTable(("parameters", "MACs"), tuple(rows), colors)
 
 
 def size_bar(before: int | None, after: int | None, most: int) -> Bar:
@@ -89,7 +89,7 @@ def method_colors(parts: Sequence[LayerResult]) -> dict[str, str]:
     return dict(zip(sorted(used - intact), cycle(COLORS), strict=False)) | dict.fromkeys(sorted(used & intact), "soft")
 
 
-def importance_bars(importances: Mapping[str, Mapping[str, float]]) -> Bars | None:
+def importance_bars(importances: Mapping[str, Mapping[str, float]]) -> BarTable | None:
     """How much each layer decides in each objective; None where that is not known."""
     shown = {name: shares for name, shares in importances.items() if shares}
     if not shown:
@@ -102,7 +102,7 @@ def importance_bars(importances: Mapping[str, Mapping[str, float]]) -> Bars | No
         shares = [own.get(layer, 0.0) for own in shown.values()]
         bars = tuple(Bar(0, round(100 * share / most, 1), f"{share:.1%}") for share in shares)
         rows.append(BarRow(layer, "", "front", bars))
-    return Bars(tuple(cost_name(name) for name in shown), tuple(rows), {})
+    return BarTable(tuple(cost_name(name) for name in shown), tuple(rows), {})
 
 
 @dataclass(frozen=True, slots=True)

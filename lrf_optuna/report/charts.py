@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from math import ceil, floor, inf, isfinite, log10
 from typing import TypeVar
 
-Item = TypeVar("Item")
+Spread = TypeVar("Spread")
 
-STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 """Round steps between ticks, times a power of ten."""
 TICKS = 5
 """Steps of an axis, about: the labels of six ticks fit beside each other on 390 pixels."""
-ROOM = 0.06
+FREE_SHARE = 0.06
 """Share of the range of the values that is left free at both ends of an axis."""
 
 
@@ -90,7 +90,7 @@ def linear_axis(
     """
     finite = [min(max(value, low), high) for value in values if isfinite(value)] or [0.0, 1.0]
     first, last = min(finite), max(finite)
-    room = ROOM * (last - first) or ROOM * abs(last) or 1.0
+    room = FREE_SHARE * (last - first) or FREE_SHARE * abs(last) or 1.0
     start, end = max(first - room, low), min(last + room, high)
     step = round_step(max((end - start) / TICKS, least))
     numbers = [n * step for n in range(ceil(start / step - 1e-9), floor(end / step + 1e-9) + 1)]
@@ -100,7 +100,7 @@ def linear_axis(
 def round_step(least: float) -> float:
     """The least round number that is no smaller than `least`."""
     power = 10.0 ** floor(log10(least))
-    return next(step * power for step in STEPS if step * power >= least * (1 - 1e-9))
+    return next(step * power for step in TICK_STEPS if step * power >= least * (1 - 1e-9))
 
 
 def tick_text(number: float, step: float, percent: bool) -> str:
@@ -122,7 +122,7 @@ def log_axis(title: str, values: Iterable[float], zero: float) -> tuple[float, A
     return bottom, Axis(title, 10 ** (least - 0.65), 10 ** (most + 0.15), ticks, is_log=True)
 
 
-def spread(items: Sequence[Item], most: int) -> Sequence[Item]:
+def spread(items: Sequence[Spread], most: int) -> Sequence[Spread]:
     """At most `most` of the items, evenly spread over them, the first and the last among them."""
     if len(items) <= most:
         return items

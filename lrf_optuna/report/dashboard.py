@@ -30,8 +30,8 @@ CARD_ROWS = 13
 OURS = "## What lrf_optuna found"
 """The first line of our part of a note. What stands above it is the user's, and stays."""
 
-CHOSEN = "This trial is the chosen point, and its network was built."
-CHOSEN_BEFORE = "The network of this trial was built. Another trial is the chosen point now."
+IS_CHOSEN = "This trial is the chosen point, and its network was built."
+WAS_CHOSEN = "The network of this trial was built. Another trial is the chosen point now."
 NOTE_KEY = re.compile(r"dashboard:(\d+):note_ver")
 """The study's system attributes that tell which trials, by their ids, have notes."""
 
@@ -89,8 +89,8 @@ def say_not_chosen(trial: NotedTrial) -> None:
 
     noted = cast(Any, trial)
     before = get_note(noted)
-    if CHOSEN in before:
-        save_note(noted, before.replace(CHOSEN, CHOSEN_BEFORE))
+    if IS_CHOSEN in before:
+        save_note(noted, before.replace(IS_CHOSEN, WAS_CHOSEN))
 
 
 def save_own_note(of: optuna.Study | NotedTrial, text: str) -> None:
@@ -130,7 +130,7 @@ def trial_note(content: ReportContent) -> str:
     kept = sum(choice == INTACT for _, choice in result.chosen.plan)
     others = [f"| {'1 other' if kept == 1 else f'{kept} others'} | {INTACT} |"] if kept else []
     table = ["| layer | method (ranks) |", "|---|---|", *plan, *others]
-    head = f"{CHOSEN} {costs[0].upper()}{costs[1:]}."
+    head = f"{IS_CHOSEN} {costs[0].upper()}{costs[1:]}."
     return "\n".join([OURS, head, "", *rows, "", *table])
 
 

@@ -37,7 +37,7 @@ class ImageUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Usage:
     """How raw inputs become what the network takes, and how its outputs are read, as lines of Python.
 
     `shapes`: input -> shape with its batch axis; `prepare` and `read`: code; `needs`: what loading needs beside Keras.
@@ -81,7 +81,7 @@ class Facts:
     model_digest: str
     provenance: Provenance
     uses: Mapping[str, ImageUse]
-    recipe: Recipe
+    recipe: Usage
     task: str = ""
     changed: ChangedDecisions | None = None
     sensitivity: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)

@@ -23,14 +23,14 @@ from lrf_optuna.report.run_charts import run_charts
 from lrf_optuna.report.tables import UNCOUNTED
 from lrf_optuna.scoring.option_table import SIZES
 
-COLORS = {
+PLOTLY_COLORS = {
     **{"soft": "#8a92a0", "front": "#5b7fd0", "chosen": "#e8542f"},
     **{"c0": "#5b7fd0", "c1": "#1fa58f", "c2": "#d9902f", "c3": "#b04fc8"},
     **{"c4": "#d4577f", "c5": "#4aa3d8", "c6": "#8a9a3a", "c7": "#a0704f"},
 }
 """Class of page.css -> a color that can be read on a light and on a dark dashboard."""
 PALE = "rgba(128, 136, 150, 0.4)"
-SYMBOLS = {"dot": "circle", "spot": "circle", "ring": "circle-open", "diamond": "diamond-open", "star": "star"}
+PLOTLY_SYMBOLS = {"dot": "circle", "spot": "circle", "ring": "circle-open", "diamond": "diamond-open", "star": "star"}
 """Symbol of a series -> Plotly's name of it."""
 SIZES_OF_SYMBOLS = {"dot": 7, "spot": 1, "ring": 7, "diamond": 10, "star": 16}
 """Symbol of a series -> pixels."""
@@ -67,7 +67,7 @@ def chart_figure(chart: Chart) -> go.Figure:
     figure.update_layout(template=figure_template(), title=escape(chart.title), height=450)
     figure.update_layout(xaxis=axis_layout(chart.x), yaxis=axis_layout(chart.y))
     for value, text in chart.levels:
-        line = {"color": COLORS["soft"], "width": 1, "dash": "dot"}
+        line = {"color": PLOTLY_COLORS["soft"], "width": 1, "dash": "dot"}
         figure.add_hline(value, line=line, annotation_text=escape(text), annotation_position="top left")
     return figure
 
@@ -82,11 +82,15 @@ def axis_layout(axis: Axis) -> dict[str, Any]:
 
 def trace(series: Series) -> go.Scatter:
     """A series as a trace."""
-    color = PALE if series.is_cloud else COLORS[series.color]
+    color = PALE if series.is_cloud else PLOTLY_COLORS[series.color]
     marks = spread(series.marks, CLOUD) if series.is_cloud else series.marks
     texts = None if series.is_cloud else [hover_text(mark.text) for mark in marks]
     shape = "hv" if series.line == "steps" else "linear"
-    marker = {"symbol": SYMBOLS.get(series.symbol), "size": SIZES_OF_SYMBOLS.get(series.symbol, 5), "color": color}
+    marker = {
+        "symbol": PLOTLY_SYMBOLS.get(series.symbol),
+        "size": SIZES_OF_SYMBOLS.get(series.symbol, 5),
+        "color": color,
+    }
     return go.Scatter(
         x=[mark.x for mark in marks],
         y=[mark.y for mark in marks],
@@ -121,10 +125,10 @@ def front_3d(content: ReportContent, names: Sequence[str]) -> go.Figure:
 
     known = {across, up, deep} <= set(ORIGINAL.costs)
     traces = [
-        dots(spread(content.candidates, CLOUD), "trials", size=2, color=COLORS["soft"], opacity=0.5),
-        dots(content.points, "front", size=4, color=COLORS["front"]),
-        *([dots([ORIGINAL], "original", size=6, symbol="diamond-open", color=COLORS["soft"])] if known else []),
-        dots([content.result.chosen], "chosen", size=8, symbol="diamond", color=COLORS["chosen"]),
+        dots(spread(content.candidates, CLOUD), "trials", size=2, color=PLOTLY_COLORS["soft"], opacity=0.5),
+        dots(content.points, "front", size=4, color=PLOTLY_COLORS["front"]),
+        *([dots([ORIGINAL], "original", size=6, symbol="diamond-open", color=PLOTLY_COLORS["soft"])] if known else []),
+        dots([content.result.chosen], "chosen", size=8, symbol="diamond", color=PLOTLY_COLORS["chosen"]),
     ]
     scene = {f"{axis}axis": flat_axis(name) for axis, name in (("x", across), ("y", deep), ("z", up))}
     if up == "loss":
@@ -155,7 +159,7 @@ def layer_figure(parts: Sequence[LayerResult]) -> go.Figure:
         figure.add_bar(x=before, y=places, **pale, **text, **common, col=column, row=1)
         for method, color in method_colors(parts).items():
             mine = [i for i, part in enumerate(parts) if part.method == method]
-            look: dict[str, Any] = {"marker_color": COLORS[color], "name": escape(method), "legendgroup": method}
+            look: dict[str, Any] = {"marker_color": PLOTLY_COLORS[color], "name": escape(method), "legendgroup": method}
             look["showlegend"] = column == 1
             here = {"x": [after[i] for i in mine], "y": mine, "hovertext": [texts[i] for i in mine]}
             figure.add_bar(width=0.5, **look, **(common | here), col=column, row=1)

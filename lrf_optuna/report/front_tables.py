@@ -11,13 +11,13 @@ from lrf_optuna.plans.result import Alternative, Result
 from lrf_optuna.report.tables import NONE, Table, columns
 from lrf_optuna.report.terminal_table import BEST, FAINT
 
-STATES = {"metric": "scored", "metric as built": "built", "metric tuned": "tuned"}
+STATE_HEADS = {"metric": "scored", "metric as built": "built", "metric tuned": "tuned"}
 """Metric of a point -> the head of its column, in the order in which they are measured."""
-BUDGET = "budget"
+BUDGET_HEAD = "budget"
 """The head of the column with the round budget that a point is the best within, its name, and whether it is chosen."""
 ALWAYS_SHOWN = "metric", "metric as built"
 """Metrics whose columns are there even where no point has them."""
-CHOSEN = "←"
+CHOSEN_MARK = "←"
 """What marks the chosen point."""
 
 
@@ -40,7 +40,7 @@ class PointRow:
 
     def to_dict(self) -> dict[str, Any]:
         """The row for JSON; None for what is not known."""
-        metrics = {name: self.metrics.get(name) for name in (*STATES, "metric calibrated")}
+        metrics = {name: self.metrics.get(name) for name in (*STATE_HEADS, "metric calibrated")}
         time = {"milliseconds": self.milliseconds, "timed": self.timed}
         marks = {"name": self.name, "budget": self.budget, "chosen": self.chosen}
         plan = {"plan": self.point.plan.to_dict()}
@@ -59,17 +59,17 @@ def front_table(
     `metric`: its name; `original`: the original's under the names of a row's metrics; `time`: the original's
     milliseconds. What is not known is a dash.
     """
-    states = [name for name in STATES if name in ALWAYS_SHOWN or any(name in row.metrics for row in rows)]
+    states = [name for name in STATE_HEADS if name in ALWAYS_SHOWN or any(name in row.metrics for row in rows)]
     costs = list(rows[0].point.costs) if rows else []
     timed = any(row.milliseconds is not None for row in rows)
-    heads = ["trial", *(STATES[name] for name in states), *costs, *["ms"] * timed]
-    table = Table(columns([], heads) + columns([BUDGET, *["methods"] * methods]), caption=caption_of(rows, metric))
+    heads = ["trial", *(STATE_HEADS[name] for name in states), *costs, *["ms"] * timed]
+    table = Table(columns([], heads) + columns([BUDGET_HEAD, *["methods"] * methods]), caption=caption_of(rows, metric))
     for row in rows:
         texts = [str(row.point.trial), *(share_text(row.metrics.get(name)) for name in states)]
         texts += [f"{cost:.3f}" if name == "loss" else f"{cost:.1%}" for name, cost in row.point.costs.items()]
         texts += [time_text(row.milliseconds, row.timed)] * timed
         budget = "" if row.budget is None else f"{row.budget:.0%}"
-        texts += [" ".join(filter(None, [budget, row.name, CHOSEN * row.chosen]))]
+        texts += [" ".join(filter(None, [budget, row.name, CHOSEN_MARK * row.chosen]))]
         table.add(*texts, *[row.point.plan.methods] * methods, tone=BEST if row.chosen else "")
     if original:
         texts = [NONE, *(share_text(original.get(name)) for name in states)]
@@ -107,7 +107,7 @@ def alternatives_table(result: Result) -> Table:
         chosen = one.trial == result.chosen.trial
         texts = [f"{one.metric:.2%}", *[predicted_text(one)] * predicted, *(f"{one.costs[cost]:.1%}" for cost in costs)]
         time = time_text(one.milliseconds, one.timed)
-        state = f"{one.state} {CHOSEN}" if chosen else one.state
+        state = f"{one.state} {CHOSEN_MARK}" if chosen else one.state
         table.add(one.name, str(one.trial), *texts, *[time] * timed, state, tone=BEST if chosen else "")
     return table
 

@@ -14,7 +14,7 @@ from lrf_optuna.report.tables import percent, short_count, uncounted_remark
 STATE_WORDS = {"tuned": "after fine-tuning", "calibrated": "after calibration, without fine-tuning"}
 """State of the last network -> how it came about; any other is without fine-tuning."""
 
-LARGE_SHARE = 0.01
+NAMED_SHARE = 0.01
 """Share of the parameters from which on a layer without MACs is named: normalizations have less."""
 
 
@@ -65,7 +65,7 @@ def metric_number(result: Result) -> Number:
     return Number(f"Test {result.metric}", f"{result.final.test_metric:.1%}", words)
 
 
-def left_out(content: ReportContent) -> list[str]:
+def left_out_remarks(content: ReportContent) -> list[str]:
     """What was not factorized, counted, measured or tuned, each in a sentence with its reason."""
     return [*left_out_layers(content.result), *left_out_measures(content)]
 
@@ -73,7 +73,7 @@ def left_out(content: ReportContent) -> list[str]:
 def left_out_layers(result: Result) -> Iterator[str]:
     """The layers that stay as they are, by reason, and those whose MACs are not known."""
     whole = max(result.original.params, 1)
-    parts = [part for part in result.layers if part.macs_before != 0 or part.params_before / whole >= LARGE_SHARE]
+    parts = [part for part in result.layers if part.macs_before != 0 or part.params_before / whole >= NAMED_SHARE]
     reasons = Counter(part.reason for part in parts if part.reason)
     for reason, count in reasons.most_common():
         names = [part.name for part in parts if part.reason == reason]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrf_optuna.report.facts import Facts, Recipe
+from lrf_optuna.report.facts import Facts, Usage
 
 
 def loading_code(facts: Facts, file: str = "model.keras") -> str:
@@ -14,7 +14,7 @@ def loading_code(facts: Facts, file: str = "model.keras") -> str:
     return "\n".join(lines) + "\n"
 
 
-def pixels_comment(recipe: Recipe) -> str:
+def pixels_comment(recipe: Usage) -> str:
     """What `pixels` should be."""
     if len(recipe.shapes) == 1:
         (shape,) = recipe.shapes.values()

@@ -15,7 +15,7 @@ from lrf_optuna.files import write_text
 from lrf_optuna.report import bars, front_tables, runtime_tables, tables
 from lrf_optuna.report.content import ReportContent
 from lrf_optuna.report.costs import cost_text
-from lrf_optuna.report.headline import headline, left_out
+from lrf_optuna.report.headline import headline, left_out_remarks
 from lrf_optuna.report.loading import loading_code
 from lrf_optuna.report.run_charts import run_charts
 from lrf_optuna.report.svg import chart_svg
@@ -42,7 +42,7 @@ def write_report(path: Path, content: ReportContent) -> None:
         comparison=content.comparison,
         charts=run_charts(content),
         headline=headline(content.result),
-        left_out=left_out(content),
+        left_out=left_out_remarks(content),
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
     )

@@ -69,11 +69,11 @@ def metric_series(content: ReportContent, cost: str) -> Iterator[Series]:
         where = alternative_place(one, cost)
         if where is not None and one.trial != result.chosen.trial:
             known = f"{one.name}, trial {one.trial}\n{result.metric} {one.metric:.2%}, {one.state}"
-            mark = Mark(where, one.metric, f"{known}\n{place_text(cost, where)}")
+            mark = Mark(where, one.metric, f"{known}\n{axis_text(cost, where)}")
             yield Series(one.name, [mark], NAMED_COLORS.get(one.name, "c3"), "diamond", label=one.name)
     for name, evaluation, color, symbol in made_networks(result):
         if (where := place(evaluation, result, cost)) is not None:
-            text = f"{name}\n{result.metric} {evaluation.val_metric:.2%}\n{place_text(cost, where)}"
+            text = f"{name}\n{result.metric} {evaluation.val_metric:.2%}\n{axis_text(cost, where)}"
             label = "" if name == "built" else name  # it is often just below the last network
             yield Series(name, [Mark(where, evaluation.val_metric, text)], color, symbol, label=label)
 
@@ -100,7 +100,7 @@ def alternative_place(one: Alternative, cost: str) -> float | None:
     return one.milliseconds if cost == "latency" else one.costs.get(cost)
 
 
-def place_text(cost: str, value: float) -> str:
+def axis_text(cost: str, value: float) -> str:
     """A place on the axis of a cost in words."""
     return f"{value:.3g} ms" if cost == "latency" else cost_text(cost, value)
 

@@ -47,7 +47,7 @@ def summary(chart: Chart) -> str:
     return f"Across: {across}. Up: {up}. Series with their number of points: {series}."
 
 
-def percent(share: float) -> str:
+def place_percent(share: float) -> str:
     """A share as a place in percent."""
     return f"{100 * share:.2f}%"
 
@@ -55,11 +55,11 @@ def percent(share: float) -> str:
 def grid(x: Axis, y: Axis) -> Iterator[str]:
     """The lines of the grid, the texts of ticks, the titles of the axes."""
     for value, text in y.ticks:
-        at = percent(1 - y.place(value))
+        at = place_percent(1 - y.place(value))
         yield f'<line class="grid" x1="0" x2="100%" y1="{at}" y2="{at}"/>'
         yield f'<text class="tick" x="-8" y="{at}" dy="4" text-anchor="end">{text}</text>'
     for value, text in x.ticks:
-        at = percent(x.place(value))
+        at = place_percent(x.place(value))
         yield f'<line class="grid" x1="{at}" x2="{at}" y1="0" y2="100%"/>'
         yield f'<text class="tick" x="{at}" y="100%" dy="18" text-anchor="middle">{text}</text>'
     yield f'<text class="axis" x="100%" y="100%" dy="38" text-anchor="end">{escape(x.title)}</text>'
@@ -70,7 +70,7 @@ def levels(chart: Chart) -> Iterator[str]:
     """Horizontal dotted lines with their texts."""
     for value, text in chart.levels:
         if chart.y.has(value):
-            at = percent(1 - chart.y.place(value))
+            at = place_percent(1 - chart.y.place(value))
             yield f'<line class="level" x1="0" x2="100%" y1="{at}" y2="{at}"/>'
             yield f'<text class="tick" x="4" y="{at}" dy="-5">{escape(text)}</text>'
 
@@ -106,7 +106,7 @@ def marks(chart: Chart, series: Series) -> Iterator[str]:
         return
     inside = [mark for mark in series.marks if chart.x.has(mark.x) and chart.y.has(mark.y)]
     for mark in spread(inside, MARKS):
-        x, y = percent(chart.x.place(mark.x)), percent(1 - chart.y.place(mark.y))
+        x, y = place_percent(chart.x.place(mark.x)), place_percent(1 - chart.y.place(mark.y))
         yield symbol(series, x, y, mark.text)
         if series.label:
             side, anchor = (-12, "end") if chart.x.place(mark.x) > RIGHT else (12, "start")

@@ -24,7 +24,7 @@ SMALL_KEEP = 0.03
 LARGE_SHARE = 0.01
 """Share of the network's parameters that a layer has even at `SMALL_KEEP`, for smaller keeps to be tried. First Dense
 layers of LeNets and VGGs have it, no layer of a ResNet has: there smaller keeps only distract the search."""
-LARGE = LARGE_SHARE / SMALL_KEEP
+LARGE_LAYER = LARGE_SHARE / SMALL_KEEP
 """Share of the network's parameters of a large layer, for which smaller keeps are tried."""
 SCREENING_KEEPS = (0.0, SMALL_KEEP, 0.15, 0.4, 0.7)
 """Near these keeps every method is fitted, and at its smallest chain."""
@@ -78,7 +78,7 @@ def default_keeps(sites: int) -> tuple[float, ...]:
 def keep_grid_for(keeps: Sequence[float], share: float, limits: ChoiceLimits = UNLIMITED) -> tuple[float, ...]:
     """The keeps of a layer that has this share of the network's parameters: within its limits, with both of them."""
     large = [keep for keep in keeps if keep >= SMALL_KEEP]
-    found = keeps if share > LARGE else large or keeps
+    found = keeps if share > LARGE_LAYER else large or keeps
     ends = {end for end in (limits.least, limits.most) if 0 < end < 1}
     return tuple(sorted(ends.union(keep for keep in found if limits.least <= keep <= limits.most)))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from lrf_optuna.chains.conv import Array
 from lrf_optuna.plans.hypervolume import hypervolume_gains
 from lrf_optuna.plans.plan import INTACT, Plan
-from lrf_optuna.scoring.option_table import OptionTable
-from lrf_optuna.scoring.screening import LARGE
+from lrf_optuna.scoring.option_table import Option, OptionTable
+from lrf_optuna.scoring.screening import LARGE_LAYER
 from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within
 from lrf_optuna.sections import BUDGETS
 
@@ -28,15 +29,21 @@ def method_plans(table: OptionTable, budget: Mapping[str, float]) -> list[Plan]:
     """For every method of a large layer the best Lagrangian plan within a budget in which the layer has it.
 
     Networks are scored without a refit, which lifts some methods more than others. LeNet-300-100 within 5 % loses 3.7
-    points as built with `tt_matrix` in its first layer, and 11.3 with `qr`, which has the least loss.
+    points as built with `tt_matrix` in its first layer, and 11.3 with `qr`, which has the least loss
+    (benchmarks/results/large_layers.md).
     """
     found = []
     for large, options in table.items():
-        if max(option.params for option in options) > LARGE:
+        if max(option.params for option in options) > LARGE_LAYER:
             for method in dict.fromkeys(option.method for option in options if option.method != INTACT.method):
-                own = table.where(lambda site, o, large=large, method=method: site != large or o.method == method)  # type: ignore[misc]
+                own = table.where(partial(has_method, large, method))
                 found += lagrangian_within(own, budget)[:1]
     return found
+
+
+def has_method(layer: str, method: str, site: str, option: Option) -> bool:
+    """Whether an option of a site is of the method, where the site is the layer; any option of another site is."""
+    return site != layer or option.method == method
 
 
 def initial_plans(table: OptionTable, count: int, targets: Mapping[str, float]) -> list[Plan]:

@@ -63,6 +63,14 @@ FORECASTS = {
 """State of a network that comes after the built one -> what is predicted of it."""
 
 
+def forecast_of(state: str, images: int) -> Forecast | None:
+    """The forecast of a state on a number of images; None for the built network, which is measured itself.
+
+    Where the number is not known (0), the images of the benchmark are taken.
+    """
+    return FORECASTS[state].on(images or NOISE_IMAGES) if state in FORECASTS else None
+
+
 def drops_by_loss(points: Sequence[Candidate], known: Mapping[int, float]) -> dict[int, float]:
     """Trial -> its drop: the known one, else one between those of the points with the next losses.
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from lrf_optuna.errors import LrfError
 from lrf_optuna.storage.database import DELETED, Database
-from lrf_optuna.storage.public_trials import Counts, PublicTrials, check_numbers, fitting, whole
+from lrf_optuna.storage.public_trials import Counts, PublicTrials, check_trials, fitting, whole
 
 try:
     from optuna.storages._rdb import models
@@ -167,7 +167,7 @@ class BulkTrials:
         numbered = select(trial.number, trial.trial_id).where(trial.study_id == self.study_id, trial.number.in_(new))
         with self.writing() as session:
             ids = {number: trial_id for number, trial_id in session.execute(numbered)}  # noqa: C416
-            check_numbers(new, ids)
+            check_trials(new, ids)
             rows = session.scalars(select(mark).where(mark.trial_id.in_(ids.values())))
             before = {(row.trial_id, row.key): row for row in rows}
             for trial_id, key, value in ((ids[n], key, value) for n, own in new.items() for key, value in own.items()):

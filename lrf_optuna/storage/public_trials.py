@@ -50,7 +50,7 @@ def whole(key: str) -> str:
     return f"lrf:{key}"
 
 
-def check_numbers(wanted: Iterable[int], found: Container[int]) -> None:
+def check_trials(wanted: Iterable[int], found: Container[int]) -> None:
     """Raises LrfError where a wanted trial is not among those found."""
     missing = [number for number in wanted if number not in found]
     if missing:
@@ -108,7 +108,7 @@ class PublicTrials:
 
     def set_attributes(self, new: Mapping[int, Mapping[str, Any]], system: bool = False) -> None:
         """Set user attributes, number -> key -> value, in an attribute of the study; no system ones are kept."""
-        check_numbers(new, range(self.counts().total))
+        check_trials(new, range(self.counts().total))
 
         def merged(kept: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
             before = kept or {}

@@ -46,10 +46,10 @@ WARNINGS = "lrf:warnings"
 METRIC, AS_BUILT, CALIBRATED, TUNED = "metric", "metric as built", "metric calibrated", "metric tuned"
 """User attributes of trials: the task's metric on validation images, of a point as it was scored, as it is built
 without training, and of a chosen one after its calibration and its fine-tune. As scored it is of fewer images."""
-METRICS = (METRIC, AS_BUILT, CALIBRATED, TUNED)
+METRIC_KEYS = (METRIC, AS_BUILT, CALIBRATED, TUNED)
 METRIC_OF = "lrf:metric"
 """The study's user attribute with the name of the metric, a digest of what it was measured on, and the original's."""
-MEASURED = "lrf:measured"
+MEASUREMENTS = "lrf:measured"
 """The trial's system attribute with its whole measurements, by stage: dashboards do not show it."""
 
 
@@ -160,9 +160,14 @@ class StudyStore:
         """The original's metric under the names of `metrics`, each on the images that points were measured on."""
         return dict(self.study.user_attrs.get(METRIC_OF, {}).get("original", {}))
 
+    @property
+    def metric_images(self) -> int:
+        """How many images points were measured on at most; 0 where that is not known."""
+        return int(self.study.user_attrs.get(METRIC_OF, {}).get("images", 0))
+
     def metrics(self) -> dict[int, dict[str, float]]:
-        """Number -> name -> metric of the trials that were measured; the names are `METRICS`."""
-        return self.trials.attributes(METRICS)
+        """Number -> name -> metric of the trials that were measured; the names are `METRIC_KEYS`."""
+        return self.trials.attributes(METRIC_KEYS)
 
     def keep_metrics(self, trial: int, metrics: Mapping[str, float]) -> None:
         """Keep metrics, name -> metric, of the trial of a number. Raises LrfError where there is no such trial."""
@@ -172,24 +177,26 @@ class StudyStore:
         """Number -> stage -> whole measurement as it was kept; empty where it is of other images or labels."""
         if self.study.user_attrs.get(METRIC_OF, {}).get("digest") != digest_of_images:
             return {}
-        return {number: own[MEASURED] for number, own in self.trials.attributes([MEASURED], system=True).items()}
+        return {
+            number: own[MEASUREMENTS] for number, own in self.trials.attributes([MEASUREMENTS], system=True).items()
+        }
 
     def keep_measurements(
         self, of: Mapping[str, Any], metrics: Mapping[int, Mapping[str, float]], whole: Mapping[int, Mapping[str, Any]]
     ) -> None:
         """Keep the metrics and the whole measurements, number -> stage -> JSON, of trials.
 
-        `of`: the `name` of the metric, the `digest` of the images and labels, and the `original` as in `metrics`. What
-        was kept of other images or labels is removed.
+        `of`: the `name` of the metric, the `digest` of the images and labels, how many `images` they are, and the
+        `original` as in `metrics`. What was kept of other images or labels is removed.
         """
         before = self.study.user_attrs.get(METRIC_OF, {})
         if before and before["digest"] != of["digest"]:
-            self.trials.remove_attributes(METRICS)
-            self.trials.remove_attributes([MEASURED], system=True)
+            self.trials.remove_attributes(METRIC_KEYS)
+            self.trials.remove_attributes([MEASUREMENTS], system=True)
         if before != of:
             self.study.set_user_attr(METRIC_OF, dict(of))
         self.trials.set_attributes(metrics)
-        self.trials.set_attributes({number: {MEASURED: own} for number, own in whole.items()}, system=True)
+        self.trials.set_attributes({number: {MEASUREMENTS: own} for number, own in whole.items()}, system=True)
 
     @property
     def objectives(self) -> tuple[str, ...]:

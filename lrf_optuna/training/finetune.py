@@ -35,7 +35,8 @@ DROPOUT = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.Alph
 """The layers that drop values at a `rate`; the spatial ones are subclasses of Dropout."""
 
 LOGITS, PROBABILITIES = WAYS = "logits", "probabilities"
-"""What is distilled. A teacher that is always right on its training images says more by logits, any other by both."""
+"""What is distilled. Logits are better where the teacher is always right on its training images, else probabilities
+(benchmarks/results/tune_tried.md)."""
 
 
 class Way(NamedTuple):
@@ -60,6 +61,18 @@ def check_trainable(model: Any) -> None:
             "nothing in the model is trainable, every layer is frozen: set layer.trainable = True, "
             "or give --no-tune to leave the smaller model untuned"
         )
+
+
+def ways_of(spec: TuneSpec, data: Data) -> tuple[str, ...]:
+    """What may be distilled: one way where it is given, or where it makes no difference."""
+    same = not spec.distil or not any(task.decides for task in data.tasks.values())
+    return WAYS[:1] if same else WAYS if spec.distil_by == "auto" else (spec.distil_by,)
+
+
+def short_runs(spec: TuneSpec, data: Data, recipe: Recipe = DEFAULT) -> int:
+    """How many short runs find the learning rate and what is distilled; none where both are known."""
+    count = len(ways_of(spec, data)) * (len(recipe.rates[spec.optimizer]) if spec.rate == "auto" else 1)
+    return count if count > 1 else 0
 
 
 def checked_callbacks(callbacks: Any) -> list[Any]:
@@ -139,8 +152,7 @@ class FineTune:
     @property
     def ways(self) -> tuple[str, ...]:
         """What may be distilled: one way where it is given, or where it makes no difference."""
-        same = not self.spec.distil or not any(task.decides for task in self.data.tasks.values())
-        return WAYS[:1] if same else WAYS if self.spec.distil_by == "auto" else (self.spec.distil_by,)
+        return ways_of(self.spec, self.data)
 
     def trainer_for(self, distil_by: str) -> Trainer:
         """The steps that distil logits or probabilities."""

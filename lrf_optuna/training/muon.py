@@ -20,9 +20,10 @@ ITERATIONS = 5
 """Iterations of the quintic, as in Jordan et al. (2024): singular values are between .7 and 1.2 then."""
 STEP_SIZE = 0.2
 """Root mean square of a step at rate 1, as Adam's steps have it (Liu et al. 2025, arXiv 2502.16982, section 2.2)."""
-MOST_ROWS = 256
-"""The shorter side of a kernel at most: above it the iteration costs more than the rest of a training step."""
-CONVOLUTIONS = (
+LONGEST_SHORT_SIDE = 256
+"""The shorter side of a kernel at most. By multiplications the iterations cost 10 sides / (3 images) times the rest of
+a Dense layer's step, seven times it at 256 and 128 images. A convolution has many positions for each image."""
+TRAINED_CONVOLUTIONS = (
     *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
     *(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose),
 )
@@ -99,13 +100,13 @@ def scaled_orthogonal(kernel: Any) -> Any:
 def matrices_of(model: Any) -> list[Any]:
     """The trainable kernels of Dense layers and of convolutions without groups that Muon can train."""
     kernels = [layer.kernel for _, layer in walk_layers(model) if is_matrix(layer)]
-    return [one for one in kernels if one.trainable and 1 < shorter_side(one) <= MOST_ROWS]
+    return [one for one in kernels if one.trainable and 1 < shorter_side(one) <= LONGEST_SHORT_SIDE]
 
 
 def is_matrix(layer: Any) -> bool:
     """Whether a layer multiplies its inputs, or windows of them, by one matrix."""
     dense = isinstance(layer, keras.layers.Dense)
-    return dense or (isinstance(layer, CONVOLUTIONS) and getattr(layer, "groups", 1) == 1)
+    return dense or (isinstance(layer, TRAINED_CONVOLUTIONS) and getattr(layer, "groups", 1) == 1)
 
 
 def shorter_side(kernel: Any) -> int:

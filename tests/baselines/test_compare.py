@@ -22,6 +22,7 @@ from lrf_optuna.baselines.rules import baselines_of
 from lrf_optuna.cli.app import app
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.pipeline.build import build
 from lrf_optuna.pipeline.compare import compare_run, comparison_of
 from lrf_optuna.pipeline.run import Run
@@ -33,7 +34,6 @@ from lrf_optuna.report.run_charts import comparison_chart
 from lrf_optuna.report.tables import budget_table, with_star
 from lrf_optuna.scoring.objectives import Measured
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.sections import DataSpec, ModelSpec
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data

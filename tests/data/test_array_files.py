@@ -13,7 +13,7 @@ from lrf_optuna.data.arrays import MappedRows
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.load_data import load_data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.sections import DataSpec
+from lrf_optuna.input_sections import DataSpec
 
 
 def images(count: int = 50) -> np.ndarray[Any, Any]:

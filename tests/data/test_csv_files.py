@@ -11,7 +11,7 @@ import pytest
 from lrf_optuna.data.csv_files import load_csv
 from lrf_optuna.data.load_data import load_data
 from lrf_optuna.errors import LrfError
-from lrf_optuna.sections import DataSpec
+from lrf_optuna.input_sections import DataSpec
 from tests.support.data_files import color, write_images
 
 NAMES = ("cat", "dog", "cat", "emu", "dog", "emu")

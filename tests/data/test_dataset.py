@@ -15,7 +15,7 @@ from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.data.load_data import data_from_arrays, load_data
 from lrf_optuna.data.preprocess import Preprocess, preprocess_of
 from lrf_optuna.errors import LrfError
-from lrf_optuna.sections import DataSpec
+from lrf_optuna.input_sections import DataSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

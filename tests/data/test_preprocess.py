@@ -15,7 +15,7 @@ from lrf_optuna.data.preprocess import (
     preprocess_of,
 )
 from lrf_optuna.errors import LrfError
-from lrf_optuna.sections import DataSpec
+from lrf_optuna.input_sections import DataSpec
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
 

@@ -18,11 +18,11 @@ from support.browser import WIDTHS, browser, page_at
 from support.report import METHODS, OBJECTIVES, content_of
 
 from lrf_optuna.config import StudySpec
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.plans.plan import Candidate
 from lrf_optuna.report.content import ReportContent
 from lrf_optuna.report.dashboard import save_to_study
 from lrf_optuna.report.page import write_report
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.storage.study import PLAN, StudyStore
 
 LONG = "a_block_of_a_network_with_a_very_long_name/and_a_convolution_inside_it"

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import lrf_optuna
 from lrf_optuna.cli.app import app
 from lrf_optuna.data.load_data import load_data
+from lrf_optuna.input_sections import DataSpec
 from lrf_optuna.models.load import load_model
-from lrf_optuna.sections import DataSpec
 from tests.support.data_files import write_image
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from lrf_optuna.cli.app import app
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.scoring.latency import LATENCY, read_latencies
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.storage.study import plan_of
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from end_to_end.test_run import FAST, Heard, arrays
 from support.command_line import done, invoked, refused
 
 from lrf_optuna.config import StudySpec
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.models.load import load_model
 from lrf_optuna.pipeline.run import Run
 from lrf_optuna.plans.front import budget_points, pareto_front
 from lrf_optuna.plans.result import Result
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.selection.plan_refits import PlanRefits
 from lrf_optuna.storage.study import AS_BUILT, METRIC, TUNED, StudyStore
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from lrf_optuna.cli.app import app
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.models.batchnorm import training_batches
 from lrf_optuna.models.load import load_model
 from lrf_optuna.models.surgery import materialize
@@ -27,7 +28,6 @@ from lrf_optuna.pipeline.run import Run
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.front import pareto_front, size
 from lrf_optuna.plans.result import Result
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.selection.contest import BUILT, SCORED, SKETCHED, STAGE_LABELS, ChoiceSettings, Contest
 
 if TYPE_CHECKING:

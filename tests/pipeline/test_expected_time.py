@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lrf_optuna.config import StudySpec
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.pipeline.expected_time import (
     SLOWEST,
     PhaseCosts,
@@ -17,7 +18,6 @@ from lrf_optuna.pipeline.expected_time import (
     training_seconds,
 )
 from lrf_optuna.pipeline.stopwatch import PHASES, Stopwatch
-from lrf_optuna.sections import DataSpec, ModelSpec
 
 if TYPE_CHECKING:
     from lrf_optuna.data.dataset import Data

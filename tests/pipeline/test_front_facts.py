@@ -10,13 +10,13 @@ from support.studies import finished_trial, opened, url_in
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.pipeline.front_facts import ESTIMATED, FrontFacts
 from lrf_optuna.pipeline.point_choice import make_chosen, point_of
 from lrf_optuna.pipeline.run_folder import ExistingStudy, RunFolder
 from lrf_optuna.plans.front import pareto_front
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.progress import SILENT
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.storage.study import AS_BUILT, METRIC, TUNED, StudyStore
 
 SPEC = StudySpec(name="s", model=ModelSpec(path="zoo:digits"), data=DataSpec(path="digits"))

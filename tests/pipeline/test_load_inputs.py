@@ -15,10 +15,10 @@ from lrf_optuna.data import load_data
 from lrf_optuna.data.preprocess import KerasPreprocess, Preprocess
 from lrf_optuna.data.tasks import OUTPUT
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.pipeline import load_inputs
 from lrf_optuna.pipeline.identity import data_identity
 from lrf_optuna.pipeline.load_inputs import dataset, own_preprocess, with_original_labels
-from lrf_optuna.sections import DataSpec, ModelSpec
 from tests.support.data_files import write_images
 
 X = np.random.default_rng(0).integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)

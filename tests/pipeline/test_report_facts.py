@@ -17,15 +17,15 @@ from lrf_optuna.data.load_data import data_from_arrays
 from lrf_optuna.data.preprocess import KerasPreprocess, NoPreprocess, Preprocess
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.pipeline.report_facts import (
-    EXAMPLES,
+    MOST_EXAMPLES,
     changed_decisions,
     command_line,
     hugging_face_task,
     image_uses,
     png_of,
     prepare_code,
-    recipe_of,
     sensitivity_of,
+    usage_of,
 )
 from lrf_optuna.report.facts import Facts
 from lrf_optuna.report.loading import loading_code
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def test_the_code_to_copy_gives_what_the_run_has_measured(tmp_path: Path, digits: Data, digits_net: Any) -> None:
     file = tmp_path / "model.keras"
     digits_net.save(file)
-    code = loading_code(facts(recipe=recipe_of(digits_net, digits)), str(file))
+    code = loading_code(facts(recipe=usage_of(digits_net, digits)), str(file))
     scope: dict[str, Any] = {"pixels": digits.test.pixels}
     exec(code, scope)
     outputs = Evaluator(digits_net, digits.preprocess).outputs(digits.test.pixels)
@@ -100,7 +100,7 @@ def test_changed_decisions_are_counted_by_what_was_right(digits: Data) -> None:
     found = changed_decisions(digits, {"logits": before}, {"logits": after})
     assert found
     assert (found.images, found.changed, found.now_wrong, found.now_right) == (len(labels), 23, 20, 3)
-    assert len(found.examples) == EXAMPLES + 3
+    assert len(found.examples) == MOST_EXAMPLES + 3
     first = found.examples[0]
     assert (first.label, first.before) == (str(labels[3]), str(labels[3]))
     assert first.after == str((labels[3] + 1) % 10)

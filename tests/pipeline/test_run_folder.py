@@ -9,9 +9,9 @@ import pytest
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
+from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.pipeline.run_folder import RunFolder, locate
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
-from lrf_optuna.sections import DataSpec, ModelSpec
 from lrf_optuna.storage.study import StudyStore
 
 CHOSEN = Candidate(17, Plan.of({"a": Choice("tucker2", (3, 5)), "b": Choice("intact")}), {"loss": 0.01, "params": 0.4})

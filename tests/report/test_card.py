@@ -9,7 +9,7 @@ import yaml
 from support.report import content_of, facts
 
 from lrf_optuna.report.card import model_card
-from lrf_optuna.report.facts import Recipe
+from lrf_optuna.report.facts import Usage
 from lrf_optuna.report.loading import loading_code
 
 
@@ -56,9 +56,7 @@ def test_the_card_says_what_it_is_and_names_no_folder(card: str) -> None:
 
 
 def test_the_code_has_the_preprocessing_of_the_study() -> None:
-    recipe = Recipe(
-        {"x": "(n, 8, 8, 1)"}, "x = (pixels - np.array([1.0], np.float32))", "yes = outputs > 0.5", "a need"
-    )
+    recipe = Usage({"x": "(n, 8, 8, 1)"}, "x = (pixels - np.array([1.0], np.float32))", "yes = outputs > 0.5", "a need")
     code = loading_code(facts(recipe=recipe), "small.keras")
     assert code.startswith('import keras\nimport numpy as np\n\nmodel = keras.saving.load_model("small.keras")')
     assert code.endswith("yes = outputs > 0.5\n")

@@ -13,7 +13,7 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from plotly.io import from_json
 from support.report import OBJECTIVES, content_of
 
-from lrf_optuna.report.dashboard import ARTIFACTS, CHOSEN, CHOSEN_BEFORE, OURS, NotedTrial, save_to_study
+from lrf_optuna.report.dashboard import ARTIFACTS, IS_CHOSEN, OURS, WAS_CHOSEN, NotedTrial, save_to_study
 from lrf_optuna.report.figures import run_figures
 from lrf_optuna.storage.study import PLAN, StudyStore
 
@@ -80,9 +80,9 @@ def test_the_note_of_a_trial_that_was_chosen_before_says_so(store: StudyStore, t
     first, later = content.points[3], content.points[5]
     for chosen in (first, later):
         save_to_study(store, replace(content, result=replace(content.result, chosen=chosen)), tmp_path, [])
-    assert CHOSEN in trial_text(store, later.trial)
-    assert CHOSEN not in trial_text(store, first.trial)
-    assert CHOSEN_BEFORE in trial_text(store, first.trial)
+    assert IS_CHOSEN in trial_text(store, later.trial)
+    assert IS_CHOSEN not in trial_text(store, first.trial)
+    assert WAS_CHOSEN in trial_text(store, first.trial)
 
 
 def test_what_a_user_writes_into_a_note_stays(store: StudyStore, tmp_path: Path) -> None:

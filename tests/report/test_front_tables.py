@@ -10,7 +10,7 @@ from support.results import result_of
 
 from lrf_optuna.plans.result import Alternative
 from lrf_optuna.report.front_tables import (
-    CHOSEN,
+    CHOSEN_MARK,
     PointRow,
     alternative_commands,
     alternatives_table,
@@ -29,7 +29,7 @@ def test_a_point_has_its_metric_its_costs_and_its_milliseconds() -> None:
     heads = ["trial", "scored", "built", "loss", "params", "macs", "ms", "budget"]
     assert [column.head for column in table.columns] == heads
     assert table.rows == [
-        (("3", "90.0%", "93.0%", "0.100", "40.0%", "50.0%", "~1.5", f"40% small {CHOSEN}"), BEST),
+        (("3", "90.0%", "93.0%", "0.100", "40.0%", "50.0%", "~1.5", f"40% small {CHOSEN_MARK}"), BEST),
         ((NONE, "95.0%", "94.1%", "0", "100%", "100%", "2", "original"), FAINT),
     ]
     assert NONE not in table.caption
@@ -76,7 +76,7 @@ def test_named_points_have_metric_size_and_command_and_the_chosen_one_is_marked(
     ]
     assert table.rows == [
         (("safe", "5", "94.50%", "~94.80%", "60.0%", NONE, "as scored"), ""),
-        (("balanced", "3", "94.00%", NONE, "40.0%", "1.5", f"tuned {CHOSEN}"), BEST),
+        (("balanced", "3", "94.00%", NONE, "40.0%", "1.5", f"tuned {CHOSEN_MARK}"), BEST),
     ]
     assert alternative_commands(result) == ["safe: do 5"]
 

@@ -15,7 +15,7 @@ from lrf_optuna.plans.front import Front
 from lrf_optuna.plans.plan import INTACT, Candidate
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
-from lrf_optuna.scoring.screening import LARGE
+from lrf_optuna.scoring.screening import LARGE_LAYER
 from lrf_optuna.search.allocation import lagrangian_sweep, lagrangian_within
 from lrf_optuna.search.initial_plans import initial_plans, method_plans, random_plans, spread_by_hypervolume
 from lrf_optuna.sections import BUDGETS
@@ -53,7 +53,7 @@ def test_the_lagrangian_baselines_plan_of_every_round_budget_is_an_initial_plan(
 
 
 def test_every_method_of_a_large_layer_has_a_plan_within_the_targets(proxy: Proxy, table: OptionTable) -> None:
-    large = [site for site, options in table.items() if max(option.params for option in options) > LARGE]
+    large = [site for site, options in table.items() if max(option.params for option in options) > LARGE_LAYER]
     assert large, "the hidden layer of the digits network holds most of its parameters"
     plans, budget = initial_plans(table, 60, {"params": 0.5}), {"params": 0.5}
     assert set(method_plans(table, budget)) <= set(plans)

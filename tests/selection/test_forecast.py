@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.points import candidate
 
-from lrf_optuna.selection.forecast import FORECASTS, Forecast, drops_by_loss
+from lrf_optuna.selection.forecast import FORECASTS, Forecast, drops_by_loss, forecast_of
 
 DROPS = st.floats(0, 60)
 EACH = st.sampled_from(list(FORECASTS.values()))
@@ -42,3 +42,9 @@ def test_a_forecast_is_less_certain_on_fewer_images() -> None:
     widths = [after.high - after.low for after in (forecast.on(n).after(1.0) for n in (10_000, 5000, 500, 100))]
     assert widths[0] == widths[1] < widths[2] < widths[3]
     assert forecast.on(100).after(1.0).drop == forecast.after(1.0).drop
+
+
+def test_nothing_is_predicted_of_the_built_network_and_an_unknown_number_of_images_is_that_of_the_benchmark() -> None:
+    assert forecast_of("built", 100) is None
+    assert forecast_of("tuned", 0) == FORECASTS["tuned"]
+    assert forecast_of("tuned", 100) == FORECASTS["tuned"].on(100)

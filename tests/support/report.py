@@ -11,7 +11,7 @@ from lrf_optuna.plans.comparison import OURS, BudgetRows, Comparison, Row, Score
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
 from lrf_optuna.plans.result import Alternative, Evaluation, LayerResult, Result
 from lrf_optuna.report.content import EpochRow, ReportContent
-from lrf_optuna.report.facts import ChangedDecisions, ChangedImage, Facts, ImageUse, Provenance, Recipe
+from lrf_optuna.report.facts import ChangedDecisions, ChangedImage, Facts, ImageUse, Provenance, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def facts(**other: Any) -> Facts:
         machine="A processor, 4 cores, Linux",
         versions={"Python": "3.11.7", "keras": "3.15.1"},
     )
-    recipe = Recipe({"x": "(n, 28, 28, 1)"}, 'x = pixels.astype("float32") / 255', "classes = outputs.argmax(axis=-1)")
+    recipe = Usage({"x": "(n, 28, 28, 1)"}, 'x = pixels.astype("float32") / 255', "classes = outputs.argmax(axis=-1)")
     changed = ChangedDecisions(1000, 12, 8, 3, (ChangedImage(PIXEL, "3", "3", "5"), ChangedImage(PIXEL, "4", "9", "4")))
     sensitivity = {"conv0": ((0.1, 0.5), (0.3, 0.02)), "conv1": ((0.3, 0.0),)}
     return replace(Facts("digest", origin, uses, recipe, "image-classification", changed, sensitivity), **other)

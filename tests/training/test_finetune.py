@@ -27,7 +27,7 @@ from lrf_optuna.progress import Silent
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.checkpoint import Checkpoint
 from lrf_optuna.training.distillation import Distillation, Trainer
-from lrf_optuna.training.finetune import PROBABILITIES, WAYS, Way, choose_way, finetune, without_dropout
+from lrf_optuna.training.finetune import PROBABILITIES, WAYS, Way, choose_way, finetune, short_runs, without_dropout
 from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.recipe import DEFAULT, RATES, Recipe
 
@@ -275,6 +275,19 @@ def test_what_is_distilled_has_the_least_loss_and_a_rate_of_its_own() -> None:
     }
     named = {Way(rate, distil_by): loss for (distil_by, rate), loss in losses.items()}
     assert choose_way(named, DEFAULT) == Way(1e-3, PROBABILITIES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, 2 * len(RATES["muon"])),
+        ({"rate": 1e-3}, 2),
+        ({"rate": 1e-3, "distil": 0.0}, 0),
+        ({"distil_by": "logits"}, 3),
+    ],
+)
+def test_short_runs_are_counted_before_they_are_made(digits: Data, settings: dict[str, Any], count: int) -> None:
+    assert short_runs(TuneSpec(**settings), digits) == count
 
 
 @pytest.mark.parametrize("distil_by", WAYS)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from lrf_optuna.training.muon import MOST_ROWS, STEP_SIZE, Muon, matrices_of, scaled_orthogonal
+from lrf_optuna.training.muon import LONGEST_SHORT_SIDE, STEP_SIZE, Muon, matrices_of, scaled_orthogonal
 
 
 def trained(make: Any, shape: tuple[int, ...], steps: int = 5) -> Any:
@@ -53,6 +53,6 @@ def test_matrices_are_kernels_of_whole_layers_that_are_trained() -> None:
     x = keras.layers.DepthwiseConv2D(3, name="depthwise")(x)
     x = keras.layers.Conv2D(6, 3, groups=2, name="grouped")(x)
     x = keras.layers.BatchNormalization(name="norm")(keras.layers.Flatten()(x))
-    x = keras.layers.Dense(MOST_ROWS + 1, name="wide", trainable=False)(x)
+    x = keras.layers.Dense(LONGEST_SHORT_SIDE + 1, name="wide", trainable=False)(x)
     model = keras.Model(inputs, keras.layers.Dense(1, name="one")(keras.layers.Dense(5, name="dense")(x)))
     assert [id(kernel) for kernel in matrices_of(model)] == [id(model.get_layer(n).kernel) for n in ("conv", "dense")]
