@@ -125,8 +125,8 @@ def select(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Tr
         progress.say(f"trial {chosen.trial}: {why}")
         built = make_chosen(found, choice, candidates, progress)
     facts = FrontFacts.of_study(found)
-    row, original = facts.row(chosen, chosen=True), (facts.original_metrics, facts.time)
-    output.result({**row.to_dict(), "why": why}, front_table([row], found.record.metric_name, *original, methods=True))
+    row, known = facts.row(chosen, chosen=True), (found.record.compared_metric, facts.original_metrics, facts.time)
+    output.result({**row.to_dict(), "why": why}, front_table([row], *known, methods=True))
     made = f"its model is {found.folder.model}" if built else f"its model: {facts.command(chosen.trial)}"
     output.remark(as_called(made), unbroken=True)
 

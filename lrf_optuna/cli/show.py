@@ -66,7 +66,7 @@ def front(output: Output, found: o.Found, every: o.Every = False, as_csv: o.AsCs
             writer.writerow([*(cells[name] for name in names), plan.methods, plan.to_json()])
         return
     original = facts.original_metrics, facts.time
-    output.result(table, front_table(rows, found.record.metric_name, *original, methods=every))
+    output.result(table, front_table(rows, found.record.compared_metric, *original, methods=every))
     if len(rows) < len(points):
         output.remark(f"the best within round budgets of {facts.cost(points)}: --all shows all {len(points)} points")
 

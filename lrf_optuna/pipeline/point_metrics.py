@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrf_optuna.plans.front import budget_cost, budget_points
 from lrf_optuna.plans.plan import Candidate, Plan
@@ -69,7 +69,8 @@ class PointMetrics:
         }
         metrics |= {c.trial: original for c in whole}
         images = len(self.refits.validation.images)
-        of = {"name": self.refits.name, "digest": self.digest_of_images, "images": images, "original": original}
+        of: dict[str, Any] = {"name": self.refits.name, "compared": self.refits.compared_name}
+        of |= {"digest": self.digest_of_images, "images": images, "original": original}
         measured = {c.trial: {STAGES[stage]: one.to_list() for stage, one in self.of(c).items()} for c in new}
         self.store.keep_measurements(of, metrics, measured)
         self.known |= {(c.plan, stage) for c in new for stage in self.of(c)}

@@ -54,8 +54,9 @@ class PointModels:
         return next((one for one in self.of_point(point) if one[0].model_digest == model_digest), None)
 
     def tuned(self, point: Candidate) -> tuple[Result, Path] | None:
-        """Result and file of the latest tuned model of a point; None where there is none."""
-        return next((one for one in self.of_point(point) if one[0].tuned), None)
+        """Result and file of the better tuned model of a point, by validation images; None where none is tuned."""
+        found = [one for one in self.of_point(point) if one[0].tuned]
+        return max(found, key=lambda one: one[0].final.val_metric, default=None)
 
     def write_model(self, trial: int, model: Any) -> int:
         """The bytes of a point's file, which is compressed and has no optimizer; its result is written later."""
@@ -89,10 +90,19 @@ class PointModels:
         write_text(self.result(trial), result.to_json())
         before = self.read(trial, before=True)
         if before and is_better(before, result):
-            file = self.model(trial, before=True)
-            return f"the {before.final_state} model that this point had before is better on validation images: {file}"
+            return better_text(before, result, self.model(trial, before=True))
         self.remove(trial, before=True)
         return ""
+
+
+def better_text(before: Result, result: Result, file: Path) -> str:
+    """A sentence about the model that a point had before, which is better than that of a result."""
+    trial, metrics = result.chosen.trial, (before.final.val_metric, result.final.val_metric)
+    better = "a validation metric of {:.2%} and not {:.2%}".format(*metrics)
+    return (
+        f"the {before.final_state} model that trial {trial} had before is better ({better}): it is {file}, "
+        f"and select --trial {trial} makes it model.keras"
+    )
 
 
 def is_better(one: Result, other: Result) -> bool:

@@ -202,8 +202,7 @@ class Run(StudyParts):
             self.warn(self.record.warnings)
         result = self.build_and_measure(candidates, (chosen, why))
         self.point_metrics.keep([*points, chosen])
-        if kept := self.folder.keep_model(result):
-            self.progress.say(kept)
+        self.warn(filter(None, [self.folder.keep_model(result)]))
         self.files.write(result, self.folder.models.model(chosen.trial), candidates)
         result.seconds = dict(self.stopwatch.seconds)
         return result

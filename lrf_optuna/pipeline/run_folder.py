@@ -190,6 +190,7 @@ class RunFolder:
             comparison=Comparison.read(self.path, result.study),
             facts=Facts.read(self.facts),
             metrics=store.metrics(),
+            compared_metric=store.compared_metric,
             importances=layer_importances(store),
             epochs=read_epochs(self.tuning) if result.tuned else (),
         )

@@ -40,7 +40,8 @@ def read_epochs(path: Path) -> list[EpochRow]:
 class ReportContent:
     """All that a report shows. `candidates`: all trials; `points`: the front.
 
-    `metrics`: trial -> name -> its metric on validation images, where it was measured. `importances`: objective ->
+    `metrics`: trial -> name -> its metric, where it was measured; `compared_metric`: its name with the images that
+    points were measured on; empty where none was. `importances`: objective ->
     layer -> share of the objective's variance (PED-ANOVA). `epochs`: of the fine-tune.
     """
 
@@ -50,6 +51,7 @@ class ReportContent:
     comparison: Comparison | None = None
     facts: Facts | None = None
     metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    compared_metric: str = ""
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     epochs: Sequence[EpochRow] = ()
 

@@ -56,8 +56,8 @@ def front_table(
 ) -> Table:
     """Points of a front, from the smallest network to the largest, and the original; perhaps with their methods.
 
-    `metric`: its name; `original`: the original's under the names of a row's metrics; `time`: the original's
-    milliseconds. What is not known is a dash.
+    `metric`: its name with the images that it was measured on; `original`: the original's under the names of a row's
+    metrics; `time`: the original's milliseconds. What is not known is a dash.
     """
     states = [name for name in STATE_HEADS if name in ALWAYS_SHOWN or any(name in row.metrics for row in rows)]
     costs = list(rows[0].point.costs) if rows else []
@@ -83,7 +83,7 @@ def caption_of(rows: Sequence[PointRow], metric: str) -> str:
     if not metric:
         return "no metric was measured: run the study again to measure it"
     missing = f"; {NONE} is not measured" if any(set(ALWAYS_SHOWN) - row.metrics.keys() for row in rows) else ""
-    return f"scored: {metric} on a few hundred validation images; built: refitted, on more of them{missing}"
+    return f"scored: {metric} of a few hundred images; built: refitted, of more of them{missing}"
 
 
 def share_text(value: float | None) -> str:

@@ -32,7 +32,7 @@ def run_charts(content: ReportContent) -> dict[str, Chart]:
 
 
 def metric_charts(content: ReportContent) -> Iterator[Chart]:
-    """The metric on validation images over parameters, and over milliseconds where some are known."""
+    """The metric over parameters, and over milliseconds where some are known."""
     for cost in ("params", "macs", "latency"):
         series = list(metric_series(content, cost))
         known = [mark for one in series for mark in one.marks]
@@ -41,11 +41,18 @@ def metric_charts(content: ReportContent) -> Iterator[Chart]:
         top = max(mark.y for mark in known)
         hidden = sum(mark.y < top - SHOWN_DROP for mark in known)
         lost = f" Points left out, as their {content.result.metric} is far lower: {hidden}." if hidden else ""
+        lost += other_images(content)
         y = linear_axis(f"validation {content.result.metric}", (m.y for m in known), True, top - SHOWN_DROP, 1.0)
         x = size_axis(cost, (m.x for m in known if m.y >= top - SHOWN_DROP), content.result)
         name = {"params": "size", "macs": "macs", "latency": "milliseconds"}[cost]
         title = f"{content.result.metric.capitalize()} and {cost_name(cost)}"
         yield Chart(f"metric-{name}", title, x, y, series, caption=lost)
+
+
+def other_images(content: ReportContent) -> str:
+    """A sentence where points were not measured on validation images alone, as the networks that were made are."""
+    compared, usual = content.compared_metric, f"validation {content.result.metric}"
+    return f" Points of the front have their {compared}." if compared not in ("", usual) else ""
 
 
 def size_axis(cost: str, values: Iterable[float], result: Result) -> Axis:

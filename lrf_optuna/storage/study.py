@@ -156,6 +156,11 @@ class StudyStore:
         return str(self.study.user_attrs.get(METRIC_OF, {}).get("name", ""))
 
     @property
+    def compared_metric(self) -> str:
+        """The name of the metric with the images that points were measured on, such as validation accuracy."""
+        return str(self.study.user_attrs.get(METRIC_OF, {}).get("compared", self.metric_name))
+
+    @property
     def original_metrics(self) -> dict[str, float]:
         """The original's metric under the names of `metrics`, each on the images that points were measured on."""
         return dict(self.study.user_attrs.get(METRIC_OF, {}).get("original", {}))
@@ -186,8 +191,8 @@ class StudyStore:
     ) -> None:
         """Keep the metrics and the whole measurements, number -> stage -> JSON, of trials.
 
-        `of`: the `name` of the metric, the `digest` of the images and labels, how many `images` they are, and the
-        `original` as in `metrics`. What was kept of other images or labels is removed.
+        `of`: the `name` of the metric and as it is `compared`, the `digest` of the images and labels, how many `images`
+        they are, and the `original` as in `metrics`. What was kept of other images or labels is removed.
         """
         before = self.study.user_attrs.get(METRIC_OF, {})
         if before and before["digest"] != of["digest"]:

@@ -59,7 +59,7 @@ def test_a_better_model_of_the_same_point_is_kept_and_said_and_found_by_its_dige
     best = result_of(POINT, 0.9, 0.94)
     made(models, "best", best)
     assert "3-before.keras" in made(models, "worse", result_of(POINT, 0.9, 0.92))
-    assert text_of(models.latest(POINT)) == "worse"
+    assert (text_of(models.latest(POINT)), text_of(models.tuned(POINT))) == ("worse", "best")
     assert text_of(models.with_digest(POINT, best.model_digest)) == "best"
     assert "3-before.keras" in made(models, "untuned", result_of(POINT, 0.99))
     assert (text_of(models.latest(POINT)), text_of(models.tuned(POINT))) == ("untuned", "best")

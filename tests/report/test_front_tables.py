@@ -33,6 +33,7 @@ def test_a_point_has_its_metric_its_costs_and_its_milliseconds() -> None:
         ((NONE, "95.0%", "94.1%", "0", "100%", "100%", "2", "original"), FAINT),
     ]
     assert NONE not in table.caption
+    assert "validation accuracy of a few" in front_table([row], "validation accuracy", ORIGINAL, 2.0).caption
     measured = front_table([replace(row, timed=True)], "accuracy", ORIGINAL, 2.0)
     assert measured.rows[0][0][6] == "1.5"
 

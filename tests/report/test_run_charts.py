@@ -66,6 +66,21 @@ def test_the_metric_of_a_point_is_the_best_known_one(content: ReportContent, cha
     assert len(built) + len(scored) == len(known)
 
 
+@pytest.mark.parametrize(
+    ("compared", "said"),
+    [
+        ("accuracy on validation and training images", " Points of the front have their accuracy on validation and"),
+        ("validation accuracy", ""),
+        ("", ""),
+    ],
+)
+def test_a_chart_says_where_points_were_not_measured_on_validation_images_alone(
+    content: ReportContent, compared: str, said: str
+) -> None:
+    caption = run_charts(replace(content, compared_metric=compared))["metric-size"].caption
+    assert (said in caption) if said else "Points of the front" not in caption
+
+
 def test_networks_and_baselines_are_beside_the_front(content: ReportContent, charts: dict[str, Chart]) -> None:
     found, result = series(charts["metric-size"]), content.result
     assert places(found["original"]) == [(1.0, result.original.val_metric)]

@@ -55,8 +55,10 @@ def test_what_was_measured_on_other_images_is_forgotten(record: StudyStore) -> N
     record.keep_measurements(OF, {1: {METRIC: 0.25}}, {})
     assert (record.metric_name, record.original_metrics) == ("accuracy", {METRIC: 0.95})
     assert record.metrics() == {0: {METRIC: 0.5}, 1: {METRIC: 0.25}}
-    record.keep_measurements({**OF, "digest": "b"}, {2: {METRIC: 0.75}}, {})
+    assert record.compared_metric == "accuracy", "as an earlier version kept it"
+    record.keep_measurements({**OF, "digest": "b", "compared": "validation accuracy"}, {2: {METRIC: 0.75}}, {})
     assert record.metrics() == {2: {METRIC: 0.75}}
+    assert record.compared_metric == "validation accuracy"
 
 
 def test_attributes_of_the_user_stay(record: StudyStore) -> None:
