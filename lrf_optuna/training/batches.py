@@ -14,6 +14,7 @@ from lrf_optuna.data.augment import Moves
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.model_inputs import PASS_BATCH
+from lrf_optuna.progress import SILENT, Progress
 
 KEPT_BYTES = 2**28
 """Bytes of the teacher's outputs that are kept at most: 256 MiB."""
@@ -57,9 +58,9 @@ class Batches:
         fits = views * 4 * each * len(data.train) <= KEPT_BYTES
         return cls(data, min(size, len(data.train)), seed, teacher if fits else None, views)
 
-    def epoch(self, epoch: int, steps: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, steps: int, progress: Progress = SILENT) -> Iterator[Batch]:
         """`steps` whole batches, the same for the same seed and epoch."""
-        view = self.view(epoch % self.views) if self.teacher else None
+        view = self.view(epoch % self.views, progress) if self.teacher else None
         moves = view.moves if view else None
         rngs = (np.random.default_rng([self.seed, epoch + 1, turn]) for turn in count())
         turns = (self.data.batches(self.size, rng, moves) for rng in rngs)
@@ -67,18 +68,20 @@ class Batches:
         for index, x, y in islice(whole, steps):
             yield x, y, [goal[index] for goal in view.goals] if view else None
 
-    def view(self, number: int) -> View:
+    def view(self, number: int, progress: Progress = SILENT) -> View:
         """One view of all training images, for which the teacher runs when it is first asked for."""
         if number not in self.known:
             moves = self.data.moves(np.random.default_rng([self.seed, 0, number]))
-            self.known[number] = View(moves, self.goals(moves))
+            self.known[number] = View(moves, self.goals(moves, progress))
         return self.known[number]
 
-    def goals(self, moves: Moves) -> list[Values]:
+    def goals(self, moves: Moves, progress: Progress = SILENT) -> list[Values]:
         """The teacher's outputs for all training images, moved, in their order."""
         assert self.teacher
-        found = []
-        for start in range(0, len(self.data.train), PASS_BATCH):
-            part = slice(start, start + PASS_BATCH)
-            found.append(self.teacher.outputs(moves.take(part).apply(self.data.train.take(part).pixels)))
+        found, count = [], len(self.data.train)
+        with progress.task("outputs of the original", count) as step:
+            for start in range(0, count, PASS_BATCH):
+                part = slice(start, min(start + PASS_BATCH, count))
+                found.append(self.teacher.outputs(moves.take(part).apply(self.data.train.take(part).pixels)))
+                step(part.stop - start)
         return [np.concatenate(parts) for parts in zip(*(one.values() for one in found), strict=True)]

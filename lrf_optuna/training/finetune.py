@@ -108,6 +108,7 @@ def finetune(
     """
     check_trainable(model)
     run = FineTune(model, teacher, data, spec, recipe, losses or {}, seed)
+    run.progress = progress
     run.callbacks = keras.callbacks.CallbackList(
         checked_callbacks(callbacks), model=model, epochs=spec.epochs, steps=run.steps
     )
@@ -116,9 +117,9 @@ def finetune(
         state = checkpoint and checkpoint.read(best)
         if state:
             progress.say(f"the fine-tune goes on after epoch {state.epochs} of {spec.epochs}")
-        state = state or TuningState(*run.find_way(progress), best)
+        state = state or TuningState(*run.find_way(), best)
         try:
-            run.train_epochs(state, checkpoint, progress)
+            run.train_epochs(state, checkpoint)
         finally:
             model.set_weights(state.best)
     return Tuned(state.rate, tuple(state.metrics))
@@ -148,6 +149,7 @@ class FineTune:
         self.batches = Batches.of(data, spec.batch, seed, self.original)
         self.trainer = self.trainer_for(self.ways[0])
         self.callbacks = keras.callbacks.CallbackList(model=model)
+        self.progress: Progress = SILENT
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -164,7 +166,7 @@ class FineTune:
     def train(self, epoch: int, steps: int, step: Step, note: str = "", callbacks: Any = None) -> float:
         """Train for some steps of an epoch, report each of them, and give their mean loss."""
         losses, told = [], callbacks or keras.callbacks.CallbackList(model=self.model)
-        for number, (x, y, goals) in enumerate(self.batches.epoch(epoch, steps)):
+        for number, (x, y, goals) in enumerate(self.batches.epoch(epoch, steps, self.progress)):
             told.on_train_batch_begin(number)
             losses.append(self.trainer(x, y, goals))
             told.on_train_batch_end(number, {"loss": losses[-1]})
@@ -176,7 +178,7 @@ class FineTune:
         """What changes from step to step, by name."""
         return {"model": self.model.variables, "optimizer": self.trainer.optimizer.variables}
 
-    def train_epochs(self, state: TuningState, checkpoint: Checkpoint | None, progress: Progress) -> None:
+    def train_epochs(self, state: TuningState, checkpoint: Checkpoint | None) -> None:
         """Train the epochs that a state has not had, until nothing improves for some epochs."""
         self.trainer = self.trainer_for(state.distil_by)
         self.trainer.restart(self.recipe.schedule(state.rate, self.total))
@@ -187,17 +189,17 @@ class FineTune:
         done, patience = state.epochs * self.steps, self.recipe.patience(self.spec.epochs)
         self.model.stop_training = False
         self.callbacks.on_train_begin()
-        with progress.task("fine-tuning", self.total, done) as step:
+        with self.progress.task("fine-tuning", self.total, done) as step:
             while state.epochs < self.spec.epochs and state.epochs_since_best < patience:
                 self.train_epoch(state, step)
                 if checkpoint:
                     checkpoint.write(state, self.variables)
                 if self.model.stop_training:
-                    progress.say(f"fine-tuning ended after epoch {state.epochs}: a callback stopped it")
+                    self.progress.say(f"fine-tuning ended after epoch {state.epochs}: a callback stopped it")
                     break
         self.callbacks.on_train_end()
         if state.epochs < self.spec.epochs and not self.model.stop_training:
-            progress.say(f"fine-tuning ended after epoch {state.epochs}: {patience} were no better")
+            self.progress.say(f"fine-tuning ended after epoch {state.epochs}: {patience} were no better")
 
     def train_epoch(self, state: TuningState, step: Step) -> None:
         """Train one epoch, and put what it gave into the state."""
@@ -212,7 +214,7 @@ class FineTune:
         self.callbacks.on_epoch_end(epoch, {"loss": loss, "val_metric": metric})
         step(0, f"epoch {epoch + 1}: validation {metric:.2%}, best {max(state.metrics):.2%}")
 
-    def find_way(self, progress: Progress) -> Way:
+    def find_way(self) -> Way:
         """The learning rate and what is distilled: as given, or as found from the data.
 
         Where all rates diverge, smaller ones are tried. Raises LrfError where these diverge as well.
@@ -221,23 +223,23 @@ class FineTune:
         if len(rates) == len(self.ways) == 1:
             return Way(rates[0], self.ways[0])
         for _ in range(1 + self.recipe.smaller_rounds):
-            losses = self.probe_losses(rates, progress)
+            losses = self.probe_losses(rates)
             if way := choose_way(losses, self.recipe):
-                progress.say(f"the fine-tune distills {way.distil_by} at the learning rate {way.rate:g}")
+                self.progress.say(f"the fine-tune distills {way.distil_by} at the learning rate {way.rate:g}")
                 return way
-            progress.say(f"fine-tuning diverged at the rates {', '.join(f'{rate:g}' for rate in rates)}")
+            self.progress.say(f"fine-tuning diverged at the rates {', '.join(f'{rate:g}' for rate in rates)}")
             rates = tuple(rate * self.recipe.smaller for rate in rates)
         raise LrfError(
             f"fine-tuning diverges at every learning rate down to {min(losses).rate:g}: check the labels and the loss, "
             "give a smaller --rate, or give --no-tune"
         )
 
-    def probe_losses(self, rates: tuple[float, ...], progress: Progress) -> dict[Way, float]:
+    def probe_losses(self, rates: tuple[float, ...]) -> dict[Way, float]:
         """Rate and what is distilled -> loss with validation labels after a short run; the weights stay as they are."""
         sample = self.data.val.sample(self.recipe.probe_images, self.seed)
         steps, losses = self.recipe.probe_steps(self.total), {}
         start = [variable.numpy() for variable in self.model.variables]
-        with progress.task("finding the learning rate", steps * len(rates) * len(self.ways)) as step:
+        with self.progress.task("finding the learning rate", steps * len(rates) * len(self.ways)) as step:
             for distil_by in self.ways:
                 self.trainer = self.trainer_for(distil_by)
                 for rate in rates:

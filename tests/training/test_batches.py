@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.progress import Heard
 
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import OUTPUT
@@ -51,6 +52,9 @@ def test_augmented_images_have_several_views_in_turn(digits_net: Any, digits: Da
     assert share[0] < 0.3, "the next epoch has other views"
     assert share[1] > 0.9, "a batch that is not whole is left out"
     assert set(batches.known) == {0, 1}, "the teacher runs once on each view"
+    heard = Heard()
+    assert len(list(batches.epoch(2, 1, heard))) == len(list(batches.epoch(0, 1, heard))) == 1
+    assert heard.tasks == ["outputs of the original"], "a view that is known is not told of"
 
 
 def test_the_teacher_runs_in_every_step_where_its_outputs_take_too_much_memory(
