@@ -200,6 +200,11 @@ class TuneSpec(Section):
     distil_by: Literal["auto", "logits", "probabilities"] = setting(
         "auto", "What is distilled: logits, probabilities, or auto to find it from the data."
     )
+    cutmix: bool = setting(
+        True,
+        "Paste rectangles of other images into half of the augmented ones; the original says what they are.",
+        flag=Flag("--no-cutmix", False, "Train on augmented images as they are, without rectangles of others."),
+    )
     optimizer: Literal["muon", "adamw", "sgd"] = setting("muon", "Optimizer: muon, adamw or sgd.")
 
     @field_validator("calibrate", mode="before")

@@ -141,7 +141,8 @@ def build_untuned(output: Output, found: o.Found, force: o.Force = False, trial:
 
 
 @o.with_settings(
-    "tune.epochs", "tune.rate", "tune.batch", "tune.optimizer", "tune.distil", "tune.distil_by", default="the study's"
+    *("tune.epochs", "tune.rate", "tune.batch", "tune.optimizer", "tune.distil", "tune.distil_by", "tune.cutmix"),
+    default="the study's",
 )
 def tune(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Trial = None) -> None:
     """Fine-tune the selected point's model once, as model.keras."""

@@ -1,4 +1,4 @@
-"""Random flips and shifts of training images."""
+"""Random flips and shifts of training images, and rectangles of others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from lrf_optuna.data.cutmix import Rectangles
 from lrf_optuna.data.sources import Pixels
 from lrf_optuna.errors import LrfError, lookup
 
@@ -19,14 +20,15 @@ AUGMENTATIONS = {"none": (False, False), "flip": (True, False), "crop": (False, 
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """How each of some images is flipped and shifted.
+    """How each of some images is flipped and shifted, and what is pasted into it then.
 
-    `mirrored` `(n,)`: whether an image is; `places`: the rows and columns `(n,)` where padded images are cut. Each is
-    None where no image is moved like that.
+    `mirrored` `(n,)`: whether an image is; `places`: the rows and columns `(n,)` where padded images are cut;
+    `rectangles`: of other images. Each is None where no image is changed like that.
     """
 
     mirrored: NDArray[np.bool_] | None = None
     places: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    rectangles: Rectangles | None = None
 
     @classmethod
     def draw(cls, pixels: Any, how: str, rng: np.random.Generator) -> Moves:
@@ -50,11 +52,15 @@ class Moves:
     def take(self, index: Any) -> Moves:
         """The moves of the images at `index`, in its order."""
         mirrored = None if self.mirrored is None else self.mirrored[index]
-        return Moves(mirrored, self.places and (self.places[0][index], self.places[1][index]))
+        places = self.places and (self.places[0][index], self.places[1][index])
+        return Moves(mirrored, places, self.rectangles and self.rectangles.take(index))
 
     def apply(self, pixels: Any) -> Any:
-        """Moved copies of raw `pixels`; of a list of arrays, such as images and labels of positions, all alike."""
-        if self.mirrored is None and self.places is None:
+        """Moved copies of raw `pixels`; of a list of arrays, such as images and labels of positions, all alike.
+
+        Rectangles are pasted into the first array alone.
+        """
+        if self.mirrored is None and self.places is None and self.rectangles is None:
             return pixels
         arrays = list(pixels) if isinstance(pixels, list) else [pixels]
         if self.places is not None:
@@ -63,6 +69,8 @@ class Moves:
             arrays = [array.copy() for array in arrays]
             for array in arrays:
                 array[self.mirrored] = array[self.mirrored, :, ::-1]
+        if self.rectangles is not None:
+            arrays[0] = self.rectangles.paste(arrays[0])
         return arrays if isinstance(pixels, list) else arrays[0]
 
 

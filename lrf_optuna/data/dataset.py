@@ -6,7 +6,7 @@ Pixels stay raw (uint8 where they were) until a batch is made, so that memory ho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lrf_optuna.data.arrays import Images, Values, count_of, map_inputs, rows_of
 from lrf_optuna.data.augment import Moves
+from lrf_optuna.data.cutmix import Rectangles
 from lrf_optuna.data.preprocess import AnyPreprocess
 from lrf_optuna.data.sources import Labels, Pixels, stratified_order
 from lrf_optuna.data.tasks import OUTPUT, Task
@@ -124,22 +125,41 @@ class Data:
         return ((x, y) for _, x, y in self.batches(size, rng))
 
     def batches(
-        self, size: int, rng: np.random.Generator, moves: Moves | None = None
+        self, size: int, rng: np.random.Generator, moves: Moves | None = None, cutmix: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], Any, dict[str, Values]]]:
         """The batches of `epoch`, each with the places of its images among the training images.
 
-        `moves`: of all training images; without them each batch is flipped and shifted at random.
+        `moves`: of all training images; without them each batch has random ones, with rectangles where `cutmix` says
+        so. An image with a rectangle has the label -1, which does not count.
         """
         order = rng.permutation(len(self.train))
         for start in range(0, len(order), size):
             index = np.sort(order[start : start + size])
             part = self.train.take(index)
-            part = self.moved(part, moves.take(index) if moves else Moves.draw(part.pixels, self.augment, rng))
-            yield index, self.preprocess(part.pixels), self.targets(part.labels)
+            own = moves.take(index) if moves else self.moves(rng, part.pixels, cutmix)
+            moved = self.moved(part, own)
+            goals = self.targets(moved.labels)
+            if own.rectangles:
+                goals = {name: without_labels(goal, own.rectangles.pasted) for name, goal in goals.items()}
+            yield index, self.preprocess(moved.pixels), goals
 
-    def moves(self, rng: np.random.Generator) -> Moves:
-        """How all training images are flipped and shifted, at random, as the study says."""
-        return Moves.draw(self.train.pixels, self.augment, rng)
+    def moves(self, rng: np.random.Generator, pixels: Images | None = None, cutmix: bool = False) -> Moves:
+        """How raw images, by default all training images, are flipped and shifted at random, as the study says.
+
+        `cutmix`: whether some of them get a rectangle of another one.
+        """
+        given = self.train.pixels if pixels is None else pixels
+        moves = Moves.draw(given, self.augment, rng)
+        return replace(moves, rectangles=Rectangles.draw(given, rng)) if cutmix else moves
+
+    @property
+    def takes_cutmix(self) -> bool:
+        """Whether images are augmented, and rectangles of others leave the original's answers well-defined.
+
+        So it is for decisions about whole images, and not for classes of positions or numbers.
+        """
+        whole = all(task.kind in ("classes", "binary", "labels") for task in self.tasks.values())
+        return self.augment != "none" and whole and getattr(self.train.pixels, "ndim", 0) == 4
 
     def moved(self, part: LabeledImages, moves: Moves) -> LabeledImages:
         """A part with its images flipped and shifted, and labels for every position with them."""
@@ -161,6 +181,13 @@ class Data:
     def validation_is_small(self) -> bool:
         """Whether there are too few validation images to choose a point by them alone."""
         return len(self.val) < FEW_VALIDATION_IMAGES
+
+
+def without_labels(goal: Values, where: NDArray[np.bool_]) -> Values:
+    """A copy of decisions with -1, which does not count, where a mask `(n,)` says so."""
+    found = goal.astype(np.int64)
+    found[where] = -1
+    return found
 
 
 def joined_parts(one: LabeledImages, other: LabeledImages) -> LabeledImages:

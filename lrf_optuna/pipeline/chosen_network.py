@@ -122,7 +122,7 @@ class ChosenNetwork:
         with self.stopwatch.timed("tune"):
             tuned = self.finetune(model, Checkpoint(self.folder.checkpoint, self.folder.tuning, result.model_digest))
         log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
-        if max(tuned.val_metric) <= tuned.val_metric[0]:
+        if not tuned.kept:
             self.progress.say("the fine-tune did not help: the weights from before it are kept")
         return self.evaluate("tuned", model, result.chosen.plan, result.chosen.trial, epochs=len(tuned.val_metric) - 1)
 

@@ -59,6 +59,7 @@ class Keywords(TypedDict, total=False):
     batch: int
     distil: float
     distil_by: Literal["auto", "logits", "probabilities"]
+    cutmix: bool
     optimizer: Literal["muon", "adamw", "sgd"]
     layers: Mapping[str, Mapping[str, Any]]
 

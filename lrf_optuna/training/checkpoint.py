@@ -22,7 +22,7 @@ COLUMNS = ("epoch", "seconds", "loss", "validation_metric")
 
 @dataclass
 class TuningState:
-    """How it is tuned, what each epoch gave as `rows` in the order of `COLUMNS`, and the best weights so far."""
+    """How it is tuned, what each epoch gave as `rows` in the order of `COLUMNS`, and the weights kept so far."""
 
     rate: float
     distil_by: str
@@ -41,8 +41,8 @@ class TuningState:
 
     @property
     def epochs_since_best(self) -> int:
-        """Epochs after the first one with the best metric."""
-        return self.epochs - int(np.argmax(self.metrics))
+        """Epochs after the first one with the best metric of all epochs; the network from before does not count."""
+        return self.epochs - 1 - int(np.argmax(self.metrics[1:])) if self.epochs else 0
 
     @property
     def table(self) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 from typing import Any, NamedTuple
 
 import keras
@@ -48,10 +48,14 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The learning rate of a fine-tune, and the metric on validation images before it and after each epoch."""
+    """The learning rate of a fine-tune, and the metric on validation images before it and after each epoch.
+
+    `kept`: the epoch whose weights the model has; 0 is the network from before.
+    """
 
     rate: float
     val_metric: tuple[float, ...]
+    kept: int
 
 
 def check_trainable(model: Any) -> None:
@@ -99,8 +103,8 @@ def finetune(
 ) -> Tuned:
     """Fine-tune `model` in place, `spec.epochs` passes over `data.train` at most, and leave it with its best weights.
 
-    The best are those with the best metric on validation images; the weights from before tuning take part. An interrupt
-    leaves the best so far as well. `losses`: output -> the user's own loss. `checkpoint`: where the state is kept after
+    The best are those of `kept_epoch`; the weights from before tuning take part. An interrupt leaves the best so far as
+    well. `losses`: output -> the user's own loss. `checkpoint`: where the state is kept after
     each epoch; with the state of the same question there, the fine-tune goes on from it. `callbacks`: of Keras; their
     logs are `loss` and `val_metric`, and `model.stop_training` ends the fine-tune. The result follows from the seed.
     Raises LrfError where nothing in the model is trainable, where every learning rate diverges, and without the memory
@@ -122,7 +126,7 @@ def finetune(
             run.train_epochs(state, checkpoint)
         finally:
             model.set_weights(state.best)
-    return Tuned(state.rate, tuple(state.metrics))
+    return Tuned(state.rate, tuple(state.metrics), kept_epoch(state.metrics, len(data.val)))
 
 
 class FineTune:
@@ -146,7 +150,8 @@ class FineTune:
         self.original = Evaluator(teacher, data.preprocess)
         outputs = self.original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
-        self.batches = Batches.of(data, spec.batch, seed, self.original)
+        cutmix = spec.cutmix and spec.distil > 0 and not losses and data.takes_cutmix
+        self.batches = Batches.of(data, spec.batch, seed, self.original, cutmix)
         self.trainer = self.trainer_for(self.ways[0])
         self.callbacks = keras.callbacks.CallbackList(model=model)
         self.progress: Progress = SILENT
@@ -207,9 +212,9 @@ class FineTune:
         self.callbacks.on_epoch_begin(epoch)
         loss = self.train(epoch, self.steps, step, callbacks=self.callbacks)
         metric = self.evaluator.metric(self.data, self.data.val)
-        if metric > max(state.metrics):
-            state.best = self.model.get_weights()
         state.rows.append((epoch + 1, round(time.perf_counter() - start, 2), loss, metric))
+        if kept_epoch(state.metrics, len(self.data.val)) == state.epochs:
+            state.best = self.model.get_weights()
         log.info("epoch %d of %d: loss %.4f, validation metric %.4f", epoch + 1, self.spec.epochs, loss, metric)
         self.callbacks.on_epoch_end(epoch, {"loss": loss, "val_metric": metric})
         step(0, f"epoch {epoch + 1}: validation {metric:.2%}, best {max(state.metrics):.2%}")
@@ -267,6 +272,19 @@ def choose_way(losses: Mapping[Way, float], recipe: Recipe) -> Way | None:
         return None
     same = (way for way in losses if way.distil_by == best.distil_by)
     return max(way for way in same if losses[way] <= recipe.loss_tolerance * losses[best])
+
+
+def kept_epoch(metrics: Sequence[float], images: int) -> int:
+    """The last epoch whose metric, on so many images, is at most one standard error behind the best one.
+
+    The learning rate falls to 0, so of equal epochs the last is the best. Where the original was trained on the
+    validation images, a network that has its outputs by heart seems better there than it is: before and after a
+    fine-tune ResNet-20 at 25 % had 95.24 and 95.20 % of them, and 89.95 and 90.88 % of the test images.
+    """
+    best = max(metrics)
+    share = min(max(best, 0.0), 1.0)
+    error = sqrt(share * (1 - share) / max(images, 1))
+    return max(i for i, metric in enumerate(metrics) if metric >= best - error)
 
 
 @contextmanager

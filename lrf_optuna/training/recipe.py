@@ -54,8 +54,9 @@ class Recipe:
     the rate 1e-3, was behind its calibrated network on validation images for at least half of ten epochs."""
     least_patience: int = 5
     """Epochs without a better metric that end a fine-tune at least."""
-    loss_tolerance: float = 1.1
-    """A rate is good up to this factor of the least loss: a short run favors small rates over the best in the end."""
+    loss_tolerance: float = 1.25
+    """A rate is good up to this factor of the least loss: a short run favors small rates over the best in the end. For
+    ResNet-20 at 25 % the losses are .153, .172 and .330 at 3e-4, 1e-3 and 3e-3, and after ten epochs 1e-3 is better."""
     warmup_share: float = 0.05
     """The share of the steps in which the rate rises from a tenth, while the optimizer's averages are still noise."""
     weight_decay: float = 1e-4

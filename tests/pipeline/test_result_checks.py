@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lrf_optuna.pipeline.result_checks import lost_classes, missed_latency, strange_gain
+from lrf_optuna.pipeline.result_checks import known_validation_images, lost_classes, missed_latency, strange_gain
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
 
@@ -22,6 +22,13 @@ def test_only_a_network_far_above_the_original_is_strange() -> None:
     assert not list(strange_gain(0.5, 0.55, "accuracy"))
     (text,) = strange_gain(0.5, 0.75, "accuracy")
     assert "25.0 points of accuracy better" in text
+
+
+def test_an_original_that_knows_its_validation_images_is_said() -> None:
+    assert not list(known_validation_images(0.95, 0.91, "accuracy"))
+    assert not list(known_validation_images(0.85, 0.95, "accuracy"))
+    (text,) = known_validation_images(0.998, 0.917, "accuracy")
+    assert "accuracy is 99.8% on validation and 91.7% on test images" in text
 
 
 @pytest.mark.parametrize(("after", "is_said"), [(0.5, False), (0.54, False), (0.7, True)])
