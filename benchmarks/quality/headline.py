@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "lenet300100_mnist": Case(0.05),
+    "lenet300100_mnist": Case(0.05, 0.35),
     "lenet5_mnist": Case(0.03),
     "cnn_fashion": Case(0.18, 0.35),
     "cnn1d_watch": Case(0.10, 0.35),
