@@ -98,10 +98,10 @@ class PointModels:
 def better_text(before: Result, result: Result, file: Path) -> str:
     """A sentence about the model that a point had before, which is better than that of a result."""
     trial, metrics = result.chosen.trial, (before.final.val_metric, result.final.val_metric)
-    better = "a validation metric of {:.2%} and not {:.2%}".format(*metrics)
+    better = "{:.2%} and not {:.2%} of validation images".format(*metrics)
     return (
-        f"the {before.final_state} model that trial {trial} had before is better ({better}): it is {file}, "
-        f"and select --trial {trial} makes it model.keras"
+        f"the {before.final_state} model that trial {trial} had before is better, {better}: it is {file}; "
+        f"select --trial {trial} makes it model.keras"
     )
 
 

@@ -70,6 +70,6 @@ def known_validation_images(validation: float, test: float, name: str) -> Iterat
     """A sentence where the original was probably trained on the validation images."""
     if validation - test > KNOWN_BY_HEART:
         yield (
-            f"the original's {name} is {validation:.1%} on validation and {test:.1%} on test images: it was probably "
-            "trained on the validation images, so that choices by them are optimistic; give some that it has not seen"
+            f"the original has {validation:.1%} {name} on validation and {test:.1%} on test images: it knows the "
+            "former from its training, and choices by them are optimistic"
         )

@@ -28,7 +28,7 @@ def test_an_original_that_knows_its_validation_images_is_said() -> None:
     assert not list(known_validation_images(0.95, 0.91, "accuracy"))
     assert not list(known_validation_images(0.85, 0.95, "accuracy"))
     (text,) = known_validation_images(0.998, 0.917, "accuracy")
-    assert "accuracy is 99.8% on validation and 91.7% on test images" in text
+    assert "99.8% accuracy on validation and 91.7% on test images" in text
 
 
 @pytest.mark.parametrize(("after", "is_said"), [(0.5, False), (0.54, False), (0.7, True)])
