@@ -39,6 +39,10 @@ LOGITS, PROBABILITIES = WAYS = "logits", "probabilities"
 (benchmarks/results/tune_tried.md)."""
 
 
+BEHIND = 0.005
+"""How far behind the best epoch the kept one may be: half a point of the metric, which few images do not tell apart."""
+
+
 class Way(NamedTuple):
     """How a network is tuned: the learning rate, and what is distilled."""
 
@@ -275,7 +279,7 @@ def choose_way(losses: Mapping[Way, float], recipe: Recipe) -> Way | None:
 
 
 def kept_epoch(metrics: Sequence[float], images: int) -> int:
-    """The last epoch whose metric, on so many images, is at most one standard error behind the best one.
+    """The last epoch whose metric, on so many images, is at most one standard error, and `BEHIND`, behind the best one.
 
     The learning rate falls to 0, so of equal epochs the last is the best. Where the original was trained on the
     validation images, a network that has its outputs by heart seems better there than it is: before and after a
@@ -283,7 +287,7 @@ def kept_epoch(metrics: Sequence[float], images: int) -> int:
     """
     best = max(metrics)
     share = min(max(best, 0.0), 1.0)
-    error = sqrt(share * (1 - share) / max(images, 1))
+    error = min(BEHIND, sqrt(share * (1 - share) / max(images, 1)))
     return max(i for i, metric in enumerate(metrics) if metric >= best - error)
 
 
