@@ -32,11 +32,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "AdamW": {"optimizer": "adamw"},
     "SGD": {"optimizer": "sgd"},
     "no distillation": {"distil": 0.0},
+    "no CutMix": {"cutmix": False},
     "not calibrated before": {},
     "images augmented anew each epoch": {},
 }
 """Row -> the settings of [tune] that it changes."""
 UNCALIBRATED, ANEW = list(ROWS)[-2:]
+OF_AUGMENTED = "no CutMix", ANEW
+"""Rows that are as run where images are not augmented."""
 HEAD = ("network", "parameters", "epochs", "tuned", "rate", "test before", "after", "seconds")
 Found = dict[str, Any]
 
@@ -56,7 +59,7 @@ def main() -> None:
         alone(prepare, network, args)
         for row in args.rows:
             file = args.work / f"{network}-{row.replace(' ', '-')}.json"
-            if file.exists() or (row == ANEW and augmentation(network, args) == "none"):
+            if file.exists() or (row in OF_AUGMENTED and augmentation(network, args) == "none"):
                 continue
             file.write_text(json.dumps(alone(measured, network, row, args)))
             publish("tune", table(results(args.work)))
