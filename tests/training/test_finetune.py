@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.finetune import (
     PROBABILITIES,
     WAYS,
+    FineTune,
     Way,
     choose_way,
     finetune,
@@ -323,6 +325,31 @@ def test_the_network_from_before_is_no_plateau() -> None:
 )
 def test_short_runs_are_counted_before_they_are_made(digits: Data, settings: dict[str, Any], count: int) -> None:
     assert short_runs(TuneSpec(**settings), digits) == count
+
+
+@pytest.mark.parametrize(
+    ("settings", "augment", "losses", "has_cutmix"),
+    [
+        ({}, "crop", {}, True),
+        ({}, "none", {}, False),
+        ({"cutmix": False}, "crop", {}, False),
+        ({"distil": 0.0}, "crop", {}, False),
+        ({}, "crop", {OUTPUT: keras.losses.sparse_categorical_crossentropy}, False),
+    ],
+)
+def test_augmented_images_get_rectangles_where_the_original_says_what_they_are(
+    digits_net: Any, digits: Data, settings: dict[str, Any], augment: str, losses: dict[str, Any], has_cutmix: bool
+) -> None:
+    data, spec = replace(digits, augment=augment), TuneSpec(epochs=1, batch=64, **settings)
+    run = FineTune(broken(digits_net), digits_net, data, spec, DEFAULT, losses, 0)
+    labels = next(run.batches.epoch(0, 1))[1][OUTPUT]
+    assert run.batches.cutmix is has_cutmix
+    assert bool((labels < 0).any()) is has_cutmix
+
+
+def test_a_broken_network_gets_better_by_images_with_rectangles(digits_net: Any, digits: Data) -> None:
+    tuned = finetune(broken(digits_net), digits_net, replace(digits, augment="crop"), SPEC)
+    assert tuned.val_metric[-1] > tuned.val_metric[0] + 0.1
 
 
 @pytest.mark.parametrize("distil_by", WAYS)
