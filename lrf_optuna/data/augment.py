@@ -49,12 +49,6 @@ class Moves:
             places = rng.integers(0, 2 * down + 1, count), rng.integers(0, 2 * right + 1, count)
         return cls(rng.random(count) < 0.5 if flip else None, places)
 
-    def take(self, index: Any) -> Moves:
-        """The moves of the images at `index`, in its order."""
-        mirrored = None if self.mirrored is None else self.mirrored[index]
-        places = self.places and (self.places[0][index], self.places[1][index])
-        return Moves(mirrored, places, self.rectangles and self.rectangles.take(index))
-
     def apply(self, pixels: Any) -> Any:
         """Moved copies of raw `pixels`; of a list of arrays, such as images and labels of positions, all alike.
 

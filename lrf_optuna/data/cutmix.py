@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ SHARE = 0.5
 class Rectangles:
     """For each of some images the rectangle that it gets from another one.
 
-    `source`: raw images (N, H, W, C); `partners` `(n,)`: which of them gives the rectangle; `boxes` `(n, 4)`: its first
+    `source`: raw images (n, H, W, C); `partners` `(n,)`: which of them gives the rectangle; `boxes` `(n, 4)`: its first
     and last row and column, the last ones excluded. An image with an empty box stays as it is.
     """
 
@@ -35,10 +34,6 @@ class Rectangles:
         first = rng.integers(0, sides - sizes + 1)
         boxes = np.stack([first, first + sizes], axis=2).reshape(count, 4)
         return cls(source, rng.integers(0, count, count), boxes)
-
-    def take(self, index: Any) -> Rectangles:
-        """The rectangles of the images at `index`, in its order."""
-        return Rectangles(self.source, self.partners[index], self.boxes[index])
 
     @property
     def pasted(self) -> NDArray[np.bool_]:

@@ -125,32 +125,24 @@ class Data:
         return ((x, y) for _, x, y in self.batches(size, rng))
 
     def batches(
-        self, size: int, rng: np.random.Generator, moves: Moves | None = None, cutmix: bool = False
+        self, size: int, rng: np.random.Generator, cutmix: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], Any, dict[str, Values]]]:
         """The batches of `epoch`, each with the places of its images among the training images.
 
-        `moves`: of all training images; without them each batch has random ones, with rectangles where `cutmix` says
-        so. An image with a rectangle has the label -1, which does not count.
+        `cutmix`: whether some images get a rectangle of another one of their batch. They have the label -1 then, which
+        does not count.
         """
         order = rng.permutation(len(self.train))
         for start in range(0, len(order), size):
             index = np.sort(order[start : start + size])
             part = self.train.take(index)
-            own = moves.take(index) if moves else self.moves(rng, part.pixels, cutmix)
-            moved = self.moved(part, own)
+            moves = Moves.draw(part.pixels, self.augment, rng)
+            moves = replace(moves, rectangles=Rectangles.draw(part.pixels, rng)) if cutmix else moves
+            moved = self.moved(part, moves)
             goals = self.targets(moved.labels)
-            if own.rectangles:
-                goals = {name: without_labels(goal, own.rectangles.pasted) for name, goal in goals.items()}
+            if moves.rectangles:
+                goals = {name: without_labels(goal, moves.rectangles.pasted) for name, goal in goals.items()}
             yield index, self.preprocess(moved.pixels), goals
-
-    def moves(self, rng: np.random.Generator, pixels: Images | None = None, cutmix: bool = False) -> Moves:
-        """How raw images, by default all training images, are flipped and shifted at random, as the study says.
-
-        `cutmix`: whether some of them get a rectangle of another one.
-        """
-        given = self.train.pixels if pixels is None else pixels
-        moves = Moves.draw(given, self.augment, rng)
-        return replace(moves, rectangles=Rectangles.draw(given, rng)) if cutmix else moves
 
     @property
     def takes_cutmix(self) -> bool:

@@ -34,13 +34,24 @@ class Distillation:
     map_weight: float = 0.0
     batch_statistics: bool = True
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether anything is learned from the teacher."""
+        return self.weight > 0 or bool(self.maps)
+
     def loss(self, outputs: Any, goals: Any, labels: Mapping[str, Any]) -> Any:
-        """The mean over the outputs, by the tasks' weights, of the loss with labels and the distance to the teacher."""
+        """The mean over the outputs, by the tasks' weights, of the loss with labels and the distance to the teacher.
+
+        `goals`: the teacher's outputs; empty where nothing is learned from it.
+        """
         total = sum(loss.task.weight for loss in self.losses.values())
         found = 0.0
-        for (name, head), output, goal in zip(self.losses.items(), outputs, goals, strict=True):
+        for (name, head), output, goal in zip(
+            self.losses.items(), outputs, goals or [None] * len(outputs), strict=True
+        ):
             own = head.with_labels(labels[name], output) if head.task.labeled and name in labels else 0.0
-            found += head.task.weight / total * (own + self.weight * self.distance(head, output, goal))
+            far = self.weight * self.distance(head, output, goal) if self.weight else 0.0
+            found += head.task.weight / total * (own + far)
         return found
 
     def distance(self, head: HeadLoss, output: Any, goal: Any) -> Any:
@@ -88,7 +99,7 @@ class Trainer:
         """One step, and the loss before it."""
         wanted: Any = known
         wanted_maps: list[Any] = []
-        if not known:
+        if self.goal.has_teacher and not known:
             wanted, wanted_maps = with_maps(self.teacher, x, [pair.teacher for pair in self.goal.maps], training=False)
         with tf.GradientTape() as tape:
             ours, mode = [pair.model for pair in self.goal.maps], self.goal.batch_statistics

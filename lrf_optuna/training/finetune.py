@@ -155,7 +155,7 @@ class FineTune:
         outputs = self.original.outputs(data.train.sample(recipe.scale_images, seed).pixels)
         self.losses = head_losses(self.evaluator.heads, data.tasks, outputs, losses)
         cutmix = spec.cutmix and spec.distil > 0 and not losses and data.takes_cutmix
-        self.batches = Batches.of(data, spec.batch, seed, self.original, cutmix)
+        self.batches = Batches.of(data, spec.batch, seed, self.original if spec.distil else None, cutmix)
         self.trainer = self.trainer_for(self.ways[0])
         self.callbacks = keras.callbacks.CallbackList(model=model)
         self.progress: Progress = SILENT

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lrf_optuna.data.augment import Moves
 from lrf_optuna.data.cutmix import SHARE, Rectangles
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.data.tasks import OUTPUT, Task
@@ -45,25 +44,18 @@ def test_half_of_the_images_get_a_rectangle_whose_share_of_the_area_is_uniform(i
     assert (found.boxes.max(axis=0) == [12, 12, 8, 8]).all()
 
 
-def test_a_part_of_them_is_in_the_order_of_its_index(images: np.ndarray) -> None:
-    found, index = Rectangles.draw(images, np.random.default_rng(0)), np.array([7, 3, 3, 50])
-    np.testing.assert_array_equal(found.take(index).paste(images[index]), found.paste(images)[index])
-    moves = Moves(mirrored=np.ones(COUNT, bool), rectangles=found)
-    np.testing.assert_array_equal(moves.take(index).apply(images[index]), moves.apply(images)[index])
-
-
 def test_an_image_with_a_rectangle_has_no_label(digits: Data) -> None:
     data = replace(digits, augment="crop")
-    rng = np.random.default_rng(0)
-    moves = data.moves(rng, cutmix=True)
-    assert moves.rectangles
-    for index, _, goals in data.batches(64, rng, moves):
-        pasted = moves.rectangles.pasted[index]
-        assert 0 < pasted.sum() < len(index)
-        np.testing.assert_array_equal(goals[OUTPUT], np.where(pasted, -1, digits.train.labels[index]))
     assert (digits.train.labels >= 0).all()
-    _, _, goals = next(data.batches(64, rng, cutmix=True))
-    assert 0 < (goals[OUTPUT] < 0).sum() < 64, "without given moves each batch has its own"
+    shares = []
+    for cutmix in (False, True):
+        found = [goals[OUTPUT] for _, _, goals in data.batches(64, np.random.default_rng(0), cutmix)]
+        shares.append(np.mean(np.concatenate(found) < 0))
+    assert shares == [0, pytest.approx(SHARE, abs=0.1)]
+    for index, x, goals in data.batches(64, np.random.default_rng(0), True):
+        has_label = goals[OUTPUT] >= 0
+        np.testing.assert_array_equal(goals[OUTPUT][has_label], digits.train.labels[index][has_label])
+        assert x.shape == (len(index), 8, 8, 1)
 
 
 @pytest.mark.parametrize(
