@@ -202,8 +202,8 @@ class TuneSpec(Section):
     )
     cutmix: bool = setting(
         True,
-        "Paste rectangles of other images into half of the augmented ones; the original says what they are.",
-        flag=Flag("--no-cutmix", False, "Train on augmented images as they are, without rectangles of others."),
+        "Paste no rectangles of other images into augmented ones in the fine-tune.",
+        flag=Flag("--no-cutmix", False),
     )
     optimizer: Literal["muon", "adamw", "sgd"] = setting("muon", "Optimizer: muon, adamw or sgd.")
 

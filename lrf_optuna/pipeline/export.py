@@ -85,12 +85,10 @@ def real_samples(data: Data, seed: int, settings: ExportSettings) -> Samples:
 def export_run(run: Run, names: Sequence[str], settings: ExportSettings) -> list[Export]:
     """Export the model of a run's folder, and write the comparison into result.json and the report.
 
-    Rows of other formats and precisions stay. Raises LrfError where the run has no model yet.
+    Rows of other formats and precisions stay. Raises LrfError where the selected point has no model yet.
     """
     check_formats(names, settings)
-    result = run.folder.read_result()
-    if result is None:
-        raise LrfError(f"no model in {run.folder.path}: run it or build it first")
+    result = run.folder.chosen_result()
     model = run.final_model or load_like(run.folder.model, run.model)
     samples = real_samples(run.data, run.spec.search.seed, settings)
     with run.progress.task("exporting and comparing", 1) as step:
@@ -132,9 +130,7 @@ def study_latencies(
     By default in every runtime that is installed. `threads`: 0 is all processors. Sizes that the model leaves open are
     taken as 64.
     """
-    result = found.folder.read_result()
-    if result is None:
-        raise LrfError(f"no model in {found.folder.path}: run it or build it first")
+    result = found.folder.chosen_result()
     original = original_of(found)
     models = {"original": original, result.final_state: load_like(found.folder.model, original)}
     chosen = runtimes or installed_runtimes()

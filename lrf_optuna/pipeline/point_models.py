@@ -96,17 +96,22 @@ class PointModels:
 
 
 def better_text(before: Result, result: Result, file: Path) -> str:
-    """A sentence about the model that a point had before, which is better than that of a result."""
+    """A sentence about the model that a point had before, which is no worse than that of a result."""
     trial, metrics = result.chosen.trial, (before.final.val_metric, result.final.val_metric)
-    better = "{:.2%} and not {:.2%} of validation images".format(*metrics)
+    better = "{:.2%} against {:.2%} of validation images".format(*metrics)
     return (
-        f"the {before.final_state} model that trial {trial} had before is better, {better}: it is {file}; "
+        f"the {before.final_state} model that trial {trial} had before is no worse, {better}: it is {file}; "
         f"select --trial {trial} makes it model.keras"
     )
 
 
 def is_better(one: Result, other: Result) -> bool:
-    """Whether the model of a result is the better one of two of the same point: it alone is tuned, or by the metric."""
+    """Whether the model of a result is the better one of two of the same point: it alone is tuned, or by the metric.
+
+    Of two tuned models that are equal by it the first is: a fine-tune that did not help gives an untuned network.
+    """
     if one.chosen != other.chosen:
         return False
+    if one.tuned and other.tuned:
+        return one.final.val_metric >= other.final.val_metric
     return (bool(one.tuned), one.final.val_metric) > (bool(other.tuned), other.final.val_metric)

@@ -98,6 +98,18 @@ class RunFolder:
         except LrfError:
             return None
 
+    def chosen_result(self) -> Result:
+        """The result of the selected point's model. Raises LrfError where there is none, or it is of another point."""
+        result, choice = self.read_result(), self.read_choice()
+        if result is None:
+            raise LrfError(f"no model in {self.path}: run it or build it first")
+        if choice and choice[0].trial != result.chosen.trial:
+            raise LrfError(
+                f"{self.model} is of trial {result.chosen.trial}, but trial {choice[0].trial} is selected: "
+                f"tune or build that one first, or select --trial {result.chosen.trial}"
+            )
+        return result
+
     def write_result(self, result: Result) -> None:
         """Write result.json, the last file of a run, and remove what only an unfinished run needs."""
         write_text(self.result, result.to_json())

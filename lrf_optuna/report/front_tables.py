@@ -83,7 +83,8 @@ def caption_of(rows: Sequence[PointRow], metric: str) -> str:
     if not metric:
         return "no metric was measured: run the study again to measure it"
     missing = f"; {NONE} is not measured" if any(set(ALWAYS_SHOWN) - row.metrics.keys() for row in rows) else ""
-    return f"scored: {metric} of a few hundred images; built: refitted, of more of them{missing}"
+    tuned = "; tuned: of validation images" if any("metric tuned" in row.metrics for row in rows) else ""
+    return f"scored: {metric} of a few hundred images; built: refitted, of more of them{tuned}{missing}"
 
 
 def share_text(value: float | None) -> str:

@@ -42,7 +42,8 @@ def metric_charts(content: ReportContent) -> Iterator[Chart]:
         hidden = sum(mark.y < top - SHOWN_DROP for mark in known)
         lost = f" Points left out, as their {content.result.metric} is far lower: {hidden}." if hidden else ""
         lost += other_images(content)
-        y = linear_axis(f"validation {content.result.metric}", (m.y for m in known), True, top - SHOWN_DROP, 1.0)
+        label = content.result.metric if other_images(content) else f"validation {content.result.metric}"
+        y = linear_axis(label, (m.y for m in known), True, top - SHOWN_DROP, 1.0)
         x = size_axis(cost, (m.x for m in known if m.y >= top - SHOWN_DROP), content.result)
         name = {"params": "size", "macs": "macs", "latency": "milliseconds"}[cost]
         title = f"{content.result.metric.capitalize()} and {cost_name(cost)}"
@@ -52,7 +53,9 @@ def metric_charts(content: ReportContent) -> Iterator[Chart]:
 def other_images(content: ReportContent) -> str:
     """A sentence where points were not measured on validation images alone, as the networks that were made are."""
     compared, usual = content.compared_metric, f"validation {content.result.metric}"
-    return f" Points of the front have their {compared}." if compared not in ("", usual) else ""
+    if compared in ("", usual):
+        return ""
+    return f" Points of the front have their {compared}, networks that were made their {usual}."
 
 
 def size_axis(cost: str, values: Iterable[float], result: Result) -> Axis:

@@ -141,6 +141,7 @@ def smallest_or_best(points: Sequence[Candidate], most: float, contest: Contest)
     """The smallest point that loses at most `most` points, and its drop as built; else the one that loses least.
 
     Points up to the border that a sketch finds are tried, or the one with the least loss where a sketch finds none.
+    A smaller one beyond the border is taken where it was measured as built before.
     """
     ordered, limit = sorted(points, key=loss), contest.most_built(most)
     border = count_within_drop(ordered, limit, contest)
@@ -153,9 +154,17 @@ def smallest_or_best(points: Sequence[Candidate], most: float, contest: Contest)
                 drop = tried[place] = contest.drop(point, BUILT)
             step(1, note=f"last {0 - drop:+.2f} against the original, {0 - limit:+.2f} may be")
             if drop <= limit:
-                return point, drop
+                return smallest_known((point, drop), points, limit, contest)
     best = min(tried, key=tried.__getitem__)
     return by_size[best], tried[best]
+
+
+def smallest_known(
+    found: tuple[Candidate, float], points: Sequence[Candidate], limit: float, contest: Contest
+) -> tuple[Candidate, float]:
+    """A point and its drop as built, or those of the smallest point that is known to lose at most `limit` points."""
+    known = [(p, contest.drop(p, BUILT)) for p in points if contest.metric.knows(p.plan, BUILT)]
+    return min([found, *((p, drop) for p, drop in known if drop <= limit)], key=lambda one: size(one[0]))
 
 
 def count_within_drop(ordered: Sequence[Candidate], most: float, contest: Contest) -> int:

@@ -40,6 +40,9 @@ class StagedMetric(Protocol):
     def measurement(self, plan: Plan, stage: int) -> Measurement:
         """The metric of a plan's network at a stage, on the same validation images for all plans."""
 
+    def knows(self, plan: Plan, stage: int) -> bool:
+        """Whether the metric of a plan at a stage was measured before."""
+
     def closeness(self, plan: Plan, stage: int) -> float:
         """How close the logits of a plan's network are to the original's at a stage: 1 where they are equal."""
 

@@ -139,6 +139,10 @@ class PlanRefits:
             return self.validation.original(self.count(stage))
         return self.at_stage(plan, stage).measurement
 
+    def knows(self, plan: Plan, stage: int) -> bool:
+        """Whether the metric of a plan's network at a stage is known."""
+        return (plan, stage) in self.results
+
     def closeness(self, plan: Plan, stage: int) -> float:
         """The similarity of a plan's outputs at a stage to the original's."""
         return self.at_stage(plan, stage).closeness if plan.changed else 1.0

@@ -49,6 +49,8 @@ without training, and of a chosen one after its calibration and its fine-tune. A
 METRIC_KEYS = (METRIC, AS_BUILT, CALIBRATED, TUNED)
 METRIC_OF = "lrf:metric"
 """The study's user attribute with the name of the metric, a digest of what it was measured on, and the original's."""
+PIXELS = "data or preprocessing"
+"""What messages call the part "data" of an identity, which is of preprocessed pixels."""
 MEASUREMENTS = "lrf:measured"
 """The trial's system attribute with its whole measurements, by stage: dashboards do not show it."""
 
@@ -221,6 +223,7 @@ class StudyStore:
             raise self.foreign()
         found = identity if stored is None else stored
         other = sorted(part for part in {*found, *identity} if found.get(part, "") != identity.get(part, ""))
+        other = [PIXELS if part == "data" else part for part in other]
         if other:
             raise LrfError(
                 f"the study {self.name!r} has {self.count()} trials with another {' and another '.join(other)}: "

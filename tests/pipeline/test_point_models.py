@@ -98,7 +98,8 @@ def test_a_tuned_model_is_better_than_any_other_of_the_point_and_of_two_the_one_
     assert not is_better(untuned, tuned)
     assert is_better(better, tuned)
     assert not is_better(tuned, better)
-    assert not is_better(tuned, tuned)
+    assert is_better(tuned, tuned), "the first of two that are equal"
+    assert not is_better(untuned, untuned)
     assert not is_better(result_of(OTHER, 0.9, 0.99), untuned)
 
 

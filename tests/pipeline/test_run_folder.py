@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from support.points import candidate
+from support.results import result_of
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.errors import LrfError
@@ -89,3 +91,16 @@ def test_a_choice_by_hand_keeps_the_request_of_the_last_run(tmp_path: Path) -> N
     assert folder.choice_for("request", [other, CHOSEN]) == (CHOSEN, "the knee")
     assert folder.choice_for("another request", [other, CHOSEN]) is None
     assert folder.choice_for("request", [other]) is None
+
+
+def test_the_model_of_another_point_than_the_selected_one_is_refused(tmp_path: Path) -> None:
+    folder, first, second = RunFolder(tmp_path), candidate(1, 0.1, 0.5), candidate(2, 0.2, 0.4)
+    with pytest.raises(LrfError, match="no model in"):
+        folder.chosen_result()
+    folder.model.write_text("a model")
+    folder.write_result(result_of(first, 0.9))
+    folder.write_choice("net", (first, "the first"))
+    assert folder.chosen_result().chosen == first
+    folder.write_choice("net", (second, "by hand"))
+    with pytest.raises(LrfError, match=r"is of trial 1, but trial 2 is selected: tune or build that one first"):
+        folder.chosen_result()

@@ -63,6 +63,9 @@ class Judge:
         self.asked[stage] |= {plan} - {WHOLE}
         return measurement_of(self.right(plan, stage))
 
+    def knows(self, plan: Plan, stage: int) -> bool:
+        return plan in self.asked[stage]
+
     def closeness(self, plan: Plan, stage: int) -> float:
         return self.tables[stage][plan]
 
@@ -133,6 +136,17 @@ def test_the_smallest_within_a_drop_is_taken_where_the_metric_is_not_in_the_orde
     chosen, why = choose_point(points, max_drop=4, contest=Contest(judge))
     assert chosen.trial == 4
     assert why.endswith("validation accuracy: 3.00 before tuning")
+
+
+def test_a_smaller_point_beyond_the_border_is_taken_where_it_was_measured_before() -> None:
+    points = [candidate(i, 0.01 * i, 1 - 0.1 * i) for i in range(8)]
+    shares = [0.99, 0.98, 0.97, 0.90, 0.89, 0.88, 0.96, 0.3]
+    judge = Judge(points, shares)
+    assert choose_point(points, max_drop=4, contest=Contest(judge))[0].trial == 2
+    judge.measurement(points[6].plan, BUILT)
+    chosen, why = choose_point(points, max_drop=4, contest=Contest(judge))
+    assert chosen.trial == 6
+    assert why.endswith("3.00 before tuning")
 
 
 def test_without_a_wish_and_without_a_metric_the_knee_by_loss_is_chosen() -> None:

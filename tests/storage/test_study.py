@@ -140,7 +140,9 @@ def test_the_database_lets_readers_in_while_it_is_written(tmp_path: Path) -> Non
 @pytest.mark.parametrize("part", IDENTITY)
 def test_another_identity_is_refused_by_its_part(tmp_path: Path, part: str) -> None:
     opened(tmp_path).append([finished_trial(0)])
-    with pytest.raises(LrfError, match=f"'s' has 1 trials with another {part}: give another --name"):
+    with pytest.raises(
+        LrfError, match=f"'s' has 1 trials with another {part}( or preprocessing)?: give another --name"
+    ):
         opened(tmp_path, identity=IDENTITY | {part: "other"})
     with pytest.raises(LrfError, match=f"another {part}"):
         opened(tmp_path, identity={k: v for k, v in IDENTITY.items() if k != part})
@@ -150,7 +152,7 @@ def test_another_identity_is_refused_by_its_part(tmp_path: Path, part: str) -> N
 
 def test_several_differences_are_named_together(tmp_path: Path) -> None:
     opened(tmp_path)
-    with pytest.raises(LrfError, match="another data and another model"):
+    with pytest.raises(LrfError, match="another data or preprocessing and another model"):
         opened(tmp_path, identity=IDENTITY | {"model": "x", "data": "x"})
 
 
