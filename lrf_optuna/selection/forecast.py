@@ -57,8 +57,8 @@ class Forecast:
 
 
 FORECASTS = {
-    "tuned": Forecast("the fine-tune", share=0.4, low=-1.31, high=0.96),
-    "calibrated": Forecast("the calibration", share=0.45, low=-0.39, high=0.54),
+    "tuned": Forecast("the fine-tune", share=0.32, low=-1.19, high=1.34),
+    "calibrated": Forecast("the calibration", share=0.45, low=-0.40, high=0.63),
 }
 """State of a network that comes after the built one -> what is predicted of it."""
 
