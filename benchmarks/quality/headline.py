@@ -144,7 +144,7 @@ def mean(results: Sequence[dict[str, Any]]) -> str:
 
 ABOUT = """Test accuracy, of unet_camvid the mean IoU, of the original and of the picked network as built, calibrated
 without labels, and tuned for at most 10 epochs. *Change*: points between the original and the last of these. Nothing is
-chosen by test images, which are measured once. Minutes are of the whole run."""
+chosen by test images, which are measured once. Minutes are of the last process of a run."""
 
 
 if __name__ == "__main__":
