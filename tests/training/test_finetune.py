@@ -308,6 +308,11 @@ def test_on_few_images_half_a_point_is_worse() -> None:
     assert kept_epoch([0.9703, 0.9666], 269) == 1, "one image"
 
 
+def test_of_a_metric_that_is_no_share_of_decisions_the_best_is_kept() -> None:
+    assert kept_epoch([0.9985, 0.9984, 0.9983], 0) == 0
+    assert kept_epoch([0.9, 0.95, 0.95], 0) == 2
+
+
 def test_the_network_from_before_is_no_plateau() -> None:
     state = TuningState(1e-3, "logits", [], [(i, 0.0, 0.0, metric) for i, metric in enumerate([0.9, 0.5, 0.6, 0.55])])
     assert state.epochs_since_best == 1
