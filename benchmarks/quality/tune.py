@@ -34,12 +34,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "no distillation": {"distil": 0.0},
     "no CutMix": {"cutmix": False},
     "not calibrated before": {},
-    "images augmented anew each epoch": {},
 }
 """Row -> the settings of [tune] that it changes."""
-UNCALIBRATED, ANEW = list(ROWS)[-2:]
-OF_AUGMENTED = "no CutMix", ANEW
-"""Rows that are as run where images are not augmented."""
+OF_AUGMENTED, UNCALIBRATED = list(ROWS)[-2:]
+"""The row that is as run where images are not augmented, and the one that begins with the built network."""
 HEAD = ("network", "parameters", "epochs", "tuned", "rate", "test before", "after", "seconds")
 Found = dict[str, Any]
 
@@ -59,7 +57,7 @@ def main() -> None:
         alone(prepare, network, args)
         for row in args.rows:
             file = args.work / f"{network}-{row.replace(' ', '-')}.json"
-            if file.exists() or (row in OF_AUGMENTED and augmentation(network, args) == "none"):
+            if file.exists() or (row == OF_AUGMENTED and augmentation(network, args) == "none"):
                 continue
             file.write_text(json.dumps(alone(measured, network, row, args)))
             publish("tune", table(results(args.work)))
@@ -90,7 +88,6 @@ def measured(network: str, row: str, args: argparse.Namespace) -> Found:
     from lrf_optuna.models.evaluation import Evaluator
     from lrf_optuna.models.load import load_model
     from lrf_optuna.sections import TuneSpec
-    from lrf_optuna.training import batches
     from lrf_optuna.training.finetune import finetune
 
     original, plain = read(network, args.models, args.data, args.work)
@@ -99,8 +96,6 @@ def measured(network: str, row: str, args: argparse.Namespace) -> Found:
     model = load_model(str(args.work / network / f"{name}.keras"))
     evaluator = Evaluator(model, data.preprocess)
     before, start = evaluator.metric(data, data.test), time.perf_counter()
-    if row == ANEW:
-        batches.KEPT_BYTES = 0
     found = finetune(model, original, data, TuneSpec(epochs=epochs, **ROWS[row]))
     return {
         "network": network,

@@ -15,8 +15,8 @@ STRANGE_GAIN = 0.1
 
 
 KNOWN_BY_HEART = 0.05
-"""By how much the original's metric on validation images may be above that on test images until that is said: a network
-has 2 to 8 points more on images that it was trained on, and a random split differs by less than 2."""
+"""By how much the original's metric on validation images may be above that on test images until that is said. resnet8,
+ResNet-20 and vgg6 of CIFAR-10 have 5.2, 8.1 and 12.0 points more on images that they were trained on."""
 
 
 def result_warnings(result: Result) -> Iterator[str]:
@@ -70,6 +70,6 @@ def known_validation_images(validation: float, test: float, name: str) -> Iterat
     """A sentence where the original was probably trained on the validation images."""
     if validation - test > KNOWN_BY_HEART:
         yield (
-            f"the original has {validation:.1%} {name} on validation and {test:.1%} on test images: it knows the "
-            "former from its training, and choices by them are optimistic"
+            f"the original has {validation:.1%} {name} on validation and {test:.1%} on test images: it probably knows "
+            "the former from its training, and choices by them are optimistic"
         )
