@@ -17,7 +17,7 @@ from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.pipeline.stopwatch import Stopwatch
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.scoring.disk_cache import cache_folder
-from lrf_optuna.scoring.latency import FileTimer, LayerTimer, check_layers
+from lrf_optuna.scoring.latency import LayerTimer
 from lrf_optuna.scoring.option_table import OptionTable
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.scoring.space_limits import SpaceLimits
@@ -46,8 +46,8 @@ class StudyParts:
         shapes = map_inputs(self.data.train.pixels, lambda array: tuple(array.shape[1:]))
         multiple = self.timer.rank_multiple() if self.timer and self.spec.search.rank_multiple == "auto" else 1
         found = SpaceLimits.of(self.spec, multiple).apply(find_sites(self.model, shapes))
-        if isinstance(self.timer, FileTimer):
-            check_layers(self.timer.table, found.sites)
+        if self.timer:
+            self.timer.check(found.sites)
         return found
 
     @cached_property

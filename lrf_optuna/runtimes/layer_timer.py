@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from lrf_optuna.chains.site import Site
 from lrf_optuna.data.arrays import Images, map_inputs
 from lrf_optuna.errors import LrfError
 from lrf_optuna.files import digest
@@ -106,6 +107,9 @@ class LayerTimer:
         if STEP not in self.kept.times:
             self.kept.add({STEP: float(rank_step(self.where.runtime, self.where.threads))}, {})
         return int(self.kept.times[STEP] or 1)
+
+    def check(self, sites: Iterable[Site]) -> None:
+        """Nothing is known before it is measured."""
 
     def layers(self, proxy: Proxy, wanted: Mapping[str, Collection[Choice]]) -> dict[str, LayerTimes]:
         """The milliseconds of the wanted choices of every site; a choice that the runtime cannot run is left out.

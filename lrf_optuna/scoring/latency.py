@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -51,6 +51,9 @@ class LayerTimer(Protocol):
     def rank_multiple(self) -> int:
         """What ranks should be multiples of there."""
 
+    def check(self, sites: Iterable[Site]) -> None:
+        """Raises LrfError where it is known before any measurement that a site lacks its milliseconds."""
+
     def layers(self, proxy: Proxy, wanted: Mapping[str, Collection[Choice]]) -> dict[str, LayerTimes]:
         """The milliseconds of the wanted choices of every site and of its intact layer.
 
@@ -58,7 +61,7 @@ class LayerTimer(Protocol):
         """
 
     def networks(self, proxy: Proxy, plans: Sequence[Plan]) -> list[float]:
-        """The milliseconds of whole networks, measured together."""
+        """The milliseconds of whole networks, measured together; of the first one alone where no other is known."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +205,13 @@ class FileTimer:
         """What ranks should be multiples of there, as the file says."""
         return self.table.rank_multiple
 
+    def check(self, sites: Iterable[Site]) -> None:
+        """Raises LrfError where the file lacks the intact layer of a site, as `check_layers` does."""
+        check_layers(self.table, sites)
+
     def layers(self, proxy: Proxy, wanted: Mapping[str, Collection[Choice]]) -> dict[str, LayerTimes]:
         """The rows of the file, interpolated between them; methods without rows are left out."""
-        check_layers(self.table, [proxy.sites[site] for site in wanted])
+        self.check([proxy.sites[site] for site in wanted])
         return {
             site: {
                 choice: self.table.milliseconds(proxy.sites[site], choice)
@@ -215,8 +222,8 @@ class FileTimer:
         }
 
     def networks(self, proxy: Proxy, plans: Sequence[Plan]) -> list[float]:
-        """Sums, since nothing can be measured: the original's milliseconds for the empty plan."""
-        return [self.table.original * self.table.plan_share(proxy.sites, plan) for plan in plans]
+        """The original's milliseconds, for the first plan, which is the empty one: a file has no other network."""
+        return [self.table.original]
 
 
 def scaled_table(
@@ -225,11 +232,10 @@ def scaled_table(
     """The table of layers, scaled so that whole networks take what was measured.
 
     Chains in a network run at other speeds than alone: by a common factor, which is fitted to the relative errors of
-    `plans`. A file has numbers of whole networks already.
+    `plans` that the timer knows. Without any, layers keep their milliseconds.
     """
-    if isinstance(timer, FileTimer):
-        return replace(timer.table, layers=layers)
     original, *measured = timer.networks(proxy, [Plan(()), *plans])
+    plans = plans[: len(measured)]
     plain = LatencyTable(timer.place, original, layers)
     shares = np.array([plain.plan_share(proxy.sites, plan) for plan in plans])
     found = np.array(measured) / original

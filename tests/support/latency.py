@@ -55,6 +55,9 @@ class PlantedTimer:
     def rank_multiple(self) -> int:
         return 4
 
+    def check(self, sites: Iterable[Site]) -> None:
+        """Every site has planted times."""
+
     def layers(self, proxy: Proxy, wanted: Mapping[str, Collection[Choice]]) -> dict[str, LayerTimes]:
         return {
             name: {c: planted_time(proxy.sites[name], c) for c in (INTACT, *choices) if self.can_run(c)}
