@@ -132,8 +132,8 @@ def validation_of(proxy: Proxy, data: Data, unscored: Images, seed: int, progres
     images = images.take(images.order(seed))
     if data.validation_is_small:
         progress.say(
-            f"{len(data.val)} validation images are few: points are compared on training images as well, and look better "
-            f"on those that their kernels are fitted to; give {FEW_VALIDATION_IMAGES} or more"
+            f"{len(data.val)} validation images are few: points are compared on training images as well, "
+            f"and look better on those that their kernels are fitted to; give {FEW_VALIDATION_IMAGES} or more"
         )
     whole = not data.validation_is_small and len(images) == len(data.val)
     return Validation(proxy, images, data, lambda: training_batches(data, unscored, seed), whole)
