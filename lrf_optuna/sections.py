@@ -20,7 +20,6 @@ from lrf_optuna.setting_fields import (
     Limit,
     Names,
     Patterns,
-    Positive,
     Section,
     setting,
 )
@@ -194,9 +193,11 @@ class TuneSpec(Section):
         flag=Flag("--no-calibrate", "never", "Do not calibrate the built network."),
     )
     epochs: int = setting(5, "Passes over the training images.", flag=Flag("--no-tune", 0, "Do not fine-tune."), ge=0)
-    rate: Positive | Literal["auto"] = setting("auto", "Learning rate, or auto to find it from the data.")
+    rate: Annotated[float, Field(gt=0, le=1e3)] | Literal["auto"] = setting(
+        "auto", "Learning rate, or auto to find it from the data."
+    )
     batch: int = setting(128, "Images in a training step.", unit="IMAGES", ge=1)
-    distil: float = setting(1.0, "Weight of the distillation from the original.", ge=0)
+    distil: float = setting(1.0, "Weight of the distillation from the original.", ge=0, le=1e6)
     distil_by: Literal["auto", "logits", "probabilities"] = setting(
         "auto", "What is distilled: logits, probabilities, or auto to find it from the data."
     )

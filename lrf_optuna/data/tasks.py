@@ -146,7 +146,8 @@ class Task:
 def whole_labels(labels: Values, part: str) -> NDArray[np.int64]:
     """Labels as integers. Raises LrfError where they are not whole."""
     if labels.dtype.kind not in "buif" or not (np.isfinite(labels) & (labels == np.round(labels))).all():
-        raise LrfError(f"{part} should hold whole numbers or one-hot rows, but got {labels.dtype} values that are not")
+        found = "NaN" if labels.dtype.kind == "f" and np.isnan(labels).any() else f"{labels.dtype} values that are not"
+        raise LrfError(f"{part} should hold whole numbers or one-hot rows, but got {found}")
     return labels.astype(np.int64)
 
 

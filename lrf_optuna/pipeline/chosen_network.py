@@ -24,6 +24,7 @@ from lrf_optuna.pipeline.stopwatch import Stopwatch
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.plans.result import Evaluation, Result
 from lrf_optuna.progress import SILENT, Progress
+from lrf_optuna.selection.contest import BUILT
 from lrf_optuna.selection.forecast import FORECASTS
 from lrf_optuna.selection.plan_refits import PlanRefits
 from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
@@ -84,8 +85,7 @@ class ChosenNetwork:
             with self.stopwatch.timed("build"):
                 model = build(self.original, plan, self.refits.validation.proxy, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, last)
-            drop = 100 * (result.original.val_metric - result.built.val_metric)
-            predicted = FORECASTS["tuned"].on(len(self.data.val)).after(drop)
+            predicted = FORECASTS["tuned"].on(len(self.data.val)).after(self.drop_as_compared(plan))
             result.predicted_drop, result.predicted_interval = predicted.drop, (predicted.low, predicted.high)
         if not untuned:
             result.calibrated = self.calibrate(model, plan, last)
@@ -99,6 +99,11 @@ class ChosenNetwork:
             self.progress.say(self.needs)
         return model
 
+    def drop_as_compared(self, plan: Plan) -> float:
+        """Points of the metric that a plan loses as built, on the images that points are compared on."""
+        original, built = (self.refits.measurement(one, BUILT).metric for one in (Plan(()), plan))
+        return 100 * (original - built)
+
     def built_digest(self, plan: Plan) -> str:
         """The digest of the built model of a plan, which was not calibrated."""
         tune = self.spec.tune.model_copy(update={"calibrate": "never"})
@@ -108,6 +113,10 @@ class ChosenNetwork:
     def calibrate(self, model: Any, plan: Plan, trial: int | None = None) -> Evaluation | None:
         """The evaluation of a built model after its calibration; None where none is asked for, or it does not help."""
         if not self.spec.tune.calibrates or not plan.changed or not model.trainable_variables:
+            return None
+        if len(self.data.train) < CALIBRATION.fewest_images:
+            few = f"{len(self.data.train)} training images are too few to calibrate on"
+            self.progress.say(f"{few}: the built weights stay; give {CALIBRATION.fewest_images} or more")
             return None
         with self.stopwatch.timed("calibrate"):
             given, settings = (model, self.original, self.data), CALIBRATION.within(self.inventory.macs)

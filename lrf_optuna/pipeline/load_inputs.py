@@ -11,6 +11,7 @@ import numpy as np
 
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import MappedRows
+from lrf_optuna.data.augment import Moves
 from lrf_optuna.data.class_names import index_names
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
 from lrf_optuna.data.load_data import all_as_arrays, data_from_arrays, data_of_parts, load_arrays, load_data
@@ -37,6 +38,7 @@ from lrf_optuna.pipeline.metrics import loss_named, metric_named
 from lrf_optuna.progress import Progress
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
+from lrf_optuna.training.losses import check_own_losses
 
 TRIED = 16
 """Validation images that a metric of the user's own is tried on."""
@@ -70,7 +72,9 @@ def load_inputs(
         model = load_model(spec.model.path, progress=progress)
     check_can_be_copied(model)
     data = dataset(spec, data, model)
+    check_augmentation(data)
     check_own_metrics(model, data)
+    check_losses(spec, model, data)
     for note in (*data.notes, *task_notes(data)):
         progress.say(note)
     return split_separable(with_plain_layers(model)), with_original_labels(model, data)
@@ -110,6 +114,21 @@ def check_own_metrics(model: Any, data: Data) -> None:
     outputs, labels = Evaluator(model, data.preprocess).outputs(few.pixels), data.targets(few.labels)
     for name, own in labels.items():
         data.tasks[name].measure(own, outputs[name])
+
+
+def check_augmentation(data: Data) -> None:
+    """Raises LrfError where training images cannot be augmented as the data say."""
+    if data.augment != "none":
+        Moves.draw(data.train.take(slice(1)).pixels, data.augment, np.random.default_rng(0))
+
+
+def check_losses(spec: StudySpec, model: Any, data: Data) -> None:
+    """Raises LrfError where a loss for the fine-tune is not known, or does not work for the first validation images."""
+    functions = loss_functions(spec, model)
+    if not functions or not spec.tune.epochs:
+        return
+    few = data.val.take(slice(TRIED))
+    check_own_losses(functions, data.targets(few.labels), Evaluator(model, data.preprocess).outputs(few.pixels))
 
 
 def task_notes(data: Data) -> Iterator[str]:

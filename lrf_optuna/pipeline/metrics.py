@@ -75,7 +75,10 @@ def loss_named(name: str) -> Any:
     import keras
 
     if ":" in name:
-        return object_named(name)
+        found = object_named(name)
+        if not callable(found):
+            raise LrfError(f"a loss should be a function of (labels, outputs), but {name} is a {type(found).__name__}")
+        return found
     try:
         return keras.losses.get(name)
     except ValueError:

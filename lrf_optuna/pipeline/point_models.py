@@ -99,8 +99,9 @@ def better_text(before: Result, result: Result, file: Path) -> str:
     """A sentence about the model that a point had before, which is no worse than that of a result."""
     trial, metrics = result.chosen.trial, (before.final.val_metric, result.final.val_metric)
     better = "{:.2%} against {:.2%} of validation images".format(*metrics)
+    compared = "better" if metrics[0] > metrics[1] else "no worse"
     return (
-        f"the {before.final_state} model that trial {trial} had before is no worse, {better}: it is {file}; "
+        f"the {before.final_state} model that trial {trial} had before is {compared}, {better}: it is {file}; "
         f"select --trial {trial} makes it model.keras"
     )
 

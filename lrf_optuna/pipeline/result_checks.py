@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from lrf_optuna.plans.result import Result
 from lrf_optuna.scoring.latency import LATENCY
-from lrf_optuna.selection.forecast import Prediction
 
 MISSED = 1.1
 """Times of the target that milliseconds may be: predictions are within a tenth of measurements."""
@@ -23,21 +22,19 @@ def result_warnings(result: Result) -> Iterator[str]:
     """One sentence for everything that is strange about the last network of a result."""
     yield from lost_classes(result.final.never_predicted)
     yield from strange_gain(result.original.test_metric, result.final.test_metric, result.metric)
+    yield from worse_than_built(result)
     yield from known_validation_images(result.original.val_metric, result.original.test_metric, result.metric)
 
 
-def outcome_text(result: Result) -> str:
-    """The drop after the fine-tune beside the predicted one, as a sentence; empty where there is none of both."""
-    if result.tuned_drop is None or result.predicted_drop is None:
-        return ""
-    low, high = result.predicted_interval or (result.predicted_drop,) * 2
-    predicted = Prediction(result.predicted_drop, low, high)
-    where = "inside" if low <= result.tuned_drop <= high else "outside"
-    verb = "loses" if result.tuned_drop >= 0 else "gains"
-    return (
-        f"the fine-tuned network {verb} {abs(result.tuned_drop):.2f} points of validation {result.metric}, "
-        f"{where} the interval of the prediction: {predicted}"
-    )
+def worse_than_built(result: Result) -> Iterator[str]:
+    """A sentence where the last network is worse on validation images than the built one."""
+    built, last = result.built, result.final
+    if built and last.val_metric < built.val_metric:
+        again = f"build {result.study} --trial {result.chosen.trial} --force"
+        yield (
+            f"the {result.final_state} network has {last.val_metric:.2%} {result.metric} on validation images, and the "
+            f"built one {built.val_metric:.2%}: {again} makes that one"
+        )
 
 
 def missed_latency(result: Result, targets: Mapping[str, float], runtime: str) -> Iterator[str]:

@@ -22,7 +22,7 @@ from lrf_optuna.pipeline.latencies import time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
 from lrf_optuna.pipeline.point_metrics import keep_metrics
 from lrf_optuna.pipeline.report_facts import write_facts
-from lrf_optuna.pipeline.result_checks import missed_latency, outcome_text, result_warnings
+from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
 from lrf_optuna.pipeline.result_files import ResultFiles
 from lrf_optuna.pipeline.run_folder import ExistingStudy, Reasoned, RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
@@ -162,13 +162,13 @@ class Run(StudyParts):
         plans = enumerate(initial_plans(self.table, PLANS_OF_DROP, {}))
         most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.contest)
         later = f" after {self.contest.forecast.step}" if self.contest.forecast else ""
-        self.progress.say(f"a drop of {drop:g} points{later} goes with a loss of about {most:.4f}")
+        self.progress.say(f"plans are searched up to a loss of about {most:.4f}, with a drop of {drop:g} points{later}")
         return {"loss": most}
 
     @property
     def contest(self) -> Contest:
         """What measures points against each other, and predicts what a step after the build leaves of a drop."""
-        forecast = forecast_of(self.spec.judged_state, len(self.validation.images))
+        forecast = forecast_of(self.spec.judged_state, len(self.data.val))
         return Contest(self.refits, progress=self.progress, forecast=forecast)
 
     def choose(self, candidates: Sequence[Candidate]) -> Reasoned:
@@ -238,8 +238,8 @@ class Run(StudyParts):
             model_digest=self.digest_of_model(chosen),
         )
         self.final_model = network.build_and_tune(result)
-        if outcome := outcome_text(result):
-            self.progress.say(outcome)
+        if result.outcome:
+            self.progress.say(result.outcome)
         self.warn(result_warnings(result))
         if self.spec.latency.time_at_end:
             networks = self.model, self.final_model
@@ -251,6 +251,6 @@ class Run(StudyParts):
         return result
 
     def check_trainable(self) -> None:
-        """Raises LrfError for a model without anything to train, where it is to be tuned."""
-        if self.spec.tune.epochs:
+        """Raises LrfError for a model without anything to train, where it is to be calibrated or tuned."""
+        if self.spec.tune.epochs or self.spec.tune.calibrates:
             check_trainable(self.model)

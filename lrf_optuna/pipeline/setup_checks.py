@@ -93,6 +93,13 @@ def count_warnings(data: Data, limits: SetupLimits) -> Iterator[str]:
             occur = {int(one) for part in (data.train, data.val, data.test) for one in classes_in(part, name, data)}
             if len(occur) == 1:
                 yield f"All labels{of_output(name, data)} are {occur.pop()}: every network is right about them"
+                continue
+            trained = classes_in(data.train, name, data)
+            if len(trained) == 1:
+                yield (
+                    f"All training labels{of_output(name, data)} are {int(trained[0])}, and others are not: "
+                    "a fine-tune unlearns the other classes"
+                )
 
 
 def classes_in(part: LabeledImages, output: str, data: Data) -> Values:

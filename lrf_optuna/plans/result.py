@@ -88,6 +88,18 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """A drop in points of the metric that is predicted, and an interval that holds 80 % of the outcomes."""
+
+    drop: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.drop:.2f} ({self.low:.2f} to {self.high:.2f} with 80 %)"
+
+
+@dataclass(frozen=True, slots=True)
 class Alternative:
     """A point of the front with a name: safe, balanced or small, for whoever has no number in mind.
 
@@ -154,6 +166,19 @@ class Result:
         """The runtimes in which the last network takes at least as long as the original."""
         own = self.final.milliseconds
         return [name for name, time in self.original.milliseconds.items() if own.get(name, 0.0) >= time]
+
+    @property
+    def outcome(self) -> str:
+        """The drop after the fine-tune beside the predicted one, as a sentence; empty where there is none of both."""
+        if self.tuned_drop is None or self.predicted_drop is None:
+            return ""
+        low, high = self.predicted_interval or (self.predicted_drop,) * 2
+        where = "inside" if low <= self.tuned_drop <= high else "outside"
+        verb = "loses" if self.tuned_drop >= 0 else "gains"
+        return (
+            f"the last network {verb} {abs(self.tuned_drop):.2f} points of validation {self.metric}, "
+            f"{where} the interval of the prediction: {Prediction(self.predicted_drop, low, high)}"
+        )
 
     @property
     def summary(self) -> str:

@@ -69,6 +69,8 @@ def how_it_was_made(result: Result, facts: Facts) -> Iterator[str]:
     """The steps from the original to this model, a point each."""
     yield f"- {result.trials:,} trials of a search for the Pareto front of {', '.join(result.chosen.costs)}."
     yield f"- Trial {result.chosen.trial} was chosen" + (f": {result.why}." if result.why else ".")
+    if result.outcome:
+        yield f"- {result.outcome[0].upper()}{result.outcome[1:]}."
     states = [name for name in STATES if getattr(result, name)]
     yield f"- States that were measured: {', '.join(states)}. This is the last one."
     for name, use in facts.uses.items():

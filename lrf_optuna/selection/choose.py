@@ -152,7 +152,7 @@ def smallest_or_best(points: Sequence[Candidate], most: float, contest: Contest)
             drop = contest.drop(point, SKETCHED) if border else 0.0
             if drop <= limit:
                 drop = tried[place] = contest.drop(point, BUILT)
-            step(1, note=f"last {0 - drop:+.2f} against the original, {0 - limit:+.2f} may be")
+            step(1, note=f"last {0 - drop:+.2f} against the original, allowed {0 - limit:+.2f}")
             if drop <= limit:
                 return smallest_known((point, drop), points, limit, contest)
     best = min(tried, key=tried.__getitem__)

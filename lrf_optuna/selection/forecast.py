@@ -9,21 +9,10 @@ from math import sqrt
 import numpy as np
 
 from lrf_optuna.plans.plan import Candidate
+from lrf_optuna.plans.result import Prediction
 
 NOISE_IMAGES = 5000
 """Validation images of the networks of benchmarks/quality/after_tuning.py, about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A drop in points of the metric that is predicted, and an interval that holds 80 % of the outcomes."""
-
-    drop: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.drop:.2f} ({self.low:.2f} to {self.high:.2f} with 80 %)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lrf_optuna.plans.front import size
 from lrf_optuna.plans.plan import Candidate
-from lrf_optuna.selection.forecast import Forecast, Prediction, drops_by_loss
+from lrf_optuna.plans.result import Prediction
+from lrf_optuna.selection.forecast import Forecast, drops_by_loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ class CalibrationSettings:
     """Images at most that decide which weights are kept."""
     held_out_share: float = 0.2
     """The share of few images that is held out."""
+    fewest_images: int = 100
+    """Training images from which on a network is calibrated: of fewer than 20 held-out images the distance says little.
+    A network of digits lost 6 points of test accuracy by a calibration on 20 images."""
     steps: int = 240
     """Training steps: about two minutes for ResNet-20 on two cores."""
     batch: int = 128
@@ -149,7 +152,7 @@ class Calibration:
             if done not in marks:
                 continue
             self.check(self.distance())
-            step(0, f"distance to the original {self.distances[-1] / first:.1%} of before")
+            step(0, f"least distance to the original {min(self.distances) / first:.1%} of before")
             if done == marks[0] and not last and not self.distances[-1] <= settings.most_growth * first:
                 step(-done, f"the learning rate {rate:g} is too large")
                 return False

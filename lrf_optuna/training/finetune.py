@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 DROPOUT = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
 """The layers that drop values at a `rate`; the spatial ones are subclasses of Dropout."""
 
+OF_THE_RATE = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
+"""Callbacks that set the learning rate of an optimizer."""
+
 LOGITS, PROBABILITIES = WAYS = "logits", "probabilities"
 """What is distilled. Logits are better where the teacher is always right on its training images, else probabilities
 (benchmarks/results/tune_tried.md)."""
@@ -67,7 +70,7 @@ def check_trainable(model: Any) -> None:
     if not model.trainable_variables:
         raise LrfError(
             "nothing in the model is trainable, every layer is frozen: set layer.trainable = True, "
-            "or give --no-tune to leave the smaller model untuned"
+            "or give --no-tune, without --calibrate always, to leave the built model as it is"
         )
 
 
@@ -89,6 +92,8 @@ def checked_callbacks(callbacks: Any) -> list[Any]:
     for one in found:
         if not isinstance(one, keras.callbacks.Callback):
             raise LrfError(f"callbacks should be callbacks of Keras, but got {type(one).__name__}")
+        if isinstance(one, OF_THE_RATE):
+            raise LrfError(f"the fine-tune has a schedule of its own: leave out {type(one).__name__}, and give rate")
     return found
 
 
@@ -111,15 +116,22 @@ def finetune(
     well. `losses`: output -> the user's own loss. `checkpoint`: where the state is kept after
     each epoch; with the state of the same question there, the fine-tune goes on from it. `callbacks`: of Keras; their
     logs are `loss` and `val_metric`, and `model.stop_training` ends the fine-tune. The result follows from the seed.
-    Raises LrfError where nothing in the model is trainable, where every learning rate diverges, and without the memory
-    for a training step.
+    Raises LrfError where nothing in the model is trainable, where every learning rate diverges, without the memory
+    for a training step, and for data or settings of another type.
     """
+    for given, wanted in ((data, Data), (spec, TuneSpec)):
+        if not isinstance(given, wanted):
+            raise LrfError(
+                f"finetune takes a {wanted.__name__}, but got {type(given).__name__}: `compress` takes arrays"
+            )
     check_trainable(model)
     run = FineTune(model, teacher, data, spec, recipe, losses or {}, seed)
     run.progress = progress
     run.callbacks = keras.callbacks.CallbackList(
         checked_callbacks(callbacks), model=model, epochs=spec.epochs, steps=run.steps
     )
+    if spec.batch > len(data.train):
+        progress.say(f"a training step has all {len(data.train)} training images, which are fewer than {spec.batch}")
     best = model.get_weights()
     with without_dropout(model), enough_memory(f"a training step of {spec.batch} images", "a smaller --batch"):
         state = checkpoint and checkpoint.read(best)
@@ -185,6 +197,8 @@ class FineTune:
             losses.append(self.trainer(x, y, goals))
             told.on_train_batch_end(number, {"loss": losses[-1]})
             step(1, note)
+            if callbacks and self.model.stop_training:
+                break
         return float(np.mean(losses))
 
     @property
@@ -239,7 +253,8 @@ class FineTune:
         for _ in range(1 + self.recipe.smaller_rounds):
             losses = self.probe_losses(rates)
             if way := choose_way(losses, self.recipe):
-                self.progress.say(f"the fine-tune distills {way.distil_by} at the learning rate {way.rate:g}")
+                distilled = f" and distills {way.distil_by}" if self.spec.distil else ""
+                self.progress.say(f"the fine-tune takes the learning rate {way.rate:g}{distilled}")
                 return way
             self.progress.say(f"fine-tuning diverged at the rates {', '.join(f'{rate:g}' for rate in rates)}")
             rates = tuple(rate * self.recipe.smaller for rate in rates)
@@ -253,7 +268,8 @@ class FineTune:
         sample = self.data.val.sample(self.recipe.probe_images, self.seed)
         steps, losses = self.recipe.probe_steps(self.total), {}
         start = [variable.numpy() for variable in self.model.variables]
-        with self.progress.task("finding the learning rate", steps * len(rates) * len(self.ways)) as step:
+        name = "finding the learning rate" if len(rates) > 1 else "finding what to distill"
+        with self.progress.task(name, steps * len(rates) * len(self.ways)) as step:
             for distil_by in self.ways:
                 self.trainer = self.trainer_for(distil_by)
                 for rate in rates:

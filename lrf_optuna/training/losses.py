@@ -14,6 +14,7 @@ import numpy as np
 
 from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.tasks import Task
+from lrf_optuna.errors import LrfError
 from lrf_optuna.models.outputs import OutputHead
 
 LossFunction = Callable[[Any, Any], Any]
@@ -75,6 +76,23 @@ class HeadLoss:
             share, softplus = keras.ops.sigmoid(theirs), keras.ops.softplus
             each = share * (theirs - ours) + softplus(ours) - softplus(theirs)
         return temperature**2 * keras.ops.mean(each)
+
+
+def check_own_losses(
+    losses: Mapping[str, LossFunction], labels: Mapping[str, Values], outputs: Mapping[str, Values]
+) -> None:
+    """Raises LrfError where a loss of the user's own gives no finite numbers for the original's outputs."""
+    for name, function in losses.items():
+        if name not in labels:
+            continue
+        shapes = f"labels {labels[name].shape} and outputs {outputs[name].shape}"
+        try:
+            found = np.asarray(keras.ops.mean(function(labels[name], outputs[name])))
+        except Exception as reason:  # whatever a stranger's code raises
+            first = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+            raise LrfError(f"the loss cannot be computed from {shapes} of {name}: {first:.120}") from reason
+        if found.size != 1 or not np.isfinite(found).all():
+            raise LrfError(f"the loss of {name} should be a finite number, but is {found} for {shapes}")
 
 
 def head_losses(

@@ -208,6 +208,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "array name": ({"data": {"x_train": [], "y_train": [], "x_test": [], "y_test": [], "z": []}}, "unknown name 'z'"),
     "zoo": ({"model": "zoo:nothing"}, "unknown net of the zoo"),
     "out": ({"out": Path(__file__)}, "is not a folder"),
+    "loss of another shape": ({"loss": "huber", "tune": 1}, "the loss cannot be computed from labels"),
+    "unknown loss": ({"loss": "nothing", "tune": 1}, "unknown loss 'nothing'"),
+    "no loss": ({"loss": 5, "tune": 1}, "a loss should be a function of (labels, outputs)"),
+    "loss of text": ({"loss": lambda labels, outputs: "no number", "tune": 1}, "the loss cannot be computed"),
+    "loss of nothing": ({"loss": lambda labels, outputs: outputs * float("nan"), "tune": 1}, "a finite number"),
+    "rate": ({"rate": 1e300}, "rate should"),
+    "distil": ({"distil": 1e300}, "distil should"),
 }
 
 
@@ -233,8 +240,9 @@ def test_a_model_without_anything_to_train_is_refused_before_the_search(
     frozen = keras.models.clone_model(digits_net)
     frozen.set_weights(digits_net.get_weights())
     frozen.trainable = False
-    with pytest.raises(LrfError, match=r"every layer is frozen: .*tune=False"):
-        lrf_optuna.compress(frozen, arrays, out=tmp_path / "run", **FAST)
+    for wish in ({}, {"tune": False, "calibrate": "always"}):
+        with pytest.raises(LrfError, match=r"every layer is frozen: .*tune=False"):
+            lrf_optuna.compress(frozen, arrays, out=tmp_path / "run", **(FAST | wish))
     assert not (tmp_path / "run" / "study.db").exists()
 
 

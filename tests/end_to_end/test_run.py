@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -298,7 +299,7 @@ def test_a_drop_that_is_asked_for_is_a_constraint_of_the_loss(spec: StudySpec, t
     work.search()
     (most,) = work.loss_limit().values()
     assert 0 < most < 1
-    assert any(line.startswith("a drop of 3 points goes with a loss of about") for line in heard.lines)
+    assert any(line.endswith("with a drop of 3 points") for line in heard.lines)
     for trial in trials(tmp_path):
         assert trial.constraints["loss"] == pytest.approx(trial.values[0] - most)
 
@@ -353,7 +354,10 @@ def test_a_fine_tune_is_predicted_and_the_prediction_stands_beside_its_outcome(s
     assert kept["predicted_drop"] <= 20
     assert kept["tuned_drop"] == pytest.approx(100 * (result.original.val_metric - result.tuned.val_metric))
     assert "is predicted to lose at most 20 points of validation accuracy" in result.why
-    assert any(f"loses {result.tuned_drop:.2f} points of validation accuracy" in line for line in heard.lines)
+    assert result.outcome.startswith(f"the last network loses {result.tuned_drop:.2f} points of validation accuracy")
+    assert result.outcome in heard.lines
+    for file in ("report.html", "README.md"):
+        assert result.outcome.removeprefix("the last") in (tmp_path / file).read_text()
     again = Result.read(tmp_path / "result.json")
     assert (again.predicted_drop, again.predicted_interval, again.tuned_drop) == (
         result.predicted_drop,
@@ -465,6 +469,14 @@ def test_a_fine_tune_that_is_stopped_goes_on_at_its_epoch_and_ends_as_an_undistu
     assert left(place) == FILES | {"tuning.csv"}
     assert same_weights(model_of(place), model_of(undisturbed))
     assert (place / "tuning.csv").read_text().splitlines()[0] == "epoch,seconds,loss,validation_metric"
+
+
+def test_a_network_is_not_calibrated_on_a_handful_of_images(spec: StudySpec, digits: Data, tmp_path: Path) -> None:
+    heard, few = Heard(), replace(digits, train=digits.train.take(slice(90)))
+    asked = spec.override({"tune.calibrate": True, "search.targets": {"params": 0.5}})
+    result = Run.open(asked, tmp_path, data=few, progress=heard)
+    assert result.finish(result.search()).calibrated is None
+    assert any("90 training images are too few to calibrate on: the built weights stay" in line for line in heard.lines)
 
 
 def test_a_calibrated_network_stands_between_the_built_and_the_tuned_one(

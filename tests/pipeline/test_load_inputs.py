@@ -19,6 +19,7 @@ from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.pipeline import load_inputs
 from lrf_optuna.pipeline.identity import data_identity
 from lrf_optuna.pipeline.load_inputs import dataset, own_preprocess, with_original_labels
+from lrf_optuna.progress import SILENT
 from tests.support.data_files import write_images
 
 X = np.random.default_rng(0).integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
@@ -107,6 +108,18 @@ def test_a_setting_for_an_unknown_output_is_refused(setting: str) -> None:
     value = {"loss": "mse", "metric": "F1", "task": "classes", "weights": 2.0}[setting]
     with pytest.raises(LrfError, match="unknown output 'colour'; there is: logits"):
         dataset(spec(**{f"output__{setting}": {"colour": value}}), (X, Y), net((8, 6, 3)))
+
+
+def test_series_are_not_flipped_which_is_said_before_any_work(tmp_path: Path) -> None:
+    series = {
+        "x_train": np.zeros((60, 16, 2), np.float32),
+        "y_train": Y,
+        "x_test": np.ones((6, 16, 2)),
+        "y_test": Y[:6],
+    }
+    given = spec(data__augment="flip"), tmp_path, f"sqlite:///{tmp_path / 'study.db'}"
+    with pytest.raises(LrfError, match="augment 'flip' is for images"):
+        load_inputs.load_inputs(*given, net((16, 2)), series, SILENT)
 
 
 def test_labels_become_numbers_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lrf_optuna.pipeline.result_checks import known_validation_images, lost_classes, missed_latency, strange_gain
+from lrf_optuna.pipeline.result_checks import (
+    known_validation_images,
+    lost_classes,
+    missed_latency,
+    strange_gain,
+    worse_than_built,
+)
 from lrf_optuna.plans.plan import Candidate, Plan
 from lrf_optuna.plans.result import Evaluation, Result
 
@@ -29,6 +35,16 @@ def test_an_original_that_knows_its_validation_images_is_said() -> None:
     assert not list(known_validation_images(0.85, 0.95, "accuracy"))
     (text,) = known_validation_images(0.998, 0.917, "accuracy")
     assert "99.8% accuracy on validation and 91.7% on test images" in text
+
+
+def test_a_network_that_is_worse_than_the_built_one_is_said_with_the_way_back() -> None:
+    original, better, worse = (Evaluation(10, 10, metric, 0.9) for metric in (0.95, 0.94, 0.93))
+    given = "net", 1, 1, 1, {}, original, Candidate(7, Plan(()), {})
+    (text,) = worse_than_built(Result(*given, built=better, calibrated=better, tuned=worse))
+    assert text.startswith("the tuned network has 93.00% accuracy on validation images, and the built one 94.00%")
+    assert text.endswith("build net --trial 7 --force makes that one")
+    assert not list(worse_than_built(Result(*given, built=worse, tuned=better)))
+    assert not list(worse_than_built(Result(*given)))
 
 
 @pytest.mark.parametrize(("after", "is_said"), [(0.5, False), (0.54, False), (0.7, True)])

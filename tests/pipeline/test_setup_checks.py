@@ -105,6 +105,12 @@ def test_labels_of_one_class_are_said(digits_net: Any, digits: Data) -> None:
     assert any("All labels are 1" in text for text in warnings(digits_net, replace(digits, **parts)))
 
 
+def test_training_labels_of_one_class_among_others_are_said(digits_net: Any, digits: Data) -> None:
+    threes = digits.train.take(np.flatnonzero(digits.train.labels == 3))
+    said = warnings(digits_net, replace(digits, train=threes))
+    assert any("All training labels are 3, and others are not" in text for text in said)
+
+
 @pytest.mark.parametrize(("part", "count"), [("test", 5), ("val", 5), ("val", 1)])
 def test_a_handful_of_images_is_said(part: str, count: int, digits_net: Any, digits: Data) -> None:
     few = replace(digits, **{part: getattr(digits, part).take(slice(count))})

@@ -102,6 +102,42 @@ def test_a_callback_of_keras_is_told_of_batches_and_epochs_and_can_stop(digits_n
     assert len(tuned.val_metric) == 2, "it was stopped after the first of two epochs"
 
 
+class StopAtBatch(Recorder):
+    """A callback that ends the fine-tune after its second batch."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_end(batch)
+        self.model.stop_training = batch == 1
+
+
+def test_a_callback_can_stop_in_the_middle_of_an_epoch(digits_net: Any, digits: Data) -> None:
+    stop = StopAtBatch()
+    finetune(broken(digits_net), digits_net, digits, SPEC, callbacks=[stop])
+    assert stop.told == ["2 epochs", "batch", "batch", "epoch 0", "end"]
+
+
+@pytest.mark.parametrize(
+    "callback", [keras.callbacks.ReduceLROnPlateau(), keras.callbacks.LearningRateScheduler(lambda epoch: 1e-3)]
+)
+def test_callbacks_that_set_the_learning_rate_are_refused(callback: Any, digits_net: Any, digits: Data) -> None:
+    with pytest.raises(LrfError, match=f"schedule of its own: leave out {type(callback).__name__}"):
+        finetune(broken(digits_net), digits_net, digits, SPEC, callbacks=[callback])
+
+
+def test_data_and_settings_of_another_type_are_refused(digits_net: Any, digits: Data) -> None:
+    with pytest.raises(LrfError, match="takes a Data, but got dict"):
+        finetune(digits_net, digits_net, {"x": 1}, SPEC)  # type: ignore[arg-type]
+    with pytest.raises(LrfError, match="takes a TuneSpec, but got dict"):
+        finetune(digits_net, digits_net, digits, {"epochs": 1})  # type: ignore[arg-type]
+
+
+def test_a_batch_of_more_images_than_there_are_is_said(digits_net: Any, digits: Data) -> None:
+    listener = Listener()
+    spec = TuneSpec(epochs=1, batch=10**6, rate=1e-3, distil_by="logits")
+    finetune(broken(digits_net), digits_net, digits, spec, progress=listener)
+    assert any(f"all {len(digits.train)} training images, which are fewer than 1000000" in one for one in listener.said)
+
+
 def test_one_callback_may_stand_for_a_list_and_others_are_refused(digits_net: Any, digits: Data) -> None:
     recorder = Recorder()
     finetune(broken(digits_net), digits_net, digits, SPEC, callbacks=recorder)  # type: ignore[arg-type]
