@@ -30,7 +30,7 @@ def worse_than_built(result: Result) -> Iterator[str]:
     """A sentence where the last network is worse on validation images than the built one."""
     built, last = result.built, result.final
     if built and last.val_metric < built.val_metric:
-        again = f"build {result.study} --trial {result.chosen.trial} --force"
+        again = f"build --trial {result.chosen.trial} --force"
         yield (
             f"the {result.final_state} network has {last.val_metric:.2%} {result.metric} on validation images, and the "
             f"built one {built.val_metric:.2%}: {again} makes that one"

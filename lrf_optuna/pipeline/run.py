@@ -162,7 +162,9 @@ class Run(StudyParts):
         plans = enumerate(initial_plans(self.table, PLANS_OF_DROP, {}))
         most = loss_within_drop([Candidate(i, p, self.proxy.costs(p)) for i, p in plans], drop, self.contest)
         later = f" after {self.contest.forecast.step}" if self.contest.forecast else ""
-        self.progress.say(f"plans are searched up to a loss of about {most:.4f}, with a drop of {drop:g} points{later}")
+        self.progress.say(
+            f"plans are looked for up to a loss of {most:.4f}, about that of a drop of {drop:g} points{later}"
+        )
         return {"loss": most}
 
     @property

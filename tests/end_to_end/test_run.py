@@ -299,7 +299,7 @@ def test_a_drop_that_is_asked_for_is_a_constraint_of_the_loss(spec: StudySpec, t
     work.search()
     (most,) = work.loss_limit().values()
     assert 0 < most < 1
-    assert any(line.endswith("with a drop of 3 points") for line in heard.lines)
+    assert any(line.endswith("about that of a drop of 3 points") for line in heard.lines)
     for trial in trials(tmp_path):
         assert trial.constraints["loss"] == pytest.approx(trial.values[0] - most)
 

@@ -42,7 +42,7 @@ def test_a_network_that_is_worse_than_the_built_one_is_said_with_the_way_back() 
     given = "net", 1, 1, 1, {}, original, Candidate(7, Plan(()), {})
     (text,) = worse_than_built(Result(*given, built=better, calibrated=better, tuned=worse))
     assert text.startswith("the tuned network has 93.00% accuracy on validation images, and the built one 94.00%")
-    assert text.endswith("build net --trial 7 --force makes that one")
+    assert text.endswith("build --trial 7 --force makes that one")
     assert not list(worse_than_built(Result(*given, built=worse, tuned=better)))
     assert not list(worse_than_built(Result(*given)))
 
