@@ -1,6 +1,7 @@
 """What a run would do, without doing it: the space, the reach of targets, the steps, and about how long they take.
 
-Model and data are loaded and checked as for the run. Nothing is fitted, and nothing is written.
+Model and data are loaded and checked as for the run, and the original is measured on validation images. Nothing is
+fitted, and nothing is written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from lrf_optuna.config import StudySpec
 from lrf_optuna.data.arrays import map_inputs
 from lrf_optuna.data.dataset import Data
+from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS, choice_within_limits, methods_within_limits
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.inventory import Inventory, find_sites
@@ -22,6 +24,7 @@ from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, pa
 from lrf_optuna.pipeline.identity import study_identity
 from lrf_optuna.pipeline.load_inputs import load_inputs
 from lrf_optuna.pipeline.run_folder import RunFolder
+from lrf_optuna.pipeline.setup_checks import setup_warnings
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.progress_bars import duration
 from lrf_optuna.scoring.latency import LATENCY
@@ -30,6 +33,7 @@ from lrf_optuna.scoring.reach import check_targets, known, least_shares
 from lrf_optuna.scoring.screening import default_keeps, keep_grid_for
 from lrf_optuna.scoring.space_limits import SpaceLimits
 from lrf_optuna.selection.choose import targets_text
+from lrf_optuna.selection.validation import validation_of
 from lrf_optuna.storage.study import StudyStore
 from lrf_optuna.training.finetune import check_trainable
 
@@ -41,6 +45,8 @@ class DryRun:
     `layers`: of the model, and `sites`: those that can be factorized; `plans`: the power of ten of the number of plans;
     `least`: cost -> the share that plans can go down to; `trials` in all, and `finished` ones; `images` of a pass,
     which takes `pass_seconds`; `seconds`: phase -> about how long it takes; `last_seconds`: of the last run there.
+    `original`: its metric, named `metric`, on the images that points are compared on; None for a net that is trained
+    first. `warnings`: what cannot be right about the set-up.
     """
 
     study: str
@@ -56,6 +62,9 @@ class DryRun:
     pass_seconds: float
     seconds: dict[str, float]
     last_seconds: float | None
+    metric: str
+    original: float | None
+    warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """The content as JSON has it."""
@@ -72,6 +81,8 @@ class DryRun:
             + "."
         )
         yield from (f"{i}. {step}." for i, step in enumerate(self.steps, start=1))
+        if self.original is not None:
+            yield f"The original's {self.metric} is {self.original:.2%}."
         yield f"A forward pass of {self.images} images takes {1e3 * self.pass_seconds:.3g} ms now."
         yield "After the fits of the options come, about:"
         for phase, seconds in self.seconds.items():
@@ -79,6 +90,7 @@ class DryRun:
         yield f"  in all {duration(sum(self.seconds.values()))}; how long the fits take is unknown before they are done"
         if self.last_seconds is not None:
             yield f"The last run in this folder took {duration(self.last_seconds)}."
+        yield from (f"Warning: {warning}." for warning in self.warnings)
 
 
 def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRun:
@@ -86,7 +98,7 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
     place, search, is_zoo = RunFolder(folder), spec.search, spec.model.path.startswith("zoo:")
     url, untrained = search.storage or place.url, load_to_list(spec.model.path) if is_zoo else None
     model, data = load_inputs(spec, folder, url, untrained, None, progress)
-    if spec.tune.epochs:
+    if spec.tune.epochs or spec.tune.calibrates:
         check_trainable(model)
     inventory = inventory_of(spec, model, data)
     if LATENCY not in search.objectives:  # the machine is a part of that identity, and it is not asked here
@@ -94,7 +106,8 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
     methods, keeps = search.methods or tuple(DECOMPOSITIONS), search.keep or default_keeps(len(inventory.sites))
     least = least_shares(inventory, methods, keeps)
     check_targets(search.wanted, least)
-    proxy = proxy_of(spec, model, data, inventory)
+    proxy, trains = proxy_of(spec, model, data, inventory), is_zoo and not (folder / "original.keras").exists()
+    validation = None if is_zoo else validation_of(proxy, data, map_inputs(data.train.pixels, first), search.seed)
     finished, one_pass, last = finished_trials(url, spec.name), pass_seconds(proxy), place.read_result()
     return DryRun(
         study=spec.name,
@@ -105,12 +118,20 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
         least=known(least),
         trials=search.trials,
         finished=finished,
-        steps=list(steps_of(spec, finished, is_zoo and not (folder / "original.keras").exists())),
+        steps=list(steps_of(spec, finished, trains)),
         images=len(proxy.scored),
         pass_seconds=one_pass,
         seconds=expected_seconds(spec, data, proxy, one_pass, max(search.trials - finished, 0)),
         last_seconds=sum(last.seconds.values()) if last else None,
+        metric=data.compared_metric(metric_name(data.tasks)),
+        original=validation.original(len(validation.images)).metric if validation else None,
+        warnings=list(setup_warnings(model, data, validation)) if validation else [],
     )
+
+
+def first(array: Any) -> Any:
+    """The first image of an array."""
+    return array[:1]
 
 
 def inventory_of(spec: StudySpec, model: Any, data: Data) -> Inventory:

@@ -16,7 +16,7 @@ from lrf_optuna.data.preprocess import KerasPreprocess, NoPreprocess, Preprocess
 
 DOCUMENTS = {
     ("run", *FAST, "--trials", "16", "--seed", "3"): {"study", "chosen", "original", "built", "files"},
-    ("run", *FAST, "--trials", "20", "--seed", "3", "--dry-run"): {"layers", "sites", "plans", "steps", "seconds"},
+    ("run", *FAST, "--trials", "20", "--seed", "3", "--dry-run"): {"layers", "plans", "steps", "seconds", "warnings"},
     ("layers", "net.keras"): {"params", "macs", "layers"},
     ("select", "net", "--knee", "--by", "loss"): {"trial", "loss", "why", "plan"},
     ("build", "net"): {"study", "chosen", "built", "files"},
@@ -76,6 +76,9 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_done(desk: Path) -> Non
     assert "7 of 7 trials are searched" in printed
     assert "the best within params <= 0.5" in printed
     assert "A forward pass of" in printed
+    assert "The original's validation accuracy is 9" in printed
+    assert "Warning" not in printed
+    assert "Warning: The original's validation accuracy is" in done("run", *FAST, "--dry-run", "--divide", "4000")
     assert "unknown before they are done" in printed
     assert "fine-tuned for" not in printed
     refused(invoked("run", *FAST, "--dry-run", "--target", "params=0.0001"), "out of reach")
