@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lrf_optuna.pipeline.compare import compare_baselines as compare_baselines
     from lrf_optuna.pipeline.compress import compress as compress
     from lrf_optuna.pipeline.export import export as export
+    from lrf_optuna.pipeline.finetune import finetune as finetune
     from lrf_optuna.pipeline.run_result import RunResult as RunResult
     from lrf_optuna.plans.comparison import Comparison as Comparison
     from lrf_optuna.plans.front import pareto_front as pareto_front
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lrf_optuna.scoring.space_limits import SpaceLimits as SpaceLimits
     from lrf_optuna.search.loop import search_front as search_front
     from lrf_optuna.selection.choose import choose_point as choose_point
-    from lrf_optuna.training.finetune import finetune as finetune
 
 _MODULES = {
     "Candidate": "plans.plan",
@@ -47,7 +47,7 @@ _MODULES = {
     "compress": "pipeline.compress",
     "export": "pipeline.export",
     "find_sites": "models.inventory",
-    "finetune": "training.finetune",
+    "finetune": "pipeline.finetune",
     "pareto_front": "plans.front",
     "register": "decompositions.registry",
     "search_front": "search.loop",

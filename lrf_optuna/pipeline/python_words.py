@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from lrf_optuna.errors import LrfError
 from lrf_optuna.progress import Progress, Step
 
-VALUES = r"none|numbers|litert|onnx|keras(?::\w+)?|f1|balanced_accuracy"
+VALUES = r"none|always|numbers|litert|onnx|keras(?::\w+)?|f1|balanced_accuracy"
 """Values of options that messages give as they are to be typed."""
 OPTION = re.compile(rf"`[^`]*`|--([a-z][a-z-]*)(?: ((?:{VALUES})\b|(?:\w+=)?[\d.]*\d))?")
 """A command in backquotes, or an option, perhaps with a value."""

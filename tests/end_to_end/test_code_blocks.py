@@ -79,7 +79,7 @@ def test_the_python_of_the_readme_runs(
 def test_the_parts_of_compress_run_as_the_page_on_studies_says(digits_net: Any, arrays: dict[str, Any]) -> None:
     code = next(block for block in blocks(section(PAGES[STUDIES], "From Python"), "python") if "Proxy" in block)
     search = partial(lrf_optuna.search_front, population=6)
-    names: dict[str, Any] = {"model": digits_net, "images": arrays["x_train"][:96] / 255}
+    names: dict[str, Any] = {"model": digits_net, "images": arrays["x_train"][:96] / 255, "data": arrays}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(vars(lrf_optuna), "search_front", lambda proxy, trials: search(proxy, trials=8))
         exec(code, names | {"lrf_optuna": lrf_optuna})
