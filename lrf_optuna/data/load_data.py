@@ -204,8 +204,6 @@ def checked_pixels(pixels: Values, name: str, shape: OpenShape | None) -> Values
     rank = 4 if shape is None else len(shape) + 1
     if pixels.ndim == rank - 1 and (rank == 4 or (shape and shape[-1] == 1)):
         pixels = pixels[..., None]
-    if pixels.ndim and not len(pixels):
-        raise LrfError(f"{name} has no images, its shape is {pixels.shape}: leave it out, or give some")
     if pixels.ndim != rank or not pixels.size:
         plain = str(("N", *(shape or ()))).replace("'", "")
         wanted = "images of the shape (N, H, W, C) or (N, H, W)" if rank == 4 else f"the shape {plain}"

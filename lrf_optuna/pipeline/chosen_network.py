@@ -28,7 +28,7 @@ from lrf_optuna.selection.contest import BUILT
 from lrf_optuna.selection.forecast import FORECASTS
 from lrf_optuna.selection.plan_refits import PlanRefits
 from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
-from lrf_optuna.training.calibrate import calibrate
+from lrf_optuna.training.calibrate import calibrate, enough_images
 from lrf_optuna.training.checkpoint import Checkpoint
 from lrf_optuna.training.finetune import Tuned, finetune
 
@@ -85,7 +85,8 @@ class ChosenNetwork:
             with self.stopwatch.timed("build"):
                 model = build(self.original, plan, self.refits.validation.proxy, self.refits.result(plan))
             result.built = self.evaluate("built", model, plan, last)
-            predicted = FORECASTS["tuned"].on(len(self.data.val)).after(self.drop_as_compared(plan))
+            images, drop = self.refits.validation.own_images, self.drop_as_compared(plan)
+            predicted = FORECASTS["tuned"].on(images).after(drop)
             result.predicted_drop, result.predicted_interval = predicted.drop, (predicted.low, predicted.high)
         if not untuned:
             result.calibrated = self.calibrate(model, plan, last)
@@ -114,7 +115,7 @@ class ChosenNetwork:
         """The evaluation of a built model after its calibration; None where none is asked for, or it does not help."""
         if not self.spec.tune.calibrates or not plan.changed or not model.trainable_variables:
             return None
-        if len(self.data.train) < CALIBRATION.fewest_images:
+        if not enough_images(self.data):
             few = f"{len(self.data.train)} training images are too few to calibrate on"
             self.progress.say(f"{few}: the built weights stay; give {CALIBRATION.fewest_images} or more")
             return None

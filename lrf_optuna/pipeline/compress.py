@@ -15,7 +15,14 @@ from lrf_optuna.models.load import load_model
 from lrf_optuna.models.model_files import load_like
 from lrf_optuna.models.weights import weights_digest
 from lrf_optuna.pipeline.identity import data_identity, spec_identity
-from lrf_optuna.pipeline.keywords import Keywords, epochs_of, keyword_defaults, keyword_texts, settings_of
+from lrf_optuna.pipeline.keywords import (
+    Keywords,
+    epochs_of,
+    keyword_defaults,
+    keyword_texts,
+    preprocess_settings,
+    settings_of,
+)
 from lrf_optuna.pipeline.load_inputs import DATA_OBJECT, MODEL_OBJECT, dataset
 from lrf_optuna.pipeline.notebook_progress import say_what_is_left, shown_progress
 from lrf_optuna.pipeline.python_words import PythonProgress, python_words
@@ -77,8 +84,7 @@ def compress(
             "tune.epochs": epochs_of(tune),
             **settings_of(settings, given, list(inspect.signature(compress).parameters)),
         }
-        named = {"preprocess": preprocess} if isinstance(preprocess, str) else preprocess or {}
-        options |= {f"data.{key}": value for key, value in named.items()}
+        options |= preprocess_settings(preprocess)
         spec = bare_study(model, data).override(options)
         objects = given_objects(model, data, spec, shown)
         spec = spec.override({"name": name or (None if out else default_name(*objects, spec))})

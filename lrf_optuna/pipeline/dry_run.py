@@ -22,7 +22,7 @@ from lrf_optuna.models.inventory import Inventory, find_sites
 from lrf_optuna.models.load import load_to_list
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, passes_text
 from lrf_optuna.pipeline.identity import study_identity
-from lrf_optuna.pipeline.load_inputs import load_inputs
+from lrf_optuna.pipeline.load_inputs import check_augmentation, check_training, load_inputs
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.pipeline.setup_checks import setup_warnings
 from lrf_optuna.progress import SILENT, Progress
@@ -35,7 +35,7 @@ from lrf_optuna.scoring.space_limits import SpaceLimits
 from lrf_optuna.selection.choose import targets_text
 from lrf_optuna.selection.validation import validation_of
 from lrf_optuna.storage.study import StudyStore
-from lrf_optuna.training.finetune import check_trainable
+from lrf_optuna.training.calibrate import enough_images
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class DryRun:
     `layers`: of the model, and `sites`: those that can be factorized; `plans`: the power of ten of the number of plans;
     `least`: cost -> the share that plans can go down to; `trials` in all, and `finished` ones; `images` of a pass,
     which takes `pass_seconds`; `seconds`: phase -> about how long it takes; `last_seconds`: of the last run there.
-    `original`: its metric, named `metric`, on the images that points are compared on; None for a net that is trained
-    first. `warnings`: what cannot be right about the set-up.
+    `original`: its metric, named `metric`, on the images that points are compared on; None for a net of the zoo, which
+    is trained first. `warnings`: what cannot be right about the set-up.
     """
 
     study: str
@@ -98,8 +98,8 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
     place, search, is_zoo = RunFolder(folder), spec.search, spec.model.path.startswith("zoo:")
     url, untrained = search.storage or place.url, load_to_list(spec.model.path) if is_zoo else None
     model, data = load_inputs(spec, folder, url, untrained, None, progress)
-    if spec.tune.epochs or spec.tune.calibrates:
-        check_trainable(model)
+    check_augmentation(data)
+    check_training(spec, model, data)
     inventory = inventory_of(spec, model, data)
     if LATENCY not in search.objectives:  # the machine is a part of that identity, and it is not asked here
         StudyStore.check(url, spec.name, study_identity(spec, data, model, inventory))
@@ -118,7 +118,7 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
         least=known(least),
         trials=search.trials,
         finished=finished,
-        steps=list(steps_of(spec, finished, trains)),
+        steps=list(steps_of(spec, finished, trains, enough_images(data))),
         images=len(proxy.scored),
         pass_seconds=one_pass,
         seconds=expected_seconds(spec, data, proxy, one_pass, max(search.trials - finished, 0)),
@@ -177,7 +177,7 @@ def way_to_choose(spec: StudySpec) -> str:
     return f"the best{within}" if within else "the smallest that is predicted to lose at most one point of the metric"
 
 
-def steps_of(spec: StudySpec, finished: int, trains: bool) -> Iterator[str]:
+def steps_of(spec: StudySpec, finished: int, trains: bool, calibrates: bool) -> Iterator[str]:
     """The steps of the run in words."""
     search, tune, timing = spec.search, spec.tune, spec.latency
     if trains:
@@ -191,7 +191,7 @@ def steps_of(spec: StudySpec, finished: int, trains: bool) -> Iterator[str]:
         else (f"No trial is searched: all {search.trials} are there")
     )
     yield f"One point is chosen, {way_to_choose(spec)}, and built"
-    if tune.calibrates:
+    if tune.calibrates and calibrates:
         yield "The built network is calibrated without labels"
     yield f"It is fine-tuned for {tune.epochs} epochs at most" if tune.epochs else "It is not fine-tuned"
     if timing.time_at_end:

@@ -29,10 +29,9 @@ def renewed(run: Run, made: tuple[Result, Path], candidates: Sequence[Candidate]
     known, file = made
     result, written = run.files.now(known, candidates, why)
     timed = not run.spec.latency.time_at_end or run.spec.latency.runtime in result.original.milliseconds
-    if run.callbacks:
-        run.progress.say("the model of this point is there: nothing is tuned again, and no callback is called")
     if written and timed and not has_news:
-        run.progress.say("nothing to do: the model of this point is there")
+        uncalled = ", and no callback is called" if run.callbacks else ""
+        run.progress.say(f"nothing to do: the model of this point is there{uncalled}")
         return result
     if not timed:
         networks = run.model, load_like(file, run.model)

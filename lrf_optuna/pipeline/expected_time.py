@@ -15,6 +15,7 @@ from lrf_optuna.config import StudySpec
 from lrf_optuna.data.dataset import Data
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
+from lrf_optuna.training.calibrate import enough_images
 from lrf_optuna.training.finetune import short_runs
 from lrf_optuna.training.recipe import DEFAULT as RECIPE
 
@@ -74,7 +75,7 @@ def expected_seconds(
         "pick": costs.pick_passes * image + costs.pick_seconds,
         "build": 4 * images * image + costs.build_seconds,
     }
-    if spec.tune.calibrates:
+    if spec.tune.calibrates and enough_images(data):
         settings = CALIBRATION.within(proxy.inventory.macs)
         found["calibrate"] = training_seconds(settings.steps, settings.batch, image, costs)
     if spec.tune.epochs:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lrf_optuna.errors import LrfError
+from lrf_optuna.errors import LrfError, lookup
+from lrf_optuna.input_sections import OutputSpec
 from lrf_optuna.models.model_inputs import input_shapes
 from lrf_optuna.models.outputs import output_heads
 from lrf_optuna.pipeline.compress import bare_study, is_path
-from lrf_optuna.pipeline.keywords import names_of_objects
+from lrf_optuna.pipeline.keywords import preprocess_settings, settings_of
 from lrf_optuna.pipeline.load_inputs import (
     check_augmentation,
-    check_losses,
+    check_training,
     dataset,
     loss_functions,
     with_original_labels,
@@ -36,51 +37,52 @@ def finetune(
     distil_by: Literal["auto", "logits", "probabilities"] = "auto",
     cutmix: bool = True,
     optimizer: Literal["muon", "adamw", "sgd"] = "muon",
-    loss: str | Callable[..., Any] | Mapping[str, str | Callable[..., Any]] | None = None,
     preprocess: Mapping[str, Any] | str | None = None,
     seed: int = 0,
     progress: Progress | bool | None = True,
     callbacks: Sequence[Any] = (),
+    **outputs: Any,
 ) -> Tuned:
     """Fine-tune `model` in place against the `original` that it was made of, and leave it with its best weights.
 
-    Both are Keras models with the same inputs and outputs. `data`, `preprocess`, `loss`, `progress` and `callbacks`
-    are those of `compress`; the other arguments are keys of [tune]. Gives the learning rate, the validation metric
-    before the fine-tune and after each epoch, and which of them was kept. Raises LrfError for what does not fit,
-    before any training.
+    Both are Keras models with the same inputs and outputs. `data`, `preprocess`, `seed`, `progress` and `callbacks` are
+    those of `compress`, and so are `outputs`: `loss`, `metric`, `task`, `weights`, `ignore` and `labels`. The other
+    arguments are keys of [tune]. An interrupt leaves the best weights so far.
+
+    Gives the learning rate (`.rate`), the validation metric before the fine-tune and after each epoch (`.val_metric`),
+    and which of them was kept (`.kept`). Raises LrfError for what does not fit before any training, and where every
+    learning rate diverges.
     """
     shown = PythonProgress(shown_progress(progress))
     with python_words():
         told = training.checked_callbacks(callbacks)
-        check_same_ends(model, original)
-        options: dict[str, object] = {
-            "search.seed": seed,
-            "tune.epochs": epochs,
-            "tune.rate": rate,
-            "tune.batch": batch,
-            "tune.distil": distil,
-            "tune.distil_by": distil_by,
-            "tune.cutmix": cutmix,
-            "tune.optimizer": optimizer,
-        }
-        named = {"preprocess": preprocess} if isinstance(preprocess, str) else preprocess or {}
-        options |= {f"data.{key}": value for key, value in named.items()}
-        options |= {"output.loss": names_of_objects(loss)} if loss is not None else {}
-        spec = bare_study(original, data).override(options)
+        check_models(model, original)
+        tune: dict[str, object] = {"rate": rate, "batch": batch, "distil": distil, "distil_by": distil_by}
+        tune |= {"epochs": epochs, "cutmix": cutmix, "optimizer": optimizer}
+        options: dict[str, object] = {"search.seed": seed, **{f"tune.{key}": value for key, value in tune.items()}}
+        for key in outputs:
+            lookup(OutputSpec.model_fields, key, "keyword")
+        spec = bare_study(original, data).override(
+            options | preprocess_settings(preprocess) | settings_of(outputs, {}, [])
+        )
+        if not spec.tune.epochs:
+            raise LrfError("epochs should be 1 or more, but got 0")
         given = dataset(spec, None if is_path(data) else data, original)
         check_augmentation(given)
-        check_losses(spec, original, given)
-        losses, labeled = loss_functions(spec, original), with_original_labels(original, given)
-        settings: dict[str, Any] = {"losses": losses, "seed": seed, "callbacks": told, "progress": shown}
-        return training.finetune(model, original, labeled, spec.tune, **settings)
+        labeled = with_original_labels(original, given)
+        check_training(spec, model, labeled)
+        settings: dict[str, Any] = {"losses": loss_functions(spec, original), "seed": seed}
+        return training.finetune(model, original, labeled, spec.tune, **settings, callbacks=told, progress=shown)
 
 
-def check_same_ends(model: Any, original: Any) -> None:
-    """Raises LrfError where two models are none of Keras, or have other inputs or outputs than each other."""
+def check_models(model: Any, original: Any) -> None:
+    """Raises LrfError where two models are not two of Keras, with the same inputs and outputs."""
     for one in (model, original):
         if not hasattr(one, "weights"):
             raise LrfError(f"the model and its original should be Keras models, but got {type(one).__name__}")
-    (one, other) = (ends_of(given) for given in (model, original))
+    if model is original:
+        raise LrfError("the model and its original are the same object: give a copy of one of them")
+    one, other = (ends_of(given) for given in (model, original))
     if one != other:
         raise LrfError(f"the model should have the inputs and outputs of its original, {other}, but has {one}")
 

@@ -111,6 +111,14 @@ def names_of_objects(given: Any) -> Any:
     return given if given is None or isinstance(given, str) else name_of_object(given)
 
 
+def preprocess_settings(preprocess: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    """Key of a setting -> its value, of the argument `preprocess`. Raises LrfError for anything else."""
+    if not isinstance(preprocess, Mapping | str | None):
+        raise LrfError(f"preprocess should be keras:MODULE or a dict, but got {type(preprocess).__name__}")
+    named = {"preprocess": preprocess} if isinstance(preprocess, str) else preprocess or {}
+    return {f"data.{key}": value for key, value in named.items()}
+
+
 def epochs_of(tune: int | bool | None) -> int | None:
     """The epochs that the argument `tune` asks for; None for the study's own number."""
     return {True: None, False: 0}[bool(tune)] if tune is None or isinstance(tune, bool) else tune

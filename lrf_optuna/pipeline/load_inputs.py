@@ -38,6 +38,7 @@ from lrf_optuna.pipeline.metrics import loss_named, metric_named
 from lrf_optuna.progress import Progress
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
+from lrf_optuna.training.finetune import check_trainable
 from lrf_optuna.training.losses import check_own_losses
 
 TRIED = 16
@@ -72,9 +73,7 @@ def load_inputs(
         model = load_model(spec.model.path, progress=progress)
     check_can_be_copied(model)
     data = dataset(spec, data, model)
-    check_augmentation(data)
     check_own_metrics(model, data)
-    check_losses(spec, model, data)
     for note in (*data.notes, *task_notes(data)):
         progress.say(note)
     return split_separable(with_plain_layers(model)), with_original_labels(model, data)
@@ -96,6 +95,7 @@ def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
     only_shape = next(iter(shapes.values())) if len(shapes) == 1 else None
     own, said = own_preprocess(spec)
     given = arrays_of(data, shapes, own.keys) if data is not None else loaded(spec, own, only_shape, heads)
+    check_not_empty(given.arrays)
     grouped, named = index_names(all_as_arrays(group_arrays(given.arrays, list(shapes), list(heads))))
     if spec.output.labels == "none":
         grouped, named = {name: array for name, array in grouped.items() if name[0] == "x"}, ()
@@ -104,6 +104,13 @@ def dataset(spec: StudySpec, data: GivenData, model: Any = None) -> Data:
     notes = (*said, *given.notes, *named)
     shape = only_shape or shapes
     return data_of_parts(grouped, spec=own, seed=seed, input_shape=shape, tasks=tasks, notes=notes)
+
+
+def check_not_empty(arrays: Mapping[str, Any]) -> None:
+    """Raises LrfError for an array without rows."""
+    for name, array in arrays.items():
+        if getattr(array, "shape", ())[:1] == (0,):
+            raise LrfError(f"{name} is empty, its shape is {array.shape}: give some rows, or no {name}")
 
 
 def check_own_metrics(model: Any, data: Data) -> None:
@@ -123,12 +130,25 @@ def check_augmentation(data: Data) -> None:
 
 
 def check_losses(spec: StudySpec, model: Any, data: Data) -> None:
-    """Raises LrfError where a loss for the fine-tune is not known, or does not work for the first validation images."""
+    """Raises LrfError where a loss for a fine-tune is not known, or does not work for the first validation images.
+
+    Their number is none of the outputs' sizes, so that no shapes fit by chance.
+    """
     functions = loss_functions(spec, model)
-    if not functions or not spec.tune.epochs:
+    if not functions:
         return
-    few = data.val.take(slice(TRIED))
+    sizes = {size for head in output_heads(model).values() for size in head.shape}
+    count = next(n for n in range(TRIED, 2 * TRIED + len(sizes)) if n not in sizes)
+    few = data.val.take(np.arange(count) % len(data.val))
     check_own_losses(functions, data.targets(few.labels), Evaluator(model, data.preprocess).outputs(few.pixels))
+
+
+def check_training(spec: StudySpec, model: Any, data: Data) -> None:
+    """Raises LrfError where the calibration or the fine-tune that a study asks for cannot be done."""
+    if spec.tune.epochs or spec.tune.calibrates:
+        check_trainable(model)
+    if spec.tune.epochs:
+        check_losses(spec, model, data)
 
 
 def task_notes(data: Data) -> Iterator[str]:

@@ -68,7 +68,7 @@ class PointMetrics:
             c.trial: {KEPT[s]: one.measurement.metric for s, one in self.of(c).items() if s in KEPT} for c in new
         }
         metrics |= {c.trial: original for c in whole}
-        images = len(self.refits.validation.images)
+        images = self.refits.validation.own_images
         of: dict[str, Any] = {"name": self.refits.name, "compared": self.refits.compared_name}
         of |= {"digest": self.digest_of_images, "images": images, "original": original}
         measured = {c.trial: {STAGES[stage]: one.to_list() for stage, one in self.of(c).items()} for c in new}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import sqrt
 
 from lrf_optuna.plans.result import Result
 from lrf_optuna.scoring.latency import LATENCY
+from lrf_optuna.training.finetune import BEHIND
 
 MISSED = 1.1
 """Times of the target that milliseconds may be: predictions are within a tenth of measurements."""
@@ -18,22 +20,28 @@ KNOWN_BY_HEART = 0.05
 ResNet-20 and vgg6 of CIFAR-10 have 5.2, 8.1 and 12.0 points more on images that they were trained on."""
 
 
-def result_warnings(result: Result) -> Iterator[str]:
+def result_warnings(result: Result, validation_images: int) -> Iterator[str]:
     """One sentence for everything that is strange about the last network of a result."""
     yield from lost_classes(result.final.never_predicted)
     yield from strange_gain(result.original.test_metric, result.final.test_metric, result.metric)
-    yield from worse_than_built(result)
+    yield from worse_than_built(result, validation_images)
     yield from known_validation_images(result.original.val_metric, result.original.test_metric, result.metric)
 
 
-def worse_than_built(result: Result) -> Iterator[str]:
-    """A sentence where the last network is worse on validation images than the built one."""
+def worse_than_built(result: Result, images: int) -> Iterator[str]:
+    """A sentence where the last network is clearly worse than the built one, on so many validation images.
+
+    It is by more than half a point and by more than two standard errors of the built one's metric.
+    """
     built, last = result.built, result.final
-    if built and last.val_metric < built.val_metric:
-        again = f"build --trial {result.chosen.trial} --force"
+    if built is None:
+        return
+    share = min(max(built.val_metric, 0.0), 1.0)
+    chance = max(BEHIND, 2 * sqrt(share * (1 - share) / max(1, images)))
+    if built.val_metric - last.val_metric > chance:
         yield (
             f"the {result.final_state} network has {last.val_metric:.2%} {result.metric} on validation images, and the "
-            f"built one {built.val_metric:.2%}: {again} makes that one"
+            f"built one {built.val_metric:.2%}: --no-tune with --no-calibrate keeps that one"
         )
 
 

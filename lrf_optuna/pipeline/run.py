@@ -19,7 +19,7 @@ from lrf_optuna.pipeline.existing_model import existing_model, renewed
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, seconds_after
 from lrf_optuna.pipeline.identity import model_digest, request_digest
 from lrf_optuna.pipeline.latencies import time_at_end
-from lrf_optuna.pipeline.load_inputs import GivenData, load_inputs
+from lrf_optuna.pipeline.load_inputs import GivenData, check_augmentation, check_training, load_inputs
 from lrf_optuna.pipeline.point_metrics import keep_metrics
 from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
@@ -40,7 +40,7 @@ from lrf_optuna.selection.choose import best_of_each_method, choose_point, loss_
 from lrf_optuna.selection.contest import Contest
 from lrf_optuna.selection.forecast import forecast_of
 from lrf_optuna.storage.study import StudyStore
-from lrf_optuna.training.finetune import check_trainable
+from lrf_optuna.training.calibrate import enough_images
 
 log = logging.getLogger(__name__)
 SEARCH_KEYS = {option.name for option in fields(SearchOptions)} - {"targets"}
@@ -99,7 +99,8 @@ class Run(StudyParts):
         and for a model that cannot be tuned; for a target of milliseconds once layers are timed.
         """
         self.spec.check_after_tuning()
-        self.check_trainable()
+        check_augmentation(self.data)
+        self.check_training()
         self.check_reach()
         search = self.spec.search
         with self.stopwatch.timed("load"):
@@ -170,7 +171,9 @@ class Run(StudyParts):
     @property
     def contest(self) -> Contest:
         """What measures points against each other, and predicts what a step after the build leaves of a drop."""
-        forecast = forecast_of(self.spec.judged_state, len(self.data.val))
+        state = self.spec.judged_state
+        state = "built" if state == "calibrated" and not enough_images(self.data) else state
+        forecast = forecast_of(state, self.validation.own_images)
         return Contest(self.refits, progress=self.progress, forecast=forecast)
 
     def choose(self, candidates: Sequence[Candidate]) -> Reasoned:
@@ -190,7 +193,7 @@ class Run(StudyParts):
         Where the folder has the model of this point already, nothing is built again: it becomes model.keras. A tuned
         model of the point stands for an untuned one, too, unless the run is forced to build that.
         """
-        self.check_trainable()
+        self.check_training()
         self.folder.keep_earlier()
         points, request = pareto_front(candidates), request_digest(self.spec, self.data, self.identity, len(candidates))
         with self.stopwatch.timed("pick"):
@@ -242,7 +245,7 @@ class Run(StudyParts):
         self.final_model = network.build_and_tune(result)
         if result.outcome:
             self.progress.say(result.outcome)
-        self.warn(result_warnings(result))
+        self.warn(result_warnings(result, len(self.data.val)))
         if self.spec.latency.time_at_end:
             networks = self.model, self.final_model
             with self.stopwatch.timed("latency"):
@@ -252,7 +255,6 @@ class Run(StudyParts):
         write_facts(self, network, result)
         return result
 
-    def check_trainable(self) -> None:
-        """Raises LrfError for a model without anything to train, where it is to be calibrated or tuned."""
-        if self.spec.tune.epochs or self.spec.tune.calibrates:
-            check_trainable(self.model)
+    def check_training(self) -> None:
+        """Raises LrfError where the calibration or the fine-tune that is asked for cannot be done."""
+        check_training(self.spec, self.model, self.data)

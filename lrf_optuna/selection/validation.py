@@ -48,6 +48,11 @@ class Validation:
         logits = self.logits(kernels, statistics=self.statistics(kernels)) if kernels else self.original_logits
         return self.measured(logits).metric
 
+    @property
+    def own_images(self) -> int:
+        """How many of the images are validation images: by them a prediction is as sure as its outcome."""
+        return min(len(self.images), len(self.data.val))
+
     @cached_property
     def labels(self) -> dict[str, Values]:
         """Output -> what it should give for every image."""

@@ -95,6 +95,11 @@ class Calibrated:
         return min(self.distances) < self.distances[0]
 
 
+def enough_images(data: Data) -> bool:
+    """Whether there are enough training images to calibrate on."""
+    return len(data.train) >= DEFAULT.fewest_images
+
+
 def calibrate(
     model: Any,
     teacher: Any,

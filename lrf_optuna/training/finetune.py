@@ -116,14 +116,9 @@ def finetune(
     well. `losses`: output -> the user's own loss. `checkpoint`: where the state is kept after
     each epoch; with the state of the same question there, the fine-tune goes on from it. `callbacks`: of Keras; their
     logs are `loss` and `val_metric`, and `model.stop_training` ends the fine-tune. The result follows from the seed.
-    Raises LrfError where nothing in the model is trainable, where every learning rate diverges, without the memory
-    for a training step, and for data or settings of another type.
+    Raises LrfError where nothing in the model is trainable, where every learning rate diverges, and without the memory
+    for a training step.
     """
-    for given, wanted in ((data, Data), (spec, TuneSpec)):
-        if not isinstance(given, wanted):
-            raise LrfError(
-                f"finetune takes a {wanted.__name__}, but got {type(given).__name__}: `compress` takes arrays"
-            )
     check_trainable(model)
     run = FineTune(model, teacher, data, spec, recipe, losses or {}, seed)
     run.progress = progress

@@ -5,12 +5,14 @@ Both are free of the outputs' units: squared differences of numbers count in var
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.tasks import Task
@@ -19,6 +21,8 @@ from lrf_optuna.models.outputs import OutputHead
 
 LossFunction = Callable[[Any, Any], Any]
 """(labels, outputs) -> a loss for every image or one for all, as Keras' losses are."""
+LOCATION = re.compile(r" for '\{\{.*|\{\{.*?\}\} ?|\[Op:\w+\].*|Arguments received by .*", re.DOTALL)
+"""Parts of a message of TensorFlow or Keras that say nothing to a user."""
 SMALLEST_SCALE = 1e-6
 """Share of the mean variance that a unit's variance counts as at least: units that hardly vary say little."""
 
@@ -81,18 +85,22 @@ class HeadLoss:
 def check_own_losses(
     losses: Mapping[str, LossFunction], labels: Mapping[str, Values], outputs: Mapping[str, Values]
 ) -> None:
-    """Raises LrfError where a loss of the user's own gives no finite numbers for the original's outputs."""
+    """Raises LrfError where a loss that is not the task's own gives no finite number for the original's outputs.
+
+    It is computed in a graph, as a training step does.
+    """
     for name, function in losses.items():
-        if name not in labels:
-            continue
+        mean = tf.function(lambda y, z, function=function: keras.ops.mean(function(y, z)))
         shapes = f"labels {labels[name].shape} and outputs {outputs[name].shape}"
         try:
-            found = np.asarray(keras.ops.mean(function(labels[name], outputs[name])))
+            found = float(mean(tf.constant(labels[name]), tf.constant(outputs[name])))
         except Exception as reason:  # whatever a stranger's code raises
-            first = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-            raise LrfError(f"the loss cannot be computed from {shapes} of {name}: {first:.120}") from reason
-        if found.size != 1 or not np.isfinite(found).all():
-            raise LrfError(f"the loss of {name} should be a finite number, but is {found} for {shapes}")
+            why = LOCATION.sub("", str(reason).strip()).splitlines() or [type(reason).__name__]
+            raise LrfError(
+                f"the loss of {name} cannot be computed from {shapes} ({why[-1].strip():.120}): give another --loss"
+            ) from reason
+        if not np.isfinite(found):
+            raise LrfError(f"the loss of {name} should be a finite number, but is {found}: give another --loss")
 
 
 def head_losses(

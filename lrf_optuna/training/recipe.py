@@ -57,7 +57,7 @@ class Recipe:
     loss_tolerance: float = 1.25
     """A rate is good up to this factor of the least loss: a short run favors small rates over the best in the end. The
     loss of ResNet-20 at 1e-3 is 1.12 times that at 3e-4, and in the end 1e-3 is better by .14 points. ResNet-32, where
-    it is 1.255 times, loses half a point at 1e-3 (benchmarks/results/tune_tried.md)."""
+    it is 1.255 times, loses half a point of validation accuracy at 1e-3 (benchmarks/results/tune_tried.md)."""
     warmup_share: float = 0.05
     """The share of the steps in which the rate rises from a tenth, while the optimizer's averages are still noise."""
     weight_decay: float = 1e-4

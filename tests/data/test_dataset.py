@@ -180,10 +180,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "channels": ({"x_test": np.zeros((30, 8, 6))}, "the model takes (8, 6, 3), the images of x_test are (8, 6, 1)"),
     "too many classes": ({"y_test": np.full(30, 3)}, "y_test should be 0..2 for 3 outputs, but are 3..3"),
     "negative": ({"y_test": np.full(30, -1)}, "y_test should be 0..2 for 3 outputs, but are -1..-1"),
-    "empty": (
-        {"x_test": np.zeros((0, 8, 6, 3)), "y_test": np.zeros(0)},
-        "x_test has no images, its shape is (0, 8, 6, 3)",
-    ),
+    "empty": ({"x_test": np.zeros((0, 8, 6, 3)), "y_test": np.zeros(0)}, "(N, H, W), but got (0, 8, 6, 3)"),
     "nan": ({"x_test": NAN}, "x_test holds NaN or infinite pixels"),
     "text": ({"x_test": np.full((30, 8, 6, 3), "a")}, "x_test should hold numbers, but got <U1"),
     "fractions": ({"y_test": np.full(30, 0.5)}, "y_test should hold whole numbers or one-hot rows"),

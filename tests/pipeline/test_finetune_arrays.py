@@ -61,9 +61,13 @@ def test_without_labels_the_original_is_the_goal(digits_net: Any, digits: Data, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"epochs": 0}, "epochs should be 1 or more"),
+        ({"preprocess": 5}, "preprocess should be keras:MODULE or a dict, but got int"),
+        ({"trials": 5}, "unknown keyword 'trials'"),
+        ({"loss": lambda labels, outputs: (labels[:, None] - outputs) ** 2}, "cannot be computed from labels"),
         ({"rate": -1.0}, "rate should be greater than 0"),
         ({"optimizer": "adam"}, "optimizer should be"),
-        ({"loss": "huber"}, "the loss cannot be computed from labels"),
+        ({"loss": "huber"}, "cannot be computed from labels (16,) and outputs (16, 10)"),
         ({"preprocess": {"divide": 16, "augment": "turn"}}, "augment should be"),
         ({"callbacks": ["x"]}, "callbacks should be callbacks of Keras"),
         ({"original": "net.keras"}, "should be Keras models, but got str"),
@@ -75,12 +79,25 @@ def test_without_labels_the_original_is_the_goal(digits_net: Any, digits: Data, 
     ],
 )
 def test_what_does_not_fit_is_one_line(
-    digits_net: Any, arrays: dict[str, Any], change: dict[str, Any], words: str
+    digits_net: Any, digits: Data, arrays: dict[str, Any], change: dict[str, Any], words: str
 ) -> None:
-    given = {"original": digits_net, "data": arrays} | QUIET | change
-    weights = digits_net.get_weights()
+    given = {"model": smaller(digits_net, digits), "original": digits_net, "data": arrays} | QUIET | change
+    weights = given["model"].get_weights()
     with pytest.raises(LrfError) as caught:
-        lrf_optuna.finetune(digits_net, given.pop("original"), given.pop("data"), **given)
+        lrf_optuna.finetune(**given)
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    assert all(np.array_equal(one, other) for one, other in zip(weights, digits_net.get_weights(), strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip(weights, given["model"].get_weights(), strict=True))
+
+
+def test_a_network_is_not_its_own_original(digits_net: Any, arrays: dict[str, Any]) -> None:
+    with pytest.raises(LrfError, match="are the same object"):
+        lrf_optuna.finetune(digits_net, digits_net, arrays, **QUIET)
+
+
+def test_a_loss_is_tried_with_the_labels_that_the_original_gives(
+    digits_net: Any, digits: Data, arrays: dict[str, Any]
+) -> None:
+    images = {name: array for name, array in arrays.items() if name.startswith("x_")}
+    with pytest.raises(LrfError, match="cannot be computed from labels"):
+        lrf_optuna.finetune(smaller(digits_net, digits), digits_net, images, loss="huber", **QUIET)

@@ -19,7 +19,7 @@ from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.pipeline import load_inputs
 from lrf_optuna.pipeline.identity import data_identity
 from lrf_optuna.pipeline.load_inputs import dataset, own_preprocess, with_original_labels
-from lrf_optuna.progress import SILENT
+from lrf_optuna.pipeline.run import Run
 from tests.support.data_files import write_images
 
 X = np.random.default_rng(0).integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
@@ -117,9 +117,10 @@ def test_series_are_not_flipped_which_is_said_before_any_work(tmp_path: Path) ->
         "x_test": np.ones((6, 16, 2)),
         "y_test": Y[:6],
     }
-    given = spec(data__augment="flip"), tmp_path, f"sqlite:///{tmp_path / 'study.db'}"
+    run = Run.open(spec(data__augment="flip"), tmp_path / "run", model=net((16, 2)), data=series)
     with pytest.raises(LrfError, match="augment 'flip' is for images"):
-        load_inputs.load_inputs(*given, net((16, 2)), series, SILENT)
+        run.search()
+    assert not (tmp_path / "run" / "study.db").exists()
 
 
 def test_labels_become_numbers_once(monkeypatch: pytest.MonkeyPatch) -> None:

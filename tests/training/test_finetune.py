@@ -124,13 +124,6 @@ def test_callbacks_that_set_the_learning_rate_are_refused(callback: Any, digits_
         finetune(broken(digits_net), digits_net, digits, SPEC, callbacks=[callback])
 
 
-def test_data_and_settings_of_another_type_are_refused(digits_net: Any, digits: Data) -> None:
-    with pytest.raises(LrfError, match="takes a Data, but got dict"):
-        finetune(digits_net, digits_net, {"x": 1}, SPEC)  # type: ignore[arg-type]
-    with pytest.raises(LrfError, match="takes a TuneSpec, but got dict"):
-        finetune(digits_net, digits_net, digits, {"epochs": 1})  # type: ignore[arg-type]
-
-
 def test_a_batch_of_more_images_than_there_are_is_said(digits_net: Any, digits: Data) -> None:
     listener = Listener()
     spec = TuneSpec(epochs=1, batch=10**6, rate=1e-3, distil_by="logits")
