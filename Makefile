@@ -22,7 +22,7 @@ notebook: .venv/tested  ## run studies/compress.ipynb again, and keep its output
 	$(BIN)/python benchmarks/pages/notebook.py
 
 bench: .venv/installed  ## the tables of benchmarks/README.md, in some hours; needs the models and data beside the project
-	for name in coverage/kinds coverage/heads coverage/networks quality/search quality/compare quality/proxy quality/methods quality/refit quality/calibrate quality/tune quality/after_tuning quality/ablation quality/headline coverage/architectures cost/latency cost/runtimes cost/large cost/memory cost/trial_cost cost/long cost/recording cost/run cost/epoch; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in coverage/kinds coverage/heads coverage/networks quality/search quality/compare quality/proxy quality/methods quality/refit quality/calibrate quality/tune quality/after_tuning quality/ablation quality/headline coverage/architectures cost/latency cost/runtimes cost/large cost/memory cost/trial_cost cost/long cost/recording cost/run cost/epoch cost/grouped; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lrf_optuna needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from lrf_optuna.models.layer_calls import recording_calls
+from lrf_optuna.training.grouped_conv import grouped_by_parts
 from lrf_optuna.training.losses import HeadLoss
 from lrf_optuna.training.map_pairs import MapPair
 
@@ -97,6 +98,11 @@ class Trainer:
 
     def change(self, x: Any, y: Any, known: Any) -> Any:
         """One step, and the loss before it."""
+        with grouped_by_parts(self.model, self.teacher):
+            return self.step(x, y, known)
+
+    def step(self, x: Any, y: Any, known: Any) -> Any:
+        """One step with the layers as they compute now, and the loss before it."""
         wanted: Any = known
         wanted_maps: list[Any] = []
         if self.goal.has_teacher and not known:
