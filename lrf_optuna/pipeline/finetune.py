@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Unpack, get_type_hints
 
 from lrf_optuna.errors import LrfError, lookup
-from lrf_optuna.input_sections import OutputSpec
 from lrf_optuna.models.model_inputs import input_shapes
 from lrf_optuna.models.outputs import output_heads
 from lrf_optuna.pipeline.compress import bare_study, is_path
-from lrf_optuna.pipeline.keywords import preprocess_settings, settings_of
+from lrf_optuna.pipeline.keywords import (
+    TrainingKeywords,
+    keyword_defaults,
+    keyword_texts,
+    preprocess_settings,
+    settings_of,
+)
 from lrf_optuna.pipeline.load_inputs import (
     check_augmentation,
     check_training,
@@ -21,33 +26,29 @@ from lrf_optuna.pipeline.load_inputs import (
 from lrf_optuna.pipeline.notebook_progress import shown_progress
 from lrf_optuna.pipeline.python_words import PythonProgress, python_words
 from lrf_optuna.progress import Progress
+from lrf_optuna.signatures import names_keywords
 from lrf_optuna.training import finetune as training
 from lrf_optuna.training.finetune import Tuned
 
 
+@names_keywords(TrainingKeywords, keyword_defaults(), keyword_texts())
 def finetune(
     model: Any,
     original: Any,
     data: Any,
     *,
     epochs: int = 5,
-    rate: float | Literal["auto"] = "auto",
-    batch: int = 128,
-    distil: float = 1.0,
-    distil_by: Literal["auto", "logits", "probabilities"] = "auto",
-    cutmix: bool = True,
-    optimizer: Literal["muon", "adamw", "sgd"] = "muon",
     preprocess: Mapping[str, Any] | str | None = None,
     seed: int = 0,
     progress: Progress | bool | None = True,
     callbacks: Sequence[Any] = (),
-    **outputs: Any,
+    **settings: Unpack[TrainingKeywords],
 ) -> Tuned:
     """Fine-tune `model` in place against the `original` that it was made of, and leave it with its best weights.
 
-    Both are Keras models with the same inputs and outputs. `data`, `preprocess`, `seed`, `progress` and `callbacks` are
-    those of `compress`, and so are `outputs`: `loss`, `metric`, `task`, `weights`, `ignore` and `labels`. The other
-    arguments are keys of [tune]. An interrupt leaves the best weights so far.
+    Both are Keras models with the same inputs and outputs. `data`, `preprocess`, `seed`, `progress`, `callbacks` and
+    the settings are those of `compress`; `epochs`: passes over the training images. An interrupt leaves the best
+    weights so far.
 
     Gives the learning rate (`.rate`), the validation metric before the fine-tune and after each epoch (`.val_metric`),
     and which of them was kept (`.kept`). Raises LrfError for what does not fit before any training, and where every
@@ -57,22 +58,20 @@ def finetune(
     with python_words():
         told = training.checked_callbacks(callbacks)
         check_models(model, original)
-        tune: dict[str, object] = {"rate": rate, "batch": batch, "distil": distil, "distil_by": distil_by}
-        tune |= {"epochs": epochs, "cutmix": cutmix, "optimizer": optimizer}
-        options: dict[str, object] = {"search.seed": seed, **{f"tune.{key}": value for key, value in tune.items()}}
-        for key in outputs:
-            lookup(OutputSpec.model_fields, key, "keyword")
-        spec = bare_study(original, data).override(
-            options | preprocess_settings(preprocess) | settings_of(outputs, {}, [])
-        )
+        for key in settings:
+            lookup(get_type_hints(TrainingKeywords), key, "keyword")
+        options: dict[str, object] = {"search.seed": seed, "tune.epochs": epochs}
+        options |= preprocess_settings(preprocess) | settings_of(settings, {}, [])
+        spec = bare_study(original, data).override(options)
         if not spec.tune.epochs:
             raise LrfError("epochs should be 1 or more, but got 0")
         given = dataset(spec, None if is_path(data) else data, original)
         check_augmentation(given)
         labeled = with_original_labels(original, given)
         check_training(spec, model, labeled)
-        settings: dict[str, Any] = {"losses": loss_functions(spec, original), "seed": seed}
-        return training.finetune(model, original, labeled, spec.tune, **settings, callbacks=told, progress=shown)
+        losses = loss_functions(spec, original)
+        run: dict[str, Any] = {"losses": losses, "seed": seed, "callbacks": told, "progress": shown}
+        return training.finetune(model, original, labeled, spec.tune, **run)
 
 
 def check_models(model: Any, original: Any) -> None:

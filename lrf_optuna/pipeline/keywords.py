@@ -20,11 +20,28 @@ OutputFunction: TypeAlias = Callable[..., Any]
 """A function of (labels, outputs), or an object of Keras."""
 
 
-class Keywords(TypedDict, total=False):
-    """Settings of a study: the keys of [search], [output], [latency] and [tune], and `layers`.
+class TrainingKeywords(TypedDict, total=False):
+    """What a fine-tune takes: the keys of [output], and of [tune] but for `calibrate` and `epochs`.
 
     A setting of outputs is one value for all of them, or output -> value.
     """
+
+    rate: float | Literal["auto"]
+    batch: int
+    distil: float
+    distil_by: Literal["auto", "logits", "probabilities"]
+    cutmix: bool
+    optimizer: Literal["muon", "adamw", "sgd"]
+    task: TaskName | Mapping[str, TaskName]
+    metric: str | OutputFunction | Mapping[str, str | OutputFunction]
+    loss: str | OutputFunction | Mapping[str, str | OutputFunction]
+    weights: float | Mapping[str, float]
+    ignore: int | None
+    labels: Literal["given", "none"]
+
+
+class Keywords(TrainingKeywords, total=False):
+    """Settings of a study: the keys of [search], [output], [latency] and [tune], and `layers`."""
 
     calibration: int
     population: int
@@ -43,24 +60,12 @@ class Keywords(TypedDict, total=False):
     sampler: str
     initial_plans: bool
     stop_when_flat: bool
-    task: TaskName | Mapping[str, TaskName]
-    metric: str | OutputFunction | Mapping[str, str | OutputFunction]
-    loss: str | OutputFunction | Mapping[str, str | OutputFunction]
-    weights: float | Mapping[str, float]
-    ignore: int | None
-    labels: Literal["given", "none"]
     runtime: Literal["litert", "onnx", "keras"]
     threads: int | Literal["all"]
     runtime_batch: int
     latency_table: str | Path | None
     time_at_end: bool
     calibrate: bool | Literal["auto", "always", "never"]
-    rate: float | Literal["auto"]
-    batch: int
-    distil: float
-    distil_by: Literal["auto", "logits", "probabilities"]
-    cutmix: bool
-    optimizer: Literal["muon", "adamw", "sgd"]
     layers: Mapping[str, Mapping[str, Any]]
 
 
