@@ -99,3 +99,9 @@ METRICS = {
     )
 }
 """Name -> metric. Larger is better, and 1 is perfect."""
+
+
+def standard_error(share: float, count: int) -> float:
+    """The standard error of a share of `count` decisions, such as an accuracy; below 0 it counts as 0, above 1 as 1."""
+    inside = min(max(share, 0.0), 1.0)
+    return float(np.sqrt(inside * (1 - inside) / max(count, 1)))

@@ -107,7 +107,8 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
     least = least_shares(inventory, methods, keeps)
     check_targets(search.wanted, least)
     proxy, trains = proxy_of(spec, model, data, inventory), is_zoo and not (folder / "original.keras").exists()
-    validation = None if is_zoo else validation_of(proxy, data, map_inputs(data.train.pixels, first), search.seed)
+    one_image = map_inputs(data.train.pixels, lambda array: array[:1])  # no BatchNorm of the original is re-estimated
+    validation = None if is_zoo else validation_of(proxy, data, one_image, search.seed)
     finished, one_pass, last = finished_trials(url, spec.name), pass_seconds(proxy), place.read_result()
     return DryRun(
         study=spec.name,
@@ -127,11 +128,6 @@ def dry_run(spec: StudySpec, folder: Path, progress: Progress = SILENT) -> DryRu
         original=validation.original(len(validation.images)).metric if validation else None,
         warnings=list(setup_warnings(model, data, validation)) if validation else [],
     )
-
-
-def first(array: Any) -> Any:
-    """The first image of an array."""
-    return array[:1]
 
 
 def inventory_of(spec: StudySpec, model: Any, data: Data) -> Inventory:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import sqrt
 
+from lrf_optuna.data.metrics import standard_error
 from lrf_optuna.plans.result import Result
 from lrf_optuna.scoring.latency import LATENCY
 from lrf_optuna.training.finetune import BEHIND
@@ -36,9 +36,7 @@ def worse_than_built(result: Result, images: int) -> Iterator[str]:
     built, last = result.built, result.final
     if built is None:
         return
-    share = min(max(built.val_metric, 0.0), 1.0)
-    chance = max(BEHIND, 2 * sqrt(share * (1 - share) / max(1, images)))
-    if built.val_metric - last.val_metric > chance:
+    if built.val_metric - last.val_metric > max(BEHIND, 2 * standard_error(built.val_metric, images)):
         yield (
             f"the {result.final_state} network has {last.val_metric:.2%} {result.metric} on validation images, and the "
             f"built one {built.val_metric:.2%}: --no-tune with --no-calibrate keeps that one"

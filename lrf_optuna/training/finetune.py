@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from lrf_optuna.data.dataset import Data, LabeledImages
+from lrf_optuna.data.metrics import standard_error
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers
@@ -304,8 +305,7 @@ def kept_epoch(metrics: Sequence[float], images: int) -> int:
     fine-tune ResNet-20 at 25 % had 95.24 and 95.20 % of them, and 89.95 and 90.88 % of the test images.
     """
     best = max(metrics)
-    share = min(max(best, 0.0), 1.0)
-    error = min(BEHIND, sqrt(share * (1 - share) / images)) if images else 0.0
+    error = min(BEHIND, standard_error(best, images)) if images else 0.0
     return max(i for i, metric in enumerate(metrics) if metric >= best - error)
 
 

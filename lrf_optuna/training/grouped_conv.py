@@ -1,7 +1,8 @@
 """Grouped convolutions as one convolution for each group, while a training step is traced.
 
-On a processor Keras compiles a grouped convolution with XLA, whose gradients are slow there: a training step of a
-ResNeXt-29 takes 21 times as long as with a convolution for each group (benchmarks/results/grouped.md).
+On a processor Keras compiles a grouped convolution with XLA, whose gradients are slow there: a forward and
+backward pass of a ResNeXt-29 takes 21 times as long as with a convolution for each group
+(benchmarks/results/grouped.md).
 """
 
 from __future__ import annotations

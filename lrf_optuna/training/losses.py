@@ -95,7 +95,7 @@ def check_own_losses(
         try:
             found = float(mean(tf.constant(labels[name]), tf.constant(outputs[name])))
         except Exception as reason:  # whatever a stranger's code raises
-            why = LOCATION.sub("", str(reason).strip()).splitlines() or [type(reason).__name__]
+            why = LOCATION.sub("", str(reason)).strip().splitlines() or [type(reason).__name__]
             raise LrfError(
                 f"the loss of {name} cannot be computed from {shapes} ({why[-1].strip():.120}): give another --loss"
             ) from reason

@@ -18,6 +18,7 @@ from lrf_optuna.models.inventory import find_sites
 from lrf_optuna.pipeline.finetune import finetune
 from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.sections import TuneSpec
+from lrf_optuna.training.losses import check_own_losses
 
 QUIET: dict[str, Any] = {"epochs": 1, "rate": 1e-2, "progress": None, "preprocess": {"divide": 16}}
 
@@ -101,3 +102,13 @@ def test_a_loss_is_tried_with_the_labels_that_the_original_gives(
     images = {name: array for name, array in arrays.items() if name.startswith("x_")}
     with pytest.raises(LrfError, match="cannot be computed from labels"):
         lrf_optuna.finetune(smaller(digits_net, digits), digits_net, images, loss="huber", **QUIET)
+
+
+def test_a_reason_of_keras_is_told_in_its_own_words() -> None:
+    message = "{{node a}} needs one column\n\nArguments received by Loss.call():\n  labels"
+
+    def loss(labels: Any, outputs: Any) -> Any:
+        raise ValueError(message)
+
+    with pytest.raises(LrfError, match=r"needs one column\): give another --loss"):
+        check_own_losses({"y": loss}, {"y": np.zeros(3)}, {"y": np.zeros((3, 2))})
