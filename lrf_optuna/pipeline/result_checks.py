@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from lrf_optuna.data.metrics import standard_error
 from lrf_optuna.plans.result import Result
 from lrf_optuna.scoring.latency import LATENCY
-from lrf_optuna.training.finetune import BEHIND
+from lrf_optuna.training.finetune import FORGOTTEN
 
 MISSED = 1.1
 """Times of the target that milliseconds may be: predictions are within a tenth of measurements."""
@@ -31,12 +31,12 @@ def result_warnings(result: Result, validation_images: int) -> Iterator[str]:
 def worse_than_built(result: Result, images: int) -> Iterator[str]:
     """A sentence where the last network is clearly worse than the built one, on so many validation images.
 
-    It is by more than half a point and by more than two standard errors of the built one's metric.
+    It is by more than a point and by more than two standard errors of the built one's metric.
     """
     built, last = result.built, result.final
     if built is None:
         return
-    if built.val_metric - last.val_metric > max(BEHIND, 2 * standard_error(built.val_metric, images)):
+    if built.val_metric - last.val_metric > max(FORGOTTEN, 2 * standard_error(built.val_metric, images)):
         yield (
             f"the {result.final_state} network has {last.val_metric:.2%} {result.metric} on validation images, and the "
             f"built one {built.val_metric:.2%}: --no-tune with --no-calibrate keeps that one"

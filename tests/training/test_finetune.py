@@ -337,6 +337,22 @@ def test_on_few_images_half_a_point_is_worse() -> None:
     assert kept_epoch([0.9703, 0.9666], 269) == 1, "one image"
 
 
+def test_where_the_original_was_trained_on_the_images_a_point_less_of_them_is_no_worse() -> None:
+    assert kept_epoch([0.9336, 0.8982, 0.9288], 5000) == 0
+    assert kept_epoch([0.9336, 0.8982, 0.9288], 5000, trained_on=True) == 2
+    assert kept_epoch([0.9336, 0.8982, 0.9230], 5000, trained_on=True) == 0
+    assert kept_epoch([0.9336, 0.9288], 0, trained_on=True) == 0
+
+
+@pytest.mark.parametrize(("split_off", "kept"), [(("val",), 1), (("test",), 0), ((), 0)])
+def test_the_original_was_trained_on_validation_images_that_are_split_off(
+    digits_net: Any, digits: Data, split_off: tuple[str, ...], kept: int
+) -> None:
+    run = FineTune(digits_net, digits_net, replace(digits, split_off=split_off), SPEC, DEFAULT, {}, 0)
+    state = TuningState(1e-3, "logits", [], [(0, 0.0, None, 0.97), (1, 0.0, 0.1, 0.9628)])
+    assert run.kept(state) == kept
+
+
 def test_of_a_metric_that_is_no_share_of_decisions_the_best_is_kept() -> None:
     assert kept_epoch([0.9985, 0.9984, 0.9983], 0) == 0
     assert kept_epoch([0.9, 0.95, 0.95], 0) == 2
