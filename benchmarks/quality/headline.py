@@ -48,7 +48,7 @@ CASES = {
     "cnn_fashion": Case(0.18, 0.35),
     "cnn1d_watch": Case(0.10, 0.35),
     "vggfc_gtsrb": Case(0.03, 0.40),
-    "vgg6_cifar10": Case(0.13, 0.35, "flip"),
+    "vgg6_cifar10": Case(0.13, 0.35, "flip-crop"),
     "resnet8_cifar10": Case(0.33, 0.40, "flip-crop"),
     "resnet20_cifar10": Case(0.25, 0.32, "flip-crop"),
     "resnet20k_cifar10": Case(0.22, 0.32, "flip-crop"),
@@ -68,7 +68,7 @@ The MobileNets have a limit of the drop in the place of budgets: within 75 % of 
 52.6 % and 42.1 of 69.1 %.
 """
 OTHER_BUDGETS = {
-    "vgg6_cifar10-15": Case(0.15, 0.35, "flip"),
+    "vgg6_cifar10-15": Case(0.15, 0.35, "flip-crop"),
     "resnet20_cifar10-18": Case(0.18, augment="flip-crop"),
     "resnet32_cifar10-25": Case(0.25, augment="flip-crop"),
     "resnet44_cifar10-25": Case(0.25, augment="flip-crop"),
