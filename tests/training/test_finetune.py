@@ -294,7 +294,7 @@ DIVERGED = float("inf")
 @pytest.mark.parametrize(
     ("losses", "rate"),
     [
-        ({1e-4: 0.9, 1e-3: 0.5, 1e-2: 0.54, 1e-1: 0.65}, 1e-2),
+        ({1e-4: 0.9, 1e-3: 0.5, 1e-2: 0.77, 1e-1: 0.85}, 1e-2),
         ({1e-4: 0.9, 1e-3: 0.5, 1e-2: DIVERGED}, 1e-3),
         ({1e-4: DIVERGED, 1e-3: DIVERGED}, None),
     ],
