@@ -16,7 +16,7 @@ from lrf_optuna.data.dataset import Data
 from lrf_optuna.scoring.proxy import Proxy
 from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
 from lrf_optuna.training.calibrate import enough_images
-from lrf_optuna.training.finetune import short_runs
+from lrf_optuna.training.decisions import short_runs
 from lrf_optuna.training.recipe import DEFAULT as RECIPE
 
 TIMED_PASSES = 3

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from lrf_optuna.data.metrics import standard_error
 from lrf_optuna.plans.result import Result
 from lrf_optuna.scoring.latency import LATENCY
-from lrf_optuna.training.finetune import FORGOTTEN
+from lrf_optuna.training.decisions import FORGOTTEN
 
 MISSED = 1.1
 """Times of the target that milliseconds may be: predictions are within a tenth of measurements."""

@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
 from lrf_optuna.data.dataset import Data, LabeledImages
-from lrf_optuna.data.metrics import standard_error
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers
@@ -26,6 +25,7 @@ from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.batches import Batches
 from lrf_optuna.training.checkpoint import Checkpoint, TuningState
+from lrf_optuna.training.decisions import LOGITS, Way, choose_way, kept_epoch, ways_of
 from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.losses import LossFunction, head_losses
 from lrf_optuna.training.memory import enough_memory
@@ -37,26 +37,6 @@ DROPOUT = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.Alph
 
 OF_THE_RATE = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
 """Callbacks that set the learning rate of an optimizer."""
-
-LOGITS, PROBABILITIES = WAYS = "logits", "probabilities"
-"""What is distilled. Logits are better where the teacher is always right on its training images, else probabilities
-(benchmarks/results/tune_tried.md)."""
-
-
-BEHIND = 0.005
-"""How far behind the best epoch the kept one may be: half a point of the metric, which few images do not tell apart."""
-
-FORGOTTEN = 0.01
-"""How far behind it may be on images that the original was trained on. A built network inherits what its original knows
-of them by heart, and a fine-tune without them forgets some of it. vgg6 lost 0.5 points of them and gained 1.0 points of
-test accuracy (benchmarks/results/tune_tried.md)."""
-
-
-class Way(NamedTuple):
-    """How a network is tuned: the learning rate, and what is distilled."""
-
-    rate: float
-    distil_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +58,6 @@ def check_trainable(model: Any) -> None:
             "nothing in the model is trainable, every layer is frozen: set layer.trainable = True, "
             "or give --no-tune, without --calibrate always, to leave the built model as it is"
         )
-
-
-def ways_of(spec: TuneSpec, data: Data) -> tuple[str, ...]:
-    """What may be distilled: one way where it is given, or where it makes no difference."""
-    same = not spec.distil or not any(task.decides for task in data.tasks.values())
-    return WAYS[:1] if same else WAYS if spec.distil_by == "auto" else (spec.distil_by,)
-
-
-def short_runs(spec: TuneSpec, data: Data, recipe: Recipe = DEFAULT) -> int:
-    """How many short runs find the learning rate and what is distilled; none where both are known."""
-    count = len(ways_of(spec, data)) * (len(recipe.rates[spec.optimizer]) if spec.rate == "auto" else 1)
-    return count if count > 1 else 0
 
 
 def checked_callbacks(callbacks: Any) -> list[Any]:
@@ -184,7 +152,10 @@ class FineTune:
         return len(self.data.val) if all(task.decides for task in self.data.tasks.values()) else 0
 
     def kept(self, state: TuningState) -> int:
-        """The epoch whose weights are kept so far."""
+        """The epoch whose weights are kept so far.
+
+        Validation images that were split off the training images count as some that the original was trained on.
+        """
         return kept_epoch(state.metrics, self.decided, "val" in self.data.split_off)
 
     def trainer_for(self, distil_by: str) -> Trainer:
@@ -293,27 +264,6 @@ class FineTune:
         each = (w * float(self.losses[name].with_labels(labels[name], outputs[name])) for name, w in weights.items())
         mean = sum(each) / sum(weights.values())
         return mean if isfinite(mean) else float("inf")
-
-
-def choose_way(losses: Mapping[Way, float], recipe: Recipe) -> Way | None:
-    """What is distilled at the least loss, at the largest rate whose loss is about the least; None if all diverge."""
-    best = min(losses, key=losses.__getitem__)
-    if not isfinite(losses[best]):
-        return None
-    same = (way for way in losses if way.distil_by == best.distil_by)
-    return max(way for way in same if losses[way] <= recipe.loss_tolerance * losses[best])
-
-
-def kept_epoch(metrics: Sequence[float], images: int, trained_on: bool = False) -> int:
-    """The last epoch whose metric, on so many images, is at most one standard error, and `BEHIND`, behind the best one.
-
-    It may be `FORGOTTEN` behind where the original was `trained_on` the images. With 0 images, where the metric is no
-    share of decisions, it is the last of the best epochs. The learning rate falls to 0, so of equal epochs the last is
-    the best.
-    """
-    best = max(metrics)
-    error = FORGOTTEN if trained_on else min(BEHIND, standard_error(best, images))
-    return max(i for i, metric in enumerate(metrics) if metric >= best - (error if images else 0.0))
 
 
 @contextmanager

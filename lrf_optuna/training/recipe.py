@@ -57,7 +57,8 @@ class Recipe:
     loss_tolerance: float = 1.6
     """A rate is good up to this factor of the least loss: a short run favors small rates over the best in the end, the
     more so where the original knows the validation images by heart. ResNet-32 at 1e-3 has 1.54 times the loss that it
-    has at 3e-4, and in the end 1e-3 is better (benchmarks/results/tune_tried.md)."""
+    has at 3e-4, and in the end 0.2 points more. Three networks gain 0.1 to 0.3, about a standard error each
+    (benchmarks/results/tune_tried.md)."""
     warmup_share: float = 0.05
     """The share of the steps in which the rate rises from a tenth, while the optimizer's averages are still noise."""
     weight_decay: float = 1e-4

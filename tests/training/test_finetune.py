@@ -27,18 +27,9 @@ from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.progress import Silent
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.checkpoint import Checkpoint, TuningState
+from lrf_optuna.training.decisions import PROBABILITIES, WAYS, Way, choose_way, kept_epoch, short_runs
 from lrf_optuna.training.distillation import Distillation, Trainer
-from lrf_optuna.training.finetune import (
-    PROBABILITIES,
-    WAYS,
-    FineTune,
-    Way,
-    choose_way,
-    finetune,
-    kept_epoch,
-    short_runs,
-    without_dropout,
-)
+from lrf_optuna.training.finetune import FineTune, finetune, without_dropout
 from lrf_optuna.training.losses import HeadLoss, head_losses
 from lrf_optuna.training.recipe import DEFAULT, RATES, Recipe
 
