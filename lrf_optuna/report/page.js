@@ -5,11 +5,17 @@ tip.setAttribute("role", "status");
 tip.hidden = true;
 document.body.append(tip);
 
+const centre = (mark) => {
+  const box = mark.getBoundingClientRect();
+  return {x: box.x + box.width / 2, y: box.y + box.height / 2};
+};
+
 /** Show the text of a mark beside it; none hides the text. */
-let shown = null;
+let shown = null, place = null;
 const show = (mark) => {
   shown?.classList.remove("on");
   shown = mark;
+  place = mark && centre(mark);
   tip.hidden = !mark;
   if (!mark) return;
   mark.classList.add("on");
@@ -27,10 +33,7 @@ for (const chart of document.querySelectorAll("svg.chart")) {
     mark.dataset.text = title.textContent;
     title.remove();
   }
-  const places = () => marks.map((mark) => {
-    const box = mark.getBoundingClientRect();
-    return {mark, x: box.x + box.width / 2, y: box.y + box.height / 2};
-  });
+  const places = () => marks.map((mark) => ({mark, ...centre(mark)}));
   chart.addEventListener("pointermove", (event) => {
     let best = null, least = 30;
     for (const {mark, x, y} of places()) {
@@ -51,7 +54,12 @@ for (const chart of document.querySelectorAll("svg.chart")) {
     show(ordered[now < 0 ? (step > 0 ? 0 : ordered.length - 1) : (now + step + ordered.length) % ordered.length]);
   });
 }
-addEventListener("scroll", () => show(null), {passive: true});
+/** A scroll that moves the mark hides its text. The event of an earlier scroll, which comes a frame late, does not. */
+addEventListener("scroll", () => {
+  if (!shown) return;
+  const {x, y} = centre(shown);
+  if (Math.hypot(x - place.x, y - place.y) > 1) show(null);
+}, {passive: true});
 
 for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = false;
