@@ -22,7 +22,7 @@ from lrf_optuna.pipeline.load_inputs import loss_functions
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.pipeline.stopwatch import Stopwatch
 from lrf_optuna.plans.plan import Plan
-from lrf_optuna.plans.result import Evaluation, Result
+from lrf_optuna.plans.result import Evaluation, Result, Tuned
 from lrf_optuna.progress import SILENT, Progress
 from lrf_optuna.selection.contest import BUILT
 from lrf_optuna.selection.forecast import FORECASTS
@@ -30,7 +30,7 @@ from lrf_optuna.selection.plan_refits import PlanRefits
 from lrf_optuna.training.calibrate import DEFAULT as CALIBRATION
 from lrf_optuna.training.calibrate import calibrate, enough_images
 from lrf_optuna.training.checkpoint import Checkpoint
-from lrf_optuna.training.finetune import Tuned, finetune
+from lrf_optuna.training.finetune import finetune
 
 log = logging.getLogger(__name__)
 KNOWN_FROM_CHOICE = ("original", "built")
@@ -132,7 +132,8 @@ class ChosenNetwork:
         with self.stopwatch.timed("tune"):
             tuned = self.finetune(model, Checkpoint(self.folder.checkpoint, self.folder.tuning, result.model_digest))
         log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
-        if not tuned.kept:
+        result.fine_tune = tuned
+        if not tuned.kept_epoch:
             self.progress.say("the fine-tune did not help: the weights from before it are kept")
         return self.evaluate("tuned", model, result.chosen.plan, result.chosen.trial, epochs=len(tuned.val_metric) - 1)
 

@@ -25,10 +25,10 @@ from lrf_optuna.pipeline.load_inputs import (
 )
 from lrf_optuna.pipeline.notebook_progress import shown_progress
 from lrf_optuna.pipeline.python_words import PythonProgress, python_words
+from lrf_optuna.plans.result import Tuned
 from lrf_optuna.progress import Progress
 from lrf_optuna.signatures import names_keywords
 from lrf_optuna.training import finetune as training
-from lrf_optuna.training.finetune import Tuned
 
 
 @names_keywords(TrainingKeywords, keyword_defaults(), keyword_texts())
@@ -51,8 +51,8 @@ def finetune(
     weights so far.
 
     Gives the learning rate (`.rate`), the validation metric before the fine-tune and after each epoch (`.val_metric`),
-    and which of them was kept (`.kept`). Raises LrfError for what does not fit before any training, and where every
-    learning rate diverges.
+    the epoch whose weights are kept (`.kept_epoch`) and what was distilled (`.distil_by`). Raises LrfError for what
+    does not fit before any training, and where every learning rate diverges.
     """
     shown = PythonProgress(shown_progress(progress))
     with python_words():

@@ -23,6 +23,8 @@ class PointModels:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.replaced: list[Result] = []
+        """The results of fine-tuned models that others took the place of, and that are gone."""
 
     def model(self, trial: int, before: bool = False) -> Path:
         """The file of a point's model."""
@@ -54,9 +56,14 @@ class PointModels:
         return next((one for one in self.of_point(point) if one[0].model_digest == model_digest), None)
 
     def tuned(self, point: Candidate) -> tuple[Result, Path] | None:
-        """Result and file of the better tuned model of a point, by validation images; None where none is tuned."""
+        """Result and file of the better tuned model of a point, as `is_better` has it; None where none is tuned."""
         found = [one for one in self.of_point(point) if one[0].tuned]
-        return max(found, key=lambda one: one[0].final.val_metric, default=None)
+        return found[-1] if len(found) == 2 and is_better(found[1][0], found[0][0]) else next(iter(found), None)
+
+    def instead_of(self, result: Result) -> tuple[Result, Path] | None:
+        """Result and file of the tuned model that stays that of its point, because a second fine-tune did not help."""
+        better = self.tuned(result.chosen) if result.tuned and not result.helped else None
+        return better if better and better[0].helped else None
 
     def write_model(self, trial: int, model: Any) -> int:
         """The bytes of a point's file, which is compressed and has no optimizer; its result is written later."""
@@ -67,10 +74,20 @@ class PointModels:
     def set_aside(self, trial: int) -> None:
         """Keep the model that is about to be replaced, unless a better one of the same point is kept already."""
         own, kept = self.read(trial), self.read(trial, before=True)
-        if own and not (kept and is_better(kept, own)):
-            self.remove(trial, before=True)
-            for file in sorted(self.path.glob(f"{trial}.*"), key=self.result(trial).__eq__):  # the result is the last
-                file.replace(self.path / file.name.replace(f"{trial}.", f"{trial}-before.", 1))
+        if own is None:
+            return
+        if kept and is_better(kept, own):
+            self.note_replaced(own)
+            return
+        self.note_replaced(kept)
+        self.remove(trial, before=True)
+        for file in sorted(self.path.glob(f"{trial}.*"), key=self.result(trial).__eq__):  # the result is the last
+            file.replace(self.path / file.name.replace(f"{trial}.", f"{trial}-before.", 1))
+
+    def note_replaced(self, result: Result | None) -> None:
+        """Note that the model of a result is about to be gone, if a fine-tune had helped it."""
+        if result and result.helped:
+            self.replaced.append(result)
 
     def remove(self, trial: int, before: bool = False) -> None:
         """Remove a point's model and all that goes with it, its result first."""
@@ -91,8 +108,18 @@ class PointModels:
         before = self.read(trial, before=True)
         if before and is_better(before, result):
             return better_text(before, result, self.model(trial, before=True))
+        self.note_replaced(before)
         self.remove(trial, before=True)
         return ""
+
+
+def replaced_text(result: Result) -> str:
+    """A sentence about a fine-tuned model that is gone."""
+    metric, how = (
+        f"{result.final.val_metric:.2%} of validation images",
+        f" ({result.fine_tune})" if result.fine_tune else "",
+    )
+    return f"an earlier fine-tuned model of trial {result.chosen.trial}, with {metric}{how}, is replaced"
 
 
 def better_text(before: Result, result: Result, file: Path) -> str:
@@ -107,12 +134,13 @@ def better_text(before: Result, result: Result, file: Path) -> str:
 
 
 def is_better(one: Result, other: Result) -> bool:
-    """Whether the model of a result is the better one of two of the same point: it alone is tuned, or by the metric.
+    """Whether the model of a result is the better one of two of the same point, by validation images.
 
-    Of two tuned models that are equal by it the first is: a fine-tune that did not help gives an untuned network.
+    One that a fine-tune helped is better than one without. Of two of these that are equal, the first is the better one.
     """
     if one.chosen != other.chosen:
         return False
-    if one.tuned and other.tuned:
+    if one.helped and other.helped:
         return one.final.val_metric >= other.final.val_metric
-    return (bool(one.tuned), one.final.val_metric) > (bool(other.tuned), other.final.val_metric)
+    ranks = ((each.helped, bool(each.tuned), each.final.val_metric) for each in (one, other))
+    return next(ranks) > next(ranks)

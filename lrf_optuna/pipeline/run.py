@@ -15,12 +15,13 @@ from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
-from lrf_optuna.pipeline.existing_model import existing_model, renewed
+from lrf_optuna.pipeline.existing_model import existing_model, renewed, tuned_before
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, seconds_after
 from lrf_optuna.pipeline.identity import model_digest, request_digest
 from lrf_optuna.pipeline.latencies import time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, check_augmentation, check_training, load_inputs
 from lrf_optuna.pipeline.point_metrics import keep_metrics
+from lrf_optuna.pipeline.point_models import replaced_text
 from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
 from lrf_optuna.pipeline.result_files import ResultFiles
@@ -207,7 +208,14 @@ class Run(StudyParts):
             self.warn(self.record.warnings)
         result = self.build_and_measure(candidates, (chosen, why))
         self.point_metrics.keep([*points, chosen])
-        self.warn(filter(None, [self.folder.keep_model(result)]))
+        kept = self.folder.keep_model(result)
+        for gone in self.folder.models.replaced:
+            self.progress.say(replaced_text(gone))
+        if stays := tuned_before(self, result):
+            self.folder.put_companions(stays[1])
+            self.final_model = None
+            return renewed(self, stays, candidates, why, has_news=True)
+        self.warn(filter(None, [kept]))
         self.files.write(result, self.folder.models.model(chosen.trial), candidates)
         result.seconds = dict(self.stopwatch.seconds)
         return result

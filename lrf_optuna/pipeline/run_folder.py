@@ -147,13 +147,17 @@ class RunFolder:
             return []
         self.result.unlink(missing_ok=True)
         copy_whole(file, self.model)
+        self.put_companions(file)
+        files = [Path(export.file) for export in before.exports if export.file] if before else []
+        return [f"{path} is of trial {before.chosen.trial}: export again" for path in files if before and path.exists()]
+
+    def put_companions(self, file: Path) -> None:
+        """Copy what goes with a point's `file`, or remove it where the point has none."""
         for ending, own in self.companions.items():
             if file.with_suffix(ending).exists():
                 copy_whole(file.with_suffix(ending), own)
             else:
                 own.unlink(missing_ok=True)
-        files = [Path(export.file) for export in before.exports if export.file] if before else []
-        return [f"{path} is of trial {before.chosen.trial}: export again" for path in files if before and path.exists()]
 
     def write_untuned(self, model: Any, result: Result, model_digest: str) -> None:
         """Keep a model that is about to be tuned, and what is known of it."""

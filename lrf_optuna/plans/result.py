@@ -43,6 +43,29 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a fine-tune did. `rate`: the largest learning rate of its schedule.
+
+    `val_metric`: the metric on validation images before the fine-tune and after each epoch. `kept_epoch`: the epoch
+    whose weights the model has; 0 is the network from before. `distil_by`: logits or probabilities, whichever the
+    distillation compares; empty without a distillation.
+    """
+
+    rate: float
+    val_metric: tuple[float, ...]
+    kept_epoch: int
+    distil_by: str = ""
+
+    def __str__(self) -> str:
+        epochs = len(self.val_metric) - 1
+        distills = f", {self.distil_by} distilled" if self.distil_by else ""
+        kept = (
+            f"the weights after epoch {self.kept_epoch}" if self.kept_epoch else "the weights from before the fine-tune"
+        )
+        return f"{epochs} epoch{'s' * (epochs != 1)}, learning rate {self.rate:g}{distills}; {kept} are kept"
+
+
+@dataclass(frozen=True, slots=True)
 class LayerResult:
     """One layer with weights or MACs before and after a plan; parameters count the bias, MACs are for one image.
 
@@ -140,6 +163,8 @@ class Result:
     built: Evaluation | None = None
     calibrated: Evaluation | None = None
     tuned: Evaluation | None = None
+    fine_tune: Tuned | None = None
+    """How `tuned` came about; None without a fine-tune, and in results of earlier versions."""
     layers: list[LayerResult] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What cannot be right about the set-up, and classes that are no longer predicted."""
@@ -195,6 +220,11 @@ class Result:
         return f"<{type(self).__name__} {self.summary}>"
 
     @property
+    def helped(self) -> bool:
+        """Whether a fine-tune was made, and gave better weights than those from before it."""
+        return self.tuned is not None and (self.fine_tune is None or self.fine_tune.kept_epoch > 0)
+
+    @property
     def final_state(self) -> str:
         """The name of the last network that was made."""
         return next(name for name in reversed(STATES) if getattr(self, name))
@@ -228,6 +258,8 @@ class Result:
             for name in STATES:
                 table[name] = read_evaluation(table[name]) if table.get(name) else None
             layers = [LayerResult(**{**row, "ranks": tuple(row["ranks"])}) for row in table.pop("layers")]
+            if tuned := table.get("fine_tune"):
+                table["fine_tune"] = Tuned(**{**tuned, "val_metric": tuple(tuned["val_metric"])})
             if table.get("predicted_interval"):
                 table["predicted_interval"] = tuple(table["predicted_interval"])
             table["exports"] = [Export(**row) for row in table.get("exports", ())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +98,8 @@ def time_text(milliseconds: float | None, timed: bool) -> str:
 
 
 def alternatives_table(result: Result) -> Table:
-    """The named points of a front, each with its metric, size and milliseconds; empty where none are known."""
-    found = result.alternatives
+    """The named points of a front and the chosen one, with metric, size and milliseconds; empty without names."""
+    found = [*result.alternatives, *chosen_without_name(result)]
     timed, predicted = (any(getattr(one, name) for one in found) for name in ("milliseconds", "predicted"))
     costs = [name for name in found[0].costs if name != "loss"] if found else []
     heads = ["trial", result.metric, *["predicted"] * predicted, *costs, *["ms"] * timed]
@@ -111,6 +111,15 @@ def alternatives_table(result: Result) -> Table:
         state = f"{one.state} {CHOSEN_MARK}" if chosen else one.state
         table.add(one.name, str(one.trial), *texts, *[time] * timed, state, tone=BEST if chosen else "")
     return table
+
+
+def chosen_without_name(result: Result) -> Iterator[Alternative]:
+    """The chosen point with its last network, where named points are known and it is none of them."""
+    trials = {one.trial for one in result.alternatives}
+    if trials and result.chosen.trial not in trials:
+        last, costs = result.final, dict(result.chosen.costs)
+        time = next(iter(last.milliseconds.values()), None)
+        yield Alternative("chosen", result.chosen.trial, costs, last.val_metric, result.final_state, None, time, True)
 
 
 def predicted_text(one: Alternative) -> str:

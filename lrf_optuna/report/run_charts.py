@@ -192,7 +192,7 @@ def hypervolume_chart(candidates: Sequence[Candidate]) -> Iterator[Chart]:
 
 
 def tuning_chart(content: ReportContent) -> Iterator[Chart]:
-    """The metric on validation images after each epoch of the fine-tune, beside the original's."""
+    """The metric on validation images after each epoch of the fine-tune, beside the original's; a star is kept."""
     rows, result = content.epochs, content.result
     if len(rows) < 2 or not result.tuned:
         return
@@ -203,6 +203,9 @@ def tuning_chart(content: ReportContent) -> Iterator[Chart]:
     x = linear_axis("epoch", (m.x for m in marks), low=0.0, least=1.0)
     y = linear_axis(f"validation {result.metric}", [*(m.y for m in marks), original], True, high=1.0)
     series = [Series(f"validation {result.metric}", marks, "chosen", "dot", "straight")]
+    kept = [mark for mark in marks if result.fine_tune and mark.x == result.fine_tune.kept_epoch]
+    if kept:
+        series.append(Series("kept", kept, "chosen", "star", label="kept"))
     yield Chart("tuning", "Fine-tune", x, y, series, levels=[(original, f"original {original:.2%}")])
 
 

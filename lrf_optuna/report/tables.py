@@ -111,7 +111,8 @@ def evaluation_table(result: Result) -> Table:
     phases = ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items() if value >= 0.05)
     seconds = f"seconds: {phases}, in all {sum(result.seconds.values()):.1f}" if phases else ""
     place = f"ms of a call (times faster): {result.place}" if result.place else ""
-    remarks = uncounted_remark(result.uncounted_macs), place, slower_remark(result), seconds
+    fine_tune = f"fine-tune: {result.fine_tune}" if result.fine_tune else ""
+    remarks = fine_tune, uncounted_remark(result.uncounted_macs), place, slower_remark(result), seconds
     caption = "\n".join(filter(None, remarks))
     table, (full, *others) = Table(columns([""], list(networks)), f"Study {result.study}", caption), networks.values()
     params = (f"{n.params:,} ({percent(n.params, full.params)})" for n in others)

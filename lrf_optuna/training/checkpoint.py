@@ -17,17 +17,23 @@ from lrf_optuna.data.arrays import Values
 from lrf_optuna.files import write_text, write_whole
 
 COLUMNS = ("epoch", "seconds", "loss", "validation_metric")
-"""Columns of tuning.csv. The loss is the mean over the steps of an epoch; row 0 is the network before the fine-tune."""
+"""Columns of the rows of a state. The loss is the mean over the steps of an epoch; row 0 is the network before."""
+KEPT = "kept"
+"""The last column of tuning.csv: 1 in the row whose weights are kept, else 0."""
 
 
 @dataclass
 class TuningState:
-    """How it is tuned, what each epoch gave as `rows` in the order of `COLUMNS`, and the weights kept so far."""
+    """How it is tuned, what each epoch gave as `rows` in the order of `COLUMNS`, and the weights kept so far.
+
+    `best`: these weights; `kept_epoch`: the epoch that they are of.
+    """
 
     rate: float
     distil_by: str
     best: list[Values]
     rows: list[tuple[int, float, float | None, float]] = field(default_factory=list)
+    kept_epoch: int = 0
 
     @property
     def metrics(self) -> list[float]:
@@ -48,7 +54,8 @@ class TuningState:
     def table(self) -> str:
         """The text of tuning.csv."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self.rows])
+        rows = [(*row, int(row[0] == self.kept_epoch)) for row in self.rows]
+        csv.writer(text, lineterminator="\n").writerows([(*COLUMNS, KEPT), *rows])
         return text.getvalue()
 
 
@@ -67,7 +74,8 @@ class Checkpoint:
         """Write the state, and the `variables` of the model and of the optimizer by name."""
         arrays: dict[str, Any] = {f"best_{i}": value for i, value in enumerate(state.best)}
         arrays |= {f"{name}_{i}": np.asarray(value) for name, each in variables.items() for i, value in enumerate(each)}
-        about = json.dumps({"key": self.key, "rate": state.rate, "distil_by": state.distil_by, "rows": state.rows})
+        way = {"rate": state.rate, "distil_by": state.distil_by}
+        about = json.dumps({"key": self.key, **way, "rows": state.rows, "kept_epoch": state.kept_epoch})
 
         def save(path: Path) -> None:
             with path.open("wb") as file:
@@ -83,10 +91,10 @@ class Checkpoint:
                 about = json.loads(str(found["about"]))
                 if about["key"] != self.key:
                     return None
-                best = [found[f"best_{i}"] for i in range(len(weights))]
+                best, rows = [found[f"best_{i}"] for i in range(len(weights))], [tuple(row) for row in about["rows"]]
+                return TuningState(about["rate"], about["distil_by"], best, rows, about["kept_epoch"])
         except (OSError, KeyError, ValueError, BadZipFile):
             return None
-        return TuningState(about["rate"], about["distil_by"], best, [tuple(row) for row in about["rows"]])
 
     def restore(self, variables: Mapping[str, Sequence[Any]]) -> None:
         """Put the values in the file into the `variables`, as `write` took them."""

@@ -10,17 +10,18 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import keras
 import numpy as np
 
+from lrf_optuna.data.arrays import Values
 from lrf_optuna.data.dataset import Data, LabeledImages
 from lrf_optuna.errors import LrfError
 from lrf_optuna.models.evaluation import Evaluator
 from lrf_optuna.models.layer_kinds import walk_layers
+from lrf_optuna.plans.result import Tuned
 from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.batches import Batches
@@ -37,18 +38,6 @@ DROPOUT = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.Alph
 
 OF_THE_RATE = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
 """Callbacks that set the learning rate of an optimizer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """The learning rate of a fine-tune, and the metric on validation images before it and after each epoch.
-
-    `kept`: the epoch whose weights the model has; 0 is the network from before.
-    """
-
-    rate: float
-    val_metric: tuple[float, ...]
-    kept: int
 
 
 def check_trainable(model: Any) -> None:
@@ -106,12 +95,12 @@ def finetune(
         state = checkpoint and checkpoint.read(best)
         if state:
             progress.say(f"the fine-tune goes on after epoch {state.epochs} of {spec.epochs}")
-        state = state or TuningState(*run.find_way(), best)
+        state = state or run.first_state(best)
         try:
             run.train_epochs(state, checkpoint)
         finally:
             model.set_weights(state.best)
-    return Tuned(state.rate, tuple(state.metrics), run.kept(state))
+    return Tuned(state.rate, tuple(state.metrics), state.kept_epoch, state.distil_by if spec.distil else "")
 
 
 class FineTune:
@@ -213,10 +202,18 @@ class FineTune:
         metric = self.evaluator.metric(self.data, self.data.val)
         state.rows.append((epoch + 1, round(time.perf_counter() - start, 2), loss, metric))
         if self.kept(state) == state.epochs:
-            state.best = self.model.get_weights()
+            state.best, state.kept_epoch = self.model.get_weights(), state.epochs
         log.info("epoch %d of %d: loss %.4f, validation metric %.4f", epoch + 1, self.spec.epochs, loss, metric)
         self.callbacks.on_epoch_end(epoch, {"loss": loss, "val_metric": metric})
-        step(0, f"epoch {epoch + 1}: validation {metric:.2%}, best {max(state.metrics):.2%}")
+        kept = f"epoch {state.kept_epoch} ({state.metrics[state.kept_epoch]:.2%})"
+        step(0, f"validation {metric:.2%} after epoch {epoch + 1}, kept so far: {kept}")
+
+    def first_state(self, weights: list[Values]) -> TuningState:
+        """The state before the first epoch; says how the model is tuned, and for how long."""
+        way, most = self.find_way(), f"{self.spec.epochs} epoch{'s' * (self.spec.epochs > 1)}"
+        distills = f" and distills {way.distil_by}" if self.spec.distil else ""
+        self.progress.say(f"the fine-tune takes the learning rate {way.rate:g}{distills}, for {most} at most")
+        return TuningState(*way, weights)
 
     def find_way(self) -> Way:
         """The learning rate and what is distilled: as given, or as found from the data.
@@ -229,8 +226,6 @@ class FineTune:
         for _ in range(1 + self.recipe.smaller_rounds):
             losses = self.probe_losses(rates)
             if way := choose_way(losses, self.recipe):
-                distilled = f" and distills {way.distil_by}" if self.spec.distil else ""
-                self.progress.say(f"the fine-tune takes the learning rate {way.rate:g}{distilled}")
                 return way
             self.progress.say(f"fine-tuning diverged at the rates {', '.join(f'{rate:g}' for rate in rates)}")
             rates = tuple(rate * self.recipe.smaller for rate in rates)
@@ -254,6 +249,7 @@ class FineTune:
                     losses[Way(rate, distil_by)] = self.loss(sample)
                     for variable, value in zip(self.model.variables, start, strict=True):
                         variable.assign(value)
+            step(0, f"{len(losses)} short runs")
         log.info("validation loss after %d steps: %s", steps, losses)
         return losses
 

@@ -430,6 +430,23 @@ def test_a_tuned_model_that_an_untuned_one_replaced_comes_back_without_a_fine_tu
     assert "fine-tuning" not in heard.labels
 
 
+def test_a_second_fine_tune_that_does_not_help_leaves_the_first(spec: StudySpec, tmp_path: Path) -> None:
+    spec = spec.override(ONE_POINT)
+    first = ran(spec, tmp_path, search_trials=3, tune_epochs=1)
+    assert first.fine_tune
+    assert first.fine_tune.kept_epoch == 1
+    names = "model.keras", "tuning.csv", "result.json"
+    files = [(tmp_path / name).read_bytes() for name in names]
+    for labels in ({"fine-tuning"}, set()):
+        heard = Heard()
+        again = ran(spec, tmp_path, heard, search_trials=3, tune_epochs=1, tune_rate=3.0)
+        assert labels == {"fine-tuning"} & set(heard.labels), "the same command does not tune again"
+        assert (again.tuned, again.fine_tune) == (first.tuned, first.fine_tune)
+        assert any("was fine-tuned before" in line and "stays" in line for line in heard.lines)
+        assert [(tmp_path / name).read_bytes() for name in names[:2]] == files[:2]
+        assert left(tmp_path) == FILES | {"tuning.csv"}
+
+
 def test_build_after_run_keeps_the_tuned_model_and_says_what_to_do(spec: StudySpec, tmp_path: Path) -> None:
     ran(spec, tmp_path, search_trials=3, tune_epochs=1)
     tuned, written = (tmp_path / "model.keras").read_bytes(), (tmp_path / "model.keras").stat().st_mtime_ns
@@ -468,7 +485,7 @@ def test_a_fine_tune_that_is_stopped_goes_on_at_its_epoch_and_ends_as_an_undistu
     assert "building" not in heard.labels
     assert left(place) == FILES | {"tuning.csv"}
     assert same_weights(model_of(place), model_of(undisturbed))
-    assert (place / "tuning.csv").read_text().splitlines()[0] == "epoch,seconds,loss,validation_metric"
+    assert (place / "tuning.csv").read_text().splitlines()[0] == "epoch,seconds,loss,validation_metric,kept"
 
 
 def test_a_network_is_not_calibrated_on_a_handful_of_images(spec: StudySpec, digits: Data, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_smaller_network_gets_better_in_place(digits_net: Any, digits: Data, a
     before = accuracy(model, digits, digits.val)
     tuned = lrf_optuna.finetune(model, digits_net, arrays, **QUIET)
     assert tuned.val_metric[0] == pytest.approx(before)
-    assert accuracy(model, digits, digits.val) == tuned.val_metric[tuned.kept] > before
+    assert accuracy(model, digits, digits.val) == tuned.val_metric[tuned.kept_epoch] > before
 
 
 def test_without_labels_the_original_is_the_goal(digits_net: Any, digits: Data, arrays: dict[str, Any]) -> None:

@@ -8,10 +8,11 @@ import pytest
 from support.points import candidate
 from support.results import result_of
 
-from lrf_optuna.pipeline.point_models import PointModels, is_better
+from lrf_optuna.pipeline.point_models import PointModels, is_better, replaced_text
 from lrf_optuna.pipeline.run_folder import RunFolder
-from lrf_optuna.plans.result import Export, Result
+from lrf_optuna.plans.result import Export, Result, Tuned
 
+HELPED, UNHELPED = Tuned(1e-3, (0.9, 0.93, 0.94), 2, "logits"), Tuned(1e-3, (0.95, 0.93, 0.94), 0, "logits")
 POINT, OTHER = candidate(3, 0.1, 0.4), candidate(7, 0.2, 0.3)
 
 
@@ -65,6 +66,36 @@ def test_a_better_model_of_the_same_point_is_kept_and_said_and_found_by_its_dige
     assert (text_of(models.latest(POINT)), text_of(models.tuned(POINT))) == ("untuned", "best")
     assert made(models, "still better", result_of(POINT, 0.9, 0.95)) == ""
     assert not models.model(3, before=True).exists()
+
+
+def test_a_fine_tune_that_did_not_help_never_stands_for_one_that_did(models: PointModels) -> None:
+    best, unhelped = result_of(POINT, 0.9, 0.94, fine_tune=HELPED), result_of(POINT, 0.95, 0.95, fine_tune=UNHELPED)
+    assert (best.helped, unhelped.helped, result_of(POINT, 0.9).helped) == (True, False, False)
+    assert is_better(best, unhelped)
+    assert not is_better(unhelped, best)
+    made(models, "best", best)
+    assert models.instead_of(best) is None
+    made(models, "unhelped", unhelped)
+    assert text_of(models.instead_of(unhelped)) == text_of(models.tuned(POINT)) == "best"
+
+
+def test_the_first_fine_tune_of_a_point_stays_though_it_did_not_help(models: PointModels) -> None:
+    unhelped = result_of(POINT, 0.95, 0.95, fine_tune=UNHELPED)
+    made(models, "first", unhelped)
+    made(models, "again", unhelped)
+    assert models.instead_of(unhelped) is None
+    assert models.replaced == []
+
+
+def test_a_fine_tuned_model_that_is_gone_is_noted(models: PointModels) -> None:
+    each = [result_of(POINT, 0.9, metric, fine_tune=HELPED) for metric in (0.94, 0.92, 0.93, 0.95)]
+    for number, (result, gone) in enumerate(zip(each, [[], [], [0.92], [0.92, 0.93, 0.94]], strict=True)):
+        made(models, str(number), result)
+        assert [one.final.val_metric for one in models.replaced] == gone
+    text = replaced_text(models.replaced[0])
+    assert text.startswith(
+        "an earlier fine-tuned model of trial 3, with 92.00% of validation images (2 epochs, learning"
+    )
 
 
 def test_a_model_without_its_result_does_not_count(models: PointModels) -> None:

@@ -13,7 +13,7 @@ from lrf_optuna.errors import LrfError
 from lrf_optuna.files import write_text
 from lrf_optuna.input_sections import DataSpec, ModelSpec
 from lrf_optuna.plans.plan import Candidate, Choice, Plan
-from lrf_optuna.plans.result import STATES, Evaluation, LayerResult, Result
+from lrf_optuna.plans.result import STATES, Evaluation, LayerResult, Result, Tuned
 
 CHOSEN = Candidate(17, Plan.of({"a": Choice("tucker2", (3, 5)), "b": Choice("intact")}), {"loss": 0.01, "params": 0.4})
 PARTS = [
@@ -52,7 +52,24 @@ def test_the_last_network_has_its_own_name(last: str) -> None:
     assert found.final is getattr(found, last)
 
 
-@pytest.mark.parametrize("changes", [{}, {"built": None, "calibrated": None, "tuned": None}, {"layers": []}])
+@pytest.mark.parametrize(
+    ("tuned", "text"),
+    [
+        (
+            Tuned(1e-3, (0.8, 0.9, 0.91), 2, "logits"),
+            "2 epochs, learning rate 0.001, logits distilled; the weights after epoch 2 are kept",
+        ),
+        (Tuned(3e-4, (0.8, 0.7), 0), "1 epoch, learning rate 0.0003; the weights from before the fine-tune are kept"),
+    ],
+)
+def test_a_fine_tune_says_what_it_did(tuned: Tuned, text: str) -> None:
+    assert str(tuned) == text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"built": None, "calibrated": None, "tuned": None}, {"layers": []}, {"fine_tune": Tuned(1e-3, (0.8, 0.9), 1)}],
+)
 def test_a_result_is_the_same_after_a_trip_through_the_disk(tmp_path: Path, changes: dict[str, Any]) -> None:
     write_text(tmp_path / "result.json", result(**changes).to_json())
     assert Result.read(tmp_path / "result.json") == result(**changes)

@@ -82,6 +82,14 @@ def test_named_points_have_metric_size_and_command_and_the_chosen_one_is_marked(
     assert alternative_commands(result) == ["safe: do 5"]
 
 
+def test_a_chosen_point_without_a_name_stands_below_the_named_ones() -> None:
+    result = result_of(candidate(9, 0.2, 0.3), 0.9, 0.93, alternatives=ALTERNATIVES)
+    *named, last = alternatives_table(result).rows
+    assert [texts[0] for texts, _ in named] == ["safe", "balanced"]
+    assert last == (("chosen", "9", "93.00%", NONE, "30.0%", "1", f"tuned {CHOSEN_MARK}"), BEST)
+    assert alternatives_table(result_of(candidate(9, 0.2, 0.3), 0.9, 0.93)).rows == []
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_no_number_is_cut_in_a_narrow_terminal(width: int) -> None:
     from io import StringIO

@@ -129,6 +129,13 @@ def test_a_fine_tune_is_shown_beside_the_original(charts: dict[str, Chart]) -> N
     assert places(chart.series[0]) == [(0, 0.87), (1, 0.9), (2, 0.914)]
     assert chart.levels == [(0.92, "original 92.00%")]
     assert chart.y.has(0.92)
+    assert places(series(chart)["kept"]) == [(2, 0.914)]
+
+
+def test_a_fine_tune_of_an_earlier_version_has_no_star() -> None:
+    content = content_of()
+    earlier = replace(content, result=replace(content.result, fine_tune=None))
+    assert "kept" not in series(run_charts(earlier)["tuning"])
 
 
 def test_without_anything_measured_there_is_no_chart_of_it() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lrf_optuna.plans.comparison import OURS, BudgetRows, Comparison, Row, Score
 from lrf_optuna.plans.plan import INTACT, Candidate, Choice, Plan
-from lrf_optuna.plans.result import Alternative, Evaluation, LayerResult, Result
+from lrf_optuna.plans.result import Alternative, Evaluation, LayerResult, Result, Tuned
 from lrf_optuna.report.content import EpochRow, ReportContent
 from lrf_optuna.report.facts import ChangedDecisions, ChangedImage, Facts, ImageUse, Provenance, Usage
 
@@ -63,7 +63,14 @@ def result_of(candidates: Sequence[Candidate], chosen: Candidate, name: str = "d
     built = Evaluation(3100, 380_000, 0.87, 0.866, 20_000)
     tuned = Evaluation(3100, 380_000, 0.914, 0.912, 20_000, 5, milliseconds={"litert": 0.25})
     seconds = {"prepare": 1.0, "search": 2.5}
-    made = {"built": built, "tuned": tuned, "layers": parts, "alternatives": alternatives_of(candidates, chosen)}
+    fine_tune = Tuned(1e-3, (0.87, 0.9, 0.914), 2, "logits")
+    made = {
+        "built": built,
+        "tuned": tuned,
+        "fine_tune": fine_tune,
+        "layers": parts,
+        "alternatives": alternatives_of(candidates, chosen),
+    }
     return Result(name, len(candidates), 40, 256, seconds, full, chosen, "the knee", **made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,7 +60,7 @@ def test_a_broken_network_gets_better(digits_net: Any, digits: Data, optimizer: 
     before, *_, after = tuned.val_metric
     assert accuracy(digits_net, digits, digits.val) > 0.93
     assert after > before + 0.1
-    assert accuracy(model, digits, digits.val) == tuned.val_metric[tuned.kept]
+    assert accuracy(model, digits, digits.val) == tuned.val_metric[tuned.kept_epoch]
     assert (len(tuned.val_metric), tuned.rate) == (3, 1e-2)
 
 
@@ -400,7 +401,9 @@ def test_what_is_distilled_can_be_given(digits_net: Any, digits: Data, distil_by
         broken(digits_net), digits_net, digits, SPEC.model_copy(update={"distil_by": distil_by}), progress=listener
     )
     assert tuned.val_metric[-1] > tuned.val_metric[0] + 0.1
-    assert listener.said == [], "neither rate nor way is looked for"
+    assert tuned.distil_by == distil_by
+    said = f"the fine-tune takes the learning rate 0.003 and distills {distil_by}, for 2 epochs at most"
+    assert listener.said == [said], "neither rate nor way is looked for"
 
 
 class Listener(Silent):
@@ -451,11 +454,16 @@ def test_a_fine_tune_that_was_stopped_goes_on_and_ends_with_the_same_weights(
     steps = len(digits.train) // spec.batch
     with pytest.raises(KeyboardInterrupt):
         finetune(broken(digits_net), digits_net, digits, spec, checkpoint=kept, progress=Listener(2 * steps + 1))
-    assert len(kept.table.read_text().splitlines()) == 4, "a head, the network before, and two epochs"
+    rows = list(csv.DictReader(kept.table.open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"], "the network before, and two epochs"
+    assert sum(row["kept"] == "1" for row in rows) == 1
     listener, model = Listener(steps), broken(digits_net)
     found = finetune(model, digits_net, digits, spec, checkpoint=kept, progress=listener)
     assert listener.stop == 0, "one epoch was left"
     assert found.val_metric == pytest.approx(expected.val_metric, abs=0.01)
+    assert found.kept_epoch == expected.kept_epoch
+    kept_rows = [int(row["epoch"]) for row in csv.DictReader(kept.table.open()) if row["kept"] == "1"]
+    assert kept_rows == [found.kept_epoch]
     for a, b in zip(whole.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
@@ -490,7 +498,8 @@ def test_a_fine_tune_that_no_longer_gets_better_ends(digits_net: Any, digits: Da
     spec = TuneSpec(epochs=9, batch=256, rate=1e-12, distil_by="logits")
     tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
     assert len(tuned.val_metric) < 10
-    assert listener.said == [f"fine-tuning ended after epoch {len(tuned.val_metric) - 1}: 2 were no better"]
+    assert listener.said[-1] == f"fine-tuning ended after epoch {len(tuned.val_metric) - 1}: 2 were no better"
+    assert tuned.distil_by == "logits"
 
 
 def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
