@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,14 @@ class StudySpec(LayerSections):
                 "--after-tuning needs a fine-tune, but there are no epochs: give --epochs, or leave --after-tuning out"
             )
 
+    def check_fine_tune(self, given: Iterable[str]) -> None:
+        """Raises LrfError where settings of a fine-tune (`tune.rate`) are `given`, but none comes."""
+        unused = [OPTIONS[key].typed for key in given if key in OF_THE_FINE_TUNE]
+        if unused and not self.tune.epochs:
+            raise LrfError(
+                f"{unused[0]} needs a fine-tune, but there are no epochs: give --epochs, or leave {unused[0]} out"
+            )
+
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
@@ -134,6 +142,10 @@ OPTIONS = {
     if isinstance(option := cast("dict[str, Any]", field.json_schema_extra or {}).get("option"), CommandOption)
 }
 """Key of a setting ("search.trials") -> what the command line shows of it."""
+
+
+OF_THE_FINE_TUNE = {f"tune.{key}" for key in TuneSpec.model_fields} - {"tune.epochs", "tune.calibrate"}
+"""Settings that nothing but a fine-tune reads."""
 
 
 def name_for(model_path: str, data_path: str) -> str:

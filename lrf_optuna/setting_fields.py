@@ -82,6 +82,12 @@ class CommandOption:
     repeated: bool = False
     field: Any = None
 
+    @property
+    def typed(self) -> str:
+        """What is typed for the setting: its option, or a flag that is its only option."""
+        alone = self.flag and not self.flag.help and self.field.annotation is bool
+        return self.flag.name.split()[0] if self.flag and alone else self.name
+
 
 def setting(default: Any, help: str, **more: Any) -> Any:
     """A field with what the command line shows of it (`CommandOption`), and limits as in pydantic's `Field`."""

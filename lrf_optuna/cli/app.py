@@ -63,6 +63,7 @@ def run(
         check_formats(wanted, ExportSettings())
     spec = study_of(study, settings)
     spec.check_after_tuning()
+    spec.check_fine_tune(settings)
     check_files(spec)
     folder = out or Path("runs") / spec.name
     check_before_loading(spec, folder)

@@ -446,6 +446,16 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
         (*FAST, "--max-drop", "1", "--after-tuning", "--no-tune"),
         "--after-tuning needs a fine-tune, but there are no epochs: give --epochs, or leave --after-tuning out",
     ),
+    "rate without a fine-tune": (
+        nothing,
+        (*FAST, "--rate", "0.01"),
+        "--rate needs a fine-tune, but there are no epochs: give --epochs, or leave --rate out",
+    ),
+    "no cutmix without a fine-tune": (
+        nothing,
+        (*FAST, "--no-cutmix"),
+        "--no-cutmix needs a fine-tune",
+    ),
     "drop below none": (nothing, (*FAST, "--max-drop", "-1"), "--max-drop"),
     "rate a word": (
         nothing,

@@ -215,6 +215,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "loss of nothing": ({"loss": lambda labels, outputs: outputs * float("nan"), "tune": 1}, "a finite number"),
     "rate": ({"rate": 1e300}, "rate should"),
     "distil": ({"distil": 1e300}, "distil should"),
+    "rate without a fine-tune": (
+        {"rate": 0.01},
+        "rate needs a fine-tune, but there are no epochs: give tune, or leave",
+    ),
 }
 
 

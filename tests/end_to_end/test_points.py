@@ -171,9 +171,10 @@ def test_a_trial_that_is_not_there_is_one_line_and_changes_nothing(
     finished: tuple[StudySpec, Path], command: str
 ) -> None:
     folder = finished[1]
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
+    of_others = "log.txt", "study.db-shm"  # the latter is SQLite's own, while a connection is open
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name not in of_others}
     refused(invoked(command, str(folder), "--trial", "99"), "trial 99 is no finished trial of this study, the last")
-    assert {path: path.read_bytes() for path in before} == before
+    assert [p for p in before if p.read_bytes() != before[p]] == []
 
 
 def test_a_trial_together_with_a_way_to_choose_is_refused(finished: tuple[StudySpec, Path]) -> None:
