@@ -251,6 +251,9 @@ class Run(StudyParts):
             model_digest=self.digest_of_model(chosen),
         )
         self.final_model = network.build_and_tune(result)
+        write_facts(self, network, result)
+        if self.folder.models.instead_of(result):  # nothing more is said of a network that is not to be used
+            return result
         if result.outcome:
             self.progress.say(result.outcome)
         self.warn(result_warnings(result, len(self.data.val)))
@@ -260,7 +263,6 @@ class Run(StudyParts):
                 problem = time_at_end(result, networks, self.spec, self.data, self.progress)
             self.warn([problem] if problem else [])
             self.warn(missed_latency(result, self.spec.search.wanted, self.spec.latency.runtime))
-        write_facts(self, network, result)
         return result
 
     def check_training(self) -> None:
