@@ -205,7 +205,7 @@ def tuning_chart(content: ReportContent) -> Iterator[Chart]:
     series = [Series(f"validation {result.metric}", marks, "chosen", "dot", "straight")]
     kept = [mark for mark in marks if result.fine_tune and mark.x == result.fine_tune.kept_epoch]
     if kept:
-        series.append(Series("kept", kept, "chosen", "star", label="kept"))
+        series.append(Series("kept", kept, "chosen", "star"))
     yield Chart("tuning", "Fine-tune", x, y, series, levels=[(original, f"original {original:.2%}")])
 
 
