@@ -14,6 +14,7 @@ import numpy as np
 from lrf_optuna.data.arrays import Values, input_list, map_inputs
 from lrf_optuna.data.class_names import TEXTS
 from lrf_optuna.data.dataset import Data, LabeledImages, by_output
+from lrf_optuna.data.overlap import known_images
 from lrf_optuna.data.tasks import Task, metric_name
 from lrf_optuna.models.forward import ForwardPass
 from lrf_optuna.models.layer_kinds import walk_layers
@@ -49,6 +50,9 @@ class SetupLimits:
     """Validation images on which other ranges of pixels are tried: the standard error of an accuracy is 3 points."""
     better_inputs: float = 0.15
     """Gain of the metric, five standard errors, from which on another range is said to fit better."""
+    known_images: float = 0.05
+    """Share of validation or test images that are training images as well, from which on that is said. CIFAR-10 and
+    MNIST have less than a hundredth."""
     smallest_spread: float = 0.01
     """Standard deviation of every channel of images below which their pixels were probably divided twice."""
 
@@ -70,6 +74,7 @@ def setup_warnings(
 ) -> Iterator[str]:
     """One sentence for everything that is odd about a model and its data, with the likely reasons."""
     yield from count_warnings(data, limits)
+    yield from overlap_warnings(data, limits)
     pixels = pixel_warning(model, data, validation.proxy.network, limits)
     other = better_inputs(validation, limits)
     found = [metric_oddity(validation, name, limits) for name, task in data.tasks.items() if task.labeled]
@@ -100,6 +105,15 @@ def count_warnings(data: Data, limits: SetupLimits) -> Iterator[str]:
                     f"All training labels{of_output(name, data)} are {int(trained[0])}, and others are not: "
                     "a fine-tune unlearns the other classes"
                 )
+
+
+def overlap_warnings(data: Data, limits: SetupLimits) -> Iterator[str]:
+    """Validation or test images that are training images as well."""
+    of_parts = {"val": ("validation", "choices by them are"), "test": ("test", "their figures are")}
+    for part, (count, compared) in known_images(data).items():
+        name, what = of_parts[part]
+        if count > limits.known_images * compared:
+            yield f"{count:,} of {compared:,} {name} images are training images as well: {what} optimistic"
 
 
 def classes_in(part: LabeledImages, output: str, data: Data) -> Values:

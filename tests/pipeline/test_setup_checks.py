@@ -32,6 +32,15 @@ def test_an_ordinary_set_up_is_not_remarked(digits_net: Any, digits: Data) -> No
     assert warnings(digits_net, digits) == []
 
 
+def test_validation_images_that_are_training_images_are_said(digits_net: Any, digits: Data) -> None:
+    (text,) = warnings(digits_net, replace(digits, val=digits.train.take(slice(300))))
+    assert text == "300 of 300 validation images are training images as well: choices by them are optimistic"
+    half = LabeledImages(digits.test.pixels.copy(), digits.test.labels, digits.test.strata)
+    half.pixels[:135] = digits.train.pixels[:135]
+    (text,) = warnings(digits_net, replace(digits, test=half))
+    assert text == "135 of 270 test images are training images as well: their figures are optimistic"
+
+
 def test_pixels_that_were_divided_twice_are_said(digits_net: Any, digits: Data) -> None:
     better, chance = warnings(digits_net, replace(digits, preprocess=Preprocess(16 * 255)))
     assert "On images times 255 the original's accuracy would be 9" in better
