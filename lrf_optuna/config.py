@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,13 +75,16 @@ class StudySpec(LayerSections):
                 "--after-tuning needs a fine-tune, but there are no epochs: give --epochs, or leave --after-tuning out"
             )
 
-    def check_fine_tune(self, given: Iterable[str]) -> None:
+    def check_fine_tune(self, given: Collection[str]) -> None:
         """Raises LrfError where settings of a fine-tune (`tune.rate`) are `given`, but none comes."""
         unused = [OPTIONS[key].typed for key in given if key in OF_THE_FINE_TUNE]
         if unused and not self.tune.epochs:
             raise LrfError(
-                f"{unused[0]} needs a fine-tune, but there are no epochs: give --epochs, or leave {unused[0]} out"
+                f"{unused[0]} needs a fine-tune, but there are no epochs: "
+                f"give --epochs in the place of --no-tune, or leave {unused[0]} out"
             )
+        if "tune.distil_by" in given and not self.tune.distil:
+            raise LrfError("--distil-by needs a distillation, but --distil is 0: leave one of them out")
 
     @field_validator("name")
     @classmethod

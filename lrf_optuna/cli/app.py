@@ -17,7 +17,7 @@ from lrf_optuna.cli.output import Output
 from lrf_optuna.cli.runtimes import RunFormats, export, latency, names_of
 from lrf_optuna.cli.show import cache, dashboard, front, layers
 from lrf_optuna.cli.studies import check_before_loading, check_files, study_of, with_choice
-from lrf_optuna.cli.terminal import guarded, plain_streams, session
+from lrf_optuna.cli.terminal import call, guarded, plain_streams, session
 from lrf_optuna.errors import LrfError
 from lrf_optuna.plans.comparison import checked_budgets
 from lrf_optuna.progress_bars import Shown
@@ -128,7 +128,7 @@ def select(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Tr
     facts = FrontFacts.of_study(found)
     row, known = facts.row(chosen, chosen=True), (found.record.compared_metric, facts.original_metrics, facts.time)
     output.result({**row.to_dict(), "why": why}, front_table([row], *known, methods=True))
-    made = f"its model is {found.folder.model}" if built else f"its model: {facts.command(chosen.trial)}"
+    made = f"its model is {found.folder.model}" if built else f"its model: {facts.command(chosen)}"
     output.remark(as_called(made), unbroken=True)
 
 
@@ -150,7 +150,9 @@ def tune(output: Output, settings: dict[str, Any], found: o.Found, trial: o.Tria
     epochs = settings.get("tune.epochs", found.spec.tune.epochs or 5)
     if not found.spec.override({"tune.epochs": epochs}).tune.epochs:
         raise LrfError("--epochs should be 1 or more, but got 0: to leave a model untuned, build it")
-    build_selected(found, {**settings, "tune.epochs": epochs}, output, trial=trial)
+    settings = {**settings, "tune.epochs": epochs}
+    found.spec.override(settings).check_fine_tune(settings)
+    build_selected(found, settings, output, trial=trial)
 
 
 @o.with_settings()
@@ -241,4 +243,4 @@ for command in (run, layers, front, select, build_untuned, tune, compare, export
 def main() -> None:
     """The console script."""
     plain_streams()
-    app()
+    call(app)

@@ -21,6 +21,8 @@ from lrf_optuna.interrupts import Interrupts
 from lrf_optuna.processes import quiet
 from lrf_optuna.progress import Progress
 
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What typer raises for a command line that is none: it has no public name for it."""
 PLAIN_CHARACTERS = {"→": "->", "←": "<-", "…": "...", "×": "x", "±": "+-", "━": "#"} | dict.fromkeys("–−╌", "-")
 """Character -> what stands for it where the terminal's or the pipe's encoding lacks it; others are as in Python."""
 
@@ -47,6 +49,19 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         raise typer.Exit(code)
 
     return run
+
+
+def call(app: typer.Typer) -> None:
+    """Run the command that is asked for, and end; a command line that is none is one line and exit code 2."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except USAGE_ERROR as mistake:
+        text, where = mistake.format_message().rstrip("."), mistake.ctx.command_path if mistake.ctx else "lrf-optuna"
+        if text:  # without any argument there was help
+            typer.secho(f"error: {text[0].lower()}{text[1:]} (see {where} -h)", err=True, fg="red")
+        sys.exit(mistake.exit_code)
+    except typer.Abort:
+        sys.exit(130)
 
 
 def plain_streams() -> None:

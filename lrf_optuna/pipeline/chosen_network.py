@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lrf_optuna.config import StudySpec
@@ -95,10 +95,15 @@ class ChosenNetwork:
         if epochs:
             result.tuned = self.tune(model, result)
             result.tuned_drop = 100 * (result.original.val_metric - result.tuned.val_metric)
-        self.needs = what_loading_needs(self.folder.models.model(point.trial), model)
+        if not (result.tuned and self.leaves_earlier(result)):
+            self.needs = what_loading_needs(self.folder.models.model(point.trial), model)
         if self.needs:
             self.progress.say(self.needs)
         return model
+
+    def leaves_earlier(self, result: Result) -> bool:
+        """Whether the fine-tune of a result did not help, and the point has a model that an earlier one helped."""
+        return not (result.fine_tune and result.fine_tune.kept_epoch) and bool(self.folder.stays(result.chosen))
 
     def drop_as_compared(self, plan: Plan) -> float:
         """Points of the metric that a plan loses as built, on the images that points are compared on."""
@@ -133,21 +138,35 @@ class ChosenNetwork:
             tuned = self.finetune(model, Checkpoint(self.folder.checkpoint, self.folder.tuning, result.model_digest))
         log.info("fine-tuned at the rate %g: validation metric %s", tuned.rate, tuned.val_metric)
         result.fine_tune = tuned
+        self.say_what_is_forgotten(tuned, result.metric)
+        epochs, before = len(tuned.val_metric) - 1, result.calibrated or result.built
+        if before and self.leaves_earlier(result):
+            return replace(before, epochs=epochs)
         if not tuned.kept_epoch:
             self.progress.say("the fine-tune did not help: the weights from before it are kept")
-        return self.evaluate("tuned", model, result.chosen.plan, result.chosen.trial, epochs=len(tuned.val_metric) - 1)
+        return self.evaluate("tuned", model, result.chosen.plan, result.chosen.trial, epochs=epochs)
+
+    def say_what_is_forgotten(self, tuned: Tuned, metric: str) -> None:
+        """Say why a network is kept that is a little worse on validation images than the one before the fine-tune."""
+        less = 100 * (tuned.val_metric[0] - tuned.val_metric[tuned.kept_epoch])
+        if less > 0:
+            known = "the original was probably trained on these, and a fine-tune forgets what it knows by heart"
+            reason = known if "val" in self.data.split_off else "so few images do not tell that apart"
+            self.progress.say(f"the fine-tune leaves {less:.2f} points less of validation {metric}: {reason}")
 
     def finetune(self, model: Any, checkpoint: Checkpoint) -> Tuned:
         """Fine-tune a model. An interrupt leaves its best weights so far in a file, and says how to go on."""
         given = model, self.original, self.data, self.spec.tune
         losses, seed = loss_functions(self.spec, self.original), self.spec.search.seed
+        if epochs := checkpoint.epochs_of_another():
+            self.progress.say(f"another fine-tune, which was interrupted after epoch {epochs}, is given up")
         try:
             kept: dict[str, Any] = {"losses": losses, "seed": seed, "checkpoint": checkpoint}
             return finetune(*given, **kept, progress=self.progress, callbacks=self.callbacks)
         except KeyboardInterrupt:
             if checkpoint.path.exists():
                 self.folder.write_best(model)
-                self.progress.say(f"the best model so far is {self.folder.best}; the same command goes on from there")
+                self.progress.say(f"the model so far is {self.folder.best}; the same command goes on from there")
             raise
 
     def label(self, name: str) -> str:

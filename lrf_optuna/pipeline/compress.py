@@ -87,6 +87,8 @@ def compress(
         options |= preprocess_settings(preprocess)
         spec = bare_study(model, data).override(options)
         spec.check_fine_tune(options)
+        if told and not spec.tune.epochs:
+            raise LrfError("callbacks need a fine-tune, but there are no epochs: give tune, or leave callbacks out")
         objects = given_objects(model, data, spec, shown)
         spec = spec.override({"name": name or (None if out else default_name(*objects, spec))})
         run = Run.open(spec, Path(out or Path("runs") / spec.name), model=objects[0], data=objects[1], progress=shown)

@@ -18,21 +18,15 @@ if TYPE_CHECKING:
 def existing_model(run: Run, point: Candidate) -> tuple[Result, Path] | None:
     """Result and file of a model of a point that needs no building: the one that a run asks for, or a tuned one."""
     found = run.folder.models.with_digest(point, run.digest_of_model(point))
-    if found and (stays := tuned_before(run, found[0])):
+    tried = run.folder.models.tried(point.trial).get(run.digest_of_model(point))
+    if found is None and tried is not None and not run.force and (stays := run.folder.stays(point)):
+        done = f"this fine-tune of trial {point.trial} was done before: validation {stays[0].metric} {tried:.2%}"
+        run.progress.say(f"{done}; the model with {stays[0].final.val_metric:.2%} stays")
         return stays
     if found or run.spec.tune.epochs or run.force or not (better := run.folder.models.tuned(point)):
         return found
     run.progress.say(f"the fine-tuned model of trial {point.trial} stays; give --force to build an untuned one")
     return better
-
-
-def tuned_before(run: Run, result: Result) -> tuple[Result, Path] | None:
-    """Result and file of the tuned model that a point had before, where the fine-tune of a result did not help."""
-    stays = run.folder.models.instead_of(result)
-    if stays:
-        before = f"trial {result.chosen.trial} was fine-tuned before, to {stays[0].final.val_metric:.2%}"
-        run.progress.say(f"{before} of validation images: that model stays {run.folder.model}")
-    return stays
 
 
 def renewed(run: Run, made: tuple[Result, Path], candidates: Sequence[Candidate], why: str, has_news: bool) -> Result:

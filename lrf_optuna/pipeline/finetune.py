@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Unpack, get_type_hints
 
 from lrf_optuna.errors import LrfError, lookup
@@ -57,14 +58,17 @@ def finetune(
     shown = PythonProgress(shown_progress(progress))
     with python_words():
         told = training.checked_callbacks(callbacks)
+        if not isinstance(epochs, Integral) or epochs < 1:
+            raise LrfError(f"epochs should be 1 or more, but got {epochs!r}")
+        if data is None:
+            raise LrfError("the data should be arrays, a data set or a file, but got None")
         check_models(model, original)
         for key in settings:
             lookup(get_type_hints(TrainingKeywords), key, "keyword")
         options: dict[str, object] = {"search.seed": seed, "tune.epochs": epochs}
         options |= preprocess_settings(preprocess) | settings_of(settings, {}, [])
         spec = bare_study(original, data).override(options)
-        if not spec.tune.epochs:
-            raise LrfError("epochs should be 1 or more, but got 0")
+        spec.check_fine_tune(settings_of(settings, {}, []))
         given = dataset(spec, None if is_path(data) else data, original)
         check_augmentation(given)
         labeled = with_original_labels(original, given)

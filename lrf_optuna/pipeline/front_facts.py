@@ -100,7 +100,7 @@ class FrontFacts:
         if after and state not in (STATE_NAMES[TUNED], STATE_NAMES[CALIBRATED]):
             predicted = whole - after.drop / 100, whole - after.high / 100, whole - after.low / 100
         time, timed = self.milliseconds(named.point)
-        trial, costs, command = named.point.trial, dict(named.point.costs), self.command(named.point.trial)
+        trial, costs, command = named.point.trial, dict(named.point.costs), self.command(named.point)
         return Alternative(name, trial, costs, metric, state, predicted, time, timed, command)
 
     def rows(self, points: Sequence[Candidate], chosen: int | None = None, every: bool = False) -> list[PointRow]:
@@ -115,9 +115,14 @@ class FrontFacts:
         """A point as a row of a table."""
         return PointRow(point, self.metrics.get(point.trial, {}), *self.milliseconds(point), name, budget, chosen)
 
-    def command(self, trial: int) -> str:
-        """The command that makes the model of a point as the study's own runs do: tuned, or built alone."""
-        words = ["tune" if self.spec.tune.epochs else "build", self.spec.name, "--trial", str(trial)]
+    def command(self, point: Candidate) -> str:
+        """The command that makes the model of a point as the study's own runs do: tuned, or built alone.
+
+        Where that model is there already, the command makes it model.keras again.
+        """
+        tunes, models = self.spec.tune.epochs > 0, self.folder.models
+        made = models.tuned(point) if tunes else models.latest(point)
+        words = ["select" if made else "tune" if tunes else "build", self.spec.name, "--trial", str(point.trial)]
         if self.folder.path != Path("runs") / self.spec.name:
             words += ["--out", str(self.folder.path)]
         if self.store.url != self.folder.url:

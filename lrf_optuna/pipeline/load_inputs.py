@@ -38,6 +38,7 @@ from lrf_optuna.pipeline.metrics import loss_named, metric_named
 from lrf_optuna.progress import Progress
 from lrf_optuna.storage.database import sqlite_file
 from lrf_optuna.storage.study import StudyStore
+from lrf_optuna.training.decisions import PROBABILITIES
 from lrf_optuna.training.finetune import check_trainable
 from lrf_optuna.training.losses import check_own_losses
 
@@ -149,6 +150,15 @@ def check_training(spec: StudySpec, model: Any, data: Data) -> None:
         check_trainable(model)
     if spec.tune.epochs:
         check_losses(spec, model, data)
+        check_distil_by(spec, data)
+
+
+def check_distil_by(spec: StudySpec, data: Data) -> None:
+    """Raises LrfError where probabilities are to be distilled, and no output decides between classes."""
+    if spec.tune.distil_by == PROBABILITIES and not any(task.decides for task in data.tasks.values()):
+        raise LrfError(
+            f"--distil-by {PROBABILITIES} needs an output that decides between classes, but there is none: leave it out"
+        )
 
 
 def task_notes(data: Data) -> Iterator[str]:

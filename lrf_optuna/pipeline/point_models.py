@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,12 +21,13 @@ class PointModels:
     """The folder models/: TRIAL.keras and TRIAL.json, written last, for every point that was built.
 
     A model that another one of the same point replaces stays as TRIAL-before.keras as long as it is the better one.
+    TRIAL-tried.json has the digests of fine-tunes whose models are not there: they did not help, or were replaced.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.replaced: list[Result] = []
-        """The results of fine-tuned models that others took the place of, and that are gone."""
+        """The results of fine-tuned models that others took the place of in this process, and that are gone."""
 
     def model(self, trial: int, before: bool = False) -> Path:
         """The file of a point's model."""
@@ -60,10 +63,30 @@ class PointModels:
         found = [one for one in self.of_point(point) if one[0].tuned]
         return found[-1] if len(found) == 2 and is_better(found[1][0], found[0][0]) else next(iter(found), None)
 
-    def instead_of(self, result: Result) -> tuple[Result, Path] | None:
-        """Result and file of the tuned model that stays that of its point, because a second fine-tune did not help."""
-        better = self.tuned(result.chosen) if result.tuned and not result.helped else None
-        return better if better and better[0].helped else None
+    def helped(self, point: Candidate, current: Result | None) -> tuple[Result, Path] | None:
+        """Result and file of the model of a point that a fine-tune helped: the `current` one, else the better one."""
+        found = [one for one in self.of_point(point) if one[0].helped]
+        digest = current.model_digest if current else ""
+        return next((one for one in found if one[0].model_digest == digest), self.tuned(point) if found else None)
+
+    def tried_file(self, trial: int) -> Path:
+        """The file with the fine-tunes of a point whose models are not there: digest -> validation metric."""
+        return self.path / f"{trial}-tried.json"
+
+    def tried(self, trial: int) -> dict[str, float]:
+        """The content of `tried_file`; empty where there is none that can be read."""
+        try:
+            return {
+                str(digest): float(metric) for digest, metric in json.loads(self.tried_file(trial).read_text()).items()
+            }
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def note_tried(self, result: Result) -> None:
+        """Note a fine-tune whose model is not kept, so that the same command does not repeat it."""
+        trial = result.chosen.trial
+        table = self.tried(trial) | {result.model_digest: result.final.val_metric}
+        write_text(self.tried_file(trial), json.dumps(table, indent=2) + "\n")
 
     def write_model(self, trial: int, model: Any) -> int:
         """The bytes of a point's file, which is compressed and has no optimizer; its result is written later."""
@@ -87,6 +110,7 @@ class PointModels:
     def note_replaced(self, result: Result | None) -> None:
         """Note that the model of a result is about to be gone, if a fine-tune had helped it."""
         if result and result.helped:
+            self.note_tried(result)
             self.replaced.append(result)
 
     def remove(self, trial: int, before: bool = False) -> None:
@@ -113,23 +137,26 @@ class PointModels:
         return ""
 
 
+def metric_text(result: Result) -> str:
+    """The metric of the last network of a result on validation images."""
+    return f"validation {result.metric} {result.final.val_metric:.2%}"
+
+
 def replaced_text(result: Result) -> str:
     """A sentence about a fine-tuned model that is gone."""
-    metric, how = (
-        f"{result.final.val_metric:.2%} of validation images",
-        f" ({result.fine_tune})" if result.fine_tune else "",
-    )
-    return f"an earlier fine-tuned model of trial {result.chosen.trial}, with {metric}{how}, is replaced"
+    how = f" ({result.fine_tune})" if result.fine_tune else ""
+    return f"an earlier fine-tuned model of trial {result.chosen.trial}, {metric_text(result)}{how}, is replaced"
 
 
 def better_text(before: Result, result: Result, file: Path) -> str:
     """A sentence about the model that a point had before, which is no worse than that of a result."""
-    trial, metrics = result.chosen.trial, (before.final.val_metric, result.final.val_metric)
-    better = "{:.2%} against {:.2%} of validation images".format(*metrics)
-    compared = "better" if metrics[0] > metrics[1] else "no worse"
+    trial, folder = result.chosen.trial, file.parent.parent
+    compared = "better" if before.final.val_metric > result.final.val_metric else "no worse"
+    place = [] if folder == Path("runs") / result.study else ["--out", str(folder)]
+    select = shlex.join(["lrf-optuna", "select", result.study, "--trial", str(trial), *place])
     return (
-        f"the {before.final_state} model that trial {trial} had before is {compared}, {better}: it is {file}; "
-        f"select --trial {trial} makes it model.keras"
+        f"the {before.final_state} model that trial {trial} had before is {compared}, {metric_text(before)} "
+        f"against {result.final.val_metric:.2%}: it is {file}; `{select}` makes it model.keras"
     )
 
 

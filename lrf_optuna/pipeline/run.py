@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from lrf_optuna.data.tasks import metric_name
 from lrf_optuna.decompositions.registry import DECOMPOSITIONS
 from lrf_optuna.pipeline.build import layer_results
 from lrf_optuna.pipeline.chosen_network import ChosenNetwork
-from lrf_optuna.pipeline.existing_model import existing_model, renewed, tuned_before
+from lrf_optuna.pipeline.existing_model import existing_model, renewed
 from lrf_optuna.pipeline.expected_time import expected_seconds, pass_seconds, seconds_after
 from lrf_optuna.pipeline.identity import model_digest, request_digest
 from lrf_optuna.pipeline.latencies import time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, check_augmentation, check_training, load_inputs
 from lrf_optuna.pipeline.point_metrics import keep_metrics
-from lrf_optuna.pipeline.point_models import replaced_text
+from lrf_optuna.pipeline.point_models import metric_text, replaced_text
 from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
 from lrf_optuna.pipeline.result_files import ResultFiles
@@ -203,22 +203,37 @@ class Run(StudyParts):
         self.progress.say(f"trial {chosen.trial}: {why}")
         self.folder.write_choice(self.spec.name, (chosen, why), "" if choice else request)
         if found := existing_model(self, chosen):
+            self.folder.clear_unfinished(found[0].model_digest)
             return renewed(self, found, candidates, why, news)
         if not self.warnings:  # those of an earlier search
             self.warn(self.record.warnings)
         result = self.build_and_measure(candidates, (chosen, why))
         self.point_metrics.keep([*points, chosen])
-        kept = self.folder.keep_model(result)
+        if stays := self.stays(result):
+            return self.as_it_was(result, stays, candidates)
+        self.warn(filter(None, [self.folder.keep_model(result)]))
         for gone in self.folder.models.replaced:
             self.progress.say(replaced_text(gone))
-        if stays := tuned_before(self, result):
-            self.folder.put_companions(stays[1])
-            self.final_model = None
-            return renewed(self, stays, candidates, why, has_news=True)
-        self.warn(filter(None, [kept]))
         self.files.write(result, self.folder.models.model(chosen.trial), candidates)
+        self.folder.clear_unfinished(result.model_digest)
         result.seconds = dict(self.stopwatch.seconds)
         return result
+
+    def stays(self, result: Result) -> tuple[Result, Path] | None:
+        """Result and file of the earlier fine-tuned model of a point, where the fine-tune of a result did not help."""
+        return self.folder.stays(result.chosen) if result.tuned and not result.helped else None
+
+    def as_it_was(self, result: Result, stays: tuple[Result, Path], candidates: Sequence[Candidate]) -> Result:
+        """The result of the model that stays, with a warning that the fine-tune of a result did not help."""
+        known, file = stays
+        text = f"the fine-tune did not help: trial {known.chosen.trial} keeps its model, {metric_text(known)}"
+        self.warn([text])
+        self.final_model = None
+        self.folder.models.note_tried(result)
+        self.folder.put_companions(file)
+        kept = renewed(self, stays, candidates, result.why, has_news=True)
+        self.folder.clear_unfinished(result.model_digest)
+        return replace(kept, warnings=[*kept.warnings, text])
 
     @property
     def files(self) -> ResultFiles:
@@ -251,9 +266,9 @@ class Run(StudyParts):
             model_digest=self.digest_of_model(chosen),
         )
         self.final_model = network.build_and_tune(result)
-        write_facts(self, network, result)
-        if self.folder.models.instead_of(result):  # nothing more is said of a network that is not to be used
+        if self.stays(result):  # nothing more is said of a network that is not kept
             return result
+        write_facts(self, network, result)
         if result.outcome:
             self.progress.say(result.outcome)
         self.warn(result_warnings(result, len(self.data.val)))

@@ -27,6 +27,7 @@ from lrf_optuna.report.facts import Facts
 from lrf_optuna.report.page import write_report
 from lrf_optuna.storage.importances import layer_importances
 from lrf_optuna.storage.study import StudyStore
+from lrf_optuna.training.checkpoint import Checkpoint
 
 Reasoned = tuple[Candidate, str]
 """A chosen point and the reason for it."""
@@ -111,10 +112,14 @@ class RunFolder:
         return result
 
     def write_result(self, result: Result) -> None:
-        """Write result.json, the last file of a run, and remove what only an unfinished run needs."""
+        """Write result.json, the last file of a run."""
         write_text(self.result, result.to_json())
-        for path in (self.untuned_result, self.untuned, self.checkpoint, self.best):
-            path.unlink(missing_ok=True)
+
+    def clear_unfinished(self, model_digest: str) -> None:
+        """Remove what only the unfinished fine-tune of a model needs; what another one needs stays."""
+        if Checkpoint(self.checkpoint, self.tuning, model_digest).about().get("key") == model_digest:
+            for path in (self.untuned_result, self.untuned, self.best, self.checkpoint):
+                path.unlink(missing_ok=True)
 
     @property
     def companions(self) -> dict[str, Path]:
@@ -128,6 +133,10 @@ class RunFolder:
         """
         own = {ending: file for ending, file in self.companions.items() if result.tuned or file != self.tuning}
         return self.models.write_result(result, own)
+
+    def stays(self, point: Candidate) -> tuple[Result, Path] | None:
+        """Result and file of the fine-tuned model of a point that stays where another fine-tune does not help."""
+        return self.models.helped(point, self.read_result())
 
     def keep_earlier(self) -> None:
         """Let the model of a run of an earlier version stand among those of the points as well."""

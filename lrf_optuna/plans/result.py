@@ -48,7 +48,7 @@ class Tuned:
 
     `val_metric`: the metric on validation images before the fine-tune and after each epoch. `kept_epoch`: the epoch
     whose weights the model has; 0 is the network from before. `distil_by`: logits or probabilities, whichever the
-    distillation compares; empty without a distillation.
+    distillation compares, or outputs where these are numbers; empty without a distillation.
     """
 
     rate: float

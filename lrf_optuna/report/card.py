@@ -68,7 +68,7 @@ def metadata(result: Result, facts: Facts, name: str) -> str:
 def how_it_was_made(result: Result, facts: Facts) -> Iterator[str]:
     """The steps from the original to this model, a point each."""
     yield f"- {result.trials:,} trials of a search for the Pareto front of {', '.join(result.chosen.costs)}."
-    yield f"- Trial {result.chosen.trial} was chosen" + (f": {result.why}." if result.why else ".")
+    yield f"- The point is trial {result.chosen.trial}" + (f": {result.why}." if result.why else ".")
     if result.outcome:
         yield f"- {result.outcome[0].upper()}{result.outcome[1:]}."
     states = [name for name in STATES if getattr(result, name)]

@@ -50,12 +50,13 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis from `low` to `high` with its ticks: pairs of a value and its text."""
+    """An axis from `low` to `high` with its ticks, pairs of a value and its text; `ends`: of its values, as texts."""
 
     title: str
     low: float
     high: float
     ticks: Sequence[tuple[float, str]]
+    ends: tuple[str, str]
     is_log: bool = False
 
     def place(self, value: float) -> float:
@@ -94,7 +95,8 @@ def linear_axis(
     start, end = max(first - room, low), min(last + room, high)
     step = round_step(max((end - start) / TICKS, least))
     numbers = [n * step for n in range(ceil(start / step - 1e-9), floor(end / step + 1e-9) + 1)]
-    return Axis(title, start, end, [(number, tick_text(number, step, percent)) for number in numbers])
+    ticks = [(number, tick_text(number, step, percent)) for number in numbers]
+    return Axis(title, start, end, ticks, (end_text(first, percent), end_text(last, percent)))
 
 
 def round_step(least: float) -> float:
@@ -110,6 +112,12 @@ def tick_text(number: float, step: float, percent: bool) -> str:
     return f"{shown:,.{digits}f}" + "%" * percent
 
 
+def end_text(number: float, percent: bool = False) -> str:
+    """The least or the largest value of an axis, with four digits."""
+    shown = 100 * number if percent else number
+    return (f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.4g}") + "%" * percent
+
+
 def log_axis(title: str, values: Iterable[float], zero: float) -> tuple[float, Axis]:
     """The place of values below `zero`, half a decade below the others, and a log axis whose tick 0 is there."""
     positive = [value for value in values if zero <= value < inf] or [1.0]
@@ -119,7 +127,8 @@ def log_axis(title: str, values: Iterable[float], zero: float) -> tuple[float, A
     powers = range(floor(least), ceil(most) + 1)
     numbers = [n for power in powers for digit in digits if (n := digit * 10.0**power) > 1.5 * bottom]
     ticks = [(bottom, "0"), *((n, f"{n:.10f}".rstrip("0").rstrip(".")) for n in numbers if n < 10 ** (most + 0.15))]
-    return bottom, Axis(title, 10 ** (least - 0.65), 10 ** (most + 0.15), ticks, is_log=True)
+    ends = end_text(min(positive)), end_text(max(positive))
+    return bottom, Axis(title, 10 ** (least - 0.65), 10 ** (most + 0.15), ticks, ends, is_log=True)
 
 
 def spread(items: Sequence[Spread], most: int) -> Sequence[Spread]:

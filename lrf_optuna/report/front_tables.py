@@ -11,7 +11,12 @@ from lrf_optuna.plans.result import Alternative, Result
 from lrf_optuna.report.tables import NONE, Table, columns
 from lrf_optuna.report.terminal_table import BEST, FAINT
 
-STATE_HEADS = {"metric": "scored", "metric as built": "built", "metric tuned": "tuned"}
+STATE_HEADS = {
+    "metric": "scored",
+    "metric as built": "built",
+    "metric calibrated": "calibrated",
+    "metric tuned": "tuned",
+}
 """Metric of a point -> the head of its column, in the order in which they are measured."""
 BUDGET_HEAD = "budget"
 """The head of the column with the round budget that a point is the best within, its name, and whether it is chosen."""
@@ -38,9 +43,15 @@ class PointRow:
     budget: float | None = None
     chosen: bool = False
 
+    @property
+    def last_metrics(self) -> Mapping[str, float]:
+        """The metrics without that of a calibrated network which was tuned later."""
+        tuned = "metric tuned" in self.metrics
+        return {name: metric for name, metric in self.metrics.items() if not (tuned and name == "metric calibrated")}
+
     def to_dict(self) -> dict[str, Any]:
         """The row for JSON; None for what is not known."""
-        metrics = {name: self.metrics.get(name) for name in (*STATE_HEADS, "metric calibrated")}
+        metrics = {name: self.metrics.get(name) for name in STATE_HEADS}
         time = {"milliseconds": self.milliseconds, "timed": self.timed}
         marks = {"name": self.name, "budget": self.budget, "chosen": self.chosen}
         plan = {"plan": self.point.plan.to_dict()}
@@ -59,7 +70,7 @@ def front_table(
     `metric`: its name with the images that it was measured on; `original`: the original's under the names of a row's
     metrics; `time`: the original's milliseconds. What is not known is a dash.
     """
-    states = [name for name in STATE_HEADS if name in ALWAYS_SHOWN or any(name in row.metrics for row in rows)]
+    states = [name for name in STATE_HEADS if name in ALWAYS_SHOWN or any(name in row.last_metrics for row in rows)]
     costs = list(rows[0].point.costs) if rows else []
     timed = any(row.milliseconds is not None for row in rows)
     heads = ["trial", *(STATE_HEADS[name] for name in states), *costs, *["ms"] * timed]

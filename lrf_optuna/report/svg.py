@@ -42,8 +42,7 @@ def chart_svg(chart: Chart) -> Markup:
 def summary(chart: Chart) -> str:
     """What a chart shows, in a sentence for who cannot see it."""
     series = ", ".join(f"{s.name} ({len(s.marks)})" for s in chart.series if s.in_legend)
-    x, y = ((axis.title, axis.ticks[0][1], axis.ticks[-1][1]) for axis in (chart.x, chart.y))
-    across, up = (f"{title}, from {low} to {high}" for title, low, high in (x, y))
+    across, up = (f"{axis.title}, from {axis.ends[0]} to {axis.ends[1]}" for axis in (chart.x, chart.y))
     return f"Across: {across}. Up: {up}. Series with their number of points: {series}."
 
 

@@ -84,13 +84,27 @@ class Checkpoint:
         write_whole(self.path, save)
         write_text(self.table, state.table)
 
-    def read(self, weights: Sequence[Any]) -> TuningState | None:
-        """The state in the file of a model with as many `weights`; None where there is none of this key."""
+    def about(self) -> dict[str, Any]:
+        """What the file has beside weights: `key`, `rate`, `distil_by`, `rows`, `kept_epoch`; empty without a state."""
         try:
             with np.load(self.path) as found:
                 about = json.loads(str(found["about"]))
-                if about["key"] != self.key:
-                    return None
+                return about if about.keys() >= {"key", "rows", "kept_epoch"} else {}
+        except (OSError, KeyError, ValueError, AttributeError, BadZipFile):
+            return {}
+
+    def epochs_of_another(self) -> int:
+        """Epochs that are done of a fine-tune with another key; 0 where there is none."""
+        about = self.about()
+        return len(about["rows"]) - 1 if about and about["key"] != self.key else 0
+
+    def read(self, weights: Sequence[Any]) -> TuningState | None:
+        """The state in the file of a model with as many `weights`; None where there is none of this key."""
+        about = self.about()
+        if not about or about["key"] != self.key:
+            return None
+        try:
+            with np.load(self.path) as found:
                 best, rows = [found[f"best_{i}"] for i in range(len(weights))], [tuple(row) for row in about["rows"]]
                 return TuningState(about["rate"], about["distil_by"], best, rows, about["kept_epoch"])
         except (OSError, KeyError, ValueError, BadZipFile):

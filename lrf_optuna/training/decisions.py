@@ -39,6 +39,13 @@ def ways_of(spec: TuneSpec, data: Data) -> tuple[str, ...]:
     return WAYS[:1] if same else WAYS if spec.distil_by == "auto" else (spec.distil_by,)
 
 
+def distilled(distil_by: str, spec: TuneSpec, data: Data) -> str:
+    """What is distilled, in a word for the user; empty without a distillation. Numbers are outputs, and no logits."""
+    if not spec.distil:
+        return ""
+    return distil_by if any(task.decides for task in data.tasks.values()) else "outputs"
+
+
 def short_runs(spec: TuneSpec, data: Data, recipe: Recipe = DEFAULT) -> int:
     """How many short runs find the learning rate and what is distilled; none where both are known."""
     count = len(ways_of(spec, data)) * (len(recipe.rates[spec.optimizer]) if spec.rate == "auto" else 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from math import isfinite
 from typing import Any
@@ -26,7 +26,7 @@ from lrf_optuna.progress import SILENT, Progress, Step
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.batches import Batches
 from lrf_optuna.training.checkpoint import Checkpoint, TuningState
-from lrf_optuna.training.decisions import LOGITS, Way, choose_way, kept_epoch, ways_of
+from lrf_optuna.training.decisions import LOGITS, Way, choose_way, distilled, kept_epoch, ways_of
 from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.losses import LossFunction, head_losses
 from lrf_optuna.training.memory import enough_memory
@@ -51,7 +51,8 @@ def check_trainable(model: Any) -> None:
 
 def checked_callbacks(callbacks: Any) -> list[Any]:
     """Callbacks of Keras as a list; one alone may stand for it. Raises LrfError for anything else."""
-    found = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+    several = isinstance(callbacks, Iterable) and not isinstance(callbacks, type)
+    found = list(callbacks or ()) if several or not callbacks else [callbacks]
     for one in found:
         if not isinstance(one, keras.callbacks.Callback):
             raise LrfError(f"callbacks should be callbacks of Keras, but got {type(one).__name__}")
@@ -100,7 +101,7 @@ def finetune(
             run.train_epochs(state, checkpoint)
         finally:
             model.set_weights(state.best)
-    return Tuned(state.rate, tuple(state.metrics), state.kept_epoch, state.distil_by if spec.distil else "")
+    return Tuned(state.rate, tuple(state.metrics), state.kept_epoch, distilled(state.distil_by, spec, data))
 
 
 class FineTune:
@@ -192,7 +193,7 @@ class FineTune:
                     break
         self.callbacks.on_train_end()
         if state.epochs < self.spec.epochs and not self.model.stop_training:
-            self.progress.say(f"fine-tuning ended after epoch {state.epochs}: {patience} were no better")
+            self.progress.say(f"fine-tuning ended after epoch {state.epochs}: none of the last {patience} was better")
 
     def train_epoch(self, state: TuningState, step: Step) -> None:
         """Train one epoch, and put what it gave into the state."""
@@ -211,7 +212,8 @@ class FineTune:
     def first_state(self, weights: list[Values]) -> TuningState:
         """The state before the first epoch; says how the model is tuned, and for how long."""
         way, most = self.find_way(), f"{self.spec.epochs} epoch{'s' * (self.spec.epochs > 1)}"
-        distills = f" and distills {way.distil_by}" if self.spec.distil else ""
+        what = distilled(way.distil_by, self.spec, self.data)
+        distills = f" and distills {what}" if what else ""
         self.progress.say(f"the fine-tune takes the learning rate {way.rate:g}{distills}, for {most} at most")
         return TuningState(*way, weights)
 

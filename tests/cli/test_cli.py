@@ -40,7 +40,7 @@ from support.command_line import (
     wait_for,
 )
 
-from lrf_optuna.cli.app import app
+from lrf_optuna.cli.app import app, main
 from lrf_optuna.plans.plan import Plan
 from lrf_optuna.selection.contest import ChoiceSettings
 from lrf_optuna.storage.study import plan_of
@@ -449,7 +449,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "rate without a fine-tune": (
         nothing,
         (*FAST, "--rate", "0.01"),
-        "--rate needs a fine-tune, but there are no epochs: give --epochs, or leave --rate out",
+        "--rate needs a fine-tune, but there are no epochs: give --epochs in the place of --no-tune, or leave",
     ),
     "no cutmix without a fine-tune": (
         nothing,
@@ -471,6 +471,38 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], Sequence[str], str]] = {
     "storage below a file": (notes, (*FAST, "--storage", "sqlite:///notes.txt/a.db"), "is not a folder"),
     "database broken": (random_bytes("runs/net/study.db"), FAST, "cannot be used"),
 }
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("frobnicate",), "error: no such command 'frobnicate'"),
+        (("tune", "net", "--trial", "-1"), "error: invalid value for '--trial': "),
+        (("tune", "net", "--no-timing"), "error: no such option: --no-timing"),
+        (("tune",), "error: missing argument 'NAME' (see lrf-optuna tune -h)"),
+        (("run", "--trials"), "error: option '--trials' requires an argument"),
+    ],
+)
+def test_a_command_line_that_is_none_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lrf-optuna", *args])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith(words)
+
+
+def test_without_a_command_there_is_help_and_the_version_ends_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for args, code, words in (((), 2, "Usage: "), (("--version",), 0, "lrf-optuna ")):
+        monkeypatch.setattr(sys, "argv", ["lrf-optuna", *args])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == code
+        assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -215,9 +216,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "loss of nothing": ({"loss": lambda labels, outputs: outputs * float("nan"), "tune": 1}, "a finite number"),
     "rate": ({"rate": 1e300}, "rate should"),
     "distil": ({"distil": 1e300}, "distil should"),
+    "callbacks without a fine-tune": ({"callbacks": [keras.callbacks.History()]}, "callbacks need a fine-tune"),
     "rate without a fine-tune": (
         {"rate": 0.01},
-        "rate needs a fine-tune, but there are no epochs: give tune, or leave",
+        "rate needs a fine-tune, but there are no epochs: give tune in the place",
     ),
 }
 

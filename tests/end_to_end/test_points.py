@@ -157,7 +157,8 @@ def test_named_points_have_commands_that_make_them(
     assert result.alternatives
     assert {one.name for one in result.alternatives} <= {"safe", "balanced", "small"}
     assert [one.command for one in result.alternatives] == [
-        f"python -m lrf_optuna tune net --trial {one.trial} --out {place}" for one in result.alternatives
+        f"python -m lrf_optuna {'select' if one.state == 'tuned' else 'tune'} net --trial {one.trial} --out {place}"
+        for one in result.alternatives
     ]
     other = next((one for one in result.alternatives if one.trial != result.chosen.trial), None)
     assert other, "the chosen point is one of them"

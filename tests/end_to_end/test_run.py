@@ -430,21 +430,63 @@ def test_a_tuned_model_that_an_untuned_one_replaced_comes_back_without_a_fine_tu
     assert "fine-tuning" not in heard.labels
 
 
-def test_a_second_fine_tune_that_does_not_help_leaves_the_first(spec: StudySpec, tmp_path: Path) -> None:
+def files_of_models(folder: Path) -> dict[str, bytes]:
+    """The models and results that a run folder has, and the table of its fine-tune."""
+    files = [*folder.glob("models/*.keras"), *folder.glob("models/*[0-9e].json"), folder / "model.keras"]
+    return {path.name: path.read_bytes() for path in [*files, folder / "tuning.csv"]}
+
+
+def test_a_second_fine_tune_that_does_not_help_leaves_all_as_it_is(spec: StudySpec, tmp_path: Path) -> None:
     spec = spec.override(ONE_POINT)
     first = ran(spec, tmp_path, search_trials=3, tune_epochs=1)
     assert first.fine_tune
     assert first.fine_tune.kept_epoch == 1
-    names = "model.keras", "tuning.csv", "result.json"
-    files = [(tmp_path / name).read_bytes() for name in names]
-    for labels in ({"fine-tuning"}, set()):
+    files = files_of_models(tmp_path)
+    for tunes in (True, False):
         heard = Heard()
         again = ran(spec, tmp_path, heard, search_trials=3, tune_epochs=1, tune_rate=3.0)
-        assert labels == {"fine-tuning"} & set(heard.labels), "the same command does not tune again"
+        assert ("fine-tuning" in heard.labels) == tunes, "the same command does not tune again"
         assert (again.tuned, again.fine_tune) == (first.tuned, first.fine_tune)
-        assert any("was fine-tuned before" in line and "stays" in line for line in heard.lines)
-        assert [(tmp_path / name).read_bytes() for name in names[:2]] == files[:2]
+        assert any("did not help" in warning for warning in again.warnings) == tunes
+        assert any("did not help: trial" in line or "was done before" in line for line in heard.lines)
+        assert files_of_models(tmp_path) == files
         assert left(tmp_path) == FILES | {"tuning.csv"}
+
+
+def test_a_fine_tune_that_was_replaced_is_not_done_again(spec: StudySpec, tmp_path: Path) -> None:
+    spec = spec.override(ONE_POINT | {"search.trials": 3, "tune.epochs": 1})
+    first = ran(spec, tmp_path, tune_rate=1e-5)
+    better = ran(spec, tmp_path, tune_rate=1e-3)
+    assert better.final.val_metric > first.final.val_metric
+    heard = Heard()
+    assert ran(spec, tmp_path, heard, tune_rate=1e-5).final == better.final
+    assert "fine-tuning" not in heard.labels
+    assert any("was done before" in line for line in heard.lines)
+
+
+def test_a_choice_leaves_an_interrupted_fine_tune_which_then_goes_on(spec: StudySpec, tmp_path: Path) -> None:
+    spec = spec.override(ONE_POINT | {"search.trials": 3, "tune.batch": 600, "tune.rate": 1e-3, "tune.epochs": 1})
+    trial = ran(spec, tmp_path).chosen.trial
+    heard = Heard(stop="fine-tuning", after=4)
+    with pytest.raises(KeyboardInterrupt):
+        ran(spec, tmp_path, heard, tune_epochs=3)
+    assert (tmp_path / "best-so-far.keras").exists()
+    chosen = CliRunner().invoke(app, ["select", str(tmp_path), "--trial", str(trial)], env={"COLUMNS": "300"})
+    assert chosen.exit_code == 0, chosen.stderr or chosen.exception
+    assert (tmp_path / "tuning.npz").exists()
+    heard = Heard()
+    ran(spec, tmp_path, heard, tune_epochs=3)
+    assert any("the fine-tune goes on after epoch" in line for line in heard.lines)
+    assert left(tmp_path) == FILES | {"tuning.csv"}
+
+
+def test_an_interrupted_fine_tune_is_given_up_for_another_with_a_word(spec: StudySpec, tmp_path: Path) -> None:
+    spec = spec.override(ONE_POINT | {"search.trials": 3, "tune.batch": 600, "tune.epochs": 3, "tune.rate": 1e-3})
+    with pytest.raises(KeyboardInterrupt):
+        ran(spec, tmp_path, Heard(stop="fine-tuning", after=4))
+    heard = Heard()
+    ran(spec, tmp_path, heard, tune_rate=3e-3)
+    assert any("another fine-tune, which was interrupted after epoch" in line for line in heard.lines)
 
 
 def test_build_after_run_keeps_the_tuned_model_and_says_what_to_do(spec: StudySpec, tmp_path: Path) -> None:
@@ -478,7 +520,7 @@ def test_a_fine_tune_that_is_stopped_goes_on_at_its_epoch_and_ends_as_an_undistu
     whole = ran(spec, undisturbed, tune_epochs=2, tune_batch=600)
     with pytest.raises(KeyboardInterrupt):
         ran(spec, place, heard, tune_epochs=2, tune_batch=600)
-    assert heard.lines[-1].startswith(f"the best model so far is {place / 'best-so-far.keras'}")
+    assert heard.lines[-1].startswith(f"the model so far is {place / 'best-so-far.keras'}")
     assert load_model(str(place / "best-so-far.keras")).count_params() == whole.tuned.params  # type: ignore[union-attr]
     heard = Heard()
     ran(spec, place, heard, tune_epochs=2, tune_batch=600)

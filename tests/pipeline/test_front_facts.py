@@ -71,12 +71,22 @@ def test_the_command_names_what_is_not_in_its_usual_place(
     store: StudyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert facts_of(store, tmp_path).command(3) == f"python -m lrf_optuna tune s --trial 3 --out {tmp_path}"
+    point = store.candidates()[3]
+    assert facts_of(store, tmp_path).command(point) == f"python -m lrf_optuna tune s --trial 3 --out {tmp_path}"
     plain = RunFolder(Path("runs/s"))
     facts = FrontFacts.of(store, plain, {})
-    assert facts.command(3) == f"python -m lrf_optuna tune s --trial 3 --storage {url_in(tmp_path)}"
+    assert facts.command(point) == f"python -m lrf_optuna tune s --trial 3 --storage {url_in(tmp_path)}"
     untuned = opened(tmp_path, spec=SPEC.override({"tune.epochs": 0}).model_dump_json())
-    assert FrontFacts.of(untuned, plain, {}).command(3).startswith("python -m lrf_optuna build s --trial 3")
+    assert FrontFacts.of(untuned, plain, {}).command(point).startswith("python -m lrf_optuna build s --trial 3")
+
+
+def test_the_command_of_a_model_that_is_there_selects_it(store: StudyStore, tmp_path: Path) -> None:
+    point, facts = store.candidates()[3], facts_of(store, tmp_path)
+    for tuned, command in ((None, "tune"), (0.94, "select")):
+        facts.folder.models.model(3).parent.mkdir(exist_ok=True)
+        facts.folder.models.model(3).write_text("a model")
+        facts.folder.models.write_result(result_of(point, 0.9, tuned), {})
+        assert facts.command(point) == f"python -m lrf_optuna {command} s --trial 3 --out {tmp_path}"
 
 
 def test_rows_are_the_points_of_round_budgets_the_chosen_one_or_all(store: StudyStore, tmp_path: Path) -> None:

@@ -73,18 +73,18 @@ def test_a_fine_tune_that_did_not_help_never_stands_for_one_that_did(models: Poi
     assert (best.helped, unhelped.helped, result_of(POINT, 0.9).helped) == (True, False, False)
     assert is_better(best, unhelped)
     assert not is_better(unhelped, best)
-    made(models, "best", best)
-    assert models.instead_of(best) is None
     made(models, "unhelped", unhelped)
-    assert text_of(models.instead_of(unhelped)) == text_of(models.tuned(POINT)) == "best"
+    assert models.helped(POINT, None) is None
+    made(models, "best", best)
+    assert text_of(models.helped(POINT, None)) == text_of(models.tuned(POINT)) == "best"
 
 
-def test_the_first_fine_tune_of_a_point_stays_though_it_did_not_help(models: PointModels) -> None:
-    unhelped = result_of(POINT, 0.95, 0.95, fine_tune=UNHELPED)
-    made(models, "first", unhelped)
-    made(models, "again", unhelped)
-    assert models.instead_of(unhelped) is None
-    assert models.replaced == []
+def test_of_two_helped_models_the_current_one_stays(models: PointModels) -> None:
+    best, worse = (result_of(POINT, 0.9, metric, fine_tune=HELPED) for metric in (0.94, 0.92))
+    made(models, "best", best)
+    made(models, "worse", worse)
+    assert text_of(models.helped(POINT, worse)) == "worse"
+    assert text_of(models.helped(POINT, best)) == text_of(models.helped(POINT, None)) == "best"
 
 
 def test_a_fine_tuned_model_that_is_gone_is_noted(models: PointModels) -> None:
@@ -92,10 +92,18 @@ def test_a_fine_tuned_model_that_is_gone_is_noted(models: PointModels) -> None:
     for number, (result, gone) in enumerate(zip(each, [[], [], [0.92], [0.92, 0.93, 0.94]], strict=True)):
         made(models, str(number), result)
         assert [one.final.val_metric for one in models.replaced] == gone
+    assert models.tried(3) == {result.model_digest: result.final.val_metric for result in each[:3]}
     text = replaced_text(models.replaced[0])
     assert text.startswith(
-        "an earlier fine-tuned model of trial 3, with 92.00% of validation images (2 epochs, learning"
+        "an earlier fine-tuned model of trial 3, validation accuracy 92.00% (2 epochs, learning rate"
     )
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": []}', "null"])
+def test_a_broken_note_of_fine_tunes_says_nothing(models: PointModels, text: str) -> None:
+    models.path.mkdir()
+    models.tried_file(3).write_text(text)
+    assert models.tried(3) == {}
 
 
 def test_a_model_without_its_result_does_not_count(models: PointModels) -> None:

@@ -63,6 +63,14 @@ ALTERNATIVES = [
 ]
 
 
+def test_a_calibrated_network_has_a_column_unless_it_was_tuned_later() -> None:
+    metrics = {"metric": 0.9, "metric as built": 0.93, "metric calibrated": 0.94}
+    heads = [column.head for column in front_table([PointRow(POINT, metrics)], "accuracy", ORIGINAL).columns]
+    assert heads[1:4] == ["scored", "built", "calibrated"]
+    tuned = front_table([PointRow(POINT, metrics | {"metric tuned": 0.95})], "accuracy", ORIGINAL)
+    assert [column.head for column in tuned.columns][1:4] == ["scored", "built", "tuned"]
+
+
 def test_named_points_have_metric_size_and_command_and_the_chosen_one_is_marked() -> None:
     result = result_of(candidate(3, 0.1, 0.4), 0.9, 0.94, alternatives=ALTERNATIVES)
     table = alternatives_table(result)

@@ -73,3 +73,13 @@ def test_a_log_axis_has_room_for_all_and_a_tick_0() -> None:
     assert axis.ticks[0] == (zero, "0")
     assert axis.place(axis.low) == 0
     assert axis.place(axis.high) == 1
+
+
+def test_the_summary_names_ranges_that_hold_all_values() -> None:
+    marks = [Mark(1, 0.9770, ""), Mark(7, 0.9851, "")]
+    x = linear_axis("epoch", (mark.x for mark in marks), low=0.0, least=1.0)
+    y = linear_axis("accuracy", (mark.y for mark in marks), True)
+    text = str(chart_svg(Chart("tuning", "Fine-tune", x, y, [Series("accuracy", marks, "chosen", "dot")])))
+    assert "epoch, from 1 to 7" in text
+    assert "accuracy, from 97.7% to 98.51%" in text
+    assert log_axis("MACs", [0.012, 0.5], 1e-3)[1].ends == ("0.012", "0.5")

@@ -28,7 +28,7 @@ from lrf_optuna.plans.plan import Choice, Plan
 from lrf_optuna.progress import Silent
 from lrf_optuna.sections import TuneSpec
 from lrf_optuna.training.checkpoint import Checkpoint, TuningState
-from lrf_optuna.training.decisions import PROBABILITIES, WAYS, Way, choose_way, kept_epoch, short_runs
+from lrf_optuna.training.decisions import PROBABILITIES, WAYS, Way, choose_way, distilled, kept_epoch, short_runs
 from lrf_optuna.training.distillation import Distillation, Trainer
 from lrf_optuna.training.finetune import FineTune, finetune, without_dropout
 from lrf_optuna.training.losses import HeadLoss, head_losses
@@ -498,7 +498,9 @@ def test_a_fine_tune_that_no_longer_gets_better_ends(digits_net: Any, digits: Da
     spec = TuneSpec(epochs=9, batch=256, rate=1e-12, distil_by="logits")
     tuned = finetune(broken(digits_net), digits_net, digits, spec, recipe=recipe, progress=listener)
     assert len(tuned.val_metric) < 10
-    assert listener.said[-1] == f"fine-tuning ended after epoch {len(tuned.val_metric) - 1}: 2 were no better"
+    assert (
+        listener.said[-1] == f"fine-tuning ended after epoch {len(tuned.val_metric) - 1}: none of the last 2 was better"
+    )
     assert tuned.distil_by == "logits"
 
 
@@ -510,3 +512,11 @@ def test_a_softmax_that_is_sure_of_a_wrong_label_still_learns() -> None:
     head = HeadLoss(head_at(model), Task("classes", (2,)), np.ones(2, np.float32))
     Trainer(model, model, keras.optimizers.SGD(1.0), Distillation({OUTPUT: head}, 0.0))(x, {OUTPUT: y})
     np.testing.assert_allclose(model.get_weights()[0], [[39.0, 1.0]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("distil", "kind", "word"), [(1.0, "numbers", "outputs"), (1.0, "classes", "logits"), (0.0, "classes", "")]
+)
+def test_what_is_distilled_has_a_word_for_users(digits: Data, distil: float, kind: str, word: str) -> None:
+    data = replace(digits, tasks={OUTPUT: Task(kind, (1,) if kind == "numbers" else (10,))})
+    assert distilled("logits", TuneSpec(distil=distil), data) == word
