@@ -73,7 +73,8 @@ def numbers_text(numbers: tuple[float, ...]) -> str:
 
 
 def result_line(result: Result, run: Run) -> str:
-    """The result of a run in one line, with the model's file, and how many warnings there are."""
-    count = len(result.warnings)
-    warned = f"; {count} warning{'s' * (count > 1)}: see {run.folder.report}" if count else ""
-    return f"{result.summary}; {run.folder.model}{warned}"
+    """The result of a run in one line, with the model's file, and its warning or how many there are."""
+    warned = [f"{len(result.warnings)} warnings: see {run.folder.report}"]
+    if len(result.warnings) < 2:
+        warned = [f"warning: {warning}" for warning in result.warnings]
+    return "; ".join([result.summary, str(run.folder.model), *warned])

@@ -19,7 +19,7 @@ def existing_model(run: Run, point: Candidate) -> tuple[Result, Path] | None:
     """Result and file of a model of a point that needs no building: the one that a run asks for, or a tuned one."""
     found = run.folder.models.with_digest(point, run.digest_of_model(point))
     tried = run.folder.models.tried(point.trial).get(run.digest_of_model(point))
-    if found is None and tried is not None and not run.force and (stays := run.folder.stays(point)):
+    if found is None and tried is not None and (stays := run.folder.stays(point)):
         done = f"this fine-tune of trial {point.trial} was done before: validation {stays[0].metric} {tried:.2%}"
         run.progress.say(f"{done}; the model with {stays[0].final.val_metric:.2%} stays")
         return stays

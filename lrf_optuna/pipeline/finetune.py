@@ -58,8 +58,7 @@ def finetune(
     shown = PythonProgress(shown_progress(progress))
     with python_words():
         told = training.checked_callbacks(callbacks)
-        if not isinstance(epochs, Integral) or epochs < 1:
-            raise LrfError(f"epochs should be 1 or more, but got {epochs!r}")
+        check_epochs(epochs)
         if data is None:
             raise LrfError("the data should be arrays, a data set or a file, but got None")
         check_models(model, original)
@@ -76,6 +75,12 @@ def finetune(
         losses = loss_functions(spec, original)
         run: dict[str, Any] = {"losses": losses, "seed": seed, "callbacks": told, "progress": shown}
         return training.finetune(model, original, labeled, spec.tune, **run)
+
+
+def check_epochs(epochs: Any) -> None:
+    """Raises LrfError for a number of passes that is no whole one, or below 1."""
+    if not isinstance(epochs, Integral) or int(epochs) < 1:
+        raise LrfError(f"epochs should be 1 or more, but got {epochs!r}")
 
 
 def check_models(model: Any, original: Any) -> None:

@@ -153,7 +153,7 @@ def better_text(before: Result, result: Result, file: Path) -> str:
     trial, folder = result.chosen.trial, file.parent.parent
     compared = "better" if before.final.val_metric > result.final.val_metric else "no worse"
     place = [] if folder == Path("runs") / result.study else ["--out", str(folder)]
-    select = shlex.join(["lrf-optuna", "select", result.study, "--trial", str(trial), *place])
+    select = shlex.join(["python", "-m", "lrf_optuna", "select", result.study, "--trial", str(trial), *place])
     return (
         f"the {before.final_state} model that trial {trial} had before is {compared}, {metric_text(before)} "
         f"against {result.final.val_metric:.2%}: it is {file}; `{select}` makes it model.keras"
