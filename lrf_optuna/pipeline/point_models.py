@@ -27,7 +27,7 @@ class PointModels:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.replaced: list[Result] = []
-        """The results of fine-tuned models that others took the place of in this process, and that are gone."""
+        """The results of fine-tuned models that are gone, because others took their place; until that was said."""
 
     def model(self, trial: int, before: bool = False) -> Path:
         """The file of a point's model."""
@@ -106,6 +106,11 @@ class PointModels:
         self.remove(trial, before=True)
         for file in sorted(self.path.glob(f"{trial}.*"), key=self.result(trial).__eq__):  # the result is the last
             file.replace(self.path / file.name.replace(f"{trial}.", f"{trial}-before.", 1))
+
+    def said_of_replaced(self) -> list[str]:
+        """A sentence about each fine-tuned model that is gone and of which none was said yet."""
+        found, self.replaced = self.replaced, []
+        return [replaced_text(result) for result in found]
 
     def note_replaced(self, result: Result | None) -> None:
         """Note that the model of a result is about to be gone, if a fine-tune had helped it."""

@@ -21,7 +21,7 @@ from lrf_optuna.pipeline.identity import model_digest, request_digest
 from lrf_optuna.pipeline.latencies import time_at_end
 from lrf_optuna.pipeline.load_inputs import GivenData, check_augmentation, check_training, load_inputs
 from lrf_optuna.pipeline.point_metrics import keep_metrics
-from lrf_optuna.pipeline.point_models import metric_text, replaced_text
+from lrf_optuna.pipeline.point_models import metric_text
 from lrf_optuna.pipeline.report_facts import write_facts
 from lrf_optuna.pipeline.result_checks import missed_latency, result_warnings
 from lrf_optuna.pipeline.result_files import ResultFiles
@@ -212,8 +212,8 @@ class Run(StudyParts):
         if stays := self.stays(result):
             return self.as_it_was(result, stays, candidates)
         self.warn(filter(None, [self.folder.keep_model(result)]))
-        for gone in self.folder.models.replaced:
-            self.progress.say(replaced_text(gone))
+        for text in self.folder.models.said_of_replaced():
+            self.progress.say(text)
         self.files.write(result, self.folder.models.model(chosen.trial), candidates)
         self.folder.clear_unfinished(result.model_digest)
         result.seconds = dict(self.stopwatch.seconds)
@@ -268,7 +268,6 @@ class Run(StudyParts):
         self.final_model = network.build_and_tune(result)
         if self.stays(result):  # nothing more is said of a network that is not kept
             return result
-        write_facts(self, network, result)
         if result.outcome:
             self.progress.say(result.outcome)
         self.warn(result_warnings(result, len(self.data.val)))
@@ -278,6 +277,7 @@ class Run(StudyParts):
                 problem = time_at_end(result, networks, self.spec, self.data, self.progress)
             self.warn([problem] if problem else [])
             self.warn(missed_latency(result, self.spec.search.wanted, self.spec.latency.runtime))
+        write_facts(self, network, result)
         return result
 
     def check_training(self) -> None:

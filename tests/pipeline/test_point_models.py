@@ -8,7 +8,7 @@ import pytest
 from support.points import candidate
 from support.results import result_of
 
-from lrf_optuna.pipeline.point_models import PointModels, is_better, replaced_text
+from lrf_optuna.pipeline.point_models import PointModels, is_better
 from lrf_optuna.pipeline.run_folder import RunFolder
 from lrf_optuna.plans.result import Export, Result, Tuned
 
@@ -93,7 +93,8 @@ def test_a_fine_tuned_model_that_is_gone_is_noted(models: PointModels) -> None:
         made(models, str(number), result)
         assert [one.final.val_metric for one in models.replaced] == gone
     assert models.tried(3) == {result.model_digest: result.final.val_metric for result in each[:3]}
-    text = replaced_text(models.replaced[0])
+    text, *others = models.said_of_replaced()
+    assert (len(others), models.said_of_replaced()) == (2, []), "each is said once"
     assert text.startswith(
         "an earlier fine-tuned model of trial 3, validation accuracy 92.00% (2 epochs, learning rate"
     )
